@@ -1,0 +1,1 @@
+"""From files to frozen splits: sources, index, packed arrays, manifests."""

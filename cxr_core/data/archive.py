@@ -1,0 +1,92 @@
+"""Unpack an archive of images without trusting it."""
+
+import stat
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+from cxr_core.data.progress import Progress, silent
+from cxr_core.errors import BadDataset, WorkFailed
+from cxr_core.images import SUFFIXES
+
+MAX_FILES = 2_000_000
+MAX_BYTES = 200 * 2**30  # NIH ChestX-ray14, the largest set in sight, has 45 GB
+MAX_RATIO = 100  # images hardly compress: Deflate's limit is about 1000, a bomb's mark
+_BLOCK = 2**20
+
+
+def extract(archive: Path, folder: Path, progress: Progress = silent) -> int:
+    """Unpack the image files of a .zip below `folder`; everything else in it is left out.
+
+    Args:
+        archive: a .zip file.
+        folder: exists or is made.
+        progress: told in files.
+
+    Returns:
+        How many files were written.
+
+    Raises:
+        BadDataset: not a zip, damaged, encrypted, a member that points outside, or one that would blow up.
+        WorkFailed: the disk is full.
+    """
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            members = [member for member in opened.infolist() if not member.is_dir()]
+            _check(archive, members)
+            images = [member for member in members if _is_image(member.filename)]
+            for done, member in enumerate(images):
+                _write(opened, member, folder)
+                progress("Unpacking", done + 1, len(images))
+            return len(images)
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError) as error:
+        raise BadDataset(f"{archive.name} is not a zip archive that can be read ({error}).") from error
+
+
+def _check(archive: Path, members: list[zipfile.ZipInfo]) -> None:
+    size = sum(member.file_size for member in members)
+    if len(members) > MAX_FILES or size > MAX_BYTES:
+        raise BadDataset(
+            f"{archive.name} would unpack to {len(members):,} files and {size / 2**30:,.1f} GB; "
+            f"at most {MAX_FILES:,} files and {MAX_BYTES / 2**30:,.0f} GB are taken. Unpack it yourself and add the folder."
+        )
+    for member in members:
+        path = PurePosixPath(member.filename.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or "\0" in member.filename:
+            raise BadDataset(
+                f"{archive.name} holds '{member.filename[:200]}', a name that points outside the archive. "
+                "Nothing was unpacked. Get the archive from a source that you trust."
+            )
+        if stat.S_ISLNK(member.external_attr >> 16):
+            raise BadDataset(f"{archive.name} holds a link, '{member.filename[:200]}'. Only plain files are taken.")
+        if member.flag_bits & 1:
+            raise BadDataset(f"{archive.name} is encrypted. Unpack it yourself and add the folder.")
+        if member.file_size > 2**20 and member.file_size > MAX_RATIO * max(member.compress_size, 1):
+            raise BadDataset(
+                f"{archive.name} holds '{member.filename[:200]}', which would grow "
+                f"{member.file_size // max(member.compress_size, 1):,}-fold: a zip bomb. Nothing was unpacked."
+            )
+
+
+def _is_image(name: str) -> bool:
+    path = PurePosixPath(name.replace("\\", "/"))
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    return not hidden and path.suffix.lower() in SUFFIXES
+
+
+def _write(opened: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> None:
+    """Copy one member in blocks, never more bytes than its header announced."""
+    target = folder.joinpath(*PurePosixPath(member.filename.replace("\\", "/")).parts)
+    left = member.file_size
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with opened.open(member) as source, target.open("wb") as out:
+            while block := source.read(_BLOCK):
+                left -= len(block)
+                if left < 0:
+                    raise BadDataset(f"'{member.filename[:200]}' is larger than the archive says: it is damaged.")
+                out.write(block)
+    except (zipfile.BadZipFile, zlib.error):
+        return  # a damaged member: what could be read stays, and is reported with the other unreadable images
+    except OSError as error:
+        raise WorkFailed(f"Could not unpack '{member.filename[:200]}': {error.strerror or error}.") from error

@@ -1,0 +1,231 @@
+"""The datasets of a workspace: add one from a source, list, describe, remove.
+
+    <dataset>/dataset.json      name, classes, counts, where it came from, what was skipped
+    <dataset>/index.parquet     see index.py
+    <dataset>/packed/           see packing.py
+    <dataset>/images/           the files, if the dataset keeps its own
+
+An addition is built in `datasets/.adding/<name>/` and moved into place when it is whole, so a dataset is there or not.
+"""
+
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+from filelock import FileLock, Timeout
+
+from cxr_core import workspace
+from cxr_core.data import index, packing, sources
+from cxr_core.data.progress import Progress, silent
+from cxr_core.errors import AlreadyExists, BadDataset, UnknownName, WorkFailed
+
+SYNTHETIC_IMAGES = 600  # made at the first start: enough to learn from in a minute, drawn in seconds
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What is known of a dataset without reading its index.
+
+    `counts` are images per split and class; `skipped` lists {"file", "reason"}; `root` is the folder that ids are below,
+    relative to the dataset's own folder if it keeps its own images.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    counts: dict[str, dict[str, int]]
+    images: int
+    patients: int
+    kind: str
+    origin: str
+    citation: str
+    synthetic: bool
+    root: str
+    created: str
+    skipped: tuple[dict[str, str], ...]
+
+
+def names() -> list[str]:
+    """The datasets of this workspace, sorted by name."""
+    return [name for name in workspace.names_in(workspace.datasets()) if (workspace.dataset(name) / "dataset.json").is_file()]
+
+
+def get(name: str) -> Dataset:
+    """One dataset.
+
+    Raises:
+        UnknownName: there is none of this name.
+        WorkFailed: its description is damaged.
+    """
+    if name not in names():
+        raise UnknownName("dataset", name, names())
+    document = workspace.read_json(workspace.dataset(name) / "dataset.json")
+    try:
+        return Dataset(**{**document, "classes": tuple(document["classes"]), "skipped": tuple(document["skipped"])})
+    except (TypeError, KeyError) as error:
+        raise WorkFailed(f"The description of dataset '{name}' is damaged. Remove the dataset and add it again.") from error
+
+
+def add(
+    source: str,
+    name: str = "",
+    *,
+    images: int = SYNTHETIC_IMAGES,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Dataset:
+    """Make a dataset of a source: bring the files, read every image once, write index and packed array.
+
+    Args:
+        source: "kaggle", "synthetic", a folder, or a .zip (see sources.py).
+        name: of the dataset; by default the source's own name.
+        images: how many phantoms, for "synthetic".
+        seed: of the phantoms.
+        progress: told stage by stage.
+
+    Raises:
+        AlreadyExists: the name is taken, or is being added at this moment.
+        BadInput, BadDataset: the name, or what the source holds, will not do; nothing is left behind.
+        WorkFailed: disk or network; nothing is left behind.
+    """
+    name = workspace.checked_name(name or default_name(source))
+    with _staging(name) as folder:
+        progress = _noting(folder, progress)
+        material = sources.fetch(source, folder / "images", images=images, seed=seed, progress=progress)
+        dataset = _build(name, material, folder, progress)
+        workspace.write_json(folder / "dataset.json", asdict(dataset))
+        _refuse_taken(name)
+        (folder / "progress.json").unlink(missing_ok=True)
+        folder.replace(workspace.dataset(name))
+    return dataset
+
+
+def progress_of(name: str) -> tuple[str, int, int]:
+    """How far the addition of `name` is: stage, done, total (0 while unknown)."""
+    try:
+        stage, done, total = workspace.read_json(workspace.adding(name) / "progress.json")
+    except (FileNotFoundError, WorkFailed):
+        return "Starting", 0, 0
+    return stage, done, total
+
+
+def default_name(source: str) -> str:
+    """A dataset name made of the source's own: 'chest_xray_224.zip' becomes 'chest_xray_224'."""
+    if source in sources.SOURCES:
+        return {"kaggle": "kermany"}.get(source, source)
+    stem = Path(source).stem if source.lower().endswith(".zip") else Path(source).resolve().name
+    return "".join(letter if letter.isalnum() and letter.isascii() or letter in "._-" else "-" for letter in stem)[:80]
+
+
+def remove(name: str) -> None:
+    """Forget a dataset and delete what it keeps of its own; a folder that it only points to stays as it is."""
+    get(name)
+    trash = workspace.adding() / f"{name}.removed"
+    trash.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(trash, ignore_errors=True)
+    workspace.dataset(name).replace(trash)
+    shutil.rmtree(trash, ignore_errors=True)
+
+
+def image_path(name: str, image_id: str) -> Path:
+    """The file of one image.
+
+    Raises:
+        UnknownName: no such dataset.
+        BadDataset: the id points outside the dataset.
+    """
+    root = index.root(name)
+    path = (root / image_id).resolve()
+    if not path.is_relative_to(root.resolve()):
+        raise BadDataset(f"'{image_id[:200]}' is not an image of dataset '{name}'.")
+    return path
+
+
+def _refuse_taken(name: str) -> None:
+    if workspace.dataset(name).exists():
+        raise AlreadyExists(
+            f"There is a dataset named '{name}' already. Nothing was changed. Choose another name, or remove it first."
+        )
+
+
+@contextmanager
+def _staging(name: str) -> Iterator[Path]:
+    """A fresh folder for one addition, held by a lock that the system drops even if this process is killed."""
+    _refuse_taken(name)
+    folder = workspace.adding(name)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f".{name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise AlreadyExists(f"A dataset named '{name}' is being added at this moment. Wait for it, or choose another name.") from error
+    try:
+        shutil.rmtree(folder, ignore_errors=True)  # what a killed addition left behind
+        folder.mkdir()
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
+
+
+def _noting(folder: Path, progress: Progress) -> Progress:
+    """Progress that is also written down, a few times a second, for whoever looks from another process."""
+    noted = 0.0
+
+    def tell(stage: str, done: int, total: int) -> None:
+        nonlocal noted
+        progress(stage, done, total)
+        if time.monotonic() - noted > 0.3:
+            noted = time.monotonic()
+            workspace.write_json(folder / "progress.json", [stage, done, total])
+
+    return tell
+
+
+def _build(name: str, material: sources.Material, folder: Path, progress: Progress) -> Dataset:
+    listing = sources.listing(material.root)
+    files = [listing.root / one.id for one in listing.found]
+    facts = packing.pack(files, folder / "packed" / f"{packing.SIZE}.npy", progress=progress)
+    bad = [(one.id, fact.problem) for one, fact in zip(listing.found, facts, strict=True) if fact.problem]
+    good = [(one, fact) for one, fact in zip(listing.found, facts, strict=True) if not fact.problem]
+    table = _table(good, material.kind)
+    if table["class"].nunique() < 2:
+        raise BadDataset(
+            f"Of {len(files)} images only {len(good)} could be read, which leaves fewer than two classes. "
+            f"The first problem: {bad[0][1]}"
+        )
+    index.write(folder, table)
+    own = listing.root.is_relative_to(folder)
+    return Dataset(
+        name=name,
+        classes=listing.classes,
+        counts=counts(table, listing.classes),
+        images=len(table),
+        patients=int(table["patient"].nunique()),
+        kind=material.kind,
+        origin=material.origin,
+        citation=material.citation,
+        synthetic=material.synthetic,
+        root=str(listing.root.relative_to(folder)) if own else str(listing.root),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        skipped=tuple({"file": file, "reason": reason} for file, reason in [*listing.skipped, *bad]),
+    )
+
+
+def _table(good: Sequence[tuple[sources.Found, packing.Facts]], kind: str) -> pd.DataFrame:
+    rows = [
+        (one.id, one.split, one.label, one.patient, kind, fact.format, fact.mode, fact.width, fact.height, fact.bytes, fact.sha256)
+        for one, fact in good
+    ]
+    return pd.DataFrame(rows, columns=list(index.COLUMNS))
+
+
+def counts(table: pd.DataFrame, classes: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Images per split and class, both in the agreed order; every class is named in every split that has images."""
+    found = table.groupby(["split", "class"], observed=True).size().to_dict()
+    present = [split for split in sources.SPLITS if (table["split"] == split).any()]
+    return {split: {label: int(found.get((split, label), 0)) for label in classes} for split in present}

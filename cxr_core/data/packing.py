@@ -1,0 +1,138 @@
+"""Decode every image once, in parallel, into one uint8 array on disk; nothing is decoded in an epoch again.
+
+    <dataset>/packed/<size>.npy    uint8 (N, size, size), row i is row i of the index, memory-mapped when read
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from cxr_core import images, workspace
+from cxr_core.data import index
+from cxr_core.data.progress import Progress, silent
+from cxr_core.errors import UnreadableImage, WorkFailed
+
+SIZE = 180  # pixels; the paper's
+_CHUNK = 64
+_ALONE = 256  # up to so many images, starting more processes costs more than it saves
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What one file is; `problem` is empty, or the sentence that says why there are no pixels."""
+
+    format: str = ""
+    mode: str = ""
+    width: int = 0
+    height: int = 0
+    bytes: int = 0
+    sha256: str = ""
+    problem: str = ""
+
+
+def pack(files: Sequence[Path], target: Path, *, size: int = SIZE, progress: Progress = silent) -> list[Facts]:
+    """Decode `files` and write their pixels, pre-processed by `images.prepare`, as one array.
+
+    Args:
+        files: N image files.
+        target: the .npy file; it appears when it is whole. Unreadable files have no row in it, the others keep their order.
+        size: side of the square, in pixels.
+        progress: told in images.
+
+    Returns:
+        N facts, in the order of `files`.
+
+    Raises:
+        WorkFailed: the disk is full or cannot be written.
+    """
+    part = target.with_name(f".{target.name}.part")
+    facts: list[Facts] = []
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as out:
+            _write_header(out, len(files), size)
+            for chunk, pixels in _decode_all(files, size):
+                out.write(pixels.tobytes())
+                facts.extend(chunk)
+                progress("Reading images", len(facts), len(files))
+            out.seek(0)
+            _write_header(out, sum(not fact.problem for fact in facts), size)
+        part.replace(target)
+    except OSError as error:
+        raise WorkFailed(f"Could not write {target}: {error.strerror or error}.") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return facts
+
+
+def packed(name: str, *, size: int = SIZE, progress: Progress = silent) -> Pixels:
+    """The pixels of a dataset, memory-mapped and read-only; packed now if this size has not been asked for before.
+
+    Returns:
+        uint8 (N, size, size), row i is row i of the index.
+
+    Raises:
+        UnknownName: there is no such dataset.
+        WorkFailed: images that were there when it was added have changed or gone.
+    """
+    folder = workspace.dataset(name)
+    target = folder / "packed" / f"{size}.npy"
+    table = index.read(name)
+    if not target.is_file():
+        root = index.root(name)
+        files = [root / one for one in table["id"]]
+        facts = pack(files, target, size=size, progress=progress)
+        lost = [str(file) for file, fact in zip(files, facts, strict=True) if fact.problem]
+        if lost:
+            target.unlink()
+            raise WorkFailed(f"{len(lost)} images of '{name}' cannot be read any more, the first is {lost[0]}. Put them back.")
+    array: Pixels = np.load(target, mmap_mode="r")
+    if array.shape != (len(table), size, size):
+        raise WorkFailed(f"{target} does not fit the index of '{name}'. Delete it: it will be made again.")
+    return array
+
+
+def _write_header(out: object, rows: int, size: int) -> None:
+    """NumPy pads the header so that the first axis can change its length in place."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": (rows, size, size)}
+    np.lib.format.write_array_header_1_0(out, header)  # type: ignore[arg-type]
+
+
+def _decode_all(files: Sequence[Path], size: int) -> Iterator[tuple[list[Facts], Pixels]]:
+    chunks = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
+    sizes = [size] * len(chunks)
+    workers = workspace.cores()
+    if len(files) <= _ALONE or workers == 1:
+        yield from map(_decode_chunk, chunks, sizes)
+        return
+    # Fresh processes: forking one that has threads (a server, TensorFlow) can hang.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(_decode_chunk, chunks, sizes)
+
+
+def _decode_chunk(files: Sequence[Path], size: int) -> tuple[list[Facts], Pixels]:
+    """Facts of each file, and uint8 (G, size, size) of the G readable ones."""
+    facts, pixels = [], []
+    for file in files:
+        try:
+            content = file.read_bytes()
+            header, grey = images.decode(content)
+            pixels.append(images.prepare(grey, size))
+            facts.append(
+                Facts(
+                    header.format, header.mode, header.width, header.height, len(content), hashlib.sha256(content).hexdigest()
+                )
+            )
+        except UnreadableImage as error:
+            facts.append(Facts(problem=str(error)))
+        except OSError as error:
+            facts.append(Facts(problem=f"The file could not be read ({error.strerror or error})."))
+    return facts, np.stack(pixels) if pixels else np.empty((0, size, size), np.uint8)

@@ -1,0 +1,214 @@
+"""Where images come from, and how a folder tree is read: its splits, classes and patients.
+
+A source turns what a person names (a word, a folder, an archive) into a folder of images. `listing` then reads that
+folder. A new source is one function and one line in SOURCES.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from cxr_core.data import archive, synthetic
+from cxr_core.data.progress import Progress
+from cxr_core.errors import BadDataset, WorkFailed
+from cxr_core.images import SUFFIXES
+
+KAGGLE_HANDLE = "paultimothymooney/chest-xray-pneumonia/versions/2"
+CITATION_KERMANY = (
+    "Kermany, Zhang, Goldbaum: Labeled Optical Coherence Tomography (OCT) and Chest X-Ray Images for Classification. "
+    "Mendeley Data, doi 10.17632/rscbjbr9sj.2, CC BY 4.0."
+)
+CITATION_SYNTHETIC = "Synthetic phantoms drawn by this software, for trying it out. They show no patient."
+
+SPLITS = ("train", "val", "test")
+_SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_CLASS_ORDER = ("normal", "viral", "bacterial", "pneumonia", "abnormal")
+
+_KAGGLE_PNEUMONIA = re.compile(r"person(?P<patient>\d+)_(?P<kind>bacteria|virus)", re.IGNORECASE)
+_KAGGLE_NORMAL = re.compile(r"(?P<series>(?:NORMAL2-)?IM)-(?P<patient>\d+)-\d+(?:-\d+)?$", re.IGNORECASE)
+_KAGGLE_KINDS = {"bacteria": "bacterial", "virus": "viral"}
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a source delivers: a folder of images, and whether the dataset keeps it as its own."""
+
+    root: Path
+    kind: str
+    origin: str
+    citation: str = ""
+    synthetic: bool = False
+
+
+@dataclass(frozen=True)
+class Found:
+    """One image file of a folder tree. `id` is its path below the root, with forward slashes."""
+
+    id: str
+    split: str
+    label: str
+    patient: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The images of a folder tree, sorted by split, class, id, and the files that say nothing of their class."""
+
+    root: Path
+    classes: tuple[str, ...]
+    found: tuple[Found, ...]
+    skipped: tuple[tuple[str, str], ...]
+
+
+def fetch(source: str, own: Path, *, images: int, seed: int, progress: Progress) -> Material:
+    """Bring a source onto this disk.
+
+    Args:
+        source: a word of SOURCES ("kaggle", "synthetic"), a folder, or a .zip.
+        own: the new dataset's own folder for images; sources that bring files write there.
+        images: how many, for "synthetic".
+        seed: of "synthetic".
+        progress: told the stage and how far it is.
+
+    Raises:
+        BadDataset: there is nothing there, or it is neither a folder nor a zip.
+        WorkFailed: the download or the disk failed.
+    """
+    if source in SOURCES:
+        return SOURCES[source](own, images, seed, progress)
+    path = Path(source).expanduser().resolve()
+    if path.is_dir():
+        return Material(path, "folder", str(path))
+    if path.is_file():
+        archive.extract(path, own, progress)
+        return Material(own, "zip", path.name)
+    raise BadDataset(
+        f"There is nothing at '{source}'. Expected: {', '.join(SOURCES)}, a folder with train, val and test subfolders, "
+        "or a .zip of one."
+    )
+
+
+def _from_kaggle(own: Path, images: int, seed: int, progress: Progress) -> Material:  # noqa: ARG001
+    import kagglehub
+    import requests
+
+    progress("Downloading from Kaggle (1.2 GB)", 0, 0)
+    try:
+        root = Path(kagglehub.dataset_download(KAGGLE_HANDLE))
+    except requests.exceptions.RequestException as error:
+        raise WorkFailed(
+            "Kaggle could not be reached from this machine. Check the connection and try again (a broken download goes on "
+            "where it stopped), or download the set in a browser (kaggle.com, 'Chest X-Ray Images (Pneumonia)') and add "
+            "the zip."
+        ) from error
+    return Material(root, "kaggle", KAGGLE_HANDLE, CITATION_KERMANY)
+
+
+def _from_phantoms(own: Path, images: int, seed: int, progress: Progress) -> Material:
+    synthetic.write(own, images=images, seed=seed, progress=progress)
+    return Material(own, "synthetic", f"{images} phantoms, seed {seed}", CITATION_SYNTHETIC, synthetic=True)
+
+
+SOURCES: dict[str, Callable[[Path, int, int, Progress], Material]] = {
+    "kaggle": _from_kaggle,
+    "synthetic": _from_phantoms,
+}
+
+
+def listing(root: Path) -> Listing:
+    """Read a tree of `split/class/image` folders, at any depth below `root`.
+
+    Splits are folders called train, val, test (or training, valid, validation, in any case); classes are the folders in
+    them (a leading number as in `1_abnormal` is dropped). In Kaggle's pneumonia set the file name tells viral from
+    bacterial, and the patient.
+
+    Raises:
+        BadDataset: no images, no such tree, or fewer than two classes.
+    """
+    top = _top(root)
+    files = [(split, folder, path) for split, folder, path in _walk(top)]
+    if not files:
+        raise BadDataset(f"No images were found below {root}. Expected: {', '.join(SUFFIXES)} in {_EXPECTED}.")
+    kaggle = any(_KAGGLE_PNEUMONIA.search(path.stem) for _, folder, path in files if folder == "pneumonia")
+    found, skipped = [], []
+    for split, folder, path in files:
+        name = path.relative_to(top).as_posix()
+        label = _kaggle_label(folder, path.stem) if kaggle else folder
+        if label:
+            found.append(Found(name, split, label, _patient(path.stem, label, split)))
+        else:
+            skipped.append((name, "The file name says neither virus nor bacteria."))
+    classes = tuple(sorted({one.label for one in found}, key=_class_rank))
+    if len(classes) < 2:
+        raise BadDataset(
+            f"Only one class, '{classes[0]}', was found below {root}; at least two are needed. Expected: {_EXPECTED}."
+        )
+    found.sort(key=lambda one: (SPLITS.index(one.split), classes.index(one.label), one.id))
+    return Listing(top, classes, tuple(found), tuple(skipped))
+
+
+_EXPECTED = "a tree such as train/NORMAL/a.jpeg, train/PNEUMONIA/person1_virus_6.jpeg, test/NORMAL/b.jpeg"
+
+
+def _class_rank(name: str) -> tuple[int, str]:
+    return (_CLASS_ORDER.index(name) if name in _CLASS_ORDER else len(_CLASS_ORDER), name)
+
+
+def _top(root: Path) -> Path:
+    """The shallowest folder with split folders in it; Kaggle's own zip holds the whole tree twice, one inside the other."""
+    level = [root]
+    while level:
+        for folder in level:
+            if any(name.lower() in _SPLIT_NAMES for name in _subfolders(folder)):
+                return folder
+        level = [folder / name for folder in level for name in _subfolders(folder)][:10_000]
+    if not _any_image(root):
+        raise BadDataset(f"No images were found below {root}. Expected: {', '.join(SUFFIXES)} in {_EXPECTED}.")
+    raise BadDataset(f"No split folders (train, val, test) were found below {root}. Expected: {_EXPECTED}.")
+
+
+def _any_image(root: Path) -> bool:
+    return any(Path(name).suffix.lower() in SUFFIXES for _, _, names in os.walk(root) for name in names)
+
+
+def _subfolders(folder: Path) -> list[str]:
+    return sorted(
+        entry.name
+        for entry in os.scandir(folder)
+        if entry.is_dir() and not entry.name.startswith(".") and entry.name != "__MACOSX"
+    )
+
+
+def _walk(top: Path) -> Iterator[tuple[str, str, Path]]:
+    """(split, class, path) of every image below `top`; hidden files are no images."""
+    for split_folder in _subfolders(top):
+        split = _SPLIT_NAMES.get(split_folder.lower())
+        if split is None:
+            continue
+        for class_folder in _subfolders(top / split_folder):
+            label = re.sub(r"^\d+[_-]", "", class_folder).strip().lower()
+            for folder, _, names in os.walk(top / split_folder / class_folder):
+                for name in names:
+                    if not name.startswith(".") and PurePosixPath(name).suffix.lower() in SUFFIXES:
+                        yield split, label, Path(folder) / name
+
+
+def _kaggle_label(folder: str, stem: str) -> str:
+    if folder != "pneumonia":
+        return folder
+    match = _KAGGLE_PNEUMONIA.search(stem)
+    return _KAGGLE_KINDS[match["kind"].lower()] if match else ""
+
+
+def _patient(stem: str, label: str, split: str) -> str:
+    """Who is on the image. Kaggle's numbers restart per kind, and again in the test split (train and val share theirs)."""
+    family = "test" if split == "test" else "train"
+    if match := _KAGGLE_PNEUMONIA.search(stem):
+        return f"{family}/{label}/{int(match['patient'])}"
+    if match := _KAGGLE_NORMAL.search(stem):
+        return f"{family}/{label}/{match['series'].upper()}-{int(match['patient'])}"
+    if match := re.fullmatch(r"(\d{8})_\d{3}", stem):  # NIH ChestX-ray14: patient, study
+        return match[1]
+    return f"{family}/{label}/{stem}"

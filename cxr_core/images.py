@@ -1,0 +1,130 @@
+"""From any supported file to pixels: the one decoder and the one pre-processing of the project.
+
+    bytes or path ── read ──► uint8 (H, W) ── prepare ──► uint8 (S, S) ── to_input ──► float32 (N, S, S, 3) in 0..255
+
+Packing, training, evaluation and live prediction all go through these functions, so a prediction on a screen sees the
+very pixels that the evaluation saw. Each model does its own scaling inside its graph.
+"""
+
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from cxr_core.errors import UnreadableImage
+
+Pixels = npt.NDArray[np.uint8]
+
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
+SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+MAX_PIXELS = 100_000_000  # four times the largest clinical detector (about 5,000 x 5,000)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself: `format` is one of FORMATS, `mode` is Pillow's ("L", "RGB", "RGBA", "I;16", …)."""
+
+    format: str
+    mode: str
+    width: int
+    height: int
+
+
+def decode(source: bytes | Path) -> tuple[Header, Pixels]:
+    """Decode an image to grey and tell what it was.
+
+    Colour becomes luma (ITU-R 601-2), transparency is laid over black, EXIF rotation is applied, 12- and 16-bit greys
+    are scaled to 8 bit, and of several pages the first is taken.
+
+    Args:
+        source: the file's bytes, or its path.
+
+    Returns:
+        The header, and uint8 (H, W) in 0..255.
+
+    Raises:
+        UnreadableImage: not one of FORMATS, damaged, truncated or larger than MAX_PIXELS.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's bomb warning: the limit below is ours and stricter
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
+                header = Header(str(image.format), image.mode, image.width, image.height)
+                if image.width * image.height > MAX_PIXELS:
+                    raise UnreadableImage(
+                        f"The image has {image.width:,} × {image.height:,} pixels; "
+                        f"at most {MAX_PIXELS:,} pixels are read. Reduce it and try again."
+                    )
+                image.draft("L", image.size)  # a JPEG's luma is stored as such: skip its colour
+                return header, _grey(ImageOps.exif_transpose(image))
+    except UnreadableImage:
+        raise
+    except FileNotFoundError as error:
+        raise UnreadableImage(f"There is no file {source!s}.") from error
+    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, Image.DecompressionBombError) as error:
+        raise UnreadableImage(_why(source, error)) from error
+
+
+def read(source: bytes | Path) -> Pixels:
+    """The pixels of `decode` alone: uint8 (H, W)."""
+    return decode(source)[1]
+
+
+def prepare(grey: Pixels, size: int) -> Pixels:
+    """THE pre-processing: resize to a square, as the paper does (180 × 180), with an antialiased bilinear filter.
+
+    Args:
+        grey: uint8 (H, W).
+        size: S, in pixels, at least 1.
+
+    Returns:
+        uint8 (S, S); the aspect ratio is not kept.
+    """
+    if grey.shape == (size, size):
+        return grey
+    return np.asarray(Image.fromarray(grey).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def to_input(pixels: Pixels) -> npt.NDArray[np.float32]:
+    """What a model takes: uint8 (N, S, S) to float32 (N, S, S, 3), three equal channels, still in 0..255."""
+    return np.repeat(pixels[..., None], 3, axis=-1).astype(np.float32)
+
+
+def encode(grey: Pixels, *, format: str = "JPEG", quality: int = 90) -> bytes:
+    """A uint8 (H, W) array as the bytes of an image file, for screens and downloads."""
+    out = io.BytesIO()
+    Image.fromarray(grey).save(out, format=format, quality=quality)
+    return out.getvalue()
+
+
+def _grey(image: Image.Image) -> Pixels:
+    if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"):
+        return _to_8_bit(np.asarray(image, dtype=np.float32))
+    if image.mode in ("RGBA", "LA", "PA", "P") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
+    return np.asarray(image.convert("L"))
+
+
+def _to_8_bit(values: npt.NDArray[np.float32]) -> Pixels:
+    """Grey of more than 8 bits: counts fill the smallest of 8, 12 and 16 bits that holds them; all else is stretched."""
+    if not np.isfinite(values).all():
+        raise ValueError("it holds pixels that are not numbers")
+    low, high = float(values.min()), float(values.max())
+    if low >= 0 and 1 < high <= 65535:
+        low, high = 0.0, next(top for top in (255.0, 4095.0, 65535.0) if high <= top)
+    return np.clip((values - low) * (255.0 / max(high - low, 1e-6)) + 0.5, 0, 255).astype(np.uint8)
+
+
+def _why(source: bytes | Path, error: Exception) -> str:
+    name = "The file" if isinstance(source, bytes) else Path(source).name
+    empty = (not source) if isinstance(source, bytes) else Path(source).is_file() and Path(source).stat().st_size == 0
+    if empty:
+        return f"{name} is empty. An image file was expected."
+    if isinstance(error, Image.UnidentifiedImageError):
+        return f"{name} is not an image that can be read here. Expected: {', '.join(FORMATS)}."
+    return f"{name} is damaged or cut short and could not be decoded ({error})."

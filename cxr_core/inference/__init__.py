@@ -1,0 +1,1 @@
+"""A trained run answers for an image. Needs Keras."""

@@ -1,0 +1,1 @@
+"""Architectures: a catalogue that anyone may read, and builders that need Keras."""

@@ -1,0 +1,70 @@
+"""Background processes of this project: start one that outlives its parent, and tell whether it still lives."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypedDict
+
+import psutil
+
+
+class Owner(TypedDict):
+    """Who works: `born` (seconds since 1970) tells a process from a later one with the same number."""
+
+    host: str
+    pid: int
+    born: float
+
+
+def owner(pid: int | None = None) -> Owner:
+    """The identity of process `pid` of this machine, by default of this one."""
+    process = psutil.Process(pid)
+    return Owner(host=socket.gethostname(), pid=process.pid, born=process.create_time())
+
+
+def alive(who: Owner) -> bool:
+    """Whether that very process still runs. Of another machine nothing is known from here: False."""
+    if who["host"] != socket.gethostname():
+        return False
+    try:
+        process = psutil.Process(who["pid"])
+        return abs(process.create_time() - who["born"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def start(arguments: Sequence[str], *, log: Path) -> Owner:
+    """Start `python -m cxr_core ARGUMENTS` detached: it goes on when this process, its terminal or its browser ends.
+
+    Args:
+        arguments: of the command line.
+        log: file that its output is appended to.
+    """
+    package = Path(__file__).resolve().parent
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(package.parent)}
+    with log.open("ab") as out:
+        child = subprocess.Popen(
+            [sys.executable, "-m", package.name, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            env=environment,
+            start_new_session=True,
+        )
+    return owner(child.pid)
+
+
+def kill(who: Owner) -> None:
+    """End a process and its children at once."""
+    if not alive(who):
+        return
+    try:
+        process = psutil.Process(who["pid"])
+        for one in [*process.children(recursive=True), process]:
+            one.kill()
+        psutil.wait_procs([process], timeout=5)
+    except psutil.NoSuchProcess:
+        return

@@ -1,0 +1,160 @@
+"""The runs of a workspace, each a folder that says all there is to know of it.
+
+    config.json  status.json  environment.json  history.csv  log.txt  model.keras
+    predictions/<split>.parquet  metrics.json
+    stop                         asks the run to stop
+
+A run writes only its own folder. Runs that ship with the project lie in `artifacts/pretrained/`.
+"""
+
+import secrets
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cxr_core import workspace
+from cxr_core.errors import BadInput, CxrError, UnknownName, WorkFailed
+from cxr_core.runs import config as settings
+from cxr_core.runs import status as states
+from cxr_core.runs.config import RunConfig
+from cxr_core.runs.status import Status
+
+HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run as it stands on disk. `metrics` maps splits to figures (see evaluation/metrics.py), empty until predicted."""
+
+    id: str
+    config: RunConfig
+    status: Status
+    metrics: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        return folder(self.id)
+
+    @property
+    def usable(self) -> bool:
+        """Whether it has a model and predictions."""
+        return bool(self.metrics)
+
+
+def new_id(config: RunConfig) -> str:
+    """A name that sorts by time and says what it is: `custom_cnn-kermany-20261124-041500-3fa`."""
+    return f"{config.model}-{config.data[:30]}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)[:3]}"
+
+
+def create(config: RunConfig) -> str:
+    """Make the folder of a queued run and return its id."""
+    run_id = new_id(config)
+    place = workspace.run(run_id)
+    workspace.write_json(place / "config.json", settings.to_document(config))
+    states.write(place, Status(created=time.time(), epochs=config.epochs))
+    return run_id
+
+
+def ids() -> list[str]:
+    """All runs with a status, the user's and the shipped ones, newest first by name's time stamp."""
+    found = {
+        name
+        for root in (workspace.runs(), workspace.pretrained())
+        for name in workspace.names_in(root)
+        if (root / name / "status.json").is_file()
+    }
+    return sorted(found, key=lambda name: name[-19:], reverse=True)
+
+
+def folder(run_id: str) -> Path:
+    """Where a run lives.
+
+    Raises:
+        UnknownName: there is no such run; lists the known ones.
+    """
+    for root in (workspace.runs(), workspace.pretrained()):
+        if (root / workspace.checked_name(run_id) / "status.json").is_file():
+            return root / run_id
+    raise UnknownName("run", run_id, ids())
+
+
+def get(run_id: str) -> Run:
+    """One run.
+
+    Raises:
+        UnknownName: there is none.
+        WorkFailed: a file in its folder is missing or damaged.
+    """
+    place = folder(run_id)
+    try:
+        config = settings.from_document(workspace.read_json(place / "config.json"))
+        metrics = workspace.read_json(place / "metrics.json") if (place / "metrics.json").is_file() else {}
+        return Run(run_id, config, states.read(place), metrics)
+    except FileNotFoundError as error:
+        raise WorkFailed(f"Run '{run_id}' lacks {error.filename}. Delete it with: runs delete {run_id}") from error
+
+
+def every() -> list[Run]:
+    """All runs that can be read, newest first; damaged ones are left out here and named by `get`."""
+    found = []
+    for run_id in ids():
+        try:
+            found.append(get(run_id))
+        except CxrError:
+            continue
+    return sorted(found, key=lambda run: run.status.created, reverse=True)
+
+
+def history(run_id: str) -> pd.DataFrame:
+    """One row (HISTORY) per whole epoch; empty before the first."""
+    path = folder(run_id) / "history.csv"
+    return pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=list(HISTORY), dtype=float)
+
+
+def write_history(place: Path, rows: list[dict[str, float]]) -> None:
+    table = pd.DataFrame(rows, columns=list(HISTORY))
+    workspace.write_bytes(place / "history.csv", table.to_csv(index=False).encode())
+
+
+def log(run_id: str, *, last: int = 40) -> str:
+    """The last lines of what the run's process printed."""
+    path = folder(run_id) / "log.txt"
+    if not path.is_file():
+        return ""
+    with path.open("rb") as opened:
+        opened.seek(max(0, path.stat().st_size - 200 * last))
+        return "\n".join(opened.read().decode(errors="replace").splitlines()[-last:])
+
+
+def predictions_path(run_id: str, split: str) -> Path:
+    """The predictions table of one split.
+
+    Raises:
+        UnknownName: no such run, or the run has no predictions for this split; lists those it has.
+    """
+    place = folder(run_id) / "predictions"
+    known = [path.stem for path in sorted(place.glob("*.parquet"))]
+    if split not in known:
+        raise UnknownName(f"split with predictions in run {run_id}", split, known)
+    return place / f"{split}.parquet"
+
+
+def delete(run_id: str) -> None:
+    """Remove a run's folder.
+
+    Raises:
+        UnknownName: there is none.
+        BadInput: it is running, or ships with the project.
+    """
+    place = folder(run_id)
+    if place.parent != workspace.runs():
+        raise BadInput(f"Run '{run_id}' ships with the project and is not deleted from here.")
+    if states.read(place).state == "running":
+        raise BadInput(f"Run '{run_id}' is running. Stop it first: runs stop {run_id}")
+    trash = place.with_name(f".{run_id}.deleted")
+    place.replace(trash)
+    shutil.rmtree(trash, ignore_errors=True)

@@ -1,0 +1,123 @@
+"""How far a run is: `status.json`, written by the process that trains, read by everybody else."""
+
+import threading
+import time
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from cxr_core import process, workspace
+from cxr_core.errors import WorkFailed
+
+State = Literal["queued", "running", "finished", "stopped", "failed", "interrupted"]
+ENDED: tuple[State, ...] = ("finished", "stopped", "failed", "interrupted")
+HEARTBEAT_SECONDS = 2.0
+SILENT_SECONDS = 15.0  # a run on another machine that has not been heard of for so long is taken for dead
+
+
+@dataclass(frozen=True)
+class Status:
+    """State of a run; times are seconds since 1970, 0 where not yet.
+
+    Attributes:
+        stage: what a running one does: starting, preparing, training, predicting.
+        reason: why it ended as it did, as a sentence; empty for a finished one.
+        epoch: whole epochs done, of `epochs`.
+        batch: batches done of the epoch under way, of `batches`.
+        rate: images a second, training.
+    """
+
+    state: State = "queued"
+    stage: str = ""
+    reason: str = ""
+    created: float = 0.0
+    started: float = 0.0
+    ended: float = 0.0
+    heartbeat: float = 0.0
+    owner: process.Owner | None = None
+    epoch: int = 0
+    epochs: int = 0
+    batch: int = 0
+    batches: int = 0
+    rate: float = 0.0
+    seconds_left: float = 0.0
+    device: str = ""
+
+
+def write(folder: Path, status: Status) -> None:
+    workspace.write_json(folder / "status.json", asdict(status))
+
+
+def read(folder: Path) -> Status:
+    """The state as it is: a run whose process is gone reads as interrupted, whatever it wrote last.
+
+    Raises:
+        FileNotFoundError: there is no run in this folder.
+        WorkFailed: the file is damaged.
+    """
+    document: dict[str, Any] = workspace.read_json(folder / "status.json")
+    known = {one.name for one in fields(Status)}
+    try:
+        status = Status(**{name: value for name, value in document.items() if name in known})
+    except TypeError as error:
+        raise WorkFailed(f"{folder / 'status.json'} is damaged.") from error
+    if status.state == "running" and _is_gone(status):
+        return replace(
+            status,
+            state="interrupted",
+            reason="The process that trained it ended without a word: the machine was switched off, or ran out of memory.",
+        )
+    return status
+
+
+def _is_gone(status: Status) -> bool:
+    if status.owner is None:
+        return True
+    if status.owner["host"] == process.owner()["host"]:
+        return not process.alive(status.owner)
+    return time.time() - status.heartbeat > SILENT_SECONDS
+
+
+class Reporter:
+    """Writes the status of the run that this process trains: at once when it matters, else at most twice a second.
+
+    A thread keeps the heartbeat going through long silent work. Use it as a context manager.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._status = read(folder)
+        self._lock = threading.Lock()
+        self._written = 0.0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._done.set()
+        self._thread.join()
+
+    @property
+    def status(self) -> Status:
+        return self._status
+
+    def tell(self, *, soon: bool = False, **changes: Any) -> None:
+        """Change fields of the status; with `soon` the file may lag half a second behind."""
+        with self._lock:
+            self._status = replace(self._status, **changes)
+            if not soon or time.monotonic() - self._written > 0.5:
+                self._write()
+
+    def _write(self) -> None:
+        self._status = replace(self._status, heartbeat=time.time())
+        write(self._folder, self._status)
+        self._written = time.monotonic()
+
+    def _beat(self) -> None:
+        while not self._done.wait(HEARTBEAT_SECONDS):
+            with self._lock:
+                self._write()

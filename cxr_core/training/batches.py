@@ -1,0 +1,53 @@
+"""Batches straight from the packed array: no image file is opened in an epoch."""
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+
+class Batches(keras.utils.PyDataset):  # type: ignore[misc]
+    """Images and one-hot classes, shuffled anew each epoch if asked.
+
+    Args:
+        pixels: uint8 (N, S, S), may be memory-mapped.
+        rows: int (n,), which rows of `pixels`, in order.
+        codes: int (n,), class numbers in [0, classes).
+        classes: k, how many there are.
+        batch_size: B; the last batch of an epoch may be smaller.
+        seed: of the shuffling; None keeps the order.
+
+    Each item is uint8 (B, S, S, 1) and float32 (B, k).
+    """
+
+    def __init__(
+        self,
+        pixels: npt.NDArray[np.uint8],
+        rows: npt.NDArray[np.int64],
+        codes: npt.NDArray[np.int64],
+        *,
+        classes: int,
+        batch_size: int,
+        seed: int | None = None,
+    ):
+        super().__init__()
+        self._pixels, self._rows, self._codes = pixels, np.asarray(rows), np.asarray(codes)
+        self._one_hot = np.eye(classes, dtype=np.float32)
+        self._batch_size, self._seed, self._epoch = batch_size, seed, 0
+        self._order = self._shuffled()
+
+    def __len__(self) -> int:
+        return -(-len(self._rows) // self._batch_size)
+
+    def __getitem__(self, index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+        chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
+        return self._pixels[self._rows[chosen]][..., None], self._one_hot[self._codes[chosen]]
+
+    def on_epoch_end(self) -> None:
+        self._epoch += 1
+        self._order = self._shuffled()
+
+    def _shuffled(self) -> npt.NDArray[np.int64]:
+        order = np.arange(len(self._rows))
+        if self._seed is not None:
+            np.random.default_rng([self._seed, self._epoch]).shuffle(order)
+        return order

@@ -1,0 +1,78 @@
+"""What happens beside the fit: progress is told, history written, the stop request seen, the best model kept."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from cxr_core.runs import folder as runs
+from cxr_core.runs.status import Reporter
+
+MODEL = "model.keras"
+
+
+class StopRequested(Exception):
+    """Someone asked this run to stop; raised after a batch, so that the fit ends at once."""
+
+
+class Watch(keras.callbacks.Callback):  # type: ignore[misc]
+    """Tells the status batch by batch, writes one history row per epoch, and looks for the file `stop`.
+
+    Args:
+        place: the run's folder.
+        reporter: of this run.
+        batches: per epoch.
+        images: per epoch.
+    """
+
+    def __init__(self, place: Path, reporter: Reporter, *, batches: int, images: int):
+        super().__init__()
+        self._place, self._reporter = place, reporter
+        self._batches, self._images = batches, images
+        self._rows: list[dict[str, float]] = []
+        self._epoch_began = 0.0
+        self._pace: list[float] = []  # seconds of each whole epoch, validation included
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._epoch_began = time.monotonic()
+        self._reporter.tell(stage="training", epoch=epoch, batch=0, batches=self._batches)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        done = batch + 1
+        spent = time.monotonic() - self._epoch_began
+        per_epoch = min(self._pace) if self._pace else spent / done * self._batches
+        epochs_left = self._reporter.status.epochs - self._reporter.status.epoch - done / self._batches
+        self._reporter.tell(
+            soon=True,
+            batch=done,
+            rate=round(self._images * done / self._batches / spent, 1),
+            seconds_left=round(per_epoch * epochs_left, 1),
+        )
+        if (self._place / "stop").exists():
+            raise StopRequested
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        seconds = time.monotonic() - self._epoch_began
+        self._pace.append(seconds)
+        self._rows.append({"epoch": epoch + 1, **(logs or {}), "seconds": round(seconds, 2)})
+        runs.write_history(self._place, self._rows)
+        self._reporter.tell(epoch=epoch + 1, batch=0)
+
+
+class KeepBest(keras.callbacks.ModelCheckpoint):  # type: ignore[misc]
+    """Saves the model inside the training wrapper whenever the validation accuracy is the best so far."""
+
+    def __init__(self, core: keras.Model, place: Path):
+        # A hidden name until it is whole: a reader, or a kill, never meets half a model.
+        self._part, self._whole = place / ".part.keras", place / MODEL
+        super().__init__(str(self._part), monitor="val_accuracy", mode="max", save_best_only=True)
+        self._core = core
+
+    def set_model(self, model: keras.Model) -> None:  # noqa: ARG002
+        super().set_model(self._core)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        super().on_epoch_end(epoch, logs)
+        if self._part.is_file():
+            self._part.replace(self._whole)

@@ -1,0 +1,94 @@
+"""The whole work of a run's process: prepare, fit, predict every split, and leave a status that says how it ended."""
+
+import errno
+import time
+import traceback
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cxr_core import workspace
+from cxr_core.data import manifest as manifests
+from cxr_core.data import packing
+from cxr_core.errors import CxrError
+from cxr_core.evaluation import metrics, predictions
+from cxr_core.inference.predictor import Predictor
+from cxr_core.runs import folder as runs
+from cxr_core.runs.config import RunConfig
+from cxr_core.runs.folder import Run
+from cxr_core.runs.status import Reporter
+from cxr_core.training import environment
+from cxr_core.training.fit import fit
+from cxr_core.training.watching import MODEL, StopRequested
+
+
+def work(run_id: str) -> None:
+    """Train the run `run_id` in this process; how it ended is in its status, whatever happens."""
+    run = runs.get(run_id)
+    with Reporter(run.folder) as reporter:
+        try:
+            reporter.tell(stage="preparing", device=environment.device())
+            _train(run, reporter)
+        except CxrError as error:
+            reporter.tell(state="failed", stage="", reason=str(error), ended=time.time())
+        except MemoryError:
+            reason = "The machine's memory is full. Try a smaller batch or image size, or end other programs."
+            reporter.tell(state="failed", stage="", reason=reason, ended=time.time())
+        except Exception as error:  # noqa: BLE001 - the last line of defence: the run must not look alive
+            traceback.print_exc()
+            reporter.tell(state="failed", stage="", reason=_sentence(error), ended=time.time())
+
+
+def _train(run: Run, reporter: Reporter) -> None:
+    config = run.config
+    manifest = manifests.get(config.data, config.manifest)
+    rows = manifests.rows(manifest)
+    pixels = packing.packed(
+        config.data, size=config.image_size, progress=lambda _, done, total: reporter.tell(soon=True, batch=done, batches=total)
+    )
+    workspace.write_json(run.folder / "environment.json", environment.describe())
+    state, reason = "finished", ""
+    try:
+        fit(config, pixels, rows, run.folder, reporter)
+    except StopRequested:
+        state = "stopped"
+        epoch = reporter.status.epoch
+        reason = f"Stopped by hand after {epoch} whole epochs; the best of them is kept."
+    if (run.folder / MODEL).is_file():
+        reporter.tell(stage="predicting", batch=0, batches=len(rows), seconds_left=0.0)
+        _predict(run.id, run.folder, config, pixels, rows, reporter)
+    else:
+        reason = "Stopped by hand before the first epoch was done: there is no model to keep."
+    reporter.tell(state=state, stage="", reason=reason, ended=time.time(), seconds_left=0.0)
+
+
+def _predict(
+    run_id: str, place: Path, config: RunConfig, pixels: npt.NDArray[np.uint8], rows: pd.DataFrame, reporter: Reporter
+) -> None:
+    """One predictions table per split, by the saved model, and the figures made of them."""
+    predictor = Predictor.load(run_id)
+    tables, before = {}, 0
+    for split in ("train", "val", "test"):
+        chosen = rows[rows["split"] == split]
+        if chosen.empty:
+            continue
+        done = before
+
+        def tell(count: int, done: int = done) -> None:
+            reporter.tell(soon=True, batch=done + count)
+
+        probabilities = predictor.probabilities(pixels, rows=chosen["row"].to_numpy(), progress=tell)
+        tables[split] = predictions.make(chosen["id"], chosen["class"].astype(str), probabilities, config.classes)
+        predictions.write(place / "predictions" / f"{split}.parquet", tables[split])
+        before += len(chosen)
+    workspace.write_json(place / "metrics.json", metrics.summary(tables))
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "The disk is full. Free some space and start the run again."
+    if "OOM" in str(error) or "RESOURCE_EXHAUSTED" in str(error):
+        return "The device's memory is full. Try a smaller batch or image size."
+    return f"An unexpected error ended it ({type(error).__name__}: {str(error)[:300]}). The log has the details."

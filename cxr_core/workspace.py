@@ -1,0 +1,113 @@
+"""Where everything lives on disk, and how it is written: the only module that knows paths under the artifacts folder.
+
+    <home>/datasets/<name>/       index, images, packed arrays, manifests of one dataset
+    <home>/datasets/.adding/      datasets that are being added; moved into place when whole
+    <home>/runs/<id>/             one training each
+    <project>/artifacts/pretrained/<id>/   runs that ship with the project
+
+`<home>` is the environment variable `CXR_HOME`, else `artifacts/` beside the package.
+"""
+
+import json
+import os
+import re
+import secrets
+from pathlib import Path
+from typing import Any
+
+from cxr_core.errors import BadInput, WorkFailed
+
+PROJECT = Path(__file__).resolve().parent.parent
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+
+
+def home() -> Path:
+    """The folder of all that users make; created when something is first written."""
+    moved = os.environ.get("CXR_HOME")
+    return Path(moved).expanduser().resolve() if moved else PROJECT / "artifacts"
+
+
+def datasets() -> Path:
+    return home() / "datasets"
+
+
+def dataset(name: str) -> Path:
+    return datasets() / checked_name(name)
+
+
+def adding(name: str = "") -> Path:
+    """The staging folder of all additions, or of the one called `name`."""
+    return datasets() / ".adding" / checked_name(name) if name else datasets() / ".adding"
+
+
+def runs() -> Path:
+    return home() / "runs"
+
+
+def run(run_id: str) -> Path:
+    return runs() / checked_name(run_id)
+
+
+def pretrained() -> Path:
+    """Ships with the code, so it stays in the project wherever `CXR_HOME` points."""
+    return PROJECT / "artifacts" / "pretrained"
+
+
+def checked_name(name: str) -> str:
+    """The name itself, if it is safe as one folder name on every system.
+
+    Raises:
+        BadInput: empty, longer than 80 characters, or with anything but letters, digits, '.', '_' and '-'.
+    """
+    if not _NAME.fullmatch(name):
+        raise BadInput(
+            "A name has 1 to 80 letters, digits, dots, dashes or underscores and starts with a letter or digit. "
+            f"Received: '{name[:100]}'."
+        )
+    return name
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: readers see the old content or the new, never a part.
+
+    Raises:
+        WorkFailed: the disk is full or the folder cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(content)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise WorkFailed(f"Could not write {path}: {error.strerror}.") from error
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Atomic; NaN is refused (ValueError), since it is no JSON."""
+    write_bytes(path, json.dumps(document, indent=1, allow_nan=False).encode())
+
+
+def read_json(path: Path) -> Any:
+    """The parsed document.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        WorkFailed: the file is damaged.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise WorkFailed(f"{path} is damaged: it is not valid JSON. Delete it or restore it from a backup.") from error
+
+
+def names_in(folder: Path) -> list[str]:
+    """Names of the visible subfolders of `folder`, sorted; empty if it does not exist."""
+    if not folder.is_dir():
+        return []
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+
+
+def cores() -> int:
+    """How many processor cores this process may use, at least 1."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -7,7 +7,7 @@ changes from one exposure to the next (pose, breath, exposure, grain) is drawn p
 
 import math
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,47 +17,30 @@ from cxr_core.errors import BadInput, UnknownName
 
 CLASSES = ("normal", "viral", "bacterial")
 MIN_SIZE = 32
+_TREES = 64  # kinds of vessel branching: growing a new one for every body would take a tenth of the time
 
 Field = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Body:
-    """One imaginary patient; lengths are in half image widths.
+    """One imaginary patient; lengths are in half image widths, heights grow downwards from the middle of the frame."""
 
-    Attributes:
-        chest: half width of the rib cage, about 0.68 to 0.82.
-        apex: y of the lung tips, about -0.84 to -0.72.
-        dome: y of the right dome of the diaphragm at mid breath, about 0.36 to 0.50.
-        dome_gap: how much lower the left dome lies, 0.02 to 0.07.
-        heart: heart size, 0.85 to 1.2 of the usual.
-        knob: how far the aortic arch bulges, 0.01 to 0.06.
-        rib_gap: distance between neighbouring ribs, about 0.115 to 0.145.
-        rib_slope: how steeply the ribs fall towards the side, 0.8 to 1.2.
-        rib_start: y where the first rib leaves the spine.
-        bone: how strongly bones show, 0.7 to 1.25.
-        fat: thickness of the soft tissue, 0 (thin) to 1 (heavy).
-        shoulder: y of the shoulders' top at the side, about -0.82 to -0.6.
-        collar: y where the collar bones meet the breastbone.
-        gas: strength of the stomach's air bubble, 0 to 1.
-        branches: seed of the lung vessels' branching.
-    """
-
-    chest: float
-    apex: float
-    dome: float
-    dome_gap: float
-    heart: float
-    knob: float
-    rib_gap: float
-    rib_slope: float
-    rib_start: float
-    bone: float
-    fat: float
-    shoulder: float
-    collar: float
-    gas: float
-    branches: int
+    chest: float  # half width of the rib cage, 0.68 to 0.82
+    apex: float  # height of the lung tips, -0.84 to -0.72
+    dome: float  # height of the right dome of the diaphragm at mid breath, 0.36 to 0.50
+    dome_gap: float  # how much lower the left dome lies, 0.02 to 0.07
+    heart: float  # size against the usual, 0.85 to 1.2
+    knob: float  # how far the aortic arch bulges, 0.01 to 0.06
+    rib_gap: float  # distance between neighbouring ribs, 0.115 to 0.145
+    rib_slope: float  # how steeply the ribs fall towards the side, 0.8 to 1.2
+    rib_start: float  # height where the first rib leaves the spine
+    bone: float  # how strongly bones show, 0.7 to 1.25
+    fat: float  # thickness of the soft tissue, 0 (thin) to 1 (heavy)
+    shoulder: float  # height of the shoulders at the side, -0.82 to -0.6
+    collar: float  # height where the collar bones meet the breastbone
+    gas: float  # strength of the stomach's air bubble, 0 to 1
+    branches: int  # which of the 64 branchings of vessels, and variations of single ribs
 
 
 def body(rng: np.random.Generator) -> Body:
@@ -85,7 +68,7 @@ def body(rng: np.random.Generator) -> Body:
         shoulder=rng.uniform(-0.82, -0.6),
         collar=apex + rng.uniform(0.16, 0.26),
         gas=max(0.0, rng.uniform(-0.6, 1.0)),
-        branches=int(rng.integers(2**32)),
+        branches=int(rng.integers(_TREES)),
     )
 
 
@@ -111,11 +94,11 @@ def phantom(label: str, rng: np.random.Generator, *, size: int = 224, body: Body
         raise BadInput(f"A phantom is at least {MIN_SIZE} pixels wide, and {size} were asked for.")
     person = body if body is not None else _new_body(rng)
     pose = _pose(rng)
-    layers = _Layers(person, pose, _coordinates(pose, size // 2), rng.normal(0, 0.025))
-    film = _enlarge(layers.film, size)
-    lungs = _enlarge(layers.lungs, size)
+    layers = _Layers(person, pose, _coordinates(pose, size * 5 // 14), rng.normal(0, 0.025))
+    content, vessels = _content(label, rng, layers)
+    film = _enlarge(layers.film + content, size)
     film += _ribs(person, pose, layers, size)
-    film += lungs * _content(label, rng, layers, _vessels(person, pose, size))
+    film += _enlarge(vessels, size) * _vessels(person, pose, size)
     return _expose(film, rng)
 
 
@@ -169,9 +152,12 @@ def _edge(distance: Field, width: float) -> Field:
     """Soft step: 0 where `distance` < -width/2, 1 where it is > width/2, smooth between."""
     t = distance * (1 / width)
     t += 0.5
-    np.maximum(t, 0, out=t)
-    np.minimum(t, 1, out=t)
-    return t * t * (3 - 2 * t)
+    t.clip(0, 1, out=t)
+    step = t * -2
+    step += 3
+    step *= t
+    step *= t
+    return step
 
 
 def _bump(along: Field, middle: float, width: float) -> Field:
@@ -184,7 +170,7 @@ def _bump(along: Field, middle: float, width: float) -> Field:
 
 
 class _Layers:
-    """The smooth parts of one breath, at half size; float32 fields of one square shape.
+    """The smooth parts of one breath, at 5/14 of the size (finer would not be seen); float32 fields of one square shape.
 
     Attributes:
         film: attenuation of all but ribs and lung content.
@@ -195,77 +181,77 @@ class _Layers:
 
     def __init__(self, b: Body, pose: _Pose, at: tuple[Field, Field], breath: float):
         self.x, self.y = x, y = at
+        high = y[:, len(y) // 2, None]  # slow changes over the height need not turn with the pose: a column is cheap
         far = np.abs(x)
-        rise = np.clip((0.36 - y) * (1 / (0.36 - b.apex)), 0, 1)
-        wall = b.chest * np.sqrt(1 - rise * rise * (0.4 + 0.6 * rise)) * (1 + 0.05 * _edge(y - 0.2, 0.8))
+        rise = np.clip((0.36 - y) * (1 / (0.45 - b.apex)), 0, 1)
+        wall = b.chest * np.sqrt(1 - rise * rise * (0.35 + 0.65 * rise)) * (1 + 0.05 * _edge(high - 0.2, 0.8))
         self.u = np.minimum(far / (wall + 0.04), 1.1)
-        under = _diaphragm(b, x, far) + breath
-        skin = _edge(0.14 * b.fat + 0.9 * b.chest + 0.17 + 0.7 * _edge(-0.1 - y, 0.9) - far, 0.05)
-        skin *= _edge(y - _shoulder(b, far), 0.09)
-        belly = _edge(y - under, 0.035)
-        inner = 0.08 + 0.30 * np.maximum(b.apex + 0.26 - y, 0) ** 2 * 15
-        lungs = _edge(wall - far, 0.05) * _edge(far - inner, 0.09) * (1 - belly)
-        depth = lungs * (0.55 + 0.20 * _edge(wall - far - 0.1, 0.3) + 0.25 * _edge(far - inner - 0.1, 0.3))
-        middle = _middle(b, x - pose.yaw, y)
-        film = (0.40 + 0.10 * b.fat) * (1.08 - 0.22 * far * far) + middle + _shoulder_bones(b, far, y)
-        film += 0.05 * _bump(y, 0.25, 0.35) * b.fat
-        film += belly * (0.17 - middle * 0.75 + 0.10 * _edge(y - under - 0.2, 0.6))
-        film -= depth * 0.36
-        film -= 0.13 * b.gas * _bump(x, 0.33, 0.15) * _bump(y, b.dome + b.dome_gap + 0.13, 0.05) * belly
+        skin = _edge(0.14 * b.fat + 0.9 * b.chest + 0.17 + 0.7 * _edge(-0.1 - high, 0.9) - far, 0.06)
+        skin *= _edge(y - _shoulder(b, far[:1]), 0.12)
+        belly = _edge(y - _diaphragm(b, x[len(x) * 3 // 4, None]) - breath, 0.04)
+        tip = np.clip((b.apex + 0.34 - high) * (1 / 0.34), 0, 1)
+        middle_edge = far - (0.09 + 0.24 * (1 - np.sqrt(1 - tip * tip)))
+        lungs = _edge(wall - far, 0.06) * _edge(middle_edge, 0.10) * (1 - belly)
+        depth = lungs * (0.22 + 0.08 * _edge(wall - far - 0.12, 0.34) + 0.08 * _edge(middle_edge - 0.12, 0.36))
+        middle = _middle(b, x - pose.yaw, high)
+        film = (0.48 + 0.09 * b.fat - 0.11 * far * far) + middle * (1 - 0.6 * belly) - depth + 0.03 * belly
+        film += _shoulder_bones(b, far, y, high) + (0.10 + 0.06 * b.fat) * _edge(high - 0.2, 1.3)
+        if b.gas:
+            film -= 0.12 * b.gas * _bump(x, 0.33, 0.15) * _bump(y, b.dome + b.dome_gap + 0.13, 0.05) * belly
         self.film = film * skin
         self.lungs = lungs * (1 - 0.55 * np.minimum(middle * 5, 1))
-        self.cage = _edge(1.02 - self.u, 0.1) * _edge(self.u - 0.1, 0.2) * (1 - 0.75 * belly) * _edge(y - b.apex, 0.2)
+        self.cage = _edge(1.02 - self.u, 0.12) * _edge(self.u - 0.1, 0.2) * (1 - 0.75 * belly) * _edge(y - b.apex, 0.2)
 
 
-def _diaphragm(b: Body, x: Field, far: Field) -> Field:
+def _diaphragm(b: Body, x: Field) -> Field:
     """Height of the diaphragm: two domes falling to the costophrenic angles."""
-    u = np.minimum(far * (1 / b.chest), 1.06)
+    u = np.minimum(np.abs(x) * (1 / b.chest), 1.06)
     lateral = np.maximum(u - 0.42, 0)
-    return b.dome + b.dome_gap * _edge(x, 0.3) + 0.30 * np.maximum(0.42 - u, 0) ** 2 + 0.75 * lateral * lateral * (u + 0.1)
+    return b.dome + b.dome_gap * _edge(x, 0.3) + 0.2 * np.maximum(0.42 - u, 0) ** 2 + 0.52 * lateral * lateral * (u + 0.1)
 
 
 def _shoulder(b: Body, far: Field) -> Field:
     """Height of the skin above neck and shoulders."""
     slope = np.maximum(far - 0.3, 0)
-    return -1.6 + (b.shoulder + 1.36) * _edge(far - 0.22, 0.5) + 0.28 * slope * slope
+    return -1.7 + (b.shoulder + 1.42) * _edge(far - 0.22, 0.7) + 0.25 * slope * slope
 
 
 def _middle(b: Body, x: Field, y: Field) -> Field:
     """Mediastinum, heart, windpipe and spine."""
-    neck = 0.05 * _edge(-0.6 - y, 0.6)
-    left = 0.115 + neck + b.heart * 0.10 * _bump(y, 0.24, 0.26)
-    right = 0.105 + neck + b.knob * _bump(y, -0.32, 0.08) + 0.05 * _bump(y, -0.08, 0.13)
-    right += b.heart * 0.31 * _bump(y, 0.35, 0.25)
-    film = _edge(x + left, 0.07) * _edge(right - x, 0.08) * (0.13 + 0.12 * _edge(y, 0.6))
-    film += 0.05 * _bump(x, 0.08, 0.17) * _bump(y, 0.28, 0.25)
+    neck = 0.05 * _edge(-0.55 - y, 0.8)
+    left = 0.11 + neck + b.heart * 0.11 * _bump(y, 0.24, 0.27)
+    right = 0.10 + neck + b.knob * _bump(y, -0.32, 0.08) + 0.05 * _bump(y, -0.08, 0.13)
+    right += b.heart * 0.34 * _bump(y, 0.36, 0.26)
+    film = _edge(x + left, 0.08) * _edge(right - x, 0.10) * (0.10 + 0.16 * _edge(y + 0.05, 0.7)) * _edge(0.75 - y, 0.6)
+    film += 0.06 * _bump(x, 0.10, 0.18) * _bump(y, 0.28, 0.26)
     beat = np.cos(y * (2 * math.pi / b.rib_gap / 1.05) + 1.0)
-    film += _bump(x, 0, 0.09) * (0.085 + 0.02 * beat * b.bone)
-    film -= 0.09 * _edge(0.045 - np.abs(x + 0.015), 0.05) * _edge(-0.2 - y, 0.25)
+    film += _bump(x, 0, 0.10) * (0.045 + 0.018 * beat * b.bone)
+    film -= 0.10 * _bump(x, -0.012, 0.05) * _edge(-0.2 - y, 0.25)
     return film
 
 
-def _shoulder_bones(b: Body, far: Field, y: Field) -> Field:
+def _shoulder_bones(b: Body, far: Field, y: Field, high: Field) -> Field:
     """Collar bones, shoulder blades and upper arms."""
     rise = b.collar - far * (0.36 - 0.20 * far)
     t = (y - rise) / (0.024 + 0.014 * far)
     t *= t
     film = 0.10 * np.exp(-t * t) * _edge(far - 0.12, 0.1) * _edge(0.9 - far, 0.3)
     blade = far - 0.80 * b.chest - 0.10 - 0.25 * (y - b.shoulder - 0.4)
-    film += 0.05 * _edge(blade, 0.06) * _edge(0.25 - np.abs(y - b.shoulder - 0.45), 0.2)
-    arm = far - 1.03 - 0.12 * _edge(y - b.shoulder - 0.3, 0.4)
-    film += 0.10 * _edge(arm + 0.10, 0.1) * _edge(y - b.shoulder - 0.08, 0.15) * _edge(b.shoulder + 0.5 - y, 0.5)
+    film += 0.05 * _edge(blade, 0.06) * _edge(0.25 - np.abs(high - b.shoulder - 0.45), 0.2)
+    arm = far - 1.03 - 0.12 * _edge(high - b.shoulder - 0.3, 0.4)
+    film += 0.10 * _edge(arm + 0.10, 0.1) * _edge(high - b.shoulder - 0.08, 0.15) * _edge(b.shoulder + 0.5 - high, 0.5)
     return film * b.bone
 
 
-@lru_cache(64)
+@cache
 def _rib_profile(branches: int) -> Field:
     """Brightness across the ribs, 256 steps a rib, 14 ribs: soft plateaus with brighter rims, each a little different."""
     rng = np.random.default_rng(branches)
-    t = np.tile(np.linspace(-0.5, 0.5, 256, dtype=np.float32), 14)
-    t += np.repeat(rng.uniform(-0.05, 0.05, 14).astype(np.float32), 256)
+    t = np.linspace(-0.5, 0.5, 256, dtype=np.float32) + rng.uniform(-0.05, 0.05, (14, 1)).astype(np.float32)
     ribs = 0.7 * _edge(0.22 - np.abs(t), 0.16) + 0.2 * _bump(t, -0.19, 0.06) + 0.4 * _bump(t, 0.19, 0.05)
-    ribs[:256] = ribs[-256:] = 0
-    return ribs * np.repeat(rng.uniform(0.7, 1.15, 14).astype(np.float32), 256)
+    ribs *= rng.uniform(0.7, 1.15, (14, 1)).astype(np.float32)
+    ribs[[0, -1]] = 0  # what lies beyond the first and the last rib
+    return ribs.ravel()
 
 
 def _ribs(b: Body, pose: _Pose, layers: _Layers, size: int) -> Field:
@@ -276,77 +262,78 @@ def _ribs(b: Body, pose: _Pose, layers: _Layers, size: int) -> Field:
     back = _enlarge(level - slope * (u * u * (0.28 + 0.16 * u * u) - 0.10 * u), size)
     front = _enlarge(level - slope * (0.34 + 0.36 * (1 - u)), size)
     profile = _rib_profile(b.branches)
-    film = profile.take(back.astype(np.int32), mode="clip")
+    film = profile.take(back.astype(np.intp), mode="clip")
     film *= _enlarge(cage * ((0.075 - 0.025 * u) * b.bone), size)
-    arcs = profile.take(front.astype(np.int32), mode="clip")
+    arcs = profile.take(front.astype(np.intp), mode="clip")
     arcs *= _enlarge(cage * (0.045 * b.bone * _edge(u - 0.62, 0.6)), size)
     film += arcs
     return film
 
 
-Twigs = list[tuple[Field, int, int]]
+Twigs = list[tuple[Field, float, int]]
 
 
-@lru_cache(64)
+@cache
 def _tree(branches: int) -> Twigs:
-    """Lung vessels as straight twigs: (x0, y0, x1, y1) of shape (n, 4), width and tone, thinnest first."""
+    """Lung vessels as straight twigs: float32 ends x, y of shape (2n, 2), width and tone, thinnest first."""
     rng = np.random.default_rng(branches)
-    side = np.repeat([-1.0, 1.0], 9)
-    angle = np.tile(np.linspace(-1.35, 1.4, 9), 2) + rng.normal(0, 0.15, 18)
-    at = np.stack([side * 0.16, -0.02 + 0.07 * np.sin(angle)])
+    side = np.repeat([-1.0, 1.0], 6)
+    angle = np.tile(np.linspace(-1.3, 1.3, 6), 2) + rng.normal(0, 0.15, 12)
+    at = np.stack([side * 0.15, 0.10 * np.sin(angle) + rng.normal(0, 0.02, 12)])
     twigs: Twigs = []
-    for level in range(7):
-        step = rng.uniform(0.05, 0.11, angle.size)
+    for level in range(6):
+        step = rng.uniform(0.06, 0.13, angle.size)
         to = at + step * np.stack([side * np.cos(angle), np.sin(angle)])
-        twigs.append((np.concatenate([at, to]).T.astype(np.float32), 7 - level, int(200 * 0.8**level)))
-        fork = rng.random(angle.size) < 0.55
+        twigs.append((np.concatenate([at, to]).T.reshape(-1, 2).astype(np.float32), 6 - level, int(180 * 0.78**level)))
+        fork = rng.random(angle.size) < 0.7
         bend = rng.uniform(0.1, 0.45, angle.size) * rng.choice([-1, 1], angle.size)
         angle = np.concatenate([angle + bend * 0.6, (angle - bend * 1.3)[fork]])
         side, at = np.concatenate([side, side[fork]]), np.concatenate([to, to[:, fork]], axis=1)
-        keep = rng.random(angle.size) < 0.8
+        keep = rng.random(angle.size) < 0.82
         angle, side, at = angle[keep], side[keep], at[:, keep]
     return twigs[::-1]
 
 
 def _vessels(b: Body, pose: _Pose, size: int) -> Field:
-    """Vessels branching out of both hila, shape (size, size), 0 to 1, drawn at double size against jagged lines."""
+    """Vessels branching out of both hila, shape (size, size), 0 to 255, drawn at double size against jagged lines."""
     canvas = Image.new("L", (2 * size, 2 * size))
     pen = ImageDraw.Draw(canvas)
     c, s = math.cos(pose.turn) / pose.zoom * size, math.sin(pose.turn) / pose.zoom * size
     turn = np.array([[c, -s], [s, c]], dtype=np.float32)
+    shift, reach = np.float32([pose.dx, pose.dy]), np.float32(b.chest / 0.75)
     for ends, width, tone in _tree(b.branches):
-        places = (ends.reshape(-1, 2) - np.float32([pose.dx, pose.dy])) @ turn + np.float32(size)
+        places = (ends * reach - shift) @ turn + np.float32(size)
+        thick = max(1, round(width * size / 224))
         for line in places.reshape(-1, 4).tolist():
-            pen.line(line, fill=tone, width=max(1, round(width * size / 224)))
-    return np.asarray(canvas.reduce(2), dtype=np.float32) * np.float32(1 / 255)
+            pen.line(line, tone, thick)
+    return np.asarray(canvas.reduce(2), dtype=np.float32)
 
 
 # --- findings --------------------------------------------------------------------------------------------------------
 
 
-def _content(label: str, rng: np.random.Generator, layers: _Layers, vessels: Field) -> Field:
-    """What fills the lungs: vessels, an uneven haze and the label's finding, shape (size, size)."""
-    size = vessels.shape[0]
-    x, y = layers.x, layers.y
-    smooth = 0.07 * _bump(np.abs(x), 0.18, 0.12) * _bump(y, 0.0, 0.17) + 0.012 * _cloud(rng, 8, len(x))
-    grain = 0.008 * _cloud(rng, 56, size)
+def _content(label: str, rng: np.random.Generator, layers: _Layers) -> tuple[Field, Field]:
+    """What fills the lungs (hilar and uneven haze, the label's finding), and how strongly vessels show."""
+    x, y, lungs = layers.x, layers.y, layers.lungs
+    size = len(x)
+    haze = 0.08 * _bump(np.abs(x), 0.17, 0.13) * _bump(y, 0.02, 0.19)
+    haze += 0.012 * _cloud(rng, 8, size) + 0.009 * _cloud(rng, size * 3 // 5, size)
+    vessels = lungs * (0.13 / 255)
     if label == "viral":
-        grain += _net(rng, size, smooth)
+        haze += _net(rng, size)
     elif label == "bacterial":
         patch = _patch(rng, x, y)
-        smooth += patch
-        vessels = vessels * (1 - 5 * _enlarge(patch, size))
-    return _enlarge(smooth, size) + grain + 0.15 * vessels
+        haze += patch
+        vessels *= 1 - 7 * patch  # airways stay dark where the lung around them is filled
+    return haze * lungs, vessels
 
 
-def _net(rng: np.random.Generator, size: int, smooth: Field) -> Field:
-    """A diffuse fine net over both lungs, shape (size, size); adds its haze to `smooth`."""
-    severity = rng.uniform(0.35, 1.0)
-    where = np.clip(0.7 + 0.4 * _cloud(rng, 6, len(smooth)), 0.1, 1.5) * severity
-    smooth += 0.04 * where
-    lines = np.maximum(1 - 2 * np.abs(_cloud(rng, 52, size)), 0)
-    lines += np.maximum(1 - 2 * np.abs(_cloud(rng, 84, size)), 0)
-    return lines * _enlarge(where * 0.06, size)
+def _net(rng: np.random.Generator, size: int) -> Field:
+    """A diffuse fine net with haze over both lungs, shape (size, size)."""
+    where = np.clip(0.75 + 0.4 * _cloud(rng, 6, size), 0.15, 1.5) * rng.uniform(0.4, 1.0)
+    lines = np.maximum(1 - 1.6 * np.abs(_cloud(rng, size // 2, size)), 0)
+    lines += np.maximum(1 - 1.6 * np.abs(_cloud(rng, size * 7 // 8, size)), 0)
+    return where * (0.03 + 0.065 * lines)
 
 
 def _patch(rng: np.random.Generator, x: Field, y: Field) -> Field:
@@ -366,16 +353,22 @@ def _patch(rng: np.random.Generator, x: Field, y: Field) -> Field:
 def _expose(film: Field, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Exposure, contrast, grain, vignette and collimation; uint8 in the shape of `film`."""
     size = len(film)
-    tone = film * rng.uniform(1.0, 1.3)
-    tone += rng.uniform(0.02, 0.09)
-    np.maximum(tone, 0, out=tone)
-    tone = 1 - np.exp(tone * -(tone * rng.uniform(1.2, 1.8) + 0.5))
-    grain = np.frombuffer(rng.bytes(2 * size * size), np.uint8).reshape(2, size, size)
-    tone += (grain[0].astype(np.float32) - grain[1]) * (rng.uniform(0.01, 0.025) / 104)
+    tone = film * rng.uniform(0.95, 1.25)
+    tone += rng.uniform(0.02, 0.08)
+    passed = tone * -rng.uniform(1.3, 1.8)
+    passed -= 0.4
+    passed *= tone
+    np.exp(passed, out=passed)
+    grain = rng.uniform(0.006, 0.018) / 74  # 74 is the spread of a random byte
+    tone = np.frombuffer(rng.bytes(size * size), np.uint8).reshape(size, size).astype(np.float32)
+    tone *= grain
+    tone -= passed
+    tone += 1 - 127.5 * grain
     line = np.linspace(-1, 1, size, dtype=np.float32)
-    for shape in ((1, size), (size, 1)):
-        tone *= ((1 - rng.uniform(0, 0.1) * line * line) * 255).reshape(shape) if shape[0] == 1 else (
-            1 - rng.uniform(0, 0.1) * line * line
-        ).reshape(shape)
+    shutter = rng.uniform(0.93, 1.6, 4)  # most films are open to their borders, some show the collimator's edge
+    across = (1 - rng.uniform(0, 0.1) * line * line) * _edge(line + shutter[0], 0.04) * _edge(shutter[1] - line, 0.04)
+    down = (1 - rng.uniform(0, 0.1) * line * line) * _edge(line + shutter[2], 0.04) * _edge(shutter[3] - line, 0.04)
+    tone *= across
+    tone *= (down * 255)[:, None]
     np.clip(tone, 0, 255, out=tone)
     return tone.astype(np.uint8)

@@ -209,6 +209,8 @@ def _patient(stem: str, label: str, split: str) -> str:
         return f"{family}/{label}/{int(match['patient'])}"
     if match := _KAGGLE_NORMAL.search(stem):
         return f"{family}/{label}/{match['series'].upper()}-{int(match['patient'])}"
+    if match := re.fullmatch(r"synthetic-p(\d+)-\d+", stem):
+        return f"{split}/{label}/{int(match[1])}"
     if match := re.fullmatch(r"(\d{8})_\d{3}", stem):  # NIH ChestX-ray14: patient, study
         return match[1]
     return f"{family}/{label}/{stem}"

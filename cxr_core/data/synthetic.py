@@ -6,6 +6,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from cxr_core import images, workspace
 from cxr_core.data import phantoms
@@ -50,11 +51,12 @@ def _plan(count: int, seed: int) -> list[Plan]:
         for number, split in enumerate(splits):
             first = splits.index(split)
             patient = (number - first) // _PER_PATIENT
-            path = f"{split}/{label}/{label}-{split}-p{patient:04d}-{(number - first) % _PER_PATIENT}.jpeg"
+            path = f"{split}/{label}/synthetic-p{patient:04d}-{(number - first) % _PER_PATIENT}.jpeg"
             plans.append((path, label, seed, patient, number))
     return plans
 
 
+@threadpool_limits.wrap(limits=1)  # one process per core: more threads than that only get in each other's way
 def _draw(folder: Path, plans: Sequence[Plan]) -> int:
     for path, label, seed, patient, number in plans:
         kind = phantoms.CLASSES.index(label)

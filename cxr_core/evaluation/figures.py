@@ -1,0 +1,203 @@
+"""The plots, readable on a light and on a dark page, by the colour-blind, and on a phone; colour never speaks alone."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+# Okabe & Ito (2008), chosen to stand out on white and on near-black
+CLASS_COLOURS = {"normal": "#009E73", "viral": "#E69F00", "bacterial": "#CC79A7"}
+_FURTHER = ("#0072B2", "#D55E00", "#56B4E9", "#999999")
+CONFIG: dict[str, Any] = {
+    "displaylogo": False,
+    "showSendToCloud": False,
+    "responsive": True,
+    "modeBarButtonsToRemove": ["select2d", "lasso2d", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "autoScale2d", "resetScale2d"],
+}
+_PATTERNS = ("", "/", "x", ".", "-", "|")
+
+
+def colour(name: str, place: int = 0) -> str:
+    """The colour of a class; classes without one of their own take one by their place."""
+    return CLASS_COLOURS.get(name, _FURTHER[place % len(_FURTHER)])
+
+
+def confusion(
+    counts: Sequence[Sequence[int]], titles: Sequence[str], *, shares: bool = False, dark: bool = False
+) -> go.Figure:
+    """A confusion matrix: rows true, columns predicted, shade by share of the row.
+
+    Args:
+        counts: int (k, k).
+        titles: k class titles.
+        shares: write the share of the row large and the count small, instead of the reverse.
+        dark: the page's background.
+    """
+    values = np.asarray(counts)
+    support = values.sum(axis=1, keepdims=True)
+    share = values / np.maximum(support, 1)
+    figure = go.Figure(
+        go.Heatmap(
+            z=share,
+            zmin=0,
+            zmax=1,
+            colorscale=[[0, "#16242d"], [1, "#3fb0c0"]] if dark else [[0, "#eef5f7"], [1, "#0b6b78"]],
+            showscale=False,
+            xgap=3,
+            ygap=3,
+            customdata=_sentences(values, titles),
+            hovertemplate="%{customdata}<extra></extra>",
+        )
+    )
+    for row, column in np.ndindex(*values.shape):
+        count, part = f"{values[row, column]:,}", f"{share[row, column]:.0%}" if support[row, 0] else "–"
+        large, small = (part, count) if shares else (count, part)
+        light_cell = (share[row, column] > 0.55) if dark else (share[row, column] < 0.5)
+        figure.add_annotation(
+            x=column,
+            y=row,
+            text=f"<b>{large}</b><br><span style='font-size:12px'>{small}</span>",
+            showarrow=False,
+            font={"size": 19, "color": "#10222b" if light_cell else "#ffffff"},
+        )
+    names = [title.replace(" ", "<br>") for title in titles]
+    ticks = {"tickmode": "array", "tickvals": list(range(len(titles))), "ticktext": names, "fixedrange": True}
+    figure.update_xaxes(title="Predicted class", side="bottom", **ticks)
+    figure.update_yaxes(title="True class", autorange="reversed", **ticks)
+    return _plain(figure, dark, height=130 + 95 * len(titles))
+
+
+def _sentences(values: Any, titles: Sequence[str]) -> list[list[str]]:
+    def sentence(row: int, column: int) -> str:
+        total, count = int(values[row].sum()), int(values[row, column])
+        if not total:
+            return f"No {titles[row].lower()} images in this split"
+        verdict = "rightly" if row == column else "wrongly"
+        return f"{count:,} of {total:,} {titles[row].lower()} images ({count / total:.1%})<br>were {verdict} called {titles[column].lower()}"
+
+    return [[sentence(row, column) for column in range(len(titles))] for row in range(len(titles))]
+
+
+def learning_curves(history: pd.DataFrame, *, best_epoch: int | None = None, dark: bool = False) -> go.Figure:
+    """Accuracy and loss by epoch, training solid with dots, validation dashed with diamonds, the kept epoch marked.
+
+    Args:
+        history: columns epoch, loss, accuracy, val_loss, val_accuracy; any may be missing, and there may be no row.
+        best_epoch: the kept one, from 1.
+    """
+    figure = make_subplots(rows=1, cols=2, subplot_titles=("Accuracy", "Loss"), horizontal_spacing=0.12)
+    lines = (
+        ("Training", "", "solid", "circle", "#56B4E9" if dark else "#0072B2"),
+        ("Validation", "val_", "dash", "diamond", "#E69F00" if dark else "#B45F06"),
+    )
+    for column, quantity in enumerate(("accuracy", "loss"), start=1):
+        for title, prefix, dash, symbol, shade in lines:
+            name = prefix + quantity
+            if name not in history:
+                continue
+            figure.add_trace(
+                go.Scatter(
+                    x=history["epoch"],
+                    y=history[name],
+                    name=title,
+                    legendgroup=title,
+                    showlegend=column == 1,
+                    mode="lines+markers",
+                    line={"color": shade, "dash": dash, "width": 2},
+                    marker={"symbol": symbol, "size": 7 if len(history) < 40 else 3},
+                    hovertemplate="%{y:.1%}" if quantity == "accuracy" else "%{y:.3f}",
+                ),
+                row=1,
+                col=column,
+            )
+    if best_epoch is not None:
+        figure.add_vline(x=best_epoch, line={"dash": "dot", "width": 1.5, "color": "#8aa0ab"})
+        figure.add_annotation(
+            x=best_epoch, y=0, xref="x", yref="y domain", text="kept", showarrow=False, yanchor="bottom", font={"size": 12}
+        )
+    # Equal first and last epochs leave no range, so one is given; losses may start very high and would flatten the rest.
+    last = max(2, int(history["epoch"].max()) if len(history) else 2)
+    figure.update_xaxes(title="Epoch", range=[0.5, last + 0.5], dtick=max(1, round(last / 8)), fixedrange=True)
+    figure.update_yaxes(fixedrange=True)
+    figure.update_yaxes(tickformat=".0%", row=1, col=1)
+    if len(losses := history.filter(regex="loss$").to_numpy(dtype=float).ravel()) and np.isfinite(losses).any():
+        top = float(np.nanquantile(losses, 0.9)) * 1.5
+        figure.update_yaxes(range=[0, min(top, float(np.nanmax(losses)) * 1.08)], row=1, col=2)
+    figure.update_layout(hovermode="x unified", legend={"orientation": "h", "y": 1.12, "x": 1, "xanchor": "right", "yanchor": "bottom"})
+    return _plain(figure, dark, height=330, top=64)
+
+
+def class_counts(
+    counts: Mapping[str, Mapping[str, int]], titles: Mapping[str, str], *, split_titles: Mapping[str, str], dark: bool = False
+) -> go.Figure:
+    """Images per class in each split, as bars with their numbers.
+
+    Args:
+        counts: split to class to number.
+        titles: class to its title.
+        split_titles: split to its title.
+    """
+    splits = list(counts)
+    figure = go.Figure()
+    for place, (name, title) in enumerate(titles.items()):
+        numbers = [counts[split].get(name, 0) for split in splits]
+        figure.add_trace(
+            go.Bar(
+                y=[split_titles.get(split, split) for split in splits],
+                x=numbers,
+                name=title,
+                orientation="h",
+                text=[f"{number:,}" for number in numbers],
+                textposition="outside",
+                cliponaxis=False,
+                marker={"color": colour(name, place), "pattern": {"shape": _PATTERNS[place % len(_PATTERNS)], "fgopacity": 0.35}},
+                hovertemplate="%{x:,} " + title.lower() + "<extra></extra>",
+            )
+        )
+    figure.update_yaxes(autorange="reversed", fixedrange=True)
+    figure.update_xaxes(visible=False, fixedrange=True)
+    figure.update_layout(
+        bargap=0.28, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal"}
+    )
+    return _plain(figure, dark, height=60 + 30 * len(titles) * len(splits), top=40, right=56)
+
+
+def probabilities(found: Mapping[str, float], titles: Mapping[str, str], *, dark: bool = False) -> go.Figure:
+    """The probability of each class of one image, as bars with percentages."""
+    names = list(found)
+    figure = go.Figure(
+        go.Bar(
+            y=[titles.get(name, name) for name in names],
+            x=[found[name] for name in names],
+            orientation="h",
+            text=[f"{found[name]:.1%}" for name in names],
+            textposition="outside",
+            cliponaxis=False,
+            marker={"color": [colour(name, place) for place, name in enumerate(names)]},
+            hovertemplate="%{y}: %{x:.2%}<extra></extra>",
+        )
+    )
+    figure.update_xaxes(range=[0, 1.18], visible=False, fixedrange=True)
+    figure.update_yaxes(autorange="reversed", fixedrange=True)
+    figure.update_layout(bargap=0.4)
+    return _plain(figure, dark, height=40 + 46 * len(names), top=8)
+
+
+def _plain(figure: go.Figure, dark: bool, *, height: int, top: int = 16, right: int = 16) -> go.Figure:
+    ink = "#dfe8ec" if dark else "#22343e"
+    grid = "#26353f" if dark else "#e2eaee"
+    figure.update_layout(
+        height=height,
+        margin={"l": 8, "r": right, "t": top, "b": 8},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": "Source Sans, Source Sans Pro, sans-serif", "size": 14, "color": ink},
+        hoverlabel={"font": {"size": 14}},
+        dragmode=False,
+    )
+    figure.update_xaxes(automargin=True, gridcolor=grid, zeroline=False)
+    figure.update_yaxes(automargin=True, gridcolor=grid, zeroline=False)
+    return figure

@@ -1,0 +1,1 @@
+"""What several pages show alike; the only place with Streamlit caches."""

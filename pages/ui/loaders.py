@@ -1,0 +1,61 @@
+"""What pages read more than once, cached; every key holds what changes when the content does."""
+
+import base64
+from io import BytesIO
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from cxr_core import images
+from cxr_core.data import datasets, index, packing
+from cxr_core.data.datasets import Dataset
+from cxr_core.evaluation import predictions
+from cxr_core.runs import folder as runs
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _index(name: str, created: str) -> pd.DataFrame:  # noqa: ARG001 - part of the key
+    return index.read(name)
+
+
+def index_of(dataset: Dataset) -> pd.DataFrame:
+    """The index of a dataset; shared by all sessions, so never change it."""
+    return _index(dataset.name, dataset.created)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _packed(name: str, created: str) -> np.ndarray:  # noqa: ARG001
+    return packing.packed(name)
+
+
+@st.cache_data(max_entries=4000, show_spinner=False)
+def _thumbnail(name: str, created: str, row: int) -> str:
+    content = images.encode(np.asarray(_packed(name, created)[row]), quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(content).decode()
+
+
+def thumbnail(dataset: Dataset, row: int) -> str:
+    """A small picture of row `row` of the index, as a data address; read from the packed array, not from the file."""
+    return _thumbnail(dataset.name, dataset.created, row)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def original(name: str, created: str, image_id: str) -> bytes:  # noqa: ARG001
+    """The decoded file of one image as a JPEG for the screen.
+
+    Raises:
+        CxrError: the file is gone or damaged.
+    """
+    return images.encode(images.read(datasets.image_path(name, image_id)), quality=92)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def predictions_of(run_id: str, split: str) -> pd.DataFrame:
+    """The predictions table of a run that has ended."""
+    return predictions.read(runs.predictions_path(run_id, split))
+
+
+def jpeg(grey: np.ndarray) -> BytesIO:
+    """uint8 (H, W) for `st.image`."""
+    return BytesIO(images.encode(grey, quality=92))

@@ -1,0 +1,48 @@
+"""Numbers and names as people read them."""
+
+from collections.abc import Sequence
+
+SPLITS = {"train": "Training", "val": "Validation", "test": "Test"}
+CLASSES = {"normal": "Normal", "viral": "Viral pneumonia", "bacterial": "Bacterial pneumonia"}
+STATES = {  # words, icon, badge colour
+    "queued": ("Queued", ":material/schedule:", "gray"),
+    "running": ("Running", ":material/progress_activity:", "blue"),
+    "finished": ("Finished", ":material/check_circle:", "green"),
+    "stopped": ("Stopped", ":material/stop_circle:", "orange"),
+    "failed": ("Failed", ":material/error:", "red"),
+    "interrupted": ("Interrupted", ":material/power_off:", "red"),
+}
+
+
+def split(name: str) -> str:
+    return SPLITS.get(name, name)
+
+
+def label(name: str) -> str:
+    """A class's title; other datasets' classes are shown by their own name."""
+    return CLASSES.get(name, name.replace("_", " ").capitalize())
+
+
+def percent(value: float | None) -> str:
+    """0.8125 as '81.2 %'; a figure that is not defined as a dash."""
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def interval(pair: Sequence[float] | None) -> str:
+    """A 95 % interval of shares: '78.0 to 84.1 %'."""
+    return "" if pair is None else f"{100 * pair[0]:.1f} to {100 * pair[1]:.1f} %"
+
+
+def duration(seconds: float) -> str:
+    """'45 s', '3 min 20 s', '1 h 05 min'."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def plural(count: int, noun: str) -> str:
+    """'1 image', '5,856 images'."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -1,0 +1,21 @@
+"""The frame of the app and the table of its pages. Run it with: streamlit run streamlit_app.py"""
+
+import streamlit as st
+
+from pages.ui import frame
+
+st.set_page_config(page_title="Chest X-ray workbench", page_icon=":material/pulmonology:", layout="wide")
+
+page = st.navigation(
+    {
+        "Overview": [st.Page("pages/overview/home.py", title="Home", icon=":material/home:", default=True)],
+        "Data": [st.Page("pages/data/browse.py", title="Browse", icon=":material/photo_library:")],
+        "Model": [
+            st.Page("pages/model/train.py", title="Train", icon=":material/model_training:"),
+            st.Page("pages/model/results.py", title="Results", icon=":material/query_stats:"),
+            st.Page("pages/model/predict.py", title="Predict", icon=":material/radiology:"),
+        ],
+    },
+    expanded=True,
+)
+frame.show(page)

@@ -140,7 +140,9 @@ def _data_add(chosen: argparse.Namespace) -> None:
 def _data_list(chosen: argparse.Namespace) -> None:
     found = [datasets.get(name) for name in datasets.names()]
     lines = [f"{one.name}: {_totals(one)}" for one in found]
-    _answer(chosen, [asdict(one) for one in found], "\n".join(lines) or "No datasets yet. Add one with: data add synthetic")
+    _answer(
+        chosen, [asdict(one) for one in found], "\n".join(lines) or "No datasets yet. Add one with: data add synthetic"
+    )
 
 
 def _data_show(chosen: argparse.Namespace) -> None:
@@ -271,7 +273,9 @@ def _predict(chosen: argparse.Namespace) -> None:
     for file in chosen.files:
         try:
             found = predictor.of_image(images.read(Path(file)))
-            results.append({"file": file, "label": max(found, key=found.__getitem__), "probabilities": found, "warnings": []})
+            results.append(
+                {"file": file, "label": max(found, key=found.__getitem__), "probabilities": found, "warnings": []}
+            )
         except CxrError as error:
             results.append({"file": file, "error": str(error)})
     lines = [
@@ -286,7 +290,12 @@ def _predict(chosen: argparse.Namespace) -> None:
 def _doctor(chosen: argparse.Namespace) -> None:
     from cxr_core.training import environment
 
-    document = {**environment.describe(), "home": str(workspace.home()), "datasets": datasets.names(), "runs": len(runs.ids())}
+    document = {
+        **environment.describe(),
+        "home": str(workspace.home()),
+        "datasets": datasets.names(),
+        "runs": len(runs.ids()),
+    }
     _answer(chosen, document, "\n".join(f"{name}: {value}" for name, value in document.items()))
 
 
@@ -307,7 +316,12 @@ class _Meter(Progress):
     def __call__(self, stage: str, done: int, total: int) -> None:
         if sys.stderr.isatty():
             end = "\n" if total and done == total else ""
-            print(f"\r\x1b[K{stage} {done:,} of {total:,}" if total else f"\r\x1b[K{stage} …", end=end, file=sys.stderr, flush=True)
+            print(
+                f"\r\x1b[K{stage} {done:,} of {total:,}" if total else f"\r\x1b[K{stage} …",
+                end=end,
+                file=sys.stderr,
+                flush=True,
+            )
         elif stage != self._stage:
             _say(f"{stage} …")
         self._stage = stage

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cxr_core.errors import UnreadableImage
 
@@ -125,6 +125,6 @@ def _why(source: bytes | Path, error: Exception) -> str:
     empty = (not source) if isinstance(source, bytes) else Path(source).is_file() and Path(source).stat().st_size == 0
     if empty:
         return f"{name} is empty. An image file was expected."
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         return f"{name} is not an image that can be read here. Expected: {', '.join(FORMATS)}."
     return f"{name} is damaged or cut short and could not be decoded ({error})."

@@ -51,7 +51,11 @@ class Dataset:
 
 def names() -> list[str]:
     """The datasets of this workspace, sorted by name."""
-    return [name for name in workspace.names_in(workspace.datasets()) if (workspace.dataset(name) / "dataset.json").is_file()]
+    return [
+        name
+        for name in workspace.names_in(workspace.datasets())
+        if (workspace.dataset(name) / "dataset.json").is_file()
+    ]
 
 
 def get(name: str) -> Dataset:
@@ -67,7 +71,9 @@ def get(name: str) -> Dataset:
     try:
         return Dataset(**{**document, "classes": tuple(document["classes"]), "skipped": tuple(document["skipped"])})
     except (TypeError, KeyError) as error:
-        raise WorkFailed(f"The description of dataset '{name}' is damaged. Remove the dataset and add it again.") from error
+        raise WorkFailed(
+            f"The description of dataset '{name}' is damaged. Remove the dataset and add it again."
+        ) from error
 
 
 def add(
@@ -118,7 +124,9 @@ def default_name(source: str) -> str:
     if source in sources.SOURCES:
         return {"kaggle": "kermany"}.get(source, source)
     stem = Path(source).stem if source.lower().endswith(".zip") else Path(source).resolve().name
-    return "".join(letter if letter.isalnum() and letter.isascii() or letter in "._-" else "-" for letter in stem)[:80]
+    return "".join(letter if (letter.isalnum() and letter.isascii()) or letter in "._-" else "-" for letter in stem)[
+        :80
+    ]
 
 
 def remove(name: str) -> None:
@@ -162,7 +170,9 @@ def _staging(name: str) -> Iterator[Path]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise AlreadyExists(f"A dataset named '{name}' is being added at this moment. Wait for it, or choose another name.") from error
+        raise AlreadyExists(
+            f"A dataset named '{name}' is being added at this moment. Wait for it, or choose another name."
+        ) from error
     try:
         shutil.rmtree(folder, ignore_errors=True)  # what a killed addition left behind
         folder.mkdir()
@@ -218,7 +228,19 @@ def _build(name: str, material: sources.Material, folder: Path, progress: Progre
 
 def _table(good: Sequence[tuple[sources.Found, packing.Facts]], kind: str) -> pd.DataFrame:
     rows = [
-        (one.id, one.split, one.label, one.patient, kind, fact.format, fact.mode, fact.width, fact.height, fact.bytes, fact.sha256)
+        (
+            one.id,
+            one.split,
+            one.label,
+            one.patient,
+            kind,
+            fact.format,
+            fact.mode,
+            fact.width,
+            fact.height,
+            fact.bytes,
+            fact.sha256,
+        )
         for one, fact in good
     ]
     return pd.DataFrame(rows, columns=list(index.COLUMNS))

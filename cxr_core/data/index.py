@@ -22,7 +22,7 @@ _CATEGORIES = ("split", "class", "source", "format", "mode")
 
 def write(folder: Path, table: pd.DataFrame) -> None:
     """Freeze `table` (COLUMNS, any order) as the index in `folder`."""
-    table = table[list(COLUMNS)].astype({name: "category" for name in _CATEGORIES})
+    table = table[list(COLUMNS)].astype(dict.fromkeys(_CATEGORIES, "category"))
     workspace.write_bytes(folder / "index.parquet", table.to_parquet(index=False))
 
 
@@ -39,7 +39,9 @@ def read(name: str) -> pd.DataFrame:
     try:
         return pd.read_parquet(folder / "index.parquet")
     except (OSError, ValueError) as error:
-        raise WorkFailed(f"The index of dataset '{name}' is missing or damaged. Remove the dataset and add it again.") from error
+        raise WorkFailed(
+            f"The index of dataset '{name}' is missing or damaged. Remove the dataset and add it again."
+        ) from error
 
 
 def root(name: str) -> Path:

@@ -96,16 +96,22 @@ def rows(manifest: Manifest) -> pd.DataFrame:
     try:
         table = pd.read_parquet(path)
     except (OSError, ValueError) as error:
-        raise WorkFailed(f"Manifest {manifest.id} of '{manifest.data}' is missing or damaged. Build it again.") from error
+        raise WorkFailed(
+            f"Manifest {manifest.id} of '{manifest.data}' is missing or damaged. Build it again."
+        ) from error
     found = index.read(manifest.data)["sha256"]
     if table["row"].max() >= len(found) or (found.to_numpy()[table["row"]] != table["sha256"].to_numpy()).any():
-        raise WorkFailed(f"Dataset '{manifest.data}' has changed since manifest {manifest.id} was built. Build it again.")
+        raise WorkFailed(
+            f"Dataset '{manifest.data}' has changed since manifest {manifest.id} was built. Build it again."
+        )
     return table
 
 
 def _content_id(table: pd.DataFrame) -> str:
     """12 hexadecimal digits of the SHA-256 over the sorted (id, split, class, sha256); neither name nor path of the dataset."""
-    lines = sorted("\t".join(row) for row in table[["id", "split", "class", "sha256"]].astype(str).itertuples(index=False))
+    lines = sorted(
+        "\t".join(row) for row in table[["id", "split", "class", "sha256"]].astype(str).itertuples(index=False)
+    )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
 
 

@@ -1,6 +1,6 @@
 """Decode every image once, in parallel, into one uint8 array on disk; nothing is decoded in an epoch again.
 
-    <dataset>/packed/<size>.npy    uint8 (N, size, size), row i is row i of the index, memory-mapped when read
+<dataset>/packed/<size>.npy    uint8 (N, size, size), row i is row i of the index, memory-mapped when read
 """
 
 import hashlib
@@ -93,7 +93,9 @@ def packed(name: str, *, size: int = SIZE, progress: Progress = silent) -> Pixel
         lost = [str(file) for file, fact in zip(files, facts, strict=True) if fact.problem]
         if lost:
             target.unlink()
-            raise WorkFailed(f"{len(lost)} images of '{name}' cannot be read any more, the first is {lost[0]}. Put them back.")
+            raise WorkFailed(
+                f"{len(lost)} images of '{name}' cannot be read any more, the first is {lost[0]}. Put them back."
+            )
     array: Pixels = np.load(target, mmap_mode="r")
     if array.shape != (len(table), size, size):
         raise WorkFailed(f"{target} does not fit the index of '{name}'. Delete it: it will be made again.")
@@ -128,7 +130,12 @@ def _decode_chunk(files: Sequence[Path], size: int) -> tuple[list[Facts], Pixels
             pixels.append(images.prepare(grey, size))
             facts.append(
                 Facts(
-                    header.format, header.mode, header.width, header.height, len(content), hashlib.sha256(content).hexdigest()
+                    header.format,
+                    header.mode,
+                    header.width,
+                    header.height,
+                    len(content),
+                    hashlib.sha256(content).hexdigest(),
                 )
             )
         except UnreadableImage as error:

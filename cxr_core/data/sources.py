@@ -23,7 +23,14 @@ CITATION_KERMANY = (
 CITATION_SYNTHETIC = "Synthetic phantoms drawn by this software, for trying it out. They show no patient."
 
 SPLITS = ("train", "val", "test")
-_SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
 _CLASS_ORDER = ("normal", "viral", "bacterial", "pneumonia", "abnormal")
 
 _KAGGLE_PNEUMONIA = re.compile(r"person(?P<patient>\d+)_(?P<kind>bacteria|virus)", re.IGNORECASE)

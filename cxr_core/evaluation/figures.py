@@ -15,7 +15,16 @@ CONFIG: dict[str, Any] = {
     "displaylogo": False,
     "showSendToCloud": False,
     "responsive": True,
-    "modeBarButtonsToRemove": ["select2d", "lasso2d", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "autoScale2d", "resetScale2d"],
+    "modeBarButtonsToRemove": [
+        "select2d",
+        "lasso2d",
+        "zoom2d",
+        "pan2d",
+        "zoomIn2d",
+        "zoomOut2d",
+        "autoScale2d",
+        "resetScale2d",
+    ],
 }
 _PATTERNS = ("", "/", "x", ".", "-", "|")
 
@@ -116,7 +125,14 @@ def learning_curves(history: pd.DataFrame, *, best_epoch: int | None = None, dar
     if best_epoch is not None:
         figure.add_vline(x=best_epoch, line={"dash": "dot", "width": 1.5, "color": "#8aa0ab"})
         figure.add_annotation(
-            x=best_epoch, y=0, xref="x", yref="y domain", text="kept", showarrow=False, yanchor="bottom", font={"size": 12}
+            x=best_epoch,
+            y=1,
+            xref="x",
+            yref="y domain",
+            text="kept",
+            showarrow=False,
+            yanchor="bottom",
+            font={"size": 12},
         )
     # Equal first and last epochs leave no range, so one is given; losses may start very high and would flatten the rest.
     last = max(2, int(history["epoch"].max()) if len(history) else 2)
@@ -126,12 +142,18 @@ def learning_curves(history: pd.DataFrame, *, best_epoch: int | None = None, dar
     if len(losses := history.filter(regex="loss$").to_numpy(dtype=float).ravel()) and np.isfinite(losses).any():
         top = float(np.nanquantile(losses, 0.9)) * 1.5
         figure.update_yaxes(range=[0, min(top, float(np.nanmax(losses)) * 1.08)], row=1, col=2)
-    figure.update_layout(hovermode="x unified", legend={"orientation": "h", "y": 1.12, "x": 1, "xanchor": "right", "yanchor": "bottom"})
+    figure.update_layout(
+        hovermode="x unified", legend={"orientation": "h", "y": 1.12, "x": 1, "xanchor": "right", "yanchor": "bottom"}
+    )
     return _plain(figure, dark, height=330, top=64)
 
 
 def class_counts(
-    counts: Mapping[str, Mapping[str, int]], titles: Mapping[str, str], *, split_titles: Mapping[str, str], dark: bool = False
+    counts: Mapping[str, Mapping[str, int]],
+    titles: Mapping[str, str],
+    *,
+    split_titles: Mapping[str, str],
+    dark: bool = False,
 ) -> go.Figure:
     """Images per class in each split, as bars with their numbers.
 
@@ -153,7 +175,16 @@ def class_counts(
                 text=[f"{number:,}" for number in numbers],
                 textposition="outside",
                 cliponaxis=False,
-                marker={"color": colour(name, place), "pattern": {"shape": _PATTERNS[place % len(_PATTERNS)], "fgopacity": 0.35}},
+                marker={
+                    "color": colour(name, place),
+                    "pattern": {
+                        "shape": _PATTERNS[place % len(_PATTERNS)],
+                        "bgcolor": colour(name, place),
+                        "fgcolor": "#ffffff",
+                        "fgopacity": 0.55,
+                        "size": 7,
+                    },
+                },
                 hovertemplate="%{x:,} " + title.lower() + "<extra></extra>",
             )
         )

@@ -49,12 +49,12 @@ def bootstrap(
 ) -> dict[str, Interval]:
     """Percentile intervals of macro F1 and balanced accuracy, by a bootstrap stratified by true class.
 
-    Drawing images with replacement within a true class and counting what they were called is one multinomial draw per row
-    of the confusion matrix, so whole matrices are drawn; this is exact, and takes milliseconds whatever n is.
+    Drawing images with replacement within a true class and counting what they were called is one multinomial draw per
+    row of the confusion matrix, so whole matrices are drawn; this is exact, and takes milliseconds whatever n is.
     Source: B. Efron and R. J. Tibshirani, An Introduction to the Bootstrap (1993), chapters 8 and 13.
 
-    A bootstrap cannot imagine mistakes that it has not seen: where a class has none, its part of the interval has no width.
-    Read it beside the Wilson interval of that class's recall.
+    A bootstrap cannot imagine mistakes that it has not seen: where a class has none, its part of the interval has no
+    width. Read it beside the Wilson interval of that class's recall.
 
     Args:
         true_codes: (n,) codes of the true classes, 0 to k - 1.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from cxr_core.evaluation.paper import PUBLISHED
+from cxr_core.evaluation import paper
 from cxr_core.models import catalogue
 from cxr_core.runs.folder import Run
 
@@ -13,6 +13,7 @@ COLUMNS = (
     "model", "origin", "data", "recipe", "epochs",
     "train", "test", "test_low", "test_high", "val", "macro_f1", "run",
 )  # fmt: skip
+_PAPER_TITLES = {"custom_cnn": "Custom CNN", "vgg16": "VGG-16", "resnet152": "ResNet-152"}
 
 
 def leaderboard(runs: Sequence[Run]) -> pd.DataFrame:
@@ -22,23 +23,24 @@ def leaderboard(runs: Sequence[Run]) -> pd.DataFrame:
         COLUMNS; `origin` is "paper" or "run", `test_low` and `test_high` the 95 % interval of the test accuracy,
         `macro_f1` that of the test split; NaN where there is no such figure.
     """
-    rows = [
-        {
-            "model": one.title,
-            "origin": "paper",
-            "data": "paper's, official split",
-            "recipe": "paper",
-            "epochs": None,
-            **{split: one.accuracy[split] for split in SPLITS},
-            "test_low": one.interval("test")[0],
-            "test_high": one.interval("test")[1],
-            "macro_f1": one.test_macro_f1,
-            "run": "",
-        }
-        for one in PUBLISHED.values()
-    ]
+    rows = [_published(model) for model in paper.ACCURACY]
     rows += [_row(run) for run in runs if run.usable]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"epochs": "Int64"})
+
+
+def _published(model: str) -> dict[str, object]:
+    low, high = paper.accuracy_interval(model, "test")
+    return {
+        "model": _PAPER_TITLES[model],
+        "origin": "paper",
+        "data": "paper's, official split",
+        "recipe": "paper",
+        **paper.ACCURACY[model],
+        "test_low": low,
+        "test_high": high,
+        "macro_f1": paper.MACRO_F1[model],
+        "run": "",
+    }
 
 
 def _row(run: Run) -> dict[str, object]:

@@ -30,7 +30,10 @@ def evaluate(table: pd.DataFrame) -> dict[str, Any]:
     n, hits = int(counts.sum()), np.diagonal(counts).tolist()
     support, called = counts.sum(axis=1).tolist(), counts.sum(axis=0).tolist()
     columns = zip(
-        confusion.precision(counts).tolist(), confusion.recall(counts).tolist(), confusion.f1(counts).tolist(), strict=True
+        confusion.precision(counts).tolist(),
+        confusion.recall(counts).tolist(),
+        confusion.f1(counts).tolist(),
+        strict=True,
     )
     averages = intervals.bootstrap(true, predicted, len(names))
     return {

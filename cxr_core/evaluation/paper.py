@@ -82,7 +82,10 @@ def report(model: str, split: str) -> pd.DataFrame:
     n = sum(SUPPORTS[split].values())
     foot = {"accuracy": ACCURACY[model][split]} | ({"macro avg": MACRO_F1[model]} if split == "test" else {})
     rows = pd.DataFrame(
-        [{"precision": float("nan"), "recall": float("nan"), "f1-score": value, "support": n} for value in foot.values()],
+        [
+            {"precision": float("nan"), "recall": float("nan"), "f1-score": value, "support": n}
+            for value in foot.values()
+        ],
         index=pd.Index(list(foot), dtype="str"),
     )
     return pd.concat([table, rows])

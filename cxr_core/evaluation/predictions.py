@@ -21,9 +21,7 @@ _PREFIX = "p_"
 _SUM_TOLERANCE = 1e-3
 
 
-def make(
-    ids: Iterable[str], true: Iterable[str], probabilities: npt.ArrayLike, classes: Sequence[str]
-) -> pd.DataFrame:
+def make(ids: Iterable[str], true: Iterable[str], probabilities: npt.ArrayLike, classes: Sequence[str]) -> pd.DataFrame:
     """The table of n images and k classes, checked.
 
     Args:

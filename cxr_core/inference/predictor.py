@@ -15,7 +15,7 @@ from cxr_core.runs import folder as runs
 BATCH = 100
 
 
-def _nobody(count: int) -> None:  # noqa: ARG001
+def _nobody(count: int) -> None:
     """A progress that nobody looks at."""
 
 

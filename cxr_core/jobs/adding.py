@@ -1,7 +1,8 @@
 """Adding datasets in the background: started by a page, done by the command line, looked at by any page.
 
-    <datasets>/.adding/<name>.job.json    who does it, of what source; gone when the dataset is there
-    <datasets>/.adding/<name>.log         what that process printed
+<datasets>/.adding/<name>.job.json    who does it, of what source; gone when the dataset is there
+<datasets>/.adding/<name>.log         what that process printed
+<datasets>/.adding/<name>.zip         an upload that waits to be read
 """
 
 import shutil
@@ -48,12 +49,28 @@ def start(source: str, name: str = "", *, options: Sequence[str] = ()) -> str:
     workspace.adding().mkdir(parents=True, exist_ok=True)
     with FileLock(workspace.adding() / ".jobs.lock"):
         if name in datasets.names() or any(one.name == name and one.running for one in additions()):
-            raise AlreadyExists(f"There is a dataset named '{name}' already, or it is being added. Choose another name.")
+            raise AlreadyExists(
+                f"There is a dataset named '{name}' already, or it is being added. Choose another name."
+            )
         log = _log(name)
         log.write_bytes(b"")
         who = process.start(["data", "add", source, "--name", name, "--quiet", *options], log=log)
         workspace.write_json(_job(name), {"source": source, "owner": who})
     return name
+
+
+def start_upload(content: bytes, name: str) -> str:
+    """As `start`, for the bytes of an uploaded zip; they lie on the disk until the addition has ended."""
+    workspace.checked_name(name)
+    held = _upload(name)
+    if held.exists():
+        raise AlreadyExists(f"A dataset named '{name}' is being uploaded already. Choose another name.")
+    workspace.write_bytes(held, content)
+    try:
+        return start(str(held), name)
+    except AlreadyExists:
+        held.unlink(missing_ok=True)
+        raise
 
 
 def additions() -> list[Addition]:
@@ -67,8 +84,16 @@ def stop(name: str) -> None:
         return
     process.kill(workspace.read_json(_job(name))["owner"])
     shutil.rmtree(workspace.adding(name), ignore_errors=True)
-    _job(name).unlink(missing_ok=True)
-    _log(name).unlink(missing_ok=True)
+    _put_away(name)
+
+
+def _put_away(name: str) -> None:
+    for path in (_upload(name), _log(name), _job(name)):
+        path.unlink(missing_ok=True)
+
+
+def _upload(name: str) -> Path:
+    return workspace.adding() / f"{workspace.checked_name(name)}.zip"
 
 
 def _job(name: str) -> Path:
@@ -89,8 +114,7 @@ def _look(path: Path) -> Addition | None:
         stage, done, total = datasets.progress_of(name)
         return Addition(name, job["source"], stage, done, total, "")
     if name in datasets.names():
-        path.unlink(missing_ok=True)
-        _log(name).unlink(missing_ok=True)
+        _put_away(name)
         return None
     lines = _log(name).read_text(errors="replace").strip().splitlines() if _log(name).is_file() else []
     problem = lines[-1] if lines else "It ended without a word. Try again."

@@ -48,7 +48,13 @@ SETTINGS: dict[str, Field[Any]] = {one.name: one for one in fields(RunConfig) if
 
 
 def make(
-    *, model: str, recipe: str, data: str, manifest: str, classes: tuple[str, ...], settings: Mapping[str, Any] | None = None
+    *,
+    model: str,
+    recipe: str,
+    data: str,
+    manifest: str,
+    classes: tuple[str, ...],
+    settings: Mapping[str, Any] | None = None,
 ) -> RunConfig:
     """The settings of a recipe, with changes.
 

@@ -1,11 +1,13 @@
 """Batches straight from the packed array: no image file is opened in an epoch."""
 
+import math
+
 import keras
 import numpy as np
 import numpy.typing as npt
 
 
-class Batches(keras.utils.PyDataset):  # type: ignore[misc]
+class Batches(keras.utils.PyDataset):
     """Images and one-hot classes, shuffled anew each epoch if asked.
 
     Args:
@@ -36,7 +38,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         self._order = self._shuffled()
 
     def __len__(self) -> int:
-        return -(-len(self._rows) // self._batch_size)
+        return math.ceil(len(self._rows) / self._batch_size)
 
     def __getitem__(self, index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
         chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]

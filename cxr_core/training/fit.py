@@ -36,9 +36,7 @@ def fit(config: RunConfig, pixels: npt.NDArray[np.uint8], rows: pd.DataFrame, pl
         tf.config.experimental.enable_op_determinism()
     train = _split(config, pixels, rows, "train", seed=config.seed)
     val = _split(config, pixels, rows, "val", seed=None)
-    core = registry.build(
-        config.model, classes=len(config.classes), size=config.image_size, dropout=config.dropout
-    )
+    core = registry.build(config.model, classes=len(config.classes), size=config.image_size, dropout=config.dropout)
     model = augmentation.training_model(
         core,
         size=config.image_size,
@@ -81,7 +79,9 @@ def _split(
 ) -> Batches:
     chosen = rows[rows["split"] == split]
     if chosen.empty:
-        raise WorkFailed(f"The manifest has no {split} images, and training needs them. Build one with the patient split.")
+        raise WorkFailed(
+            f"The manifest has no {split} images, and training needs them. Build one with the patient split."
+        )
     return Batches(
         pixels,
         chosen["row"].to_numpy(),
@@ -98,4 +98,6 @@ def _class_weights(config: RunConfig, rows: pd.DataFrame) -> dict[int, float] | 
         return None
     counts = rows.loc[rows["split"] == "train", "class"].astype(str).value_counts()
     total = int(counts.sum())
-    return {place: total / (len(counts) * int(counts[name])) for place, name in enumerate(config.classes) if name in counts}
+    return {
+        place: total / (len(counts) * int(counts[name])) for place, name in enumerate(config.classes) if name in counts
+    }

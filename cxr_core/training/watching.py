@@ -16,7 +16,7 @@ class StopRequested(Exception):
     """Someone asked this run to stop; raised after a batch, so that the fit ends at once."""
 
 
-class Watch(keras.callbacks.Callback):  # type: ignore[misc]
+class Watch(keras.callbacks.Callback):
     """Tells the status batch by batch, writes one history row per epoch, and looks for the file `stop`.
 
     Args:
@@ -34,11 +34,11 @@ class Watch(keras.callbacks.Callback):  # type: ignore[misc]
         self._epoch_began = 0.0
         self._pace: list[float] = []  # seconds of each whole epoch, validation included
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         self._epoch_began = time.monotonic()
         self._reporter.tell(stage="training", epoch=epoch, batch=0, batches=self._batches)
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         done = batch + 1
         spent = time.monotonic() - self._epoch_began
         per_epoch = min(self._pace) if self._pace else spent / done * self._batches
@@ -60,7 +60,7 @@ class Watch(keras.callbacks.Callback):  # type: ignore[misc]
         self._reporter.tell(epoch=epoch + 1, batch=0)
 
 
-class KeepBest(keras.callbacks.ModelCheckpoint):  # type: ignore[misc]
+class KeepBest(keras.callbacks.ModelCheckpoint):
     """Saves the model inside the training wrapper whenever the validation accuracy is the best so far."""
 
     def __init__(self, core: keras.Model, place: Path):

@@ -46,7 +46,9 @@ def _train(run: Run, reporter: Reporter) -> None:
     manifest = manifests.get(config.data, config.manifest)
     rows = manifests.rows(manifest)
     pixels = packing.packed(
-        config.data, size=config.image_size, progress=lambda _, done, total: reporter.tell(soon=True, batch=done, batches=total)
+        config.data,
+        size=config.image_size,
+        progress=lambda _, done, total: reporter.tell(soon=True, batch=done, batches=total),
     )
     workspace.write_json(run.folder / "environment.json", environment.describe())
     state, reason = "finished", ""

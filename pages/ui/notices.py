@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from cxr_core.data import datasets
 from cxr_core.data.datasets import Dataset
 
 DISCLAIMER = "Research software, not a medical device. Nothing shown here may guide the care of a patient."
@@ -29,3 +30,9 @@ def empty(title: str, words: str, *, page: str, link: str, icon: str) -> None:
         st.subheader(title, anchor=False, text_alignment="center")
         st.markdown(words, text_alignment="center")
         st.page_link(page, label=link, icon=icon)
+
+
+def of_data(name: str) -> None:
+    """The synthetic mark, for the dataset called `name`, if it is still here."""
+    if name in datasets.names():
+        synthetic(datasets.get(name))

@@ -1,0 +1,209 @@
+"""Results: any run, any split, and all runs beside the paper's table."""
+
+import pandas as pd
+import streamlit as st
+
+from cxr_core.evaluation import figures, leaderboard, metrics, paper
+from cxr_core.runs import folder as runs
+from cxr_core.runs.folder import Run
+from pages.ui import loaders, notices, run_card, words
+from pages.ui.theme import dark
+
+UNITS = {"counts": "Images", "shares": "Share of the true class"}
+
+
+def choose(usable: list[Run]) -> tuple[Run, str]:
+    by_id = {run.id: run for run in usable}
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        chosen = st.selectbox(
+            "Run",
+            list(by_id),
+            format_func=lambda one: run_card.title(by_id[one]),
+            key="run",
+            bind="query-params",
+            width=440,
+        )
+        run = by_id[chosen]
+        splits = [split for split in ("test", "val", "train") if split in run.metrics]
+        split = st.segmented_control(
+            "Split",
+            splits,
+            default=splits[0],
+            required=True,
+            format_func=words.split,
+            key="split",
+            bind="query-params",
+            help="Test images judge a network: it has learned nothing from them and nothing was chosen by them.",
+        )
+        run_card.badge(run.status)
+    return run, split if split in splits else splits[0]
+
+
+def headline(figure: dict) -> None:
+    """Accuracy, macro F1, balanced accuracy with their intervals, and how much of the pneumonia is found."""
+    about = {
+        "accuracy": ("Accuracy", "Share of images whose class is right."),
+        "macro_f1": ("Macro F1", "Mean over the classes of F1, which balances what is found against false alarms."),
+        "balanced_accuracy": ("Balanced accuracy", "Mean over the classes of the share that is found."),
+    }
+    with st.container(horizontal=True):
+        st.metric("Images", f"{figure['n']:,}", border=True, width=150, height="stretch")
+        for name, (title, meaning) in about.items():
+            st.metric(
+                title,
+                words.percent(figure[name]),
+                delta=words.interval(figure["ci95"][name]),
+                delta_color="off",
+                delta_arrow="off",
+                help=f"{meaning} Below: the 95 % interval, the range that other images of the same kind would likely give.",
+                border=True,
+                width=230,
+                height="stretch",
+            )
+
+
+def confusion(run: Run, split: str, figure: dict) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader("Confusion matrix", anchor=False, width="content")
+        unit = st.segmented_control(
+            "Large figures",
+            list(UNITS),
+            default="counts",
+            required=True,
+            format_func=UNITS.__getitem__,
+            key="unit",
+            bind="query-params",
+            label_visibility="collapsed",
+        )
+    titles = [words.label(name) for name in run.config.classes]
+    st.plotly_chart(
+        figures.confusion(figure["confusion"], titles, shares=unit == "shares", dark=dark()),
+        theme=None,
+        config=figures.CONFIG,
+        key="confusion",
+        alt=f"Confusion matrix of {run.id} on {split}; rows are true classes {titles}: {figure['confusion']}",
+    )
+
+
+def report(run: Run, split: str) -> None:
+    st.subheader(
+        "Classification report",
+        anchor=False,
+        help="Precision: of the images called so, how many are. Recall: of the images that are so, how many were called so. "
+        "F1: their harmonic mean. Support: the number of images.",
+    )
+    table = metrics.report(loaders.predictions_of(run.id, split))
+    table.index = [words.label(name) if name in run.config.classes else name for name in table.index]
+    columns = dict.fromkeys(("precision", "recall", "f1-score"), st.column_config.NumberColumn(format="%.2f"))
+    st.dataframe(
+        table,
+        column_config=columns,
+        alt="Classification report",
+        placeholder="",
+    )
+    if run.config.model in paper.REPORTS.get(split, {}):
+        with st.expander(f"The paper's report, {words.split(split).lower()} images"):
+            printed = paper.report(run.config.model, split)
+            printed.index = [words.label(name) if name in paper.CLASSES else name for name in printed.index]
+            st.dataframe(printed, column_config=columns, alt="The paper's report")
+    figure = run.metrics[split]
+    lines = [
+        f"- **{words.label(name)}**: {words.percent(figure['per_class'][name]['recall'])} found"
+        f" (95 % interval {words.interval(figure['ci95']['recall'][name])})"
+        for name in run.config.classes
+        if figure["per_class"][name]["support"]
+    ]
+    missing = [words.label(name).lower() for name in run.config.classes if not figure["per_class"][name]["support"]]
+    if missing:
+        lines.append(f"- This split has no {' and no '.join(missing)} images, so nothing is known of them here.")
+    st.markdown("\n".join(lines))
+
+
+def curves(run: Run) -> None:
+    st.subheader("Learning curves", anchor=False)
+    history = runs.history(run.id)
+    best = run_card.best_epoch(run)
+    st.plotly_chart(
+        figures.learning_curves(history, best_epoch=best, dark=dark()),
+        config=figures.CONFIG,
+        key="curves",
+        alt=f"Accuracy and loss over {len(history)} epochs",
+    )
+    if best is not None:
+        st.caption(f"Epoch {best} of {len(history)} is kept: the first with the best validation accuracy.")
+
+
+def all_runs(found: list[Run]) -> None:
+    st.subheader("All runs beside the paper's Table 4.1", anchor=False)
+    table = leaderboard.leaderboard(found)
+    table["test_range"] = [
+        words.interval((low, high)) if pd.notna(low) else ""
+        for low, high in zip(table["test_low"], table["test_high"], strict=True)
+    ]
+    table["origin"] = table["origin"].map({"paper": "Paper, Table 4.1", "run": "This workbench"})
+    share = {"format": "percent"}
+    st.dataframe(
+        table,
+        hide_index=True,
+        column_order=[
+            "model",
+            "origin",
+            "data",
+            "recipe",
+            "epochs",
+            "train",
+            "test",
+            "test_range",
+            "val",
+            "macro_f1",
+            "run",
+        ],
+        column_config={
+            "model": "Model",
+            "origin": "Source",
+            "data": "Data",
+            "recipe": "Recipe",
+            "epochs": "Epochs",
+            "train": st.column_config.NumberColumn("Train accuracy", **share),
+            "test": st.column_config.NumberColumn("Test accuracy", **share),
+            "test_range": st.column_config.TextColumn("95 % interval", help="Of the test accuracy (Wilson)."),
+            "val": st.column_config.NumberColumn("Val accuracy", **share),
+            "macro_f1": st.column_config.NumberColumn("Macro F1 (test)", format="%.2f"),
+            "run": "Run",
+        },
+        key="leaderboard",
+        placeholder="–",
+        alt="Accuracies of the paper's models and of all runs",
+    )
+    st.caption(
+        "Figures of different data cannot be compared: only runs on the paper's set with its official split stand beside the "
+        "paper's rows. The paper's validation accuracies are of 16 images."
+    )
+
+
+st.title("Results", anchor=False)
+found = runs.every()
+usable = [run for run in found if run.usable]
+if not usable:
+    notices.empty(
+        "No results yet",
+        "Train a network first; its results appear here by themselves. The paper's own are below.",
+        page="pages/model/train.py",
+        link="Train a network",
+        icon=":material/model_training:",
+    )
+else:
+    run, split = choose(usable)
+    notices.disclaimer()
+    notices.of_data(run.config.data)
+    if run.status.reason:
+        st.info(run.status.reason, icon=words.STATES[run.status.state][1])
+    figure = run.metrics[split]
+    headline(figure)
+    left, right = st.columns(2, gap="large")
+    with left:
+        confusion(run, split, figure)
+    with right:
+        report(run, split)
+    curves(run)
+all_runs(found)

@@ -1,0 +1,187 @@
+"""Home: what is here, how good it is, what to do next."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from cxr_core.data import datasets
+from cxr_core.errors import CxrError
+from cxr_core.evaluation import figures
+from cxr_core.jobs import adding
+from cxr_core.runs import folder as runs
+from pages.ui import notices, words
+from pages.ui.theme import dark
+
+
+def heading(found: list[datasets.Dataset], trained: list[runs.Run]) -> None:
+    st.title("Chest X-ray workbench", anchor=False)
+    st.markdown(
+        "Curate a set of chest X-rays, train networks to tell **normal**, **viral** and **bacterial** pneumonia apart, "
+        "study how good they are, and try them on an image."
+    )
+    best = max((run for run in trained if "test" in run.metrics), key=_validation, default=None)
+    with st.container(horizontal=True):
+        st.metric("Images", f"{sum(one.images for one in found):,}", border=True, width=190, height="stretch")
+        st.metric("Datasets", len(found), border=True, width=190, height="stretch")
+        st.metric("Trained models", len(trained), border=True, width=190, height="stretch")
+        if best is not None:
+            figure = best.metrics["test"]
+            st.metric(
+                "Test accuracy of the best",
+                words.percent(figure["accuracy"]),
+                delta=f"95 % interval {words.interval(figure['ci95']['accuracy'])}",
+                delta_color="off",
+                delta_arrow="off",
+                border=True,
+                width=330,
+                height="stretch",
+                help=f"Run {best.id}, chosen by its validation macro F1 among all runs, on {figure['n']:,} test images "
+                f"of '{best.config.data}' that it has not learned from.",
+            )
+
+
+def _validation(run: runs.Run) -> float:
+    return (run.metrics["val"]["macro_f1"] or 0.0) if "val" in run.metrics else 0.0
+
+
+def next_steps(found: list[datasets.Dataset], trained: list[runs.Run]) -> None:
+    st.subheader("What to do next", anchor=False)
+    steps = [
+        (
+            "Look at the images",
+            "Filter by split and class, open any one.",
+            "pages/data/browse.py",
+            "Browse",
+            bool(found),
+        ),
+        ("Train a model", "Choose a network and watch it learn.", "pages/model/train.py", "Train", bool(found)),
+        ("Read the results", "Confusion matrix, report, the paper's table.", "pages/model/results.py", "Results", True),
+        (
+            "Ask about an image",
+            "Upload an X-ray or try one from a set.",
+            "pages/model/predict.py",
+            "Predict",
+            bool(trained),
+        ),
+    ]
+    for column, (title, text, page, link, ready) in zip(st.columns(len(steps)), steps, strict=True):
+        with column, st.container(border=True, height="stretch"):
+            st.markdown(f"**{title}**  \n{text}")
+            st.page_link(page, label=link, icon=":material/arrow_forward:", disabled=not ready)
+
+
+def dataset_card(dataset: datasets.Dataset) -> None:
+    with st.container(border=True):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**{dataset.name}**", width="content")
+            notices.synthetic(dataset)
+        st.caption(
+            f"{words.plural(dataset.images, 'image')} of {words.plural(dataset.patients, 'patient')}. From: {dataset.origin}."
+            + (f" {dataset.citation}" if dataset.citation else "")
+        )
+        st.plotly_chart(
+            figures.class_counts(
+                dataset.counts,
+                {name: words.label(name) for name in dataset.classes},
+                split_titles=words.SPLITS,
+                dark=dark(),
+            ),
+            config=figures.CONFIG,
+            key=f"counts-{dataset.name}",
+            alt=f"Images per class and split of {dataset.name}: {dataset.counts}",
+        )
+        if dataset.skipped:
+            with st.expander(f"{words.plural(len(dataset.skipped), 'file')} skipped", icon=":material/warning:"):
+                st.dataframe(list(dataset.skipped), hide_index=True)
+
+
+def addition_card(addition: adding.Addition) -> None:
+    with st.container(border=True):
+        if addition.problem:
+            st.error(f"**{addition.name}** could not be added. {addition.problem}", icon=":material/error:")
+        else:
+            share = addition.done / addition.total if addition.total else 0.0
+            count = f" {addition.done:,} of {addition.total:,}" if addition.total else " …"
+            st.progress(min(share, 1.0), text=f"Adding **{addition.name}**: {addition.stage}{count}")
+        name = "Dismiss" if addition.problem else "Stop"
+        st.button(name, key=f"stop-{addition.name}", on_click=adding.stop, args=(addition.name,))
+
+
+def show_additions() -> None:
+    """Redrawn every second while something is being added; the whole page when the last one is done."""
+    now = adding.additions()
+    for addition in now:
+        addition_card(addition)
+    if {one.name for one in now if one.running} != st.session_state.get("adding"):
+        st.session_state["adding"] = {one.name for one in now if one.running}
+        st.rerun()
+
+
+def add_panel() -> None:
+    st.subheader("Add a dataset", anchor=False)
+    kaggle, path, upload, synthetic = st.tabs(["Kaggle", "Folder or zip on this machine", "Upload a zip", "Synthetic"])
+    with kaggle:
+        st.markdown(
+            "The set of the paper: 5,856 chest X-rays of children (Kermany et al., CC BY 4.0), 1.2 GB. "
+            "It needs the internet; no account."
+        )
+        st.button(
+            "Get it from Kaggle", icon=":material/download:", type="primary", on_click=_start, args=("kaggle", "")
+        )
+    with path, st.form("by-path", border=False):
+        place = st.text_input(
+            "Path", placeholder="/data/chest_xray.zip", help="Of a folder with train, val and test, or of a zip."
+        )
+        name = st.text_input("Name", placeholder="kermany", help="What to call it here. Empty: the file's own name.")
+        if st.form_submit_button("Add", icon=":material/add:"):
+            _start(place.strip() or "(nothing)", name.strip(), rerun=True)
+    with upload:
+        file = st.file_uploader("A zip with train, val and test folders, up to 400 MB", type="zip", max_upload_size=400)
+        if file and st.button("Add the upload", icon=":material/add:"):
+            _start_upload(file.name, file.getvalue())
+    with synthetic:
+        st.markdown(
+            "Phantoms drawn by this software, to try everything without real data. They prove nothing about medicine."
+        )
+        count = st.slider("Images", 60, 3000, datasets.SYNTHETIC_IMAGES, step=60)
+        if st.button("Draw them", icon=":material/draw:"):
+            _start("synthetic", f"synthetic-{count}", "--images", str(count), rerun=True)
+    if problem := st.session_state.pop("add-problem", ""):
+        st.error(problem, icon=":material/error:")
+
+
+def _start(source: str, name: str, *options: str, rerun: bool = False) -> None:
+    try:
+        adding.start(source, name, options=options)
+    except CxrError as error:
+        st.session_state["add-problem"] = str(error)
+    if rerun:
+        st.rerun()
+
+
+def _start_upload(file: str, content: bytes) -> None:
+    try:
+        adding.start_upload(content, datasets.default_name(Path(file).name))
+    except CxrError as error:
+        st.session_state["add-problem"] = str(error)
+    st.rerun()
+
+
+found = [datasets.get(name) for name in datasets.names()]
+trained = [run for run in runs.every() if run.usable]
+heading(found, trained)
+busy = any(one.running for one in adding.additions())
+st.fragment(show_additions, run_every=1.0 if busy else None)()
+if not found and busy:
+    st.info(
+        "**First start.** A small synthetic set is being drawn, so that there is something to look at. It takes a few seconds.",
+        icon=":material/draw:",
+    )
+next_steps(found, trained)
+if found:
+    st.subheader("Datasets", anchor=False)
+    for place, column in enumerate(st.columns(2)):
+        with column:
+            for dataset in found[place::2]:
+                dataset_card(dataset)
+add_panel()

@@ -1,0 +1,104 @@
+"""One run as a card: its state, how far it is, its curves, and what can be done with it."""
+
+import time
+
+import streamlit as st
+
+from cxr_core.evaluation import figures
+from cxr_core.jobs import queue
+from cxr_core.models import catalogue
+from cxr_core.runs import folder as runs
+from cxr_core.runs.folder import Run
+from cxr_core.runs.status import Status
+from pages.ui import words
+from pages.ui.theme import dark
+
+
+def title(run: Run) -> str:
+    """What a person calls a run: network, data, when it was started."""
+    model = catalogue.MODELS[run.config.model].title if run.config.model in catalogue.MODELS else run.config.model
+    when = time.strftime("%d %b %H:%M", time.localtime(run.status.created))
+    return f"{model} on {run.config.data}, {when}"
+
+
+def badge(status: Status) -> None:
+    text, icon, shade = words.STATES[status.state]
+    st.badge(text, icon=icon, color=shade)
+
+
+def card(run: Run) -> None:
+    """The card of a run that is queued, running, or has ended."""
+    with st.container(border=True, key=f"card-{run.id}"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**{title(run)}**", width="content")
+            badge(run.status)
+            st.space("stretch")
+            _actions(run)
+        if run.status.reason:
+            st.markdown(run.status.reason)
+        if run.status.state == "running":
+            _progress(run.status)
+        history = runs.history(run.id)
+        if len(history):
+            st.plotly_chart(
+                figures.learning_curves(history, best_epoch=best_epoch(run), dark=dark()),
+                config=figures.CONFIG,
+                key=f"curves-{run.id}",
+                alt=f"Accuracy and loss over {len(history)} epochs",
+            )
+        elif run.status.state == "running":
+            st.caption("The curves begin when the first epoch is done.")
+        with st.expander("Log and settings", icon=":material/notes:"):
+            st.code(runs.log(run.id) or "Nothing has been printed yet.", language=None, height=220)
+            st.json({**run.config.__dict__, "run": run.id}, expanded=False)
+
+
+def best_epoch(run: Run) -> int | None:
+    """The epoch whose weights are kept: the first of the best validation accuracy."""
+    history = runs.history(run.id)
+    if not len(history) or "val_accuracy" not in history or history["val_accuracy"].isna().all():
+        return None
+    return int(history.loc[history["val_accuracy"].idxmax(), "epoch"])
+
+
+def _actions(run: Run) -> None:
+    if run.status.state in ("queued", "running"):
+        asked = (run.folder / "stop").exists()
+        st.button(
+            "Stopping …" if asked else "Stop",
+            key=f"stop-{run.id}",
+            icon=":material/stop:",
+            disabled=asked,
+            on_click=_stop,
+            args=(run.id,),
+            help="Ends after the batch under way; the best model so far is kept.",
+        )
+    elif run.usable:
+        st.page_link(
+            "pages/model/results.py", label="Results", icon=":material/query_stats:", query_params={"run": run.id}
+        )
+
+
+def _stop(run_id: str) -> None:
+    if runs.get(run_id).status.state in ("queued", "running"):  # it may have ended while the button was on screen
+        queue.stop(run_id)
+
+
+def _progress(status: Status) -> None:
+    if status.stage == "training":
+        share = (status.epoch + status.batch / max(status.batches, 1)) / max(status.epochs, 1)
+        text = f"Epoch {min(status.epoch + 1, status.epochs)} of {status.epochs}"
+        if status.batches:
+            text += f", batch {status.batch} of {status.batches}"
+        if status.rate:
+            text += f" · {status.rate:,.0f} images/s · about {words.duration(status.seconds_left)} left"
+    else:
+        share = status.batch / status.batches if status.batches else 0.0
+        text = {
+            "starting": "Starting TensorFlow",
+            "preparing": "Preparing the images",
+            "predicting": "Predicting every split with the best model",
+        }.get(status.stage, status.stage)
+        if status.batches:
+            text += f", {status.batch:,} of {status.batches:,}"
+    st.progress(min(max(share, 0.0), 1.0), text=f"{text} · {status.device}" if status.device else text)

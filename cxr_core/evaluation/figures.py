@@ -85,7 +85,8 @@ def _sentences(values: Any, titles: Sequence[str]) -> list[list[str]]:
         if not total:
             return f"No {titles[row].lower()} images in this split"
         verdict = "rightly" if row == column else "wrongly"
-        return f"{count:,} of {total:,} {titles[row].lower()} images ({count / total:.1%})<br>were {verdict} called {titles[column].lower()}"
+        share = f"{count:,} of {total:,} {titles[row].lower()} images ({count / total:.1%})"
+        return f"{share}<br>were {verdict} called {titles[column].lower()}"
 
     return [[sentence(row, column) for column in range(len(titles))] for row in range(len(titles))]
 

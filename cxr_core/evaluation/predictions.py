@@ -128,8 +128,8 @@ def _check_names(names: list[str], truth: list[str], known: list[str]) -> None:
 
 
 def _check_probabilities(names: list[str], values: npt.NDArray[np.float64]) -> None:
-    finite = np.isfinite(values).all(axis=1)
-    inside = ((values >= 0) & (values <= 1)).all(axis=1)
+    finite = np.asarray(np.isfinite(values).all(axis=1))
+    inside = np.asarray(((values >= 0) & (values <= 1)).all(axis=1))
     whole = np.abs(values.sum(axis=1) - 1) <= _SUM_TOLERANCE
     wrong = np.flatnonzero(~(finite & inside & whole))
     if not wrong.size:

@@ -149,9 +149,7 @@ ended = [run for run in runs.every() if run.status.state not in ("queued", "runn
 if ended:
     st.subheader("Latest runs", anchor=False)
     for run in ended[:RECENT]:
-        run_card.card(run)
-        if st.button("Delete …", key=f"delete-{run.id}", icon=":material/delete:", type="tertiary"):
-            confirm_delete(run.id)
+        run_card.card(run, delete=confirm_delete)
     if len(ended) > RECENT:
         st.page_link(
             "pages/model/results.py", label=f"All {len(ended)} runs are in Results", icon=":material/query_stats:"

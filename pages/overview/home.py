@@ -112,7 +112,7 @@ def show_additions() -> None:
     now = adding.additions()
     for addition in now:
         addition_card(addition)
-    if {one.name for one in now if one.running} != st.session_state.get("adding"):
+    if {one.name for one in now if one.running} != st.session_state.get("adding", set()):
         st.session_state["adding"] = {one.name for one in now if one.running}
         st.rerun()
 

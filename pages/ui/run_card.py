@@ -1,6 +1,7 @@
 """One run as a card: its state, how far it is, its curves, and what can be done with it."""
 
 import time
+from collections.abc import Callable
 
 import streamlit as st
 
@@ -26,14 +27,18 @@ def badge(status: Status) -> None:
     st.badge(text, icon=icon, color=shade)
 
 
-def card(run: Run) -> None:
-    """The card of a run that is queued, running, or has ended."""
+def card(run: Run, *, delete: Callable[[str], None] | None = None) -> None:
+    """The card of a run that is queued, running, or has ended; `delete` asks before it deletes."""
     with st.container(border=True, key=f"card-{run.id}"):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"**{title(run)}**", width="content")
             badge(run.status)
             st.space("stretch")
             _actions(run)
+            if delete and st.button(
+                "", key=f"delete-{run.id}", icon=":material/delete:", type="tertiary", help="Delete this run …"
+            ):
+                delete(run.id)
         if run.status.reason:
             st.markdown(run.status.reason)
         if run.status.state == "running":

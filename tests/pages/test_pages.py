@@ -1,0 +1,162 @@
+"""Every page, with data and without, through the entry file as a browser would reach it."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from cxr_core.jobs import adding
+from cxr_core.runs import folder as runs
+from tests.conftest import PROJECT
+
+PAGES = ["pages/overview/home.py", "pages/data/browse.py", "pages/model/train.py", "pages/model/results.py", "pages/model/predict.py"]
+LIGHT = [page for page in PAGES if "predict" not in page]
+
+
+@pytest.fixture(autouse=True)
+def fresh_caches() -> None:
+    st.cache_data.clear()
+    st.cache_resource.clear()
+
+
+@pytest.fixture
+def no_first_start(home: Path) -> None:
+    """A workspace that had datasets once, so that nothing is drawn in the background."""
+    (home / "datasets").mkdir(parents=True)
+
+
+def visit(page: str, **query: str) -> AppTest:
+    test = AppTest.from_file(str(PROJECT / "streamlit_app.py"), default_timeout=60)
+    for name, value in query.items():
+        test.query_params[name] = value
+    test.run()
+    if page != PAGES[0]:
+        test.switch_page(page).run()
+    assert not test.exception, test.exception[0].message
+    return test
+
+
+def text(test: AppTest) -> str:
+    parts = [*test.title, *test.header, *test.subheader, *test.markdown, *test.caption, *test.error, *test.info, *test.warning]
+    return "\n".join(str(part.value) for part in parts)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_with_nothing_yet(page: str, no_first_start: None) -> None:
+    test = visit(page)
+    assert len(test.title) == 1
+    assert "not a medical device" in text(test)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_with_data_and_a_run(page: str, trained_home: Path) -> None:
+    test = visit(page)
+    assert not test.error, [error.value for error in test.error]
+    assert "not a medical device" in text(test)
+
+
+def test_first_start_draws_the_synthetic_set(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(adding, "start", lambda source, *_, **__: asked.append(source))
+    visit(PAGES[0])
+    assert asked == ["synthetic"]
+
+
+def test_synthetic_images_are_labelled_wherever_they_are_shown(trained_home: Path) -> None:
+    for page in PAGES:
+        assert "Synthetic images" in text(visit(page)), page
+
+
+def test_home_tells_the_test_accuracy_with_its_interval(trained_home: Path) -> None:
+    (run,) = runs.every()
+    test = visit(PAGES[0])
+    best = next(metric for metric in test.metric if "accuracy" in metric.label)
+    assert best.value == f"{100 * run.metrics['test']['accuracy']:.1f} %"
+    assert "95 % interval" in best.delta
+
+
+def test_browse_filters_by_class(trained_home: Path) -> None:
+    test = visit("pages/data/browse.py")
+    assert "60 images" in text(test)
+    test.session_state["class"] = ["viral"]
+    test.run()
+    assert "20 images" in text(test)
+    test.session_state["search"] = "no such file"
+    test.run()
+    assert "No image fits" in text(test)
+
+
+def test_train_page_starts_a_run_with_the_chosen_settings(trained_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cxr_core import process
+
+    started: list[list[str]] = []
+    monkeypatch.setattr(process, "start", lambda arguments, log: started.append(list(arguments)) or process.owner())  # noqa: ARG005
+    test = visit("pages/model/train.py")
+    test.number_input(key="train_epochs").set_value(3)
+    test.number_input(key="train_dropout").set_value(0.25)
+    test.run()
+    next(button for button in test.button if button.label == "Start training").click().run()
+    assert not test.exception
+    run = runs.every()[0]
+    assert started == [["work", run.id]]
+    assert (run.config.epochs, run.config.dropout, run.config.data) == (3, 0.25, "phantoms")
+    assert any(button.label == "Stop" for button in test.button)
+
+
+def test_train_page_stops_a_run(trained_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cxr_core import process
+
+    monkeypatch.setattr(process, "start", lambda arguments, log: process.owner())  # noqa: ARG005
+    test = visit("pages/model/train.py")
+    next(button for button in test.button if button.label == "Start training").click().run()
+    next(button for button in test.button if button.label == "Stop").click().run()
+    assert (runs.every()[0].folder / "stop").exists()
+
+
+def test_results_show_every_split_and_the_papers_table(trained_home: Path) -> None:
+    (run,) = runs.every()
+    test = visit("pages/model/results.py")
+    for split in ("test", "val", "train"):
+        test.session_state["split"] = split
+        test.run()
+        assert not test.exception
+        accuracy = next(metric for metric in test.metric if metric.label == "Accuracy")
+        assert accuracy.value == f"{100 * run.metrics[split]['accuracy']:.1f} %"
+    table = next(frame.value for frame in test.dataframe if "origin" in frame.value)
+    assert list(table["origin"]).count("Paper, Table 4.1") == 3
+    assert run.id in set(table["run"])
+
+
+def test_a_run_deleted_while_it_is_shown_is_a_sentence(trained_home: Path) -> None:
+    (run,) = runs.every()
+    test = visit("pages/model/results.py")
+    runs.delete(run.id)
+    test.run()
+    assert not test.exception
+    assert "No results yet" in text(test)
+
+
+def test_predict_answers_an_upload_and_names_a_file_that_is_no_image(trained_home: Path) -> None:
+    image = next((trained_home / "datasets/phantoms/images/test").rglob("*.jpeg"))
+    test = visit("pages/model/predict.py")
+    test.file_uploader(key="uploads").upload("lungs.jpeg", image.read_bytes(), "image/jpeg").run()
+    assert not test.exception
+    assert "by its own reckoning" in text(test)
+    test.file_uploader(key="uploads").upload("notes.png", b"no image at all", "image/png").run()
+    assert not test.exception
+    assert "notes.png" in text(test) and "not an image" in text(test)
+
+
+def test_pages_but_predict_import_no_tensorflow(trained_home: Path) -> None:
+    import subprocess
+
+    code = (
+        "import sys; from streamlit.testing.v1 import AppTest\n"
+        "test = AppTest.from_file('streamlit_app.py', default_timeout=60).run()\n"
+        f"for page in {LIGHT[1:]}: assert not test.switch_page(page).run().exception\n"
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -1,0 +1,142 @@
+"""The command line is a public interface: documents on stdout, words on stderr, exit codes."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from cxr_core import cli, images
+from cxr_core.runs import folder as runs
+from tests.conftest import command
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: object) -> object:
+    assert cli.main([*map(str, arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 2) -> str:
+    """The one sentence on stderr of a command that has to fail."""
+    assert cli.main([*map(str, arguments)]) == code
+    streams = capsys.readouterr()
+    assert streams.out == ""
+    assert "Traceback" not in streams.err
+    return streams.err.strip()
+
+
+def test_show_has_the_public_fields(trained_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = answer(capsys, "data", "show", "phantoms")
+    assert isinstance(shown, dict)
+    assert {"name", "classes", "counts", "images", "patients"} <= set(shown)
+    assert shown["classes"] == ["normal", "viral", "bacterial"]
+    assert sum(sum(split.values()) for split in shown["counts"].values()) == shown["images"] == 60
+
+
+def test_runs_have_the_public_fields(trained_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run,) = answer(capsys, "runs")
+    assert {"id", "model", "recipe", "data", "status", "epoch", "epochs", "metrics"} <= set(run)
+    assert run["status"] == "finished" and run["epoch"] == run["epochs"] == 2
+    assert set(run["metrics"]["test"]) == {"accuracy", "macro_f1"}
+
+
+def test_evaluate_agrees_with_the_predictions_table(trained_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run_id,) = runs.ids()
+    figures = answer(capsys, "evaluate", run_id, "--split", "test")
+    table = pd.read_parquet(runs.predictions_path(run_id, "test"))
+    called = table[["p_normal", "p_viral", "p_bacterial"]].idxmax(axis=1).str.removeprefix("p_")
+    assert isinstance(figures, dict)
+    assert figures["accuracy"] == pytest.approx((called == table["true"]).mean(), abs=1e-12)
+    assert {"n", "accuracy", "macro_f1", "balanced_accuracy", "per_class", "confusion", "ci95"} <= set(figures)
+
+
+def test_predict_gives_the_probabilities_of_the_evaluation(
+    trained_home: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (run_id,) = runs.ids()
+    table = pd.read_parquet(runs.predictions_path(run_id, "test"))
+    root = trained_home / "datasets" / "phantoms" / "images"
+    broken = tmp_path / "notes.png"
+    broken.write_text("no image")
+    files = [root / one for one in table["id"]]
+    document = answer(capsys, "predict", run_id, *files, broken)
+    assert isinstance(document, dict)
+    *results, last = document["results"]
+    for row, result in zip(table.itertuples(), results, strict=True):
+        for name in ("normal", "viral", "bacterial"):
+            assert result["probabilities"][name] == pytest.approx(getattr(row, f"p_{name}"), abs=1e-5)
+    assert "notes.png" in last["error"] or "image" in last["error"]
+
+
+def test_same_seed_same_predictions(trained: Path, home: Path) -> None:
+    """Another training of the same data, settings and seed gives the same table, bit by bit."""
+    command("data", "add", "synthetic", "--name", "phantoms", "--images", 60, home=home)
+    done = command(
+        "train", "--data", "phantoms", "--model", "custom_cnn", "--epochs", 2, "--set", "image_size=64", "--wait", home=home
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for split in ("train", "val", "test"):
+        first, second = (
+            pd.read_parquet(next(place.glob(f"runs/*/predictions/{split}.parquet"))) for place in (trained, home)
+        )
+        pd.testing.assert_frame_equal(first, second, check_exact=True)
+
+
+def test_unknown_names_list_the_known_ones(trained_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run_id,) = runs.ids()
+    assert "custom_cnn" in refused(capsys, "train", "--data", "phantoms", "--model", "alexnet")
+    assert "paper" in refused(
+        capsys, "train", "--data", "phantoms", "--model", "custom_cnn", "--recipe", "magic"
+    )
+    assert "phantoms" in refused(capsys, "data", "show", "phantom")
+    assert run_id in refused(capsys, "evaluate", "nothing")
+    assert "dropout" in refused(
+        capsys, "train", "--data", "phantoms", "--model", "custom_cnn", "--set", "dropuot=0.1"
+    )
+    assert len(runs.ids()) == 1, "a refused training leaves no run behind"
+
+
+def test_bad_arguments_are_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(refused(capsys, "train", "--model").splitlines()) == 1
+    assert len(refused(capsys, "frobnicate").splitlines()) == 1
+    assert "key=value" in refused(capsys, "train", "--data", "x", "--model", "custom_cnn", "--set", "dropout")
+
+
+def test_a_damaged_model_is_told(trained_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run_id,) = runs.ids()
+    (runs.folder(run_id) / "model.keras").write_bytes(b"torn")
+    image = next((trained_home / "datasets").rglob("*.jpeg"))
+    assert "damaged" in refused(capsys, "predict", run_id, image, code=1)
+
+
+def test_results_never_pay_for_tensorflow(trained_home: Path) -> None:
+    """Listing runs and evaluating them must not import Keras, which takes seconds and most of a gigabyte."""
+    import subprocess
+    import sys
+
+    (run_id,) = runs.ids()
+    code = (
+        "import sys; from cxr_core import cli; "
+        f"cli.main(['runs']); cli.main(['evaluate', '{run_id}']); cli.main(['data', 'show', 'phantoms']); "
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_delete_removes_a_run(trained_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run_id,) = runs.ids()
+    assert cli.main(["runs", "delete", run_id]) == 0
+    assert runs.ids() == [] and not (trained_home / "runs" / run_id).exists()
+
+
+def test_doctor_names_device_and_versions(capsys: pytest.CaptureFixture[str]) -> None:
+    document = answer(capsys, "doctor")
+    assert isinstance(document, dict)
+    assert document["device"] and "tensorflow" in document["packages"]
+
+
+def test_images_module_is_the_only_decoder() -> None:
+    """One pixel contract: nothing else in the project opens image files."""
+    package = Path(images.__file__).parent
+    openers = [path for path in package.rglob("*.py") if "Image.open" in path.read_text() and path.name != "images.py"]
+    assert openers == []

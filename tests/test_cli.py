@@ -85,14 +85,10 @@ def test_same_seed_same_predictions(trained: Path, home: Path) -> None:
 def test_unknown_names_list_the_known_ones(trained_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run_id,) = runs.ids()
     assert "custom_cnn" in refused(capsys, "train", "--data", "phantoms", "--model", "alexnet")
-    assert "paper" in refused(
-        capsys, "train", "--data", "phantoms", "--model", "custom_cnn", "--recipe", "magic"
-    )
+    assert "paper" in refused(capsys, "train", "--data", "phantoms", "--model", "custom_cnn", "--recipe", "magic")
     assert "phantoms" in refused(capsys, "data", "show", "phantom")
     assert run_id in refused(capsys, "evaluate", "nothing")
-    assert "dropout" in refused(
-        capsys, "train", "--data", "phantoms", "--model", "custom_cnn", "--set", "dropuot=0.1"
-    )
+    assert "dropout" in refused(capsys, "train", "--data", "phantoms", "--model", "custom_cnn", "--set", "dropuot=0.1")
     assert len(runs.ids()) == 1, "a refused training leaves no run behind"
 
 

@@ -96,7 +96,7 @@ def phantom(label: str, rng: np.random.Generator, *, size: int = 224, body: Body
         raise BadInput(f"A phantom is at least {MIN_SIZE} pixels wide, and {size} were asked for.")
     person = body if body is not None else _new_body(rng)
     pose = _pose(rng)
-    layers = _Layers(person, pose, _coordinates(pose, size * 5 // 14), rng.normal(0, 0.025))
+    layers = _Layers(person, pose, _coordinates(pose, size * 5 // 28 * 2), rng.normal(0, 0.025))
     content, vessels = _content(label, rng, layers)
     film = _enlarge(layers.film + content, size)
     film += _ribs(person, pose, layers, size)
@@ -143,6 +143,12 @@ def _enlarge(field: Field, size: int) -> Field:
     """A square field, interpolated smoothly to shape (size, size)."""
     matrix = _stretch(field.shape[0], size)
     return matrix @ field @ matrix.T
+
+
+def _halve(field: Field) -> Field:
+    """Means of 2 x 2 pixels; the sides are even."""
+    rows = field[::2] + field[1::2]
+    return (rows[:, ::2] + rows[:, 1::2]) * 0.25
 
 
 def _cloud(rng: np.random.Generator, cells: int, size: int) -> Field:
@@ -259,8 +265,8 @@ def _rib_profile(branches: int) -> Field:
 
 def _ribs(b: Body, pose: _Pose, layers: _Layers, size: int) -> Field:
     """Ribs at full size: posterior arcs falling outwards, fainter anterior ones falling inwards."""
-    u, cage = layers.u, layers.cage
-    level = (layers.y + 0.3 * pose.yaw * layers.x - b.rib_start + b.rib_gap) * (256 / b.rib_gap)
+    u, cage, x, y = (_halve(field) for field in (layers.u, layers.cage, layers.x, layers.y))
+    level = (y + 0.3 * pose.yaw * x - b.rib_start + b.rib_gap) * (256 / b.rib_gap)
     slope = 256 * b.rib_slope / b.rib_gap
     back = _enlarge(level - slope * (u * u * (0.28 + 0.16 * u * u) - 0.10 * u), size)
     front = _enlarge(level - slope * (0.34 + 0.36 * (1 - u)), size)

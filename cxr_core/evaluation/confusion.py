@@ -64,4 +64,6 @@ def _hits(counts: Floats) -> Floats:
 
 def _ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> Floats:
     above, below = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
-    return np.divide(above, below, out=np.full(np.broadcast_shapes(above.shape, below.shape), np.nan), where=below > 0)
+    shape = np.broadcast_shapes(above.shape, below.shape)
+    ratio: Floats = np.divide(above, below, out=np.full(shape, np.nan), where=below > 0)
+    return ratio

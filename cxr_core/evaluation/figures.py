@@ -8,9 +8,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-# Okabe & Ito (2008), chosen to stand out on white and on near-black
-CLASS_COLOURS = {"normal": "#009E73", "viral": "#E69F00", "bacterial": "#CC79A7"}
-_FURTHER = ("#0072B2", "#D55E00", "#56B4E9", "#999999")
+# After Okabe & Ito (2008), shifted to a contrast of 3 : 1 on white and on near-black
+CLASS_COLOURS = {"normal": "#009E73", "viral": "#B07D00", "bacterial": "#CC5A94"}
+_FURTHER = ("#2F8FCB", "#D55E00", "#7A828C", "#8C6BB1")
 CONFIG: dict[str, Any] = {
     "displaylogo": False,
     "showSendToCloud": False,
@@ -64,7 +64,7 @@ def confusion(
     for row, column in np.ndindex(*values.shape):
         count, part = f"{values[row, column]:,}", f"{share[row, column]:.0%}" if support[row, 0] else "–"
         large, small = (part, count) if shares else (count, part)
-        light_cell = (share[row, column] > 0.55) if dark else (share[row, column] < 0.5)
+        light_cell = (share[row, column] > 0.73) if dark else (share[row, column] < 0.78)  # contrast of 4 : 1 at least
         figure.add_annotation(
             x=column,
             y=row,
@@ -103,6 +103,7 @@ def learning_curves(history: pd.DataFrame, *, best_epoch: int | None = None, dar
         ("Training", "", "solid", "circle", "#56B4E9" if dark else "#0072B2"),
         ("Validation", "val_", "dash", "diamond", "#E69F00" if dark else "#B45F06"),
     )
+    named: set[str] = set()
     for column, quantity in enumerate(("accuracy", "loss"), start=1):
         for title, prefix, dash, symbol, shade in lines:
             name = prefix + quantity
@@ -114,7 +115,7 @@ def learning_curves(history: pd.DataFrame, *, best_epoch: int | None = None, dar
                     y=history[name],
                     name=title,
                     legendgroup=title,
-                    showlegend=column == 1,
+                    showlegend=title not in named,
                     mode="lines+markers",
                     line={"color": shade, "dash": dash, "width": 2},
                     marker={"symbol": symbol, "size": 7 if len(history) < 40 else 3},
@@ -123,23 +124,25 @@ def learning_curves(history: pd.DataFrame, *, best_epoch: int | None = None, dar
                 row=1,
                 col=column,
             )
+            named.add(title)
     if best_epoch is not None:
         figure.add_vline(x=best_epoch, line={"dash": "dot", "width": 1.5, "color": "#8aa0ab"})
         figure.add_annotation(
             x=best_epoch,
-            y=1,
+            y=0,
             xref="x",
             yref="y domain",
             text="kept",
             showarrow=False,
+            xanchor="left",
             yanchor="bottom",
             font={"size": 12},
         )
     # Equal first and last epochs leave no range, so one is given; losses may start very high and would flatten the rest.
     last = max(2, int(history["epoch"].max()) if len(history) else 2)
-    figure.update_xaxes(title="Epoch", range=[0.5, last + 0.5], dtick=max(1, round(last / 8)), fixedrange=True)
+    figure.update_xaxes(title="Epoch", range=[0.5, last + 0.5], nticks=6, tickangle=0, fixedrange=True)
     figure.update_yaxes(fixedrange=True)
-    figure.update_yaxes(tickformat=".0%", row=1, col=1)
+    figure.update_yaxes(tickformat=".0%", range=[0, 1.02], row=1, col=1)
     if len(losses := history.filter(regex="loss$").to_numpy(dtype=float).ravel()) and np.isfinite(losses).any():
         top = float(np.nanquantile(losses, 0.9)) * 1.5
         figure.update_yaxes(range=[0, min(top, float(np.nanmax(losses)) * 1.08)], row=1, col=2)

@@ -68,7 +68,8 @@ def true_codes(table: pd.DataFrame) -> npt.NDArray[np.intp]:
 
 def predicted_codes(table: pd.DataFrame) -> npt.NDArray[np.intp]:
     """(n,) the place of the most probable class in `classes(table)`; the first of equals."""
-    return probabilities(table).argmax(axis=1)
+    codes: npt.NDArray[np.intp] = probabilities(table).argmax(axis=1)
+    return codes
 
 
 def predicted(table: pd.DataFrame) -> npt.NDArray[np.str_]:

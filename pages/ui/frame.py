@@ -1,5 +1,7 @@
 """What surrounds every page: first start, footer, and errors told in words."""
 
+from urllib.parse import urlsplit
+
 import streamlit as st
 
 from cxr_core import __version__, workspace
@@ -10,6 +12,7 @@ from pages.ui.notices import DISCLAIMER
 
 def show(page: st.Page) -> None:
     """Run a page inside the frame; whatever a person can mend is shown as a sentence, bugs propagate."""
+    _reload_if_cold()
     _first_start()
     queue.dispatch()
     with st.sidebar:
@@ -28,3 +31,22 @@ def _first_start() -> None:
             adding.start("synthetic")
         except CxrError:  # another browser was a moment faster
             return
+
+
+@st.cache_resource(show_spinner=False)
+def _server() -> dict[str, bool]:
+    """What this server process remembers."""
+    return {"warm": False}
+
+
+def _reload_if_cold() -> None:
+    """A fresh Streamlit server takes any folder called pages for pages of its own, until it has met `st.navigation`.
+
+    So the very first visitor of a page other than Home is told that it does not exist; one reload puts that right.
+    """
+    server, address = _server(), st.context.url
+    cold = not server["warm"]
+    server["warm"] = True
+    if cold and address and urlsplit(address).path.strip("/"):
+        st.html("<script>window.location.reload()</script>", unsafe_allow_javascript=True)
+        st.stop()

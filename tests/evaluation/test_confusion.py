@@ -7,7 +7,7 @@ from sklearn import metrics as reference
 from cxr_core.evaluation import confusion
 
 
-@pytest.mark.parametrize("classes", [1, 2, 3, 14])
+@pytest.mark.parametrize("classes", [2, 3, 14])
 def test_agrees_with_scikit_learn(classes: int) -> None:
     true, predicted = np.random.default_rng(classes).integers(0, classes, (2, 500))
     counts = confusion.matrix(true, predicted, classes)

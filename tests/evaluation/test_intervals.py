@@ -51,7 +51,10 @@ def codes(counts: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
 def test_bootstrap_contains_the_point(counts: list[list[int]]) -> None:
     true, predicted = codes(counts)
     found = intervals.bootstrap(true, predicted, len(counts))
-    for name, point in (("macro_f1", confusion.macro_f1(counts)), ("balanced_accuracy", confusion.balanced_accuracy(counts))):
+    for name, point in (
+        ("macro_f1", confusion.macro_f1(counts)),
+        ("balanced_accuracy", confusion.balanced_accuracy(counts)),
+    ):
         low, high = found[name]
         assert 0 <= low <= point <= high <= 1
         assert isinstance(low, float) and isinstance(high, float)
@@ -68,7 +71,10 @@ def test_bootstrap_equals_drawing_images_one_by_one() -> None:
         plain.append(confusion.matrix(true[chosen], predicted[chosen], 3))
     stack = np.array(plain)
     found = intervals.bootstrap(true, predicted, 3, resamples=20_000)
-    for name, values in (("macro_f1", confusion.macro_f1(stack)), ("balanced_accuracy", confusion.balanced_accuracy(stack))):
+    for name, values in (
+        ("macro_f1", confusion.macro_f1(stack)),
+        ("balanced_accuracy", confusion.balanced_accuracy(stack)),
+    ):
         assert found[name] == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])), abs=0.006)
 
 

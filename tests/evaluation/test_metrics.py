@@ -38,7 +38,9 @@ def test_paper_test_reports_are_reproduced(model: str) -> None:
     found, figures = metrics.report(table), metrics.evaluate(table)
     printed = paper.report(model, "test")
     columns = ["precision", "recall", "f1-score"]
-    pd.testing.assert_frame_equal(found.loc[CLASSES, columns].round(2), printed.loc[CLASSES, columns], check_dtype=False)
+    pd.testing.assert_frame_equal(
+        found.loc[CLASSES, columns].round(2), printed.loc[CLASSES, columns], check_dtype=False
+    )
     assert found.loc[CLASSES, "support"].tolist() == [234, 148, 242]
     assert round(figures["accuracy"], 4) == paper.ACCURACY[model]["test"]
     assert round(figures["macro_f1"], 2) == paper.MACRO_F1[model]
@@ -57,10 +59,14 @@ def test_agrees_with_scikit_learn(seed: int) -> None:
     theirs = pd.DataFrame(reference.classification_report(true, predicted, labels=CLASSES, output_dict=True)).T
     ours = metrics.report(table)
     rows = [*CLASSES, "macro avg", "weighted avg"]
-    pd.testing.assert_frame_equal(ours.loc[rows], theirs.loc[rows], check_dtype=False, check_index_type=False, atol=1e-9, rtol=0)
+    pd.testing.assert_frame_equal(
+        ours.loc[rows], theirs.loc[rows], check_dtype=False, check_index_type=False, atol=1e-9, rtol=0
+    )
     for name in CLASSES:
         kept = found["per_class"][name]
-        assert [kept["precision"], kept["recall"], kept["f1"], kept["support"]] == pytest.approx(theirs.loc[name].tolist(), abs=1e-9)
+        assert [kept["precision"], kept["recall"], kept["f1"], kept["support"]] == pytest.approx(
+            theirs.loc[name].tolist(), abs=1e-9
+        )
 
 
 def test_report_layout() -> None:

@@ -16,7 +16,11 @@ def test_table_4_1() -> None:
 
 
 def test_supports() -> None:
-    assert {split: sum(counts.values()) for split, counts in paper.SUPPORTS.items()} == {"train": 5216, "test": 624, "val": 16}
+    assert {split: sum(counts.values()) for split, counts in paper.SUPPORTS.items()} == {
+        "train": 5216,
+        "test": 624,
+        "val": 16,
+    }
 
 
 @pytest.mark.parametrize("model", paper.ACCURACY)

@@ -105,8 +105,8 @@ def test_other_tables_are_refused(tmp_path: Path) -> None:
         predictions.read(tmp_path / "y.parquet")
 
 
-def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way of a folder")
+def test_failed_write_says_so_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "test.parquet" / "in the way").mkdir(parents=True)
     with pytest.raises(WorkFailed, match="Could not write"):
-        predictions.write(tmp_path / "file" / "test.parquet", made())
-    assert (tmp_path / "file").read_text() == "in the way of a folder"
+        predictions.write(tmp_path / "test.parquet", made())
+    assert [entry.name for entry in tmp_path.iterdir()] == ["test.parquet"]

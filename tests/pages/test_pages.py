@@ -11,7 +11,13 @@ from cxr_core.jobs import adding
 from cxr_core.runs import folder as runs
 from tests.conftest import PROJECT
 
-PAGES = ["pages/overview/home.py", "pages/data/browse.py", "pages/model/train.py", "pages/model/results.py", "pages/model/predict.py"]
+PAGES = [
+    "pages/overview/home.py",
+    "pages/data/browse.py",
+    "pages/model/train.py",
+    "pages/model/results.py",
+    "pages/model/predict.py",
+]
 LIGHT = [page for page in PAGES if "predict" not in page]
 
 
@@ -39,7 +45,16 @@ def visit(page: str, **query: str) -> AppTest:
 
 
 def text(test: AppTest) -> str:
-    parts = [*test.title, *test.header, *test.subheader, *test.markdown, *test.caption, *test.error, *test.info, *test.warning]
+    parts = [
+        *test.title,
+        *test.header,
+        *test.subheader,
+        *test.markdown,
+        *test.caption,
+        *test.error,
+        *test.info,
+        *test.warning,
+    ]
     return "\n".join(str(part.value) for part in parts)
 
 

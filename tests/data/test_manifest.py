@@ -1,0 +1,284 @@
+"""Manifests: frozen splits, with an id made of the content, and patients that are kept apart."""
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxr_core import images, workspace
+from cxr_core.data import datasets, index, manifest
+from cxr_core.errors import BadInput, UnknownName, WorkFailed
+
+Tree = Callable[..., Path]
+CLASSES = ("normal", "viral", "bacterial")
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Kaggle-like folder of 40 patients a class with one to three images each in train, and a little val and test."""
+    root, rng = tmp_path_factory.mktemp("many") / "tree", np.random.default_rng(4)
+    picture = images.encode(np.zeros((4, 4), np.uint8), format="BMP")
+    number = 0
+    for patient in range(44):
+        split = "train" if patient < 40 else "val" if patient < 42 else "test"
+        for kind in ("NORMAL", "virus", "bacteria"):
+            folder = root / split / ("NORMAL" if kind == "NORMAL" else "PNEUMONIA")
+            folder.mkdir(parents=True, exist_ok=True)
+            for _ in range(rng.integers(1, 4)):
+                number += 1
+                name = f"IM-{patient:04}-{number:04}" if kind == "NORMAL" else f"person{patient}_{kind}_{number}"
+                (folder / f"{name}.bmp").write_bytes(picture + number.to_bytes(4, "little"))
+    return root
+
+
+@pytest.fixture(scope="module")
+def kept(many: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with the dataset `many`; never written to."""
+    place = tmp_path_factory.mktemp("kept") / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CXR_HOME", str(place))
+        datasets.add(str(many), "many")
+    return place
+
+
+@pytest.fixture
+def added(kept: Path, home: Path) -> datasets.Dataset:
+    """The dataset `many` in a workspace that the test may change."""
+    shutil.copytree(kept, home)
+    return datasets.get("many")
+
+
+def test_the_official_split_is_the_sources_own(added: datasets.Dataset):
+    built = manifest.build("many")
+    table = index.read("many")
+    rows = manifest.rows(built)
+    assert tuple(rows.columns) == manifest.COLUMNS
+    for name in ("id", "patient", "sha256"):
+        assert rows[name].tolist() == table[name].tolist()
+    for name in ("split", "class"):
+        assert rows[name].astype(str).tolist() == table[name].astype(str).tolist()
+    assert rows["row"].tolist() == list(range(len(table)))
+    assert built.counts == added.counts
+    assert (built.split, built.val_fraction, built.seed, built.classes) == ("official", 0.0, 0, CLASSES)
+
+
+@pytest.mark.usefixtures("added")
+def test_building_the_same_twice_gives_the_same_id_and_writes_nothing_new():
+    for options in ({}, {"split": "patient", "val_fraction": 0.2, "seed": 3}):
+        first = manifest.build("many", **options)
+        folder = workspace.dataset("many") / "manifests"
+        before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+        assert manifest.build("many", **options) == first
+        assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+@pytest.mark.usefixtures("added")
+def test_the_id_does_not_depend_on_the_name_of_the_dataset(many: Path):
+    datasets.add(str(many), "other")
+    for options in ({}, {"split": "patient", "seed": 5}):
+        one, two = manifest.build("many", **options), manifest.build("other", **options)
+        assert one.id == two.id
+        assert (one.data, two.data) == ("many", "other")
+
+
+@pytest.mark.usefixtures("added")
+def test_the_id_does_not_depend_on_where_the_images_lie(many: Path, tmp_path: Path):
+    shutil.copytree(many, tmp_path / "copy")
+    datasets.add(str(tmp_path / "copy"), "copy")
+    assert manifest.build("copy").id == manifest.build("many").id
+
+
+@pytest.mark.usefixtures("added")
+def test_the_id_is_the_hash_of_images_splits_and_classes():
+    table = index.read("many")
+    lines = sorted(
+        f"{row.id}\t{row.split}\t{label}\t{row.sha256}"
+        for row, label in zip(table.itertuples(), table["class"], strict=True)
+    )
+    assert manifest.build("many").id == hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
+
+
+def test_another_image_another_class_or_another_split_gives_another_id(xray_tree: Tree):
+    root = xray_tree()
+    moves = (
+        None,
+        ("train/NORMAL/IM-0001-0001.jpeg", "val/NORMAL/IM-0001-0001.jpeg"),
+        ("train/PNEUMONIA/person1_virus_1.jpeg", "train/NORMAL/person1_virus_1.jpeg"),
+    )
+    ids = set()
+    for number, move in enumerate(moves):
+        if move:
+            (root / move[0]).rename(root / move[1])
+        datasets.add(str(root), f"d{number}")
+        ids.add(manifest.build(f"d{number}").id)
+    image = root / "test/NORMAL/IM-0001-0001.jpeg"
+    image.write_bytes(image.read_bytes() + b"\0")
+    datasets.add(str(root), "d9")
+    ids.add(manifest.build("d9").id)
+    assert len(ids) == 4
+
+
+@pytest.mark.usefixtures("added")
+@pytest.mark.parametrize("seed", range(4))
+def test_the_patient_split_puts_no_patient_in_two_splits(seed: int):
+    rows = manifest.rows(manifest.build("many", split="patient", val_fraction=0.2, seed=seed))
+    assert (rows.groupby("patient")["split"].nunique() == 1).all()
+    assert set(rows["split"]) == {"train", "val", "test"}
+
+
+@pytest.mark.usefixtures("added")
+def test_the_patient_split_leaves_test_and_every_class_as_they_are_and_loses_no_image():
+    rows = manifest.rows(manifest.build("many", split="patient"))
+    table = index.read("many")
+    assert rows["id"].tolist() == table["id"].tolist()
+    assert rows["class"].astype(str).tolist() == table["class"].astype(str).tolist()
+    assert ((rows["split"] == "test") == (table["split"] == "test")).all()
+
+
+@pytest.mark.usefixtures("added")
+@pytest.mark.parametrize(
+    "share",
+    [
+        0.1,
+        0.15,
+        0.2,
+        0.25,
+        0.5,
+        pytest.param(
+            0.4, marks=pytest.mark.xfail(strict=True, reason="Shares are rounded to 1/2, 1/3, 1/4, …: half goes")
+        ),
+    ],
+)
+def test_the_patient_split_gives_val_its_share_of_every_class(share: float):
+    rows = manifest.rows(manifest.build("many", split="patient", val_fraction=share))
+    pool = rows[rows["split"] != "test"]
+    assert (pool["split"] == "val").mean() == pytest.approx(share, abs=0.04)
+    for label in CLASSES:
+        assert (pool.loc[pool["class"] == label, "split"] == "val").mean() == pytest.approx(share, abs=0.07)
+
+
+@pytest.mark.usefixtures("added")
+def test_the_seed_decides_the_patient_split():
+    ids = {manifest.build("many", split="patient", seed=seed).id for seed in range(3)}
+    assert len(ids) == 3
+    assert manifest.build("many", split="patient", seed=2).id in ids
+
+
+@pytest.mark.usefixtures("added")
+def test_the_official_split_takes_no_notice_of_share_and_seed():
+    assert manifest.build("many", val_fraction=0.4, seed=9) == manifest.build("many")
+
+
+@pytest.mark.usefixtures("added")
+def test_counts_are_those_of_the_rows():
+    built = manifest.build("many", split="patient")
+    rows = manifest.rows(built)
+    assert built.counts == {
+        split: {label: int(((rows["split"] == split) & (rows["class"] == label)).sum()) for label in CLASSES}
+        for split in ("train", "val", "test")
+    }
+
+
+@pytest.mark.usefixtures("added")
+def test_an_unknown_rule_lists_the_known_ones():
+    with pytest.raises(
+        UnknownName, match=r"no split rule named 'patients'\. Did you mean 'patient'\? Known: official, p"
+    ):
+        manifest.build("many", split="patients")
+
+
+def test_an_unknown_dataset_is_answered_with_the_known_ones():
+    with pytest.raises(UnknownName, match="no dataset named 'none'"):
+        manifest.build("none")
+
+
+@pytest.mark.usefixtures("added")
+@pytest.mark.parametrize("share", [0, -0.1, 0.51, 1, float("nan"), float("inf")])
+def test_a_share_out_of_range_is_refused_with_the_range_and_the_value(share: float):
+    with pytest.raises(BadInput, match=rf"above 0 and at most 0\.5\. Received: {share}\."):
+        manifest.build("many", split="patient", val_fraction=share)
+
+
+@pytest.mark.usefixtures("added")
+def test_too_few_patients_for_the_share_are_told_with_both_numbers():
+    with pytest.raises(BadInput, match="needs at least 100 patients in each class; one class has 42"):
+        manifest.build("many", split="patient", val_fraction=0.01)
+    assert not (workspace.dataset("many") / "manifests").exists()
+
+
+def only_test(name: str) -> None:
+    """A dataset as it would be if its source had a test split and nothing else."""
+    table = index.read(name)
+    index.write(workspace.dataset(name), table[table["split"] == "test"])
+
+
+@pytest.mark.usefixtures("added")
+@pytest.mark.xfail(strict=True, raises=ValueError, reason="min() of no class at all")
+def test_a_set_with_a_test_split_only_cannot_be_split_by_patient_and_says_so():
+    only_test("many")
+    with pytest.raises(BadInput):
+        manifest.build("many", split="patient")
+
+
+@pytest.mark.usefixtures("added")
+def test_a_manifest_is_found_again_by_its_id():
+    built = manifest.build("many", split="patient", seed=1)
+    assert manifest.get("many", built.id) == built
+    with pytest.raises(UnknownName, match=rf"no manifest of 'many' named 'abc'\..*Known: {built.id}"):
+        manifest.get("many", "abc")
+
+
+@pytest.mark.usefixtures("added")
+@pytest.mark.parametrize("damage", [None, b"", b"PAR1 no parquet"])
+def test_a_damaged_manifest_is_told_in_words(damage: bytes | None):
+    built = manifest.build("many")
+    path = workspace.dataset("many") / "manifests" / f"{built.id}.parquet"
+    path.unlink() if damage is None else path.write_bytes(damage)
+    with pytest.raises(WorkFailed, match=rf"Manifest {built.id} of 'many' is missing or damaged\. Build it again\."):
+        manifest.rows(built)
+
+
+@pytest.mark.usefixtures("added")
+@pytest.mark.xfail(strict=True, raises=WorkFailed, reason="Building again looks at the .json alone and mends nothing")
+@pytest.mark.parametrize("damage", [None, b""])
+def test_a_damaged_manifest_is_mended_by_building_it_again_as_the_message_says(damage: bytes | None):
+    built = manifest.build("many")
+    path = workspace.dataset("many") / "manifests" / f"{built.id}.parquet"
+    path.unlink() if damage is None else path.write_bytes(damage)
+    assert len(manifest.rows(manifest.build("many"))) == index.read("many").shape[0]
+
+
+def shuffled(table: pd.DataFrame) -> pd.DataFrame:
+    return table.iloc[::-1].reset_index(drop=True)
+
+
+def shortened(table: pd.DataFrame) -> pd.DataFrame:
+    return table.iloc[:-1]
+
+
+def altered(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(sha256=["0" * 64, *table["sha256"][1:]])
+
+
+@pytest.mark.usefixtures("added")
+@pytest.mark.parametrize("change", [shuffled, shortened, altered])
+def test_a_dataset_that_has_changed_under_its_manifest_is_detected(change: Callable[[pd.DataFrame], pd.DataFrame]):
+    built = manifest.build("many")
+    index.write(workspace.dataset("many"), change(index.read("many")))
+    with pytest.raises(WorkFailed, match=rf"'many' has changed since manifest {built.id} was built"):
+        manifest.rows(built)
+
+
+@pytest.mark.usefixtures("added")
+def test_a_manifest_of_a_dataset_that_was_removed_is_told_in_words():
+    built = manifest.build("many")
+    datasets.remove("many")
+    with pytest.raises(WorkFailed, match="missing or damaged"):
+        manifest.rows(built)
+    with pytest.raises(WorkFailed):
+        manifest.rows(replace(built, id="0" * 12))

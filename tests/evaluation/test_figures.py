@@ -1,0 +1,160 @@
+"""The figures say in text and shape what they say in colour, and stand odd input."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+
+from cxr_core.evaluation import figures
+
+TITLES = {"normal": "Normal", "viral": "Viral pneumonia", "bacterial": "Bacterial pneumonia"}
+COUNTS = [[110, 2, 122], [1, 12, 135], [0, 1, 241]]
+HISTORY = pd.DataFrame(
+    {
+        "epoch": [1, 2, 3],
+        "loss": [1.0, 0.8, 0.7],
+        "accuracy": [0.5, 0.6, 0.7],
+        "val_loss": [1.1, 0.9, 1.0],
+        "val_accuracy": [0.4, 0.6, 0.5],
+    }
+)
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of WCAG 2.2."""
+    parts = np.array([int(colour[start : start + 2], 16) for start in (1, 3, 5)]) / 255
+    return float(np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722])
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def mixed(scale: tuple[tuple[float, str], ...], share: float) -> str:
+    ends = [np.array([int(shade[start : start + 2], 16) for start in (1, 3, 5)]) for _, shade in scale]
+    return "#" + "".join(f"{round(value):02x}" for value in (1 - share) * ends[0] + share * ends[1])
+
+
+def plain(text: str) -> str:
+    return re.sub(r"<[^>]+>", " ", text).split().__str__()
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_every_figure_can_be_drawn_without_background_or_title(dark: bool) -> None:
+    drawn = [
+        figures.confusion(COUNTS, list(TITLES.values()), dark=dark),
+        figures.learning_curves(HISTORY, best_epoch=2, dark=dark),
+        figures.class_counts({"train": {"normal": 3}}, TITLES, split_titles={}, dark=dark),
+        figures.probabilities({"normal": 0.7, "viral": 0.3}, TITLES, dark=dark),
+    ]
+    for figure in drawn:
+        layout = go.Figure(figure.to_dict()).layout
+        assert layout.paper_bgcolor == layout.plot_bgcolor == "rgba(0,0,0,0)"
+        assert layout.title.text is None and "sans-serif" in layout.font.family
+        assert contrast(layout.font.color, "#0f1720" if dark else "#ffffff") > 7
+
+
+def test_no_cloud_button_and_no_logo() -> None:
+    assert figures.CONFIG["showSendToCloud"] is False and figures.CONFIG["displaylogo"] is False
+
+
+def test_confusion_writes_count_and_share_in_every_cell() -> None:
+    for shares, expected in ((False, "['12', '8%']"), (True, "['8%', '12']")):
+        figure = figures.confusion(COUNTS, list(TITLES.values()), shares=shares)
+        cells = {(note.y, note.x): plain(note.text) for note in figure.layout.annotations}
+        assert len(cells) == 9 and cells[(1, 1)] == expected
+
+
+def test_confusion_runs_from_top_left_with_true_rows() -> None:
+    figure = figures.confusion(COUNTS, list(TITLES.values()))
+    assert figure.layout.yaxis.autorange == "reversed"
+    assert (figure.layout.xaxis.title.text, figure.layout.yaxis.title.text) == ("Predicted class", "True class")
+    np.testing.assert_allclose(figure.data[0].z.sum(axis=1), 1)
+
+
+def test_confusion_hover_is_a_sentence() -> None:
+    hover = figures.confusion(COUNTS, list(TITLES.values())).data[0].customdata
+    assert hover[1][2] == "135 of 148 viral pneumonia images (91.2%)<br>were wrongly called bacterial pneumonia"
+    assert "rightly called normal" in hover[0][0]
+
+
+def test_confusion_of_a_split_without_a_class() -> None:
+    figure = figures.confusion([[7, 1, 0], [0, 0, 0], [0, 1, 7]], list(TITLES.values()))
+    assert figure.data[0].customdata[1][0] == "No viral pneumonia images in this split"
+    assert np.isfinite(figure.data[0].z).all()
+    assert [plain(note.text) for note in figure.layout.annotations if note.y == 1] == ["['0', '–']"] * 3
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_confusion_text_stands_out_from_its_cell(dark: bool) -> None:
+    for called in range(0, 101):
+        figure = figures.confusion([[called, 100 - called], [0, 1]], ["A", "B"], dark=dark)
+        note, cell = figure.layout.annotations[0], mixed(figure.data[0].colorscale, called / 100)
+        assert contrast(note.font.color, cell) > 3, f"{called} %"
+
+
+def test_one_class_alone() -> None:
+    assert len(figures.confusion([[4]], ["Normal"]).layout.annotations) == 1
+
+
+def test_curves_differ_in_dash_and_marker() -> None:
+    lines = figures.learning_curves(HISTORY, best_epoch=2).data
+    assert [line.name for line in lines] == ["Training", "Validation"] * 2
+    assert len({(line.line.dash, line.marker.symbol) for line in lines}) == 2
+    assert [line.showlegend for line in lines] == [True, True, False, False]
+    assert lines[1].y.tolist() == [0.4, 0.6, 0.5] and lines[3].y.tolist() == [1.1, 0.9, 1.0]
+
+
+def test_kept_epoch_is_marked_in_both_panels_and_named() -> None:
+    figure = figures.learning_curves(HISTORY, best_epoch=2)
+    assert [(shape.x0, shape.xref) for shape in figure.layout.shapes] == [(2, "x"), (2, "x2")]
+    assert any("kept" in note.text for note in figure.layout.annotations)
+    assert not figures.learning_curves(HISTORY).layout.shapes
+    assert figure.layout.hovermode == "x unified"
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 3])
+def test_curves_of_few_epochs(rows: int) -> None:
+    figure = figures.learning_curves(HISTORY.head(rows), best_epoch=1 if rows else None)
+    low, high = figure.layout.xaxis.range
+    assert low < 1 < high and all(len(line.x) == rows for line in figure.data)
+
+
+@pytest.mark.parametrize("gone", ["loss", "accuracy", "val_loss", "val_accuracy"])
+def test_curves_without_a_column(gone: str) -> None:
+    assert len(figures.learning_curves(HISTORY.drop(columns=gone), best_epoch=2).data) == 3
+
+
+def test_legend_names_training_also_without_accuracy() -> None:
+    shown = [line.name for line in figures.learning_curves(HISTORY.drop(columns="accuracy")).data if line.showlegend]
+    assert sorted(shown) == ["Training", "Validation"]
+
+
+def test_curves_without_validation_or_with_gaps() -> None:
+    alone = figures.learning_curves(HISTORY[["epoch", "loss", "accuracy"]])
+    assert {line.name for line in alone.data} == {"Training"}
+    figures.learning_curves(HISTORY.assign(val_loss=np.nan, loss=np.nan))
+
+
+def test_bars_carry_their_numbers_and_patterns() -> None:
+    counts = {"train": {"normal": 1341, "viral": 1345}, "val": {"normal": 8}}
+    bars = figures.class_counts(counts, TITLES, split_titles={"train": "Training"}).data
+    assert [list(bar.text) for bar in bars] == [["1,341", "8"], ["1,345", "0"], ["0", "0"]]
+    assert list(bars[0].y) == ["Training", "val"]
+    assert len({bar.marker.pattern.shape for bar in bars}) == 3
+
+
+def test_probabilities_are_labelled_in_class_order() -> None:
+    figure = figures.probabilities({"normal": 0.0236, "viral": 0.9764}, TITLES)
+    (bars,) = figure.data
+    assert list(bars.text) == ["2.4%", "97.6%"] and list(bars.y) == ["Normal", "Viral pneumonia"]
+    assert figure.layout.yaxis.autorange == "reversed" and figure.layout.xaxis.range[1] > 1
+
+
+def test_colours_are_fixed_by_class_and_never_run_out() -> None:
+    assert figures.colour("viral", 0) == figures.colour("viral", 2) == figures.CLASS_COLOURS["viral"]
+    further = [figures.colour(f"class {place}", place) for place in range(30)]
+    assert len(set(further)) >= 4 and not set(further) & set(figures.CLASS_COLOURS.values())

@@ -1,0 +1,255 @@
+"""The queue: first come, first served, never more at once than there are places."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cxr_core import process, workspace
+from cxr_core.errors import BadInput, CxrError, UnknownName
+from cxr_core.jobs import queue
+from cxr_core.runs import config, folder
+from cxr_core.runs import status as states
+from cxr_core.runs.config import RunConfig
+
+
+def settings(data: str) -> RunConfig:
+    """Each run of a test has a dataset of its own, so that no two ids can be equal."""
+    return config.make(model="custom_cnn", recipe="paper", data=data, manifest="0" * 12, classes=("a", "b"))
+
+
+@pytest.fixture(autouse=True)
+def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """The runs that were started, in order; nothing is trained, and this process stands in for theirs."""
+    calls: list[str] = []
+
+    def start(arguments: Sequence[str], *, log: Path) -> process.Owner:
+        work, run_id = arguments
+        assert work == "work"
+        assert log == workspace.run(run_id) / "log.txt"
+        calls.append(run_id)
+        return process.owner()
+
+    monkeypatch.setattr(process, "start", start)
+    monkeypatch.setattr(workspace, "pretrained", lambda: tmp_path / "pretrained")
+    monkeypatch.delenv("CXR_PLACES", raising=False)
+    return calls
+
+
+def state(run_id: str) -> states.State:
+    return folder.get(run_id).status.state
+
+
+def end(run_id: str, how: states.State = "finished") -> None:
+    """What the process of a run does last."""
+    place = workspace.run(run_id)
+    states.write(place, replace(states.read(place), state=how, ended=time.time()))
+
+
+def die(run_id: str) -> None:
+    """The process of a run ends without a word."""
+    place = workspace.run(run_id)
+    states.write(place, replace(states.read(place), owner={**process.owner(), "born": 1.0}))
+
+
+def submit(count: int) -> list[str]:
+    return [queue.submit(settings(f"d{number}")) for number in range(count)]
+
+
+def test_a_run_is_started_at_once_where_there_is_a_place(started: list[str]):
+    before = time.time()
+    [run_id] = submit(1)
+    assert started == [run_id]
+    status = folder.get(run_id).status
+    assert (status.state, status.stage, status.owner) == ("running", "starting", process.owner())
+    assert before <= status.created <= status.started <= time.time()
+    assert status.heartbeat == status.started
+
+
+def test_one_trains_at_a_time_first_come_first_served(started: list[str]):
+    ids = submit(4)
+    assert [state(one) for one in ids] == ["running", "queued", "queued", "queued"]
+    for number, run_id in enumerate(ids):
+        assert started == ids[: number + 1]
+        end(run_id)
+        queue.dispatch()
+    assert started == ids
+    assert {state(one) for one in ids} == {"finished"}
+
+
+def test_the_order_is_that_of_submission_and_not_of_names(started: list[str]):
+    ids = [queue.submit(settings(name)) for name in ("m", "z", "a")]
+    for one in ids:
+        end(one)
+        queue.dispatch()
+    assert started == ids
+
+
+def test_looking_again_starts_nothing_while_the_place_is_taken(started: list[str]):
+    ids = submit(2)
+    for _ in range(5):
+        queue.dispatch()
+    assert started == ids[:1]
+
+
+def test_with_nothing_to_do_nothing_happens(started: list[str]):
+    queue.dispatch()
+    assert started == []
+
+
+def test_as_many_train_at_once_as_there_are_places(started: list[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CXR_PLACES", "2")
+    ids = submit(4)
+    assert started == ids[:2]
+    end(ids[0])
+    queue.dispatch()
+    assert started == ids[:3]
+
+
+def test_more_places_are_filled_at_the_next_look_and_fewer_start_nothing(
+    started: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    ids = submit(4)
+    monkeypatch.setenv("CXR_PLACES", "3")
+    queue.dispatch()
+    assert started == ids[:3]
+    monkeypatch.setenv("CXR_PLACES", "1")
+    end(ids[0])
+    queue.dispatch()
+    assert started == ids[:3]
+
+
+@pytest.mark.parametrize(("value", "places"), [("1", 1), ("3", 3), ("0", 1), ("-2", 1)])
+def test_there_is_at_least_one_place(monkeypatch: pytest.MonkeyPatch, value: str, places: int):
+    monkeypatch.setenv("CXR_PLACES", value)
+    assert queue.places() == places
+
+
+@pytest.mark.xfail(strict=True, raises=ValueError, reason="int() of the variable fails with Python's own error")
+@pytest.mark.parametrize("value", ["two", "", "1.5"])
+def test_a_number_of_places_that_is_none_is_told_in_words_or_passed_over(monkeypatch: pytest.MonkeyPatch, value: str):
+    monkeypatch.setenv("CXR_PLACES", value)
+    with contextlib.suppress(CxrError):
+        assert queue.places() == 1
+
+
+@pytest.mark.parametrize("how", states.ENDED)
+def test_however_a_run_ends_its_place_is_free(started: list[str], how: states.State):
+    ids = submit(2)
+    end(ids[0], how)
+    queue.dispatch()
+    assert started == ids
+
+
+def test_a_run_whose_process_died_frees_its_place(started: list[str]):
+    ids = submit(2)
+    die(ids[0])
+    queue.dispatch()
+    assert started == ids
+    assert state(ids[0]) == "interrupted"
+
+
+def test_a_damaged_run_does_not_stop_the_queue(started: list[str]):
+    ids = submit(2)
+    (workspace.run(ids[0]) / "status.json").write_text("{")
+    queue.dispatch()
+    assert started == ids
+
+
+def test_many_who_look_at_once_start_a_run_once(started: list[str], monkeypatch: pytest.MonkeyPatch):
+    fast = process.start
+
+    def slow(arguments: Sequence[str], *, log: Path) -> process.Owner:
+        time.sleep(0.1)
+        return fast(arguments, log=log)
+
+    monkeypatch.setattr(process, "start", slow)
+    ids = [folder.create(settings(name)) for name in "abc"]
+    lookers = [threading.Thread(target=queue.dispatch) for _ in range(4)]
+    for one in lookers:
+        one.start()
+    for one in lookers:
+        one.join()
+    assert started == ids[:1]
+
+
+def test_a_run_whose_process_cannot_be_started_stays_queued(started: list[str], monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object, **__: object) -> process.Owner:
+        raise OSError("out of memory")
+
+    run_id = folder.create(settings("a"))
+    with monkeypatch.context() as patch:
+        patch.setattr(process, "start", fail)
+        with pytest.raises(OSError, match="out of memory"):
+            queue.dispatch()
+    assert state(run_id) == "queued"
+    queue.dispatch()
+    assert started == [run_id]
+
+
+def test_a_queued_run_that_is_stopped_never_starts(started: list[str]):
+    ids = submit(3)
+    queue.stop(ids[1])
+    status = folder.get(ids[1]).status
+    assert (status.state, status.reason, status.started) == ("stopped", "Stopped before it was started.", 0.0)
+    assert status.ended >= status.created
+    end(ids[0])
+    queue.dispatch()
+    assert started == [ids[0], ids[2]]
+
+
+def test_a_running_run_is_asked_to_stop_and_keeps_its_place_until_it_has(started: list[str]):
+    ids = submit(2)
+    queue.stop(ids[0])
+    assert (workspace.run(ids[0]) / "stop").is_file()
+    assert state(ids[0]) == "running"
+    queue.stop(ids[0])  # asking twice does no harm
+    queue.dispatch()
+    assert started == ids[:1]
+    assert not (workspace.run(ids[1]) / "stop").exists()
+
+
+@pytest.mark.parametrize("how", states.ENDED)
+def test_a_run_that_has_ended_is_not_stopped_and_the_answer_says_how_it_ended(how: states.State):
+    [run_id] = submit(1)
+    end(run_id, how)
+    with pytest.raises(BadInput, match=rf"has ended already \({how}\); there is nothing to stop"):
+        queue.stop(run_id)
+    assert state(run_id) == how
+    assert not (workspace.run(run_id) / "stop").exists()
+
+
+def test_a_run_whose_process_died_has_ended():
+    [run_id] = submit(1)
+    die(run_id)
+    with pytest.raises(BadInput, match=r"has ended already \(interrupted\)"):
+        queue.stop(run_id)
+
+
+def test_stopping_an_unknown_run_lists_the_known_ones():
+    [run_id] = submit(1)
+    with pytest.raises(UnknownName, match=f"Known: {run_id}"):
+        queue.stop("other")
+
+
+def test_waiting_looks_until_the_run_has_ended_and_starts_what_is_next(started: list[str]):
+    first, second = submit(2)
+    seen: list[states.State] = []
+
+    def look(run: folder.Run) -> None:
+        seen.append(run.status.state)
+        end(first if run.status.state == "queued" else second)
+
+    assert queue.wait(second, look).status.state == "finished"
+    assert seen == ["queued", "running"]
+    assert started == [first, second]
+
+
+def test_waiting_for_one_that_has_ended_returns_at_once():
+    [run_id] = submit(1)
+    end(run_id, "failed")
+    assert queue.wait(run_id, lambda run: pytest.fail(f"{run.id} was looked at")).status.state == "failed"

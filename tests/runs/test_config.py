@@ -1,0 +1,181 @@
+"""The settings of a run: every one is checked, and comes back from its document as it was."""
+
+import json
+from dataclasses import FrozenInstanceError, fields, replace
+from typing import Any
+
+import pytest
+
+from cxr_core.errors import BadInput, UnknownName
+from cxr_core.runs import config
+from cxr_core.runs.config import SETTINGS, RunConfig
+
+GIVEN: dict[str, Any] = {
+    "model": "custom_cnn",
+    "recipe": "paper",
+    "data": "kermany",
+    "manifest": "0123456789ab",
+    "classes": ("normal", "viral", "bacterial"),
+}
+NUMBERS = [name for name, one in SETTINGS.items() if "low" in one.metadata]
+
+
+def made(**settings: Any) -> RunConfig:
+    return config.make(**GIVEN, settings=settings)
+
+
+def test_the_paper_trains_100_epochs_of_batches_of_100_at_180_pixels():
+    plain = made()
+    assert (plain.epochs, plain.batch_size, plain.image_size) == (100, 100, 180)
+    assert (plain.model, plain.data, plain.classes) == ("custom_cnn", "kermany", ("normal", "viral", "bacterial"))
+
+
+def test_classes_may_come_as_a_list():
+    assert config.make(**{**GIVEN, "classes": ["a", "b"]}).classes == ("a", "b")
+
+
+def test_settings_cannot_be_changed_in_place():
+    with pytest.raises(FrozenInstanceError):
+        made().epochs = 3  # type: ignore[misc]
+
+
+def test_a_change_makes_a_copy():
+    plain = made()
+    other = config.changed(plain, {"epochs": 3})
+    assert (plain.epochs, other.epochs) == (100, 3)
+    assert replace(other, epochs=100) == plain
+
+
+@pytest.mark.parametrize("change", [{"model": "vgg"}, {"recipe": "papers"}])
+def test_an_unknown_model_or_recipe_lists_the_known_ones(change: dict[str, str]):
+    with pytest.raises(UnknownName, match=r"Known: .*(custom_cnn|paper)"):
+        config.make(**{**GIVEN, **change})
+
+
+def test_an_unknown_setting_lists_all_known_ones():
+    with pytest.raises(UnknownName, match=r"no setting named 'epoch'\. Did you mean 'epochs'\?") as caught:
+        made(epoch=3)
+    assert caught.value.known == list(SETTINGS)
+    assert all(name in str(caught.value) for name in SETTINGS)
+
+
+@pytest.mark.parametrize("name", ["model", "recipe", "data", "manifest", "classes"])
+def test_what_a_run_is_made_of_is_no_setting(name: str):
+    with pytest.raises(UnknownName, match="no setting named"):
+        made(**{name: "other"})
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_has_a_title_a_help_and_a_good_default(name: str):
+    about = SETTINGS[name].metadata
+    assert about["title"]
+    assert about["help"].endswith(".")
+    assert getattr(made(**{name: SETTINGS[name].default}), name) == SETTINGS[name].default
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_every_number_takes_its_limits_and_nothing_beyond(name: str):
+    low, high = SETTINGS[name].metadata["low"], SETTINGS[name].metadata["high"]
+    assert getattr(made(**{name: low}), name) == low
+    assert getattr(made(**{name: high}), name) == high
+    for value in (low - 1, high + 1):
+        with pytest.raises(BadInput, match=f"The setting {name} lies between"):
+            made(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("epochs", "7", 7),
+        ("learning_rate", "1e-4", 1e-4),
+        ("dropout", "0", 0.0),
+        ("flip", "false", False),
+        ("flip", "Yes", True),
+        ("flip", "0", False),
+        ("class_weights", "balanced", "balanced"),
+        ("epochs", 7.0, 7),
+        ("rotation", 3, 3.0),
+    ],
+)
+def test_a_value_is_read_as_the_type_of_its_setting(name: str, text: Any, value: Any):
+    read = getattr(made(**{name: text}), name)
+    assert read == value
+    assert type(read) is type(SETTINGS[name].default)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("epochs", "ten", "a whole number"),
+        ("epochs", "3.5", "a whole number"),
+        ("epochs", 3.5, "a whole number"),
+        ("epochs", "", "a whole number"),
+        ("epochs", float("nan"), "a whole number"),
+        ("learning_rate", "fast", "a number"),
+        ("flip", "maybe", "true or false"),
+        ("flip", 2, "true or false"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused_with_what_it_takes(name: str, value: Any, kind: str):
+    with pytest.raises(BadInput, match=f"The setting {name} takes {kind}. Received: '{value}'."):
+        made(**{name: value})
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_what_is_no_finite_number_is_out_of_range(value: str):
+    with pytest.raises(BadInput, match="The setting learning_rate lies between"):
+        made(learning_rate=value)
+
+
+@pytest.mark.xfail(strict=True, raises=(TypeError, OverflowError), reason="Only ValueError is turned into words")
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", None),
+        ("learning_rate", None),
+        ("epochs", float("inf")),
+        ("epochs", [3]),
+        pytest.param("epochs", "1" + "0" * 400, id="400 digits"),
+    ],
+)
+def test_an_odd_value_is_refused_in_words(name: str, value: Any):
+    with pytest.raises(BadInput):
+        made(**{name: value})
+
+
+@pytest.mark.xfail(strict=True, reason="Limits and values are printed with six digits")
+def test_a_refusal_prints_numbers_in_full():
+    with pytest.raises(BadInput, match=r"between 0 and 2,?147,?483,?647\. Received: 2,?147,?483,?649\."):
+        made(seed=2**31 + 1)
+
+
+@pytest.mark.parametrize("name", ["weights", "class_weights"])
+def test_a_choice_lists_its_options(name: str):
+    with pytest.raises(UnknownName, match="Known: none"):
+        made(**{name: "best"})
+
+
+def test_a_config_survives_json():
+    one = made(epochs=3, flip=False, dropout=0.25, class_weights="balanced")
+    document = json.loads(json.dumps(config.to_document(one)))
+    assert config.from_document(document) == one
+    assert list(document) == [field.name for field in fields(RunConfig)]
+
+
+def test_an_unknown_key_in_a_document_is_refused_with_the_known_ones():
+    with pytest.raises(UnknownName, match=r"no setting named 'epoch'\. Did you mean 'epochs'"):
+        config.from_document({**config.to_document(made()), "epoch": 3})
+
+
+@pytest.mark.parametrize("name", ["model", "classes", "manifest"])
+def test_a_document_that_lacks_what_a_run_is_made_of_is_refused(name: str):
+    document = config.to_document(made())
+    del document[name]
+    with pytest.raises(BadInput, match=rf"lacks a setting .*{name}"):
+        config.from_document(document)
+
+
+def test_a_document_of_an_older_version_takes_the_defaults():
+    document = config.to_document(made(epochs=3))
+    del document["contrast"]
+    assert config.from_document(document) == made(epochs=3)

@@ -1,0 +1,319 @@
+"""Images: every supported file becomes the same grey pixels, and everything else is refused in a sentence."""
+
+import contextlib
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cxr_core import images
+from cxr_core.errors import UnreadableImage
+
+RAMP = np.add.outer(np.arange(24) * 6, np.arange(32) * 3).astype(np.uint8)  # (24, 32): height and width differ
+COLOUR = np.stack([RAMP, RAMP[::-1], RAMP[:, ::-1]], axis=-1)
+ALPHA = np.where(np.arange(32) < 16, 255, 0).astype(np.uint8) * np.ones((24, 1), np.uint8)  # the right half is clear
+
+
+def luma(rgb: np.ndarray) -> np.ndarray:
+    """ITU-R 601-2, from the definition."""
+    return rgb.astype(float) @ [0.299, 0.587, 0.114]
+
+
+def file_of(image: Image.Image, kind: str, **options: Any) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def palette() -> Image.Image:
+    """Index k is painted as grey 255 - k, so that reading the index instead of its colour shows."""
+    image = Image.fromarray(RAMP, "P")
+    image.putpalette([value for k in range(256) for value in (255 - k,) * 3])
+    return image
+
+
+def with_alpha(*bands: np.ndarray) -> Image.Image:
+    return Image.merge("LA" if len(bands) == 1 else "RGBA", [Image.fromarray(band) for band in (*bands, ALPHA)])
+
+
+grey, colour = Image.fromarray(RAMP), Image.fromarray(COLOUR)
+laid_on_black = np.where(ALPHA > 0, RAMP, 0)
+
+# name: file, what its pixels must be, how far off they may be (lossy formats and rounding), mode in the header
+CASES: dict[str, tuple[Callable[[], bytes], np.ndarray, float, str]] = {
+    "PNG-L": (lambda: file_of(grey, "PNG"), RAMP, 0, "L"),
+    "PNG-1": (lambda: file_of(Image.fromarray(RAMP > 99), "PNG"), (RAMP > 99) * 255, 0, "1"),
+    "PNG-LA": (lambda: file_of(with_alpha(RAMP), "PNG"), laid_on_black, 0, "LA"),
+    "PNG-P": (lambda: file_of(palette(), "PNG"), 255 - RAMP, 0, "P"),
+    "PNG-P-clear": (
+        lambda: file_of(palette(), "PNG", transparency=int(RAMP[3, 3])),
+        np.where(RAMP[3, 3] == RAMP, 0, 255 - RAMP),
+        0,
+        "P",
+    ),
+    "PNG-L-clear": (
+        lambda: file_of(grey, "PNG", transparency=int(RAMP[23, 31])),
+        np.where(RAMP[23, 31] == RAMP, 0, RAMP),
+        0,
+        "L",
+    ),
+    "PNG-RGB": (lambda: file_of(colour, "PNG"), luma(COLOUR), 1, "RGB"),
+    "PNG-RGBA": (lambda: file_of(with_alpha(RAMP, RAMP, RAMP), "PNG"), laid_on_black, 0, "RGBA"),
+    "PNG-16": (lambda: file_of(Image.fromarray(RAMP.astype(np.uint16) * 257), "PNG"), RAMP, 0, "I;16"),
+    "TIFF-L": (lambda: file_of(grey, "TIFF"), RAMP, 0, "L"),
+    "TIFF-LZW": (lambda: file_of(grey, "TIFF", compression="tiff_lzw"), RAMP, 0, "L"),
+    "TIFF-16": (lambda: file_of(Image.fromarray(RAMP.astype(np.uint16) * 257), "TIFF"), RAMP, 0, "I;16"),
+    "TIFF-F": (lambda: file_of(Image.fromarray(RAMP.astype(np.float32)), "TIFF"), RAMP, 0, "F"),
+    "TIFF-RGBA": (lambda: file_of(with_alpha(RAMP, RAMP, RAMP), "TIFF"), laid_on_black, 0, "RGBA"),
+    "TIFF-CMYK": (lambda: file_of(colour.convert("CMYK"), "TIFF"), luma(COLOUR), 2, "CMYK"),
+    "TIFF-pages": (
+        lambda: file_of(grey, "TIFF", save_all=True, append_images=[Image.fromarray(255 - RAMP)]),
+        RAMP,
+        0,
+        "L",
+    ),
+    "BMP-L": (lambda: file_of(grey, "BMP"), RAMP, 0, "L"),
+    "BMP-P": (lambda: file_of(palette(), "BMP"), 255 - RAMP, 0, "P"),
+    "BMP-RGB": (lambda: file_of(colour, "BMP"), luma(COLOUR), 1, "RGB"),
+    "WEBP-RGB": (lambda: file_of(colour, "WEBP", lossless=True), luma(COLOUR), 1, "RGB"),
+    "WEBP-RGBA": (
+        lambda: file_of(with_alpha(RAMP, RAMP, RAMP), "WEBP", lossless=True, exact=True),
+        laid_on_black,
+        0,
+        "RGBA",
+    ),
+    "JPEG-L": (lambda: file_of(grey, "JPEG", quality=95), RAMP, 4, "L"),
+    "JPEG-RGB": (lambda: file_of(colour, "JPEG", quality=95, subsampling=0), luma(COLOUR), 4, "RGB"),
+    "JPEG-kept-RGB": (lambda: file_of(colour, "JPEG", quality=95, keep_rgb=True), luma(COLOUR), 4, "RGB"),
+    "JPEG-CMYK": (lambda: file_of(colour.convert("CMYK"), "JPEG", quality=95), luma(COLOUR), 8, "CMYK"),
+    "JPEG-progressive": (lambda: file_of(grey, "JPEG", quality=95, progressive=True), RAMP, 4, "L"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_format_and_mode_becomes_the_right_grey_pixels(name: str):
+    make, expected, off, mode = CASES[name]
+    header, pixels = images.decode(make())
+    assert (header.format, header.mode, header.width, header.height) == (name.split("-", maxsplit=1)[0], mode, 32, 24)
+    assert (pixels.dtype, pixels.shape) == (np.uint8, (24, 32))
+    assert np.abs(pixels - np.asarray(expected, float)).max() <= off
+
+
+def test_all_supported_formats_are_among_the_cases():
+    assert {name.split("-")[0] for name in CASES} == set(images.FORMATS)
+
+
+@pytest.mark.parametrize(("top", "full"), [(255, 255), (4095, 4095), (1000, 4095), (4096, 65535), (65535, 65535)])
+def test_deep_greys_fill_the_smallest_of_8_12_and_16_bits_that_holds_them(top: int, full: int):
+    deep = np.array([[0, top // 2, top]], np.uint16)
+    assert images.read(file_of(Image.fromarray(deep), "PNG")).tolist() == [
+        [0, round(top // 2 * 255 / full), round(top * 255 / full)]
+    ]
+
+
+@pytest.mark.parametrize("fill", [0, 7])
+def test_an_even_deep_grey_stays_even(fill: int):
+    pixels = images.read(file_of(Image.fromarray(np.full((4, 5), fill, np.uint16)), "PNG"))
+    assert (pixels == fill).all()
+
+
+def test_floats_that_are_no_counts_are_stretched_over_the_whole_range():
+    values = np.array([[-1.0, 0.0, 1.0]], np.float32)
+    assert images.read(file_of(Image.fromarray(values), "TIFF")).tolist() == [[0, 128, 255]]
+
+
+# EXIF orientation n: what a viewer must do to the stored pixels (CIPA DC-008, tag 0x0112)
+TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda a: a,
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: a.T,
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).T,
+    8: np.rot90,
+}
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", TURNS)
+def test_exif_rotation_is_applied(kind: str, orientation: int):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    lossless = {"lossless": True} if kind == "WEBP" else {}
+    pixels = images.read(file_of(grey, kind, exif=exif, **lossless))
+    expected = TURNS[orientation](RAMP)
+    assert pixels.shape == expected.shape
+    assert np.abs(pixels - expected.astype(float)).max() <= (0 if kind in ("PNG", "TIFF") else 8)
+
+
+def test_a_path_gives_the_same_pixels_as_its_bytes(tmp_path: Path):
+    content = file_of(colour, "JPEG")
+    (tmp_path / "a.jpeg").write_bytes(content)
+    np.testing.assert_array_equal(images.read(tmp_path / "a.jpeg"), images.read(content))
+
+
+def test_the_suffix_does_not_matter_only_the_content(tmp_path: Path):
+    (tmp_path / "a.jpeg").write_bytes(file_of(grey, "PNG"))
+    assert images.decode(tmp_path / "a.jpeg")[0].format == "PNG"
+
+
+def png_that_claims(width: int, height: int) -> bytes:
+    """A PNG whose header announces a size that its few bytes do not hold."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    )
+
+
+def refusal(source: bytes | Path) -> str:
+    with pytest.raises(UnreadableImage) as caught:
+        images.read(source)
+    message = str(caught.value)
+    assert message[0].isupper() or isinstance(source, Path)
+    assert message.endswith(".")
+    return message
+
+
+def test_an_empty_file_is_called_empty(tmp_path: Path):
+    assert refusal(b"") == "The file is empty. An image file was expected."
+    (tmp_path / "a.jpeg").touch()
+    assert refusal(tmp_path / "a.jpeg") == "a.jpeg is empty. An image file was expected."
+
+
+def test_text_is_no_image_and_the_formats_are_listed(tmp_path: Path):
+    (tmp_path / "a.png").write_text("patient,finding\n1,none\n")
+    message = refusal(tmp_path / "a.png")
+    assert message.startswith("a.png is not an image")
+    assert all(one in message for one in images.FORMATS)
+
+
+def test_a_format_that_is_not_supported_is_refused():
+    assert "is not an image that can be read here" in refusal(file_of(grey, "GIF"))
+
+
+@pytest.mark.parametrize("kind", images.FORMATS)
+def test_a_truncated_file_is_damaged_whatever_its_format(kind: str):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8))
+    content = file_of(noise, kind, **({"compression": "tiff_lzw"} if kind == "TIFF" else {}))
+    message = refusal(content[: len(content) // 2])
+    assert "damaged or cut short" in message or "is not an image" in message
+
+
+def test_a_missing_file_is_named(tmp_path: Path):
+    assert refusal(tmp_path / "none.png") == f"There is no file {tmp_path / 'none.png'}."
+
+
+def test_a_folder_is_no_image(tmp_path: Path):
+    refusal(tmp_path)
+
+
+def test_pixels_that_are_not_numbers_are_refused():
+    broken = np.array([[0, np.nan]], np.float32)
+    assert "not numbers" in refusal(file_of(Image.fromarray(broken), "TIFF"))
+
+
+def test_a_header_beyond_the_limit_is_refused_with_both_numbers_before_it_is_decoded():
+    message = refusal(png_that_claims(10_001, 10_000))
+    assert "10,001 × 10,000" in message
+    assert "100,000,000" in message
+
+
+def test_a_header_at_the_limit_is_not_refused_for_its_size():
+    assert "at most" not in refusal(png_that_claims(10_000, 10_000))  # its content is cut short
+
+
+@pytest.mark.xfail(strict=True, reason="Beyond Pillow's own limit the file is called damaged; it is only too large")
+@pytest.mark.parametrize("side", [20_000, 2**31 - 1])
+def test_a_huge_header_is_called_too_large_and_not_damaged(side: int):
+    message = refusal(png_that_claims(side, side))
+    assert f"{side:,} × {side:,}" in message
+    assert "damaged" not in message
+
+
+def test_a_huge_header_is_refused_at_once():
+    refusal(png_that_claims(60_000, 60_000))
+
+
+@pytest.mark.xfail(
+    strict=True, raises=struct.error, reason="Pillow's exif_transpose answers odd EXIF with struct.error"
+)
+def test_odd_exif_is_no_reason_to_fail_in_any_other_way():
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "x"
+    content = file_of(grey, "JPEG", exif=exif)
+    odd = content.replace(b"\x01\x0f\x00\x02", b"\x01\x00\x00\x02", 1)  # an ImageWidth that is a text
+    assert odd != content
+    with contextlib.suppress(UnreadableImage):
+        images.read(odd)
+
+
+def test_damaged_bytes_never_fail_in_any_other_way_than_unreadable():
+    rng = np.random.default_rng(5)
+    for kind in ("JPEG", "PNG", "BMP", "WEBP"):
+        content = file_of(colour, kind)
+        for _ in range(150):
+            damaged = np.frombuffer(content, np.uint8).copy()
+            damaged[rng.integers(0, min(len(damaged), 300), 3)] = rng.integers(0, 256, 3)
+            try:
+                pixels = images.read(damaged.tobytes())
+            except UnreadableImage:
+                continue
+            assert pixels.dtype == np.uint8
+            assert pixels.ndim == 2
+
+
+def test_prepare_makes_a_square_of_any_aspect_ratio():
+    for shape in ((24, 32), (500, 100), (1, 1), (180, 179)):
+        prepared = images.prepare(np.full(shape, 77, np.uint8), 180)
+        assert (prepared.dtype, prepared.shape) == (np.uint8, (180, 180))
+        assert (prepared == 77).all()
+
+
+def test_prepare_leaves_an_image_of_the_right_size_as_it_is():
+    square = np.arange(36, dtype=np.uint8).reshape(6, 6)
+    np.testing.assert_array_equal(images.prepare(square, 6), square)
+
+
+def test_prepare_averages_when_it_shrinks_so_that_nothing_aliases():
+    checkers = (np.indices((400, 400)).sum(0) % 2 * 255).astype(np.uint8)
+    small = images.prepare(checkers, 50)
+    assert np.abs(small.astype(int) - 127).max() <= 2
+
+
+def test_prepare_keeps_up_and_left_where_they_are():
+    quadrant = np.zeros((300, 200), np.uint8)
+    quadrant[:150, :100] = 200
+    small = images.prepare(quadrant, 10)
+    assert (small[:4, :4] == 200).all()
+    assert small[6:].max() == 0
+    assert small[:, 6:].max() == 0
+
+
+def test_a_model_takes_three_equal_channels_still_in_0_to_255():
+    pixels = np.stack([RAMP[:24, :24], 255 - RAMP[:24, :24]])
+    taken = images.to_input(pixels)
+    assert (taken.dtype, taken.shape) == (np.float32, (2, 24, 24, 3))
+    for channel in range(3):
+        np.testing.assert_array_equal(taken[..., channel], pixels)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP"])
+def test_encoded_pixels_are_read_back_the_same(kind: str):
+    np.testing.assert_array_equal(images.read(images.encode(RAMP, format=kind)), RAMP)
+
+
+def test_pixels_are_encoded_as_jpeg_by_default():
+    header, pixels = images.decode(images.encode(RAMP))
+    assert (header.format, header.mode) == ("JPEG", "L")
+    assert np.abs(pixels - RAMP.astype(float)).max() <= 8

@@ -1,0 +1,128 @@
+"""The workspace: where things live, which names are safe, and files that are written whole or not at all."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cxr_core import workspace
+from cxr_core.errors import BadInput, WorkFailed
+
+
+def test_everything_lives_below_cxr_home(home: Path):
+    assert workspace.home() == home.resolve()
+    assert workspace.dataset("a") == home / "datasets" / "a"
+    assert workspace.adding("a") == home / "datasets" / ".adding" / "a"
+    assert workspace.adding() == home / "datasets" / ".adding"
+    assert workspace.run("r") == home / "runs" / "r"
+
+
+def test_without_cxr_home_the_workspace_is_artifacts_beside_the_package(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("CXR_HOME")
+    assert workspace.home() == Path(workspace.__file__).resolve().parent.parent / "artifacts"
+
+
+def test_cxr_home_may_start_with_a_tilde_or_be_relative(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("CXR_HOME", "~/there")
+    assert workspace.home() == tmp_path.resolve() / "there"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CXR_HOME", "here")
+    assert workspace.home() == tmp_path.resolve() / "here"
+
+
+def test_shipped_runs_stay_in_the_project_wherever_cxr_home_points():
+    assert workspace.pretrained() == workspace.PROJECT / "artifacts" / "pretrained"
+
+
+def test_asking_for_a_place_makes_nothing(home: Path):
+    workspace.dataset("a"), workspace.adding(), workspace.runs(), workspace.names_in(workspace.datasets())
+    assert not home.exists()
+
+
+@pytest.mark.parametrize("name", ["a", "A", "0", "chest_xray-224.v2", "a" * 80])
+def test_safe_names_are_taken(name: str):
+    assert workspace.checked_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", ".hidden", "-a", "_a", "a/b", "a\\b", "a b", "ä", "a\n", "a\0", "../a", "/a", "C:", "a" * 81],
+)
+def test_names_that_are_no_safe_folder_are_refused_with_the_rule_and_the_name(name: str):
+    with pytest.raises(BadInput, match=r"1 to 80 letters, digits, dots, dashes or underscores .* Received: ") as caught:
+        workspace.checked_name(name)
+    assert name[:80] in str(caught.value)
+
+
+@pytest.mark.parametrize("place", [workspace.dataset, workspace.run, workspace.adding])
+def test_no_place_lies_outside_the_workspace(place):
+    with pytest.raises(BadInput):
+        place("../../etc")
+
+
+def test_written_bytes_are_there_whole_with_the_folders_above_them(tmp_path: Path):
+    target = tmp_path / "a" / "b" / "c.bin"
+    workspace.write_bytes(target, b"one")
+    workspace.write_bytes(target, b"two")
+    assert target.read_bytes() == b"two"
+    assert [one.name for one in target.parent.iterdir()] == ["c.bin"]
+
+
+def test_a_write_that_fails_keeps_the_old_content_and_leaves_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    target = tmp_path / "c.bin"
+    workspace.write_bytes(target, b"old")
+
+    def full(self: Path, content: bytes) -> int:
+        with self.open("wb") as out:
+            out.write(content[:1])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(WorkFailed, match=r"Could not write .*c\.bin: No space left on device\."):
+        workspace.write_bytes(target, b"new")
+    assert target.read_bytes() == b"old"
+    assert [one.name for one in tmp_path.iterdir()] == ["c.bin"]
+
+
+@pytest.mark.xfail(strict=True, raises=NotADirectoryError, reason="Tidying up after the failed write fails as well")
+def test_a_folder_that_cannot_be_made_is_told_in_words(tmp_path: Path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(WorkFailed, match="Could not write"):
+        workspace.write_bytes(tmp_path / "file" / "below", b"x")
+
+
+def test_json_comes_back_as_it_was_written(tmp_path: Path):
+    document = {"a": [1, 2.5, None, True], "b": "Röntgen"}
+    workspace.write_json(tmp_path / "d.json", document)
+    assert workspace.read_json(tmp_path / "d.json") == document
+
+
+def test_nan_is_refused_since_it_is_no_json_and_nothing_is_written(tmp_path: Path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        workspace.write_json(tmp_path / "d.json", {"loss": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\x00" * 40, b"\xff\xfe", b'{"a": 1}}'])
+def test_damaged_json_is_told_in_words_with_its_path(tmp_path: Path, content: bytes):
+    (tmp_path / "d.json").write_bytes(content)
+    with pytest.raises(WorkFailed, match=r"d\.json is damaged"):
+        workspace.read_json(tmp_path / "d.json")
+
+
+def test_a_missing_json_file_is_file_not_found(tmp_path: Path):
+    with pytest.raises(FileNotFoundError):
+        workspace.read_json(tmp_path / "none.json")
+
+
+def test_names_in_a_folder_are_its_visible_subfolders_sorted(tmp_path: Path):
+    for name in ("b", "a", ".hidden"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "file").write_text(json.dumps(1))
+    assert workspace.names_in(tmp_path) == ["a", "b"]
+    assert workspace.names_in(tmp_path / "none") == []
+
+
+def test_there_is_at_least_one_core():
+    assert workspace.cores() >= 1

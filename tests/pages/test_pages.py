@@ -107,7 +107,7 @@ def test_train_page_starts_a_run_with_the_chosen_settings(trained_home: Path, mo
     from cxr_core import process
 
     started: list[list[str]] = []
-    monkeypatch.setattr(process, "start", lambda arguments, log: started.append(list(arguments)) or process.owner())  # noqa: ARG005
+    monkeypatch.setattr(process, "start", lambda arguments, log: started.append(list(arguments)) or process.owner())
     test = visit("pages/model/train.py")
     test.number_input(key="train_epochs").set_value(3)
     test.number_input(key="train_dropout").set_value(0.25)
@@ -123,7 +123,7 @@ def test_train_page_starts_a_run_with_the_chosen_settings(trained_home: Path, mo
 def test_train_page_stops_a_run(trained_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from cxr_core import process
 
-    monkeypatch.setattr(process, "start", lambda arguments, log: process.owner())  # noqa: ARG005
+    monkeypatch.setattr(process, "start", lambda arguments, log: process.owner())
     test = visit("pages/model/train.py")
     next(button for button in test.button if button.label == "Start training").click().run()
     next(button for button in test.button if button.label == "Stop").click().run()

@@ -7,6 +7,7 @@ very pixels that the evaluation saw. Each model does its own scaling inside its 
 """
 
 import io
+import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ Pixels = npt.NDArray[np.uint8]
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 100_000_000  # four times the largest clinical detector (about 5,000 x 5,000)
+Image.MAX_IMAGE_PIXELS = None  # MAX_PIXELS is checked on the header instead, with a sentence that gives the size
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def decode(source: bytes | Path) -> tuple[Header, Pixels]:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's bomb warning: the limit below is ours and stricter
+            warnings.simplefilter("ignore")  # of odd metadata; what matters here is whether there are pixels
             with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
                 header = Header(str(image.format), image.mode, image.width, image.height)
                 if image.width * image.height > MAX_PIXELS:
@@ -65,7 +67,7 @@ def decode(source: bytes | Path) -> tuple[Header, Pixels]:
         raise
     except FileNotFoundError as error:
         raise UnreadableImage(f"There is no file {source!s}.") from error
-    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, struct.error) as error:
         raise UnreadableImage(_why(source, error)) from error
 
 

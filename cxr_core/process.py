@@ -4,7 +4,10 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import TypedDict
 
@@ -68,3 +71,25 @@ def kill(who: Owner) -> None:
         psutil.wait_procs([process], timeout=5)
     except psutil.NoSuchProcess:
         return
+
+
+def cores() -> int:
+    """How many processor cores this process may use, at least 1."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def pool() -> ProcessPoolExecutor:
+    """One worker a core, each a fresh process (forking one that has threads can hang) that ends when its parent does."""
+    return ProcessPoolExecutor(cores(), mp_context=get_context("spawn"), initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """A worker waits for work for ever; after a kill of its parent none will come."""
+
+    def watch() -> None:
+        parent = parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, name="parent watch", daemon=True).start()

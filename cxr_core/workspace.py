@@ -1,7 +1,8 @@
 """Where everything lives on disk, and how it is written: the only module that knows paths under the artifacts folder.
 
     <home>/datasets/<name>/       index, images, packed arrays, manifests of one dataset
-    <home>/datasets/.adding/      datasets that are being added; moved into place when whole
+    <home>/datasets/.adding/<name>/   one that is being added; moved into place when whole
+    <home>/datasets/.errands/<name>/  who adds it in the background, of what, and what that process printed
     <home>/runs/<id>/             one training each
     <project>/artifacts/pretrained/<id>/   runs that ship with the project
 
@@ -39,6 +40,11 @@ def dataset(name: str) -> Path:
 def adding(name: str = "") -> Path:
     """The staging folder of all additions, or of the one called `name`."""
     return datasets() / ".adding" / checked_name(name) if name else datasets() / ".adding"
+
+
+def errand(name: str = "") -> Path:
+    """The folder of all additions in the background, or of the one called `name`."""
+    return datasets() / ".errands" / checked_name(name) if name else datasets() / ".errands"
 
 
 def runs() -> Path:
@@ -108,8 +114,3 @@ def names_in(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
-
-
-def cores() -> int:
-    """How many processor cores this process may use, at least 1."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cxr_core import workspace
+from cxr_core import process, workspace
 from cxr_core.errors import BadInput, WorkFailed
 
 
@@ -124,4 +124,4 @@ def test_names_in_a_folder_are_its_visible_subfolders_sorted(tmp_path: Path):
 
 
 def test_there_is_at_least_one_core():
-    assert workspace.cores() >= 1
+    assert process.cores() >= 1

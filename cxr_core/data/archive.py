@@ -1,5 +1,6 @@
 """Unpack an archive of images without trusting it."""
 
+import lzma
 import stat
 import zipfile
 import zlib
@@ -32,14 +33,15 @@ def extract(archive: Path, folder: Path, progress: Progress = silent) -> int:
     """
     try:
         with zipfile.ZipFile(archive) as opened:
-            members = [member for member in opened.infolist() if not member.is_dir()]
+            members = [member for member in opened.infolist() if not member.filename.endswith(("/", "\\"))]
             _check(archive, members)
+            folder.mkdir(parents=True, exist_ok=True)
             images = [member for member in members if _is_image(member.filename)]
             for done, member in enumerate(images):
                 _write(opened, member, folder)
                 progress("Unpacking", done + 1, len(images))
             return len(images)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, UnicodeDecodeError) as error:
         raise BadDataset(f"{archive.name} is not a zip archive that can be read ({error}).") from error
 
 
@@ -52,6 +54,8 @@ def _check(archive: Path, members: list[zipfile.ZipInfo]) -> None:
         )
     for member in members:
         path = PurePosixPath(member.filename.replace("\\", "/"))
+        if not path.parts:
+            raise BadDataset(f"{archive.name} holds a file without a name: it is damaged. Nothing was unpacked.")
         if path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or "\0" in member.filename:
             raise BadDataset(
                 f"{archive.name} holds '{member.filename[:200]}', a name that points outside the archive. "
@@ -80,13 +84,13 @@ def _write(opened: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> No
     left = member.file_size
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with opened.open(member) as source, target.open("wb") as out:
+        with target.open("wb") as out, opened.open(member) as source:  # a damaged member leaves an empty file to report
             while block := source.read(_BLOCK):
                 left -= len(block)
                 if left < 0:
                     raise BadDataset(f"'{member.filename[:200]}' is larger than the archive says: it is damaged.")
                 out.write(block)
-    except (zipfile.BadZipFile, zlib.error):
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError):
         return  # a damaged member: what could be read stays, and is reported with the other unreadable images
     except OSError as error:
         raise WorkFailed(f"Could not unpack '{member.filename[:200]}': {error.strerror or error}.") from error

@@ -8,6 +8,7 @@
 An addition is built in `datasets/.adding/<name>/` and moved into place when it is whole, so a dataset is there or not.
 """
 
+import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -124,18 +125,17 @@ def default_name(source: str) -> str:
     if source in sources.SOURCES:
         return {"kaggle": "kermany"}.get(source, source)
     stem = Path(source).stem if source.lower().endswith(".zip") else Path(source).resolve().name
-    return "".join(letter if (letter.isalnum() and letter.isascii()) or letter in "._-" else "-" for letter in stem)[
-        :80
-    ]
+    return re.sub(r"[^A-Za-z0-9._-]", "-", stem).lstrip("._-")[:80] or "dataset"
 
 
 def remove(name: str) -> None:
     """Forget a dataset and delete what it keeps of its own; a folder that it only points to stays as it is."""
-    get(name)
-    trash = workspace.adding() / f"{name}.removed"
-    trash.parent.mkdir(parents=True, exist_ok=True)
+    folder = workspace.dataset(name)
+    if not folder.is_dir():
+        raise UnknownName("dataset", name, names())
+    trash = folder.with_name(f".{name}.removed")
     shutil.rmtree(trash, ignore_errors=True)
-    workspace.dataset(name).replace(trash)
+    folder.replace(trash)
     shutil.rmtree(trash, ignore_errors=True)
 
 

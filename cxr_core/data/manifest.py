@@ -7,7 +7,9 @@ The same images, classes and splits give the same id on every machine; runs reco
 """
 
 import hashlib
+import math
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -20,6 +22,7 @@ SPLIT_RULES = {
     "official": "The splits as the source has them; the paper's table is made on these.",
     "patient": "Test as the source has it; train and val pooled and split anew, no patient in both, classes in proportion.",
 }
+_MOST_FOLDS = 20  # shares are met in steps of a twentieth, or as closely as the number of patients allows
 COLUMNS = ("id", "split", "class", "patient", "sha256", "row")
 
 
@@ -66,10 +69,20 @@ def build(data: str, *, split: str = "official", val_fraction: float = 0.15, see
         counts=datasets.counts(table, dataset.classes),
     )
     folder = workspace.dataset(data) / "manifests"
-    if not (folder / f"{manifest.id}.json").is_file():
+    if not _is_whole(manifest):
         workspace.write_bytes(folder / f"{manifest.id}.parquet", table.to_parquet(index=False))
         workspace.write_json(folder / f"{manifest.id}.json", asdict(manifest))
     return manifest
+
+
+def _is_whole(manifest: Manifest) -> bool:
+    if not (workspace.dataset(manifest.data) / "manifests" / f"{manifest.id}.json").is_file():
+        return False
+    try:
+        rows(manifest)
+    except WorkFailed:
+        return False
+    return True
 
 
 def get(data: str, manifest_id: str) -> Manifest:
@@ -121,17 +134,21 @@ def _by_patient(table: pd.DataFrame, val_fraction: float, seed: int) -> pd.DataF
     if not 0 < val_fraction <= 0.5:
         raise BadInput(f"The validation share is above 0 and at most 0.5. Received: {val_fraction}.")
     pool = np.flatnonzero(table["split"].astype(str) != "test")
-    folds = round(1 / val_fraction)
+    if not len(pool):
+        raise BadInput(
+            "All images are in the test split; there are none to train on and to split. Add a training split."
+        )
     groups, labels = table["patient"].to_numpy()[pool], table["class"].astype(str).to_numpy()[pool]
     fewest = min(len(set(groups[labels == label])) for label in set(labels))
-    if fewest < folds:
+    share = Fraction(val_fraction).limit_denominator(min(_MOST_FOLDS, fewest))
+    if not 0 < share < 1:
         raise BadInput(
-            f"A validation share of {val_fraction} needs at least {folds} patients in each class; one class has {fewest}. "
-            "Choose a larger share, or the official split."
+            f"A validation share of {val_fraction} needs at least {math.ceil(1 / val_fraction)} patients in each class; "
+            f"one class has {fewest}. Choose a larger share, or the official split."
         )
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    _, val = next(splitter.split(pool, labels, groups))
+    splitter = StratifiedGroupKFold(share.denominator, shuffle=True, random_state=seed)
+    folds = [fold for _, fold in splitter.split(pool, labels, groups)]
     split = table["split"].astype(str).to_numpy(copy=True)
     split[pool] = "train"
-    split[pool[val]] = "val"
+    split[pool[np.concatenate(folds[: share.numerator])]] = "val"
     return table.assign(split=pd.Categorical(split, categories=["train", "val", "test"]))

@@ -4,16 +4,16 @@
 """
 
 import hashlib
+import secrets
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from cxr_core import images, workspace
+from cxr_core import images, process, workspace
 from cxr_core.data import index
 from cxr_core.data.progress import Progress, silent
 from cxr_core.errors import UnreadableImage, WorkFailed
@@ -53,7 +53,7 @@ def pack(files: Sequence[Path], target: Path, *, size: int = SIZE, progress: Pro
     Raises:
         WorkFailed: the disk is full or cannot be written.
     """
-    part = target.with_name(f".{target.name}.part")
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     facts: list[Facts] = []
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,8 @@ def pack(files: Sequence[Path], target: Path, *, size: int = SIZE, progress: Pro
     except OSError as error:
         raise WorkFailed(f"Could not write {target}: {error.strerror or error}.") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
     return facts
 
 
@@ -90,13 +91,21 @@ def packed(name: str, *, size: int = SIZE, progress: Progress = silent) -> Pixel
         root = index.root(name)
         files = [root / one for one in table["id"]]
         facts = pack(files, target, size=size, progress=progress)
-        lost = [str(file) for file, fact in zip(files, facts, strict=True) if fact.problem]
-        if lost:
+        lost = [file for file, fact in zip(files, facts, strict=True) if fact.problem]
+        other = [
+            file for file, fact, sha256 in zip(files, facts, table["sha256"], strict=True) if fact.sha256 != sha256
+        ]
+        if other:
             target.unlink()
+            what = "cannot be read any more" if lost else "are not the ones that were added"
             raise WorkFailed(
-                f"{len(lost)} images of '{name}' cannot be read any more, the first is {lost[0]}. Put them back."
+                f"{len(lost or other)} images of '{name}' {what}, the first is {(lost or other)[0]}. "
+                "Put them back, or remove the dataset and add it again."
             )
-    array: Pixels = np.load(target, mmap_mode="r")
+    try:
+        array: Pixels = np.load(target, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise WorkFailed(f"{target} is damaged ({error}). Delete it: it will be made again.") from error
     if array.shape != (len(table), size, size):
         raise WorkFailed(f"{target} does not fit the index of '{name}'. Delete it: it will be made again.")
     return array
@@ -111,12 +120,10 @@ def _write_header(out: object, rows: int, size: int) -> None:
 def _decode_all(files: Sequence[Path], size: int) -> Iterator[tuple[list[Facts], Pixels]]:
     chunks = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
     sizes = [size] * len(chunks)
-    workers = workspace.cores()
-    if len(files) <= _ALONE or workers == 1:
+    if len(files) <= _ALONE or process.cores() == 1:
         yield from map(_decode_chunk, chunks, sizes)
         return
-    # Fresh processes: forking one that has threads (a server, TensorFlow) can hang.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with process.pool() as pool:
         yield from pool.map(_decode_chunk, chunks, sizes)
 
 

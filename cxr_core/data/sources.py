@@ -85,7 +85,7 @@ def fetch(source: str, own: Path, *, images: int, seed: int, progress: Progress)
     """
     if source in SOURCES:
         return SOURCES[source](own, images, seed, progress)
-    path = Path(source).expanduser().resolve()
+    path = _path(source)
     if path.is_dir():
         return Material(path, "folder", str(path))
     if path.is_file():
@@ -95,6 +95,13 @@ def fetch(source: str, own: Path, *, images: int, seed: int, progress: Progress)
         f"There is nothing at '{source}'. Expected: {', '.join(SOURCES)}, a folder with train, val and test subfolders, "
         "or a .zip of one."
     )
+
+
+def _path(source: str) -> Path:
+    try:
+        return Path(source).expanduser().resolve()
+    except RuntimeError as error:  # the home of a user who does not exist
+        raise BadDataset(f"There is nothing at '{source}': {error} Give the whole path.") from error
 
 
 def _from_kaggle(own: Path, images: int, seed: int, progress: Progress) -> Material:  # noqa: ARG001
@@ -137,7 +144,7 @@ def listing(root: Path) -> Listing:
     top = _top(root)
     files = [(split, folder, path) for split, folder, path in _walk(top)]
     if not files:
-        raise BadDataset(f"No images were found below {root}. Expected: {', '.join(SUFFIXES)} in {_EXPECTED}.")
+        raise _without_images(root)
     kaggle = any(_KAGGLE_PNEUMONIA.search(path.stem) for _, folder, path in files if folder == "pneumonia")
     found, skipped = [], []
     for split, folder, path in files:
@@ -172,8 +179,16 @@ def _top(root: Path) -> Path:
                 return folder
         level = [folder / name for folder in level for name in _subfolders(folder)][:10_000]
     if not _any_image(root):
-        raise BadDataset(f"No images were found below {root}. Expected: {', '.join(SUFFIXES)} in {_EXPECTED}.")
+        raise _without_images(root)
     raise BadDataset(f"No split folders (train, val, test) were found below {root}. Expected: {_EXPECTED}.")
+
+
+def _without_images(root: Path) -> BadDataset:
+    if _any_image(root):
+        return BadDataset(
+            f"The images below {root} lie straight in their split folders; each class needs a folder. Expected: {_EXPECTED}."
+        )
+    return BadDataset(f"No images were found below {root}. Expected: {', '.join(SUFFIXES)} in {_EXPECTED}.")
 
 
 def _any_image(root: Path) -> bool:
@@ -195,7 +210,7 @@ def _walk(top: Path) -> Iterator[tuple[str, str, Path]]:
         if split is None:
             continue
         for class_folder in _subfolders(top / split_folder):
-            label = re.sub(r"^\d+[_-]", "", class_folder).strip().lower()
+            label = (re.sub(r"^\d+[_-]", "", class_folder).strip() or class_folder).lower()
             for folder, _, names in os.walk(top / split_folder / class_folder):
                 for name in names:
                     if not name.startswith(".") and PurePosixPath(name).suffix.lower() in SUFFIXES:

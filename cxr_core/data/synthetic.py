@@ -1,14 +1,12 @@
 """A whole dataset of phantoms, written as files, so that it takes the same way as a real one."""
 
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from cxr_core import images, workspace
+from cxr_core import images, process
 from cxr_core.data import phantoms
 from cxr_core.data.progress import Progress, silent
 from cxr_core.errors import BadInput
@@ -36,7 +34,7 @@ def write(folder: Path, *, images: int, seed: int, progress: Progress = silent) 
             (folder / split / label).mkdir(parents=True, exist_ok=True)
     folders = [folder] * len(chunks)
     done = 0
-    with ProcessPoolExecutor(workspace.cores(), mp_context=get_context("spawn")) as pool:
+    with process.pool() as pool:
         for drawn in pool.map(_draw, folders, chunks):
             done += drawn
             progress("Drawing phantoms", done, images)

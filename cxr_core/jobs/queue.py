@@ -19,8 +19,16 @@ from cxr_core.runs.folder import Run
 
 
 def places() -> int:
-    """How many runs train at once: `CXR_PLACES`, else 1, since one keeps all cores busy."""
-    return max(1, int(os.environ.get("CXR_PLACES", "1")))
+    """How many runs train at once: `CXR_PLACES`, else 1, since one keeps all cores busy.
+
+    Raises:
+        BadInput: the variable is no whole number.
+    """
+    asked = os.environ.get("CXR_PLACES") or "1"
+    try:
+        return max(1, int(asked))
+    except ValueError as error:
+        raise BadInput(f"CXR_PLACES, how many runs train at once, is a whole number. Received: '{asked}'.") from error
 
 
 def submit(config: RunConfig) -> str:

@@ -79,13 +79,15 @@ def to_document(config: RunConfig) -> dict[str, Any]:
     return {**asdict(config), "classes": list(config.classes)}
 
 
-def from_document(document: Mapping[str, Any]) -> RunConfig:
+def from_document(document: Any) -> RunConfig:
     """The reverse of `to_document`.
 
     Raises:
         UnknownName: a key that is no setting.
-        BadInput: a key is missing.
+        BadInput: a key is missing, or it is no document of settings at all.
     """
+    if not isinstance(document, dict):
+        raise BadInput(f"The run's config.json is damaged: it holds {type(document).__name__} instead of settings.")
     known = [one.name for one in fields(RunConfig)]
     for name in document:
         if name not in known:
@@ -102,13 +104,14 @@ def _checked(name: str, value: Any) -> Any:
     default, limits = SETTINGS[name].default, SETTINGS[name].metadata
     try:
         read = _read(type(default), value)
-    except ValueError as error:
+    except (ValueError, TypeError, OverflowError) as error:
         kind = {bool: "true or false", int: "a whole number", float: "a number"}[type(default)]
         raise BadInput(f"The setting {name} takes {kind}. Received: '{value}'.") from error
     if limits.get("options") and read not in limits["options"]:
         raise UnknownName(name.replace("_", " ") + " setting", str(read), limits["options"])
     if "low" in limits and not limits["low"] <= read <= limits["high"]:
-        raise BadInput(f"The setting {name} lies between {limits['low']:g} and {limits['high']:g}. Received: {read:g}.")
+        low, high, came = (f"{one:,}" for one in (limits["low"], limits["high"], read))
+        raise BadInput(f"The setting {name} lies between {low} and {high}. Received: {came[:100]}.")
     return read
 
 
@@ -120,7 +123,7 @@ def _read(kind: type, value: Any) -> Any:
             return value
         raise ValueError(value)
     if kind is int and not isinstance(value, str):
-        if int(value) != value:
+        if isinstance(value, bool) or int(value) != value:
             raise ValueError(value)
         return int(value)
     return kind(value)

@@ -52,8 +52,16 @@ def new_id(config: RunConfig) -> str:
 
 def create(config: RunConfig) -> str:
     """Make the folder of a queued run and return its id."""
-    run_id = new_id(config)
-    place = workspace.run(run_id)
+    while True:
+        run_id = new_id(config)
+        place = workspace.run(run_id)
+        try:
+            place.mkdir(parents=True)
+            break
+        except FileExistsError:  # another run of this second has drawn the same suffix
+            continue
+        except OSError as error:
+            raise WorkFailed(f"Could not make {place}: {error.strerror}.") from error
     workspace.write_json(place / "config.json", settings.to_document(config))
     states.write(place, Status(created=time.time(), epochs=config.epochs))
     return run_id
@@ -110,9 +118,19 @@ def every() -> list[Run]:
 
 
 def history(run_id: str) -> pd.DataFrame:
-    """One row (HISTORY) per whole epoch; empty before the first."""
+    """One row (HISTORY) per whole epoch; empty before the first.
+
+    Raises:
+        UnknownName: there is no such run.
+        WorkFailed: the file is damaged.
+    """
     path = folder(run_id) / "history.csv"
-    return pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=list(HISTORY), dtype=float)
+    if not path.is_file():
+        return pd.DataFrame(columns=list(HISTORY), dtype=float)
+    try:
+        return pd.read_csv(path)
+    except ValueError as error:
+        raise WorkFailed(f"{path} is damaged: it is no table of epochs.") from error
 
 
 def write_history(place: Path, rows: list[dict[str, float]]) -> None:

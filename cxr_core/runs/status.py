@@ -56,12 +56,9 @@ def read(folder: Path) -> Status:
         FileNotFoundError: there is no run in this folder.
         WorkFailed: the file is damaged.
     """
-    document: dict[str, Any] = workspace.read_json(folder / "status.json")
-    known = {one.name for one in fields(Status)}
-    try:
-        status = Status(**{name: value for name, value in document.items() if name in known})
-    except TypeError as error:
-        raise WorkFailed(f"{folder / 'status.json'} is damaged.") from error
+    status = _of_document(workspace.read_json(folder / "status.json"))
+    if status is None:
+        raise WorkFailed(f"{folder / 'status.json'} is damaged: it is no status of a run.")
     if status.state == "running" and _is_gone(status):
         return replace(
             status,
@@ -69,6 +66,23 @@ def read(folder: Path) -> Status:
             reason="The process that trained it ended without a word: the machine was switched off, or ran out of memory.",
         )
     return status
+
+
+def _of_document(document: Any) -> Status | None:
+    """None if it has another shape; keys of a later version are passed over."""
+    if not isinstance(document, dict):
+        return None
+    kinds: dict[str, Any] = {
+        one.name: (int, float) if isinstance(one.default, float) else type(one.default) for one in fields(Status)
+    }
+    kinds["owner"] = (dict, type(None))
+    known = {name: value for name, value in document.items() if name in kinds}
+    owner = known.get("owner")
+    if not all(isinstance(value, kinds[name]) for name, value in known.items()):
+        return None
+    if owner is not None and set(owner) < set(process.Owner.__annotations__):
+        return None
+    return Status(**known)
 
 
 def _is_gone(status: Status) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import psutil
 
-from cxr_core import __version__, workspace
+from cxr_core import __version__, process
 
 _PACKAGES = ("tensorflow", "keras", "numpy", "pandas", "pillow", "scikit-learn")
 
@@ -15,7 +15,7 @@ _PACKAGES = ("tensorflow", "keras", "numpy", "pandas", "pillow", "scikit-learn")
 def device() -> str:
     """What Keras computes on, in words: the graphics card's name, or the processor's cores."""
     names = _gpus()
-    return ", ".join(names) if names else f"CPU, {workspace.cores()} cores"
+    return ", ".join(names) if names else f"CPU, {process.cores()} cores"
 
 
 def describe() -> dict[str, Any]:

@@ -122,7 +122,7 @@ def report(run: Run, split: str) -> None:
 def curves(run: Run) -> None:
     st.subheader("Learning curves", anchor=False)
     history = runs.history(run.id)
-    best = run_card.best_epoch(run)
+    best = run_card.best_epoch(history)
     st.plotly_chart(
         figures.learning_curves(history, best_epoch=best, dark=dark()),
         config=figures.CONFIG,

@@ -14,11 +14,11 @@ def show(page: st.Page) -> None:
     """Run a page inside the frame; whatever a person can mend is shown as a sentence, bugs propagate."""
     _reload_if_cold()
     _first_start()
-    queue.dispatch()
     with st.sidebar:
         st.caption(f":material/info: {DISCLAIMER}")
         st.caption(f"Chest X-ray workbench {__version__}")
     try:
+        queue.dispatch()
         page.run()
     except CxrError as error:
         st.error(str(error), icon=":material/error:")

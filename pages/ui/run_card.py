@@ -3,8 +3,10 @@
 import time
 from collections.abc import Callable
 
+import pandas as pd
 import streamlit as st
 
+from cxr_core.errors import WorkFailed
 from cxr_core.evaluation import figures
 from cxr_core.jobs import queue
 from cxr_core.models import catalogue
@@ -43,24 +45,29 @@ def card(run: Run, *, delete: Callable[[str], None] | None = None) -> None:
             st.markdown(run.status.reason)
         if run.status.state == "running":
             _progress(run.status)
-        history = runs.history(run.id)
-        if len(history):
-            st.plotly_chart(
-                figures.learning_curves(history, best_epoch=best_epoch(run), dark=dark()),
-                config=figures.CONFIG,
-                key=f"curves-{run.id}",
-                alt=f"Accuracy and loss over {len(history)} epochs",
-            )
-        elif run.status.state == "running":
-            st.caption("The curves begin when the first epoch is done.")
+        try:
+            _curves(run, runs.history(run.id))
+        except WorkFailed as error:
+            st.warning(str(error), icon=":material/error:")
         with st.expander("Log and settings", icon=":material/notes:"):
             st.code(runs.log(run.id) or "Nothing has been printed yet.", language=None, height=220)
             st.json({**run.config.__dict__, "run": run.id}, expanded=False)
 
 
-def best_epoch(run: Run) -> int | None:
+def _curves(run: Run, history: pd.DataFrame) -> None:
+    if len(history):
+        st.plotly_chart(
+            figures.learning_curves(history, best_epoch=best_epoch(history), dark=dark()),
+            config=figures.CONFIG,
+            key=f"curves-{run.id}",
+            alt=f"Accuracy and loss over {len(history)} epochs",
+        )
+    elif run.status.state == "running":
+        st.caption("The curves begin when the first epoch is done.")
+
+
+def best_epoch(history: pd.DataFrame) -> int | None:
     """The epoch whose weights are kept: the first of the best validation accuracy."""
-    history = runs.history(run.id)
     if not len(history) or "val_accuracy" not in history or history["val_accuracy"].isna().all():
         return None
     return int(history.loc[history["val_accuracy"].idxmax(), "epoch"])

@@ -129,7 +129,6 @@ def test_there_is_at_least_one_place(monkeypatch: pytest.MonkeyPatch, value: str
     assert queue.places() == places
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="int() of the variable fails with Python's own error")
 @pytest.mark.parametrize("value", ["two", "", "1.5"])
 def test_a_number_of_places_that_is_none_is_told_in_words_or_passed_over(monkeypatch: pytest.MonkeyPatch, value: str):
     monkeypatch.setenv("CXR_PLACES", value)

@@ -98,9 +98,6 @@ def test_a_damaged_file_is_told_in_words(place: Path, content: str):
         states.read(place)
 
 
-@pytest.mark.xfail(
-    strict=True, raises=(AttributeError, KeyError, TypeError), reason="JSON of another shape ends in Python's own error"
-)
 @pytest.mark.parametrize("content", ["null", "[]", '"queued"', '{"state": "running", "owner": {"pid": 1}}'])
 def test_json_of_another_shape_is_told_in_words(place: Path, content: str):
     (place / "status.json").write_text(content)

@@ -128,8 +128,8 @@ def history(run_id: str) -> pd.DataFrame:
     if not path.is_file():
         return pd.DataFrame(columns=list(HISTORY), dtype=float)
     try:
-        return pd.read_csv(path)
-    except ValueError as error:
+        return pd.read_csv(path).astype({"epoch": int})
+    except (ValueError, KeyError) as error:
         raise WorkFailed(f"{path} is damaged: it is no table of epochs.") from error
 
 

@@ -25,7 +25,7 @@ from cxr_core.data import index, packing, sources
 from cxr_core.data.progress import Progress, silent
 from cxr_core.errors import AlreadyExists, BadDataset, UnknownName, WorkFailed
 
-SYNTHETIC_IMAGES = 600  # made at the first start: enough to learn from in a minute, drawn in seconds
+SYNTHETIC_IMAGES = 900  # made at the first start: enough to learn from in a minute, drawn in seconds
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from cxr_core import images, process
-from cxr_core.data import phantoms
+from cxr_core.data import anatomy, phantoms
 from cxr_core.data.progress import Progress, silent
 from cxr_core.errors import BadInput
 
@@ -59,7 +59,7 @@ def _draw(folder: Path, plans: Sequence[Plan]) -> int:
     for path, label, seed, patient, number in plans:
         kind = phantoms.CLASSES.index(label)
         split = list(_SHARES).index(path.split("/", 1)[0])
-        anatomy = phantoms.body(np.random.default_rng([seed, kind, split, patient]))
-        pixels = phantoms.phantom(label, np.random.default_rng([seed, kind, split, patient, number]), body=anatomy)
+        patient_body = anatomy.body(np.random.default_rng([seed, kind, split, patient]))
+        pixels = phantoms.phantom(label, np.random.default_rng([seed, kind, split, patient, number]), body=patient_body)
         (folder / path).write_bytes(images.encode(pixels))
     return len(plans)

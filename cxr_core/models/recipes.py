@@ -30,6 +30,20 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
+STEPS = 30  # in an epoch; with fewer a network hardly moves between two looks at the validation images
+_SMALLEST_BATCH = 16  # below, batch normalisation sees too little
+
+
+def batch_size(recipe: Recipe, *, usual: int, images: int) -> int:
+    """The batch size to propose for a training set of `images`: the recipe's, else `usual`, or less for a small set.
+
+    Returns:
+        The largest size up to the recipe's that leaves STEPS steps an epoch, but not below 16.
+    """
+    asked = int(recipe.settings.get("batch_size", usual))
+    return min(asked, max(_SMALLEST_BATCH, images // STEPS))
+
+
 def get(name: str, *, model: str) -> Recipe:
     """The recipe `name` for `model`.
 

@@ -33,7 +33,7 @@ class RunConfig:
     weights: str = _choice("none", "Starting weights", "none: trained from nothing.", ("none",))
     image_size: int = _number(180, 32, 512, "Image size", "Side of the square that images are resized to, in pixels.")
     learning_rate: float = _number(0.001, 1e-6, 1.0, "Learning rate", "Step size of the Adam optimiser.")
-    dropout: float = _number(0.5, 0.0, 0.9, "Dropout", "Share of the dense layer that is left out at random.")
+    dropout: float = _number(0.2, 0.0, 0.9, "Dropout", "Share of the dense layer that is left out at random.")
     class_weights: str = _choice("none", "Class weights", "balanced: rarer classes count more.", CLASS_WEIGHTS)
     rotation: float = _number(7.0, 0.0, 45.0, "Rotation", "At most so many degrees either way.")
     translation: float = _number(0.05, 0.0, 0.5, "Translation", "Shift by at most this share of the side.")

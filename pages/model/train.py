@@ -63,7 +63,15 @@ def form() -> None:
             persist_state="session",
             help=settings.SETTINGS["epochs"].metadata["help"],
         )
-    changes = advanced(recipes.get(recipe, model=chosen).settings)
+    entry_recipe = recipes.get(recipe, model=chosen)
+    usual = settings.SETTINGS["batch_size"].default
+    batch = recipes.batch_size(entry_recipe, usual=usual, images=sum(dataset.counts.get("train", {}).values()))
+    changes = advanced({**entry_recipe.settings, "batch_size": batch}, data=name)
+    if changes["batch_size"] < usual:
+        st.caption(
+            f":material/info: This set is small: with batches of {changes['batch_size']} instead of the paper's {usual} "
+            "an epoch has enough steps to learn from. Advanced settings change it."
+        )
     if st.button("Start training", type="primary", icon=":material/play_arrow:"):
         frozen = manifest.build(name, split=rule, val_fraction=share, seed=changes["seed"])
         config = settings.make(
@@ -78,15 +86,15 @@ def form() -> None:
         st.toast("The training was started. It goes on when you leave this page.", icon=":material/play_arrow:")
 
 
-def advanced(defaults: dict[str, Any]) -> dict[str, Any]:
-    """Every other setting of a run, with its limits and meaning."""
+def advanced(defaults: dict[str, Any], *, data: str) -> dict[str, Any]:
+    """Every other setting of a run, with its limits and meaning; another dataset brings its own defaults."""
     chosen = {}
     with st.expander("Advanced settings", icon=":material/tune:"), st.container(horizontal=True):
         for name, one in settings.SETTINGS.items():
             if name == "epochs":
                 continue
             value, about = defaults.get(name, one.default), one.metadata
-            common = {"help": about["help"], "key": f"train_{name}", "width": 200}
+            common = {"help": about["help"], "key": f"train_{name}-{data}", "width": 200}
             if isinstance(value, bool):
                 chosen[name] = st.checkbox(about["title"], value, **common)
             elif about.get("options"):

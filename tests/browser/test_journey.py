@@ -26,12 +26,12 @@ def test_journey(browser: Browser, serve: Callable[..., Any], home: Path) -> Non
     # First start: nothing is there, and a synthetic set is drawn by itself.
     page.goto(address)
     expect(page.get_by_text("Synthetic images").first).to_be_visible(timeout=2 * MINUTE)
-    expect(page.get_by_text("600 images of 300 patients")).to_be_visible()
+    expect(page.get_by_text("900 images of 450 patients")).to_be_visible()
 
     # Browse: filter, then open one image.
     go(page, "Browse")
     page.get_by_role("button", name="Viral pneumonia").first.click()
-    expect(page.get_by_text("200 images")).to_be_visible(timeout=MINUTE)
+    expect(page.get_by_text("300 images")).to_be_visible(timeout=MINUTE)
     page.get_by_role("button", name="Open the large view").first.click()
     dialog = page.get_by_role("dialog")
     expect(dialog.get_by_text("224 × 224 pixels")).to_be_visible(timeout=MINUTE)
@@ -56,7 +56,7 @@ def test_journey(browser: Browser, serve: Callable[..., Any], home: Path) -> Non
     # Results: every split, with its confusion matrix.
     page.get_by_role("link", name="Results").last.click()
     expect(page.get_by_role("heading", name="Confusion matrix")).to_be_visible(timeout=MINUTE)
-    for split, images in (("Validation", "60"), ("Training", "420"), ("Test", "120")):
+    for split, images in (("Validation", "90"), ("Training", "630"), ("Test", "180")):
         page.get_by_role("radio", name=split).click()
         expect(page.get_by_test_id("stMetricValue").first).to_have_text(images, timeout=MINUTE)
     expect(page.locator(".js-plotly-plot").first).to_be_visible()

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cxr_core.data.phantoms import CLASSES, MIN_SIZE, body, phantom
+from cxr_core.data.anatomy import body
+from cxr_core.data.phantoms import CLASSES, MIN_SIZE, phantom
 from cxr_core.errors import BadInput, UnknownName
 
 PER_CLASS = 150

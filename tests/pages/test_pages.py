@@ -110,7 +110,7 @@ def test_train_page_starts_a_run_with_the_chosen_settings(trained_home: Path, mo
     monkeypatch.setattr(process, "start", lambda arguments, log: started.append(list(arguments)) or process.owner())
     test = visit("pages/model/train.py")
     test.number_input(key="train_epochs").set_value(3)
-    test.number_input(key="train_dropout").set_value(0.25)
+    test.number_input(key="train_dropout-phantoms").set_value(0.25)
     test.run()
     next(button for button in test.button if button.label == "Start training").click().run()
     assert not test.exception

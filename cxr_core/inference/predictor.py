@@ -1,5 +1,6 @@
 """Load the model of a run and ask it, for the evaluation of a split and for a live upload alike."""
 
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +44,7 @@ class Predictor:
             raise BadInput(f"Run '{run_id}' has no model yet ({run.status.state}). Choose a finished run.")
         try:
             model = keras.saving.load_model(path, compile=False)
-        except (ValueError, OSError, KeyError) as error:
+        except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
             raise WorkFailed(f"The model of run '{run_id}' is damaged ({error}). Train it again.") from error
         return cls(run_id, run.config.classes, run.config.image_size, model)
 

@@ -11,7 +11,7 @@ import keras
 from keras import layers
 
 FILTERS = (16, 32, 64, 128, 128)
-_MOMENTUM = 0.8  # batch normalisation forgets fast enough to be right after a few dozen steps
+_MOMENTUM = 0.9  # batch normalisation forgets fast enough to be right after a few dozen steps
 
 
 def build(*, classes: int, size: int, dropout: float) -> keras.Model:

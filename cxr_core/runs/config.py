@@ -32,13 +32,20 @@ class RunConfig:
     seed: int = _number(0, 0, 2**31 - 1, "Seed", "The same seed and data give the same result on the same machine.")
     weights: str = _choice("none", "Starting weights", "none: trained from nothing.", ("none",))
     image_size: int = _number(180, 32, 512, "Image size", "Side of the square that images are resized to, in pixels.")
-    learning_rate: float = _number(0.001, 1e-6, 1.0, "Learning rate", "Step size of the Adam optimiser.")
+    learning_rate: float = _number(0.0005, 1e-6, 1.0, "Learning rate", "Step size of the Adam optimiser.")
     dropout: float = _number(0.2, 0.0, 0.9, "Dropout", "Share of the dense layer that is left out at random.")
     class_weights: str = _choice("none", "Class weights", "balanced: rarer classes count more.", CLASS_WEIGHTS)
     rotation: float = _number(7.0, 0.0, 45.0, "Rotation", "At most so many degrees either way.")
     translation: float = _number(0.05, 0.0, 0.5, "Translation", "Shift by at most this share of the side.")
     zoom: float = _number(0.1, 0.0, 0.5, "Zoom", "In or out by at most this share.")
     flip: bool = _choice(True, "Flip", "Mirror left and right, half of the time.")
+    moved: float = _number(
+        0.5,
+        0.0,
+        1.0,
+        "Share moved",
+        "Of the images, how many are rotated, shifted and zoomed; that blurs them a little.",
+    )
     brightness: float = _number(0.1, 0.0, 0.9, "Brightness", "Up or down by at most this share of the grey range.")
     contrast: float = _number(0.1, 0.0, 0.9, "Contrast", "Up or down by at most this share.")
 

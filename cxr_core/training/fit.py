@@ -45,6 +45,7 @@ def fit(config: RunConfig, pixels: npt.NDArray[np.uint8], rows: pd.DataFrame, pl
         translation=config.translation,
         zoom=config.zoom,
         flip=config.flip,
+        moved=config.moved,
         brightness=config.brightness,
         contrast=config.contrast,
     )

@@ -1,5 +1,6 @@
 """What happens beside the fit: progress is told, history written, the stop request seen, the best model kept."""
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ class Watch(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         done = batch + 1
-        spent = time.monotonic() - self._epoch_began
+        spent = max(time.monotonic() - self._epoch_began, 1e-3)
         per_epoch = min(self._pace) if self._pace else spent / done * self._batches
         epochs_left = self._reporter.status.epochs - self._reporter.status.epoch - done / self._batches
         self._reporter.tell(
@@ -60,19 +61,22 @@ class Watch(keras.callbacks.Callback):
         self._reporter.tell(epoch=epoch + 1, batch=0)
 
 
-class KeepBest(keras.callbacks.ModelCheckpoint):
-    """Saves the model inside the training wrapper whenever the validation accuracy is the best so far."""
+class KeepBest(keras.callbacks.Callback):
+    """Saves the model inside the training wrapper whenever the validation accuracy is the best so far.
+
+    What Keras' ModelCheckpoint does with `save_best_only`, but the file appears whole, and a model whose loss is no
+    number is never kept.
+    """
 
     def __init__(self, core: keras.Model, place: Path):
+        super().__init__()
+        self._core, self._best = core, -math.inf
         # A hidden name until it is whole: a reader, or a kill, never meets half a model.
         self._part, self._whole = place / ".part.keras", place / MODEL
-        super().__init__(str(self._part), monitor="val_accuracy", mode="max", save_best_only=True)
-        self._core = core
 
-    def set_model(self, model: keras.Model) -> None:  # noqa: ARG002
-        super().set_model(self._core)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        super().on_epoch_end(epoch, logs)
-        if self._part.is_file():
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        now = logs or {}
+        if math.isfinite(now["loss"]) and now["val_accuracy"] > self._best:
+            self._best = now["val_accuracy"]
+            self._core.save(self._part)
             self._part.replace(self._whole)

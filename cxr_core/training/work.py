@@ -91,6 +91,6 @@ def _predict(
 def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return "The disk is full. Free some space and start the run again."
-    if "OOM" in str(error) or "RESOURCE_EXHAUSTED" in str(error):
+    if type(error).__name__ == "ResourceExhaustedError" or "OOM when" in str(error):
         return "The device's memory is full. Try a smaller batch or image size."
     return f"An unexpected error ended it ({type(error).__name__}: {str(error)[:300]}). The log has the details."

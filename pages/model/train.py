@@ -100,7 +100,7 @@ def advanced(defaults: dict[str, Any], *, data: str) -> dict[str, Any]:
             elif about.get("options"):
                 chosen[name] = st.selectbox(about["title"], about["options"], about["options"].index(value), **common)
             else:
-                step = 1 if isinstance(value, int) else 0.001 if name == "learning_rate" else 0.05
+                step = 1 if isinstance(value, int) else 0.0001 if name == "learning_rate" else 0.05
                 form_ = "%d" if isinstance(value, int) else "%.4f" if name == "learning_rate" else "%.2f"
                 low, high = (type(value)(about[edge]) for edge in ("low", "high"))
                 chosen[name] = st.number_input(about["title"], low, high, value, step=step, format=form_, **common)

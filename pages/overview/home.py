@@ -27,7 +27,7 @@ def heading(found: list[datasets.Dataset], trained: list[runs.Run]) -> None:
         if best is not None:
             figure = best.metrics["test"]
             st.metric(
-                "Test accuracy of the best",
+                f"Best test accuracy, on {best.config.data}",
                 words.percent(figure["accuracy"]),
                 delta=f"95 % interval {words.interval(figure['ci95']['accuracy'])}",
                 delta_color="off",

@@ -54,10 +54,15 @@ def _train(run: Run, reporter: Reporter) -> None:
     state, reason = "finished", ""
     try:
         fit(config, pixels, rows, run.folder, reporter)
+        if reporter.status.epoch < config.epochs:
+            reason = (
+                f"The loss stopped being a number in epoch {reporter.status.epoch}; the best epoch before that is kept. "
+                "Try a lower learning rate."
+            )
     except StopRequested:
         state = "stopped"
         epoch = reporter.status.epoch
-        reason = f"Stopped by hand after {epoch} whole epochs; the best of them is kept."
+        reason = f"Stopped by hand after {epoch} whole epoch{'' if epoch == 1 else 's'}; the best one is kept."
     if (run.folder / MODEL).is_file():
         reporter.tell(stage="predicting", batch=0, batches=len(rows), seconds_left=0.0)
         _predict(run.id, run.folder, config, pixels, rows, reporter)
@@ -91,6 +96,7 @@ def _predict(
 def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return "The disk is full. Free some space and start the run again."
-    if type(error).__name__ == "ResourceExhaustedError" or "OOM when" in str(error):
+    full = ("OOM when", "RESOURCE_EXHAUSTED")  # TensorFlow's and JAX's words
+    if type(error).__name__ == "ResourceExhaustedError" or any(words in str(error) for words in full):
         return "The device's memory is full. Try a smaller batch or image size."
     return f"An unexpected error ended it ({type(error).__name__}: {str(error)[:300]}). The log has the details."

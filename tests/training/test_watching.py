@@ -1,0 +1,217 @@
+"""Beside the fit: progress and history are written as they come, a stop is seen, the best epoch is kept whole."""
+
+import json
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxr_core.models import registry
+from cxr_core.runs import folder as runs
+from cxr_core.runs import status as states
+from cxr_core.runs.status import Reporter, Status
+from cxr_core.training.watching import MODEL, KeepBest, StopRequested, Watch
+
+LOGS = {"loss": 0.5, "accuracy": 0.75, "val_loss": 0.25, "val_accuracy": 0.875}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """The folder of a run of three epochs."""
+    states.write(tmp_path / "run", Status(created=1.0, epochs=3))
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def reporter(place: Path) -> Reporter:
+    return Reporter(place)
+
+
+@pytest.fixture
+def watch(place: Path, reporter: Reporter) -> Watch:
+    return Watch(place, reporter, batches=2, images=14)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Time stands still but for what the test adds to `now`."""
+    it = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(time, "monotonic", lambda: it.now)
+    return it
+
+
+def told(place: Path) -> dict[str, Any]:
+    return json.loads((place / "status.json").read_bytes())
+
+
+def test_each_epoch_adds_its_row_to_the_history_at_once(place: Path, watch: Watch, clock: SimpleNamespace):
+    for epoch in range(3):
+        watch.on_epoch_begin(epoch)
+        clock.now += 1.5 + epoch
+        watch.on_epoch_end(epoch, {**LOGS, "loss": 1.0 - 0.25 * epoch})
+        assert len(pd.read_csv(place / "history.csv")) == epoch + 1
+    table = pd.read_csv(place / "history.csv")
+    assert tuple(table.columns) == runs.HISTORY
+    assert table["epoch"].tolist() == [1, 2, 3]
+    assert table["loss"].tolist() == [1.0, 0.75, 0.5]
+    assert table["val_accuracy"].tolist() == [0.875] * 3
+    assert table["seconds"].tolist() == [1.5, 2.5, 3.5]
+
+
+def test_the_status_tells_whole_epochs_and_the_batch_under_way(place: Path, reporter: Reporter, watch: Watch):
+    watch.on_epoch_begin(0)
+    assert (told(place)["stage"], told(place)["epoch"], told(place)["batches"]) == ("training", 0, 2)
+    watch.on_train_batch_end(0)
+    assert (reporter.status.epoch, reporter.status.batch) == (0, 1)
+    watch.on_train_batch_end(1)
+    assert (reporter.status.epoch, reporter.status.batch) == (0, 2)
+    watch.on_epoch_end(0, LOGS)
+    assert (told(place)["epoch"], told(place)["batch"]) == (1, 0)
+
+
+def test_the_rate_is_images_a_second_and_the_time_left_counts_all_epochs(
+    reporter: Reporter, watch: Watch, clock: SimpleNamespace
+):
+    watch.on_epoch_begin(0)
+    clock.now += 4
+    watch.on_train_batch_end(0)  # half of 14 images in 4 s: 8 s an epoch, 2.5 epochs left
+    assert (reporter.status.rate, reporter.status.seconds_left) == (1.8, 20.0)
+    clock.now += 6  # with the validation, the epoch took 10 s
+    watch.on_epoch_end(0, LOGS)
+    watch.on_epoch_begin(1)
+    clock.now += 1
+    watch.on_train_batch_end(0)
+    assert (reporter.status.rate, reporter.status.seconds_left) == (7.0, 15.0)
+
+
+def test_when_all_is_done_no_time_is_left(reporter: Reporter, watch: Watch, clock: SimpleNamespace):
+    for epoch in range(3):
+        watch.on_epoch_begin(epoch)
+        for batch in range(2):
+            clock.now += 1
+            watch.on_train_batch_end(batch)
+        watch.on_epoch_end(epoch, LOGS)
+    assert (reporter.status.epoch, reporter.status.seconds_left) == (3, 0.0)
+
+
+def test_a_batch_faster_than_the_clock_is_no_error(watch: Watch, clock: SimpleNamespace):
+    watch.on_epoch_begin(0)
+    watch.on_train_batch_end(0)
+
+
+def test_without_a_stop_file_it_goes_on_and_with_one_it_ends_after_the_batch(place: Path, watch: Watch):
+    watch.on_epoch_begin(0)
+    watch.on_train_batch_end(0)
+    (place / "stop").touch()
+    with pytest.raises(StopRequested):
+        watch.on_train_batch_end(1)
+
+
+def test_a_stop_ends_a_real_fit_after_the_first_batch(place: Path, watch: Watch, reporter: Reporter):
+    (place / "stop").touch()
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    with pytest.raises(StopRequested):
+        model.fit(np.zeros((14, 2)), np.zeros((14, 1)), batch_size=7, epochs=3, verbose=0, callbacks=[watch])
+    assert (reporter.status.epoch, reporter.status.batch) == (0, 1)
+    assert not (place / "history.csv").exists()
+
+
+@pytest.fixture
+def core() -> keras.Model:
+    return registry.build("custom_cnn", classes=3, size=32, dropout=0.0)
+
+
+@pytest.fixture
+def keep(core: keras.Model, place: Path) -> KeepBest:
+    """Set up as `fit` does: told of the training wrapper, keeping the model inside."""
+    grey = keras.Input((32, 32, 1))
+    wrapper = keras.Model(grey, core(keras.layers.Concatenate()([grey, grey, grey])))
+    callback = KeepBest(core, place)
+    callback.set_model(wrapper)
+    callback.on_train_begin()
+    return callback
+
+
+def mark(core: keras.Model, value: int) -> None:
+    """Make the weights those of one epoch."""
+    layer = core.get_layer("probabilities")
+    layer.set_weights([layer.get_weights()[0], np.full(3, value, np.float32)])
+
+
+def kept(place: Path) -> keras.Model:
+    return keras.saving.load_model(place / MODEL, compile=False)
+
+
+def kept_mark(place: Path) -> int:
+    return int(kept(place).get_layer("probabilities").get_weights()[1][0])
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "epochs"),
+    [
+        ([0.5, 0.75, 0.6], [1, 2, 2]),
+        ([0.75, 0.75, 0.5], [1, 1, 1]),  # the first of equals
+        ([0.1, 0.2, 0.3], [1, 2, 3]),
+        ([0.0, 0.0, 0.0], [1, 1, 1]),
+    ],
+)
+def test_after_each_epoch_the_first_best_so_far_is_there(
+    keep: KeepBest, core: keras.Model, place: Path, accuracies: list[float], epochs: list[int]
+):
+    for epoch, (accuracy, best) in enumerate(zip(accuracies, epochs, strict=True), start=1):
+        mark(core, epoch)
+        keep.on_epoch_end(epoch - 1, {**LOGS, "val_loss": 1 / epoch, "val_accuracy": accuracy})
+        assert kept_mark(place) == best
+        assert not (place / ".part.keras").exists()
+
+
+def test_the_model_inside_is_kept_and_not_the_training_wrapper(keep: KeepBest, core: keras.Model, place: Path):
+    keep.on_epoch_end(0, LOGS)
+    assert [layer.name for layer in kept(place).layers] == [layer.name for layer in core.layers]
+    assert kept(place).input_shape == (None, 32, 32, 3)
+
+
+def test_a_write_that_breaks_off_leaves_the_best_model_so_far(
+    keep: KeepBest, core: keras.Model, place: Path, monkeypatch: pytest.MonkeyPatch
+):
+    mark(core, 1)
+    keep.on_epoch_end(0, {**LOGS, "val_accuracy": 0.5})
+
+    def half(path: str, **_: object) -> None:
+        Path(path).write_bytes(b"half a file")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(core, "save", half)
+    with pytest.raises(OSError, match="No space left"):
+        keep.on_epoch_end(1, {**LOGS, "val_accuracy": 0.9})
+    assert kept_mark(place) == 1
+
+
+def test_half_a_file_of_an_earlier_process_never_becomes_the_model(keep: KeepBest, core: keras.Model, place: Path):
+    (place / ".part.keras").write_bytes(b"half a file")
+    mark(core, 1)
+    keep.on_epoch_end(0, LOGS)
+    assert kept_mark(place) == 1
+    assert sorted(one.name for one in place.iterdir()) == [MODEL, "status.json"]
+
+
+def test_an_epoch_whose_loss_is_no_number_is_never_the_best(keep: KeepBest, core: keras.Model, place: Path):
+    mark(core, 1)
+    keep.on_epoch_end(0, {**LOGS, "val_accuracy": 0.3})
+    mark(core, 2)
+    keep.on_epoch_end(1, {"loss": np.nan, "accuracy": 0.4, "val_loss": np.nan, "val_accuracy": 0.4})
+    assert kept_mark(place) == 1
+
+
+def test_a_folder_with_braces_in_its_name_is_as_good_as_any(core: keras.Model, tmp_path: Path):
+    (tmp_path / "my {home}").mkdir()
+    keep = KeepBest(core, tmp_path / "my {home}")
+    keep.set_model(core)
+    keep.on_epoch_end(0, LOGS)
+    assert (tmp_path / "my {home}" / MODEL).is_file()

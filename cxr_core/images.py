@@ -9,6 +9,7 @@ very pixels that the evaluation saw. Each model does its own scaling inside its 
 import io
 import struct
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,6 +95,26 @@ def prepare(grey: Pixels, size: int) -> Pixels:
 def to_input(pixels: Pixels) -> npt.NDArray[np.float32]:
     """What a model takes: uint8 (N, S, S) to float32 (N, S, S, 3), three equal channels, still in 0..255."""
     return np.repeat(pixels[..., None], 3, axis=-1).astype(np.float32)
+
+
+_JPEG_LUMINANCE = 3688  # sum of the standard's luminance table K.1 (ITU-T T.81), which libjpeg scales by the quality
+
+
+def jpeg_quality(content: bytes) -> int:
+    """The quality, 1 to 100, that libjpeg was given for this JPEG, judged by its luminance table; 0 for other files."""
+    if not content.startswith(b"\xff\xd8"):
+        return 0
+    try:
+        with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
+            table: Sequence[int] = getattr(image, "quantization", {}).get(0, ())
+    except (OSError, ValueError, SyntaxError):
+        return 0
+    if len(table) != 64:
+        return 0
+    if sum(table) == 64:
+        return 100
+    scale = 100 * sum(table) / _JPEG_LUMINANCE  # libjpeg: 200 − 2q percent from quality 50 on, 5000 / q below
+    return round(min(100.0, max(1.0, (200 - scale) / 2 if scale <= 100 else 5000 / scale)))
 
 
 def encode(grey: Pixels, *, format: str = "JPEG", quality: int = 90) -> bytes:

@@ -240,6 +240,7 @@ def _table(good: Sequence[tuple[sources.Found, packing.Facts]], kind: str) -> pd
             fact.height,
             fact.bytes,
             fact.sha256,
+            fact.quality,
         )
         for one, fact in good
     ]

@@ -1,78 +1,201 @@
-"""A manifest: which images are in which split, frozen, with an id made of the content.
+"""A manifest: which images are in which split, as what, how often and with what weight; frozen, with an id of its content.
 
-    <dataset>/manifests/<id>.parquet    one row an image: id, split, class, patient, sha256, row (in index and packed arrays)
+    <dataset>/manifests/<id>.parquet    one row an image or copy of one: COLUMNS
     <dataset>/manifests/<id>.json       how it was made, and the counts
 
-The same images, classes and splits give the same id on every machine; runs record it.
+The same images, decisions and choices give the same id on every machine; runs record it.
+
+Columns
+    id          of the image in its dataset; images of other datasets are called `<dataset>:<id>`
+    split       train, val or test
+    class       after the decisions
+    patient     who is on the image; no patient is in both train and val of a patient split
+    sha256      of the file
+    data, row   dataset, and row in its index and packed arrays
+    copy        0 for an image, 1, 2, … for its repeats in train
+    view        0 for the image as it is, else the seed of the changed view (views.py) that this copy shows
+    weight      in the loss; 1 unless classes are weighed
+    was         class in the source
+    decisions   numbers of the decisions that touched the row, joined by ", "
 """
 
 import hashlib
 import math
+import zlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cxr_core import workspace
-from cxr_core.data import datasets, index
+from cxr_core.data import balancing, datasets, decisions, index
 from cxr_core.errors import BadInput, UnknownName, WorkFailed
 
 SPLIT_RULES = {
     "official": "The splits as the source has them; the paper's table is made on these.",
     "patient": "Test as the source has it; train and val pooled and split anew, no patient in both, classes in proportion.",
 }
+COLUMNS = ("id", "split", "class", "patient", "sha256", "data", "row", "copy", "view", "weight", "was", "decisions")
 _MOST_FOLDS = 20  # shares are met in steps of a twentieth, or as closely as the number of patients allows
-COLUMNS = ("id", "split", "class", "patient", "sha256", "row")
+
+
+@dataclass(frozen=True)
+class Supplement:
+    """So many images of a class, drawn at random from another dataset and added to the training images."""
+
+    data: str
+    label: str
+    images: int
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is known of a manifest without reading its rows."""
+    """What is known of a manifest without reading its rows.
+
+    `counts` are rows per split and class; `images` the same without repeats.
+    """
 
     id: str
     data: str
     split: str
     val_fraction: float
     seed: int
+    balance: str
+    supplements: tuple[Supplement, ...]
     classes: tuple[str, ...]
     counts: dict[str, dict[str, int]]
+    images: dict[str, dict[str, int]]
+    excluded: int
+    relabelled: int
 
 
-def build(data: str, *, split: str = "official", val_fraction: float = 0.15, seed: int = 0) -> Manifest:
-    """Freeze a dataset's splits. Building the same again gives the same id and writes nothing new.
+def build(
+    data: str,
+    *,
+    split: str = "official",
+    val_fraction: float = 0.15,
+    seed: int = 0,
+    balance: str = "none",
+    supplements: Sequence[Supplement] = (),
+) -> Manifest:
+    """Freeze a dataset: its decisions in force, its splits, its balance. Building the same again gives the same id.
 
     Args:
         data: name of the dataset.
         split: a key of SPLIT_RULES.
         val_fraction: share of the pooled train and val images that goes to val, in (0, 0.5]; only for "patient".
-        seed: of the patient split.
+        seed: of the patient split, and of what is drawn at random.
+        balance: a key of balancing.STRATEGIES; it changes the training images only.
+        supplements: from other datasets, before the split.
 
     Raises:
-        UnknownName: no such dataset or split rule.
-        BadInput: a share out of range, or too few patients to keep them apart.
+        UnknownName: no such dataset, split rule, balance or class.
+        BadInput: a share out of range, too few patients to keep them apart, or too few images to draw from.
     """
-    if split not in SPLIT_RULES:
-        raise UnknownName("split rule", split, SPLIT_RULES)
-    dataset = datasets.get(data)
-    table = index.read(data)[["id", "split", "class", "patient", "sha256"]].reset_index(names="row")
-    if split == "patient":
-        table = _by_patient(table, val_fraction, seed)
-    table = table[list(COLUMNS)]
+    table = plan(data, split=split, val_fraction=val_fraction, seed=seed, balance=balance, supplements=supplements)
+    classes = datasets.get(data).classes
     manifest = Manifest(
         id=_content_id(table),
         data=data,
         split=split,
         val_fraction=val_fraction if split == "patient" else 0.0,
-        seed=seed if split == "patient" else 0,
-        classes=dataset.classes,
-        counts=datasets.counts(table, dataset.classes),
+        seed=seed if split == "patient" or supplements or balance not in ("none", "class_weights") else 0,
+        balance=balance,
+        supplements=tuple(supplements),
+        classes=classes,
+        counts=datasets.counts(table, classes),
+        images=datasets.counts(table[table["copy"] == 0], classes),
+        excluded=int(decisions.applied(data)["excluded"].sum()),
+        relabelled=int((table["was"].astype(str) != table["class"].astype(str)).sum()),
     )
     folder = workspace.dataset(data) / "manifests"
     if not _is_whole(manifest):
         workspace.write_bytes(folder / f"{manifest.id}.parquet", table.to_parquet(index=False))
         workspace.write_json(folder / f"{manifest.id}.json", asdict(manifest))
     return manifest
+
+
+def plan(
+    data: str,
+    *,
+    split: str = "official",
+    val_fraction: float = 0.15,
+    seed: int = 0,
+    balance: str = "none",
+    supplements: Sequence[Supplement] = (),
+) -> pd.DataFrame:
+    """The rows (COLUMNS) that `build` with the same arguments would freeze; nothing is written."""
+    if split not in SPLIT_RULES:
+        raise UnknownName("split rule", split, SPLIT_RULES)
+    if balance not in balancing.STRATEGIES:
+        raise UnknownName("balance", balance, balancing.STRATEGIES)
+    classes = datasets.get(data).classes
+    table = _curated(data)
+    if table.empty:
+        raise BadInput(f"All images of '{data}' are excluded; there is nothing to build from. Undo a decision first.")
+    drawn = [_drawn(one, data, classes, seed) for one in supplements]
+    table = pd.concat([table, *drawn], ignore_index=True) if drawn else table
+    if split == "patient":
+        table = _by_patient(table, val_fraction, seed)
+    table = balancing.balanced(table, balance, seed)
+    return table[list(COLUMNS)]
+
+
+def get(data: str, manifest_id: str) -> Manifest:
+    """A manifest that was built before.
+
+    Raises:
+        UnknownName: the dataset has none of this id.
+        WorkFailed: its file is damaged.
+    """
+    folder = workspace.dataset(data) / "manifests"
+    known = sorted(path.stem for path in folder.glob("*.json"))
+    if manifest_id not in known:
+        raise UnknownName(f"manifest of '{data}'", manifest_id, known)
+    document: dict[str, Any] = workspace.read_json(folder / f"{manifest_id}.json")
+    try:
+        supplements = tuple(Supplement(**one) for one in document["supplements"])
+        return Manifest(**{**document, "classes": tuple(document["classes"]), "supplements": supplements})
+    except (TypeError, KeyError) as error:
+        raise WorkFailed(f"The description of manifest {manifest_id} is damaged. Build it again.") from error
+
+
+def every(data: str) -> list[Manifest]:
+    """The manifests of a dataset, newest first; damaged ones are left out here and named by `get`."""
+    found = []
+    paths = (workspace.dataset(data) / "manifests").glob("*.json")
+    for path in sorted(paths, key=lambda one: one.stat().st_mtime, reverse=True):
+        try:
+            found.append(get(data, path.stem))
+        except WorkFailed:
+            continue
+    return found
+
+
+def rows(manifest: Manifest) -> pd.DataFrame:
+    """The rows (COLUMNS) of a manifest.
+
+    Raises:
+        WorkFailed: its file is missing or damaged, or a dataset has changed under it.
+    """
+    path = workspace.dataset(manifest.data) / "manifests" / f"{manifest.id}.parquet"
+    try:
+        table = pd.read_parquet(path, columns=list(COLUMNS))
+    except (OSError, ValueError) as error:
+        raise WorkFailed(
+            f"Manifest {manifest.id} of '{manifest.data}' is missing or damaged. Build it again."
+        ) from error
+    for name, part in table.groupby("data", observed=True, sort=False):
+        try:
+            found = index.column(str(name), "sha256").to_numpy()
+        except UnknownName as error:
+            raise WorkFailed(f"Manifest {manifest.id} needs dataset '{name}', which is gone. Add it again.") from error
+        if part["row"].max() >= len(found) or (found[part["row"]] != part["sha256"].to_numpy()).any():
+            raise WorkFailed(f"Dataset '{name}' has changed since manifest {manifest.id} was built. Build it again.")
+    return table
 
 
 def _is_whole(manifest: Manifest) -> bool:
@@ -85,46 +208,42 @@ def _is_whole(manifest: Manifest) -> bool:
     return True
 
 
-def get(data: str, manifest_id: str) -> Manifest:
-    """A manifest that was built before.
+def _curated(data: str) -> pd.DataFrame:
+    """The rows of a dataset after its decisions; splits and classes as plain strings."""
+    table = index.read(data)[["id", "split", "class", "patient", "sha256"]].reset_index(names="row")
+    table = table.assign(split=table["split"].astype(str), data=data, copy=0, view=0, weight=1.0)
+    table["was"] = table["class"] = table["class"].astype(str)
+    decided = decisions.applied(data).reindex(table["id"])
+    new = decided["label"].fillna("").to_numpy()
+    table["class"] = np.where(new != "", new, table["class"].to_numpy()).astype(str)
+    table["decisions"] = decided["decisions"].fillna("").to_numpy()
+    excluded = decided["excluded"].to_numpy() == True  # noqa: E712 - images without a decision are NaN here
+    return table[~excluded].reset_index(drop=True)
 
-    Raises:
-        UnknownName: the dataset has none of this id.
-    """
-    folder = workspace.dataset(data) / "manifests"
-    known = sorted(path.stem for path in folder.glob("*.json"))
-    if manifest_id not in known:
-        raise UnknownName(f"manifest of '{data}'", manifest_id, known)
-    document = workspace.read_json(folder / f"{manifest_id}.json")
-    return Manifest(**{**document, "classes": tuple(document["classes"])})
 
-
-def rows(manifest: Manifest) -> pd.DataFrame:
-    """The rows (COLUMNS) of a manifest.
-
-    Raises:
-        WorkFailed: its file is missing or damaged, or the dataset has changed under it.
-    """
-    path = workspace.dataset(manifest.data) / "manifests" / f"{manifest.id}.parquet"
-    try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise WorkFailed(
-            f"Manifest {manifest.id} of '{manifest.data}' is missing or damaged. Build it again."
-        ) from error
-    found = index.read(manifest.data)["sha256"]
-    if table["row"].max() >= len(found) or (found.to_numpy()[table["row"]] != table["sha256"].to_numpy()).any():
-        raise WorkFailed(
-            f"Dataset '{manifest.data}' has changed since manifest {manifest.id} was built. Build it again."
+def _drawn(supplement: Supplement, data: str, classes: tuple[str, ...], seed: int) -> pd.DataFrame:
+    if supplement.data == data:
+        raise BadInput(f"A supplement comes from another dataset. Received: '{data}' itself.")
+    if supplement.label not in classes:
+        raise UnknownName(f"class in {data}", supplement.label, classes)
+    table = _curated(supplement.data)
+    pool = table[table["class"] == supplement.label].sort_values("id")
+    if not 0 < supplement.images <= len(pool):
+        raise BadInput(
+            f"'{supplement.data}' has {len(pool):,} {supplement.label} images to draw from. "
+            f"Received: {supplement.images:,}."
         )
-    return table
+    rng = np.random.default_rng([seed, zlib.crc32(f"{supplement.data}/{supplement.label}".encode())])
+    chosen = pool.iloc[np.sort(rng.permutation(len(pool))[: supplement.images])]
+    prefix = supplement.data + ":"
+    return chosen.assign(split="train", id=prefix + chosen["id"], patient=prefix + chosen["patient"])
 
 
 def _content_id(table: pd.DataFrame) -> str:
-    """12 hexadecimal digits of the SHA-256 over the sorted (id, split, class, sha256); neither name nor path of the dataset."""
-    lines = sorted(
-        "\t".join(row) for row in table[["id", "split", "class", "sha256"]].astype(str).itertuples(index=False)
-    )
+    """12 hexadecimal digits of the SHA-256 over what the rows are, sorted; neither name nor path of the dataset."""
+    told = table[["id", "split", "class", "sha256", "copy", "view"]].astype(str)
+    told["weight"] = [f"{weight:.6g}" for weight in table["weight"]]
+    lines = sorted("\t".join(row) for row in told.itertuples(index=False))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
 
 
@@ -133,12 +252,12 @@ def _by_patient(table: pd.DataFrame, val_fraction: float, seed: int) -> pd.DataF
 
     if not 0 < val_fraction <= 0.5:
         raise BadInput(f"The validation share is above 0 and at most 0.5. Received: {val_fraction}.")
-    pool = np.flatnonzero(table["split"].astype(str) != "test")
+    pool = np.flatnonzero(table["split"] != "test")
     if not len(pool):
         raise BadInput(
             "All images are in the test split; there are none to train on and to split. Add a training split."
         )
-    groups, labels = table["patient"].to_numpy()[pool], table["class"].astype(str).to_numpy()[pool]
+    groups, labels = table["patient"].to_numpy()[pool], table["class"].to_numpy()[pool]
     fewest = min(len(set(groups[labels == label])) for label in set(labels))
     share = Fraction(val_fraction).limit_denominator(min(_MOST_FOLDS, fewest))
     if not 0 < share < 1:
@@ -148,7 +267,7 @@ def _by_patient(table: pd.DataFrame, val_fraction: float, seed: int) -> pd.DataF
         )
     splitter = StratifiedGroupKFold(share.denominator, shuffle=True, random_state=seed)
     folds = [fold for _, fold in splitter.split(pool, labels, groups)]
-    split = table["split"].astype(str).to_numpy(copy=True)
+    split = table["split"].to_numpy(dtype=object, copy=True)
     split[pool] = "train"
     split[pool[np.concatenate(folds[: share.numerator])]] = "val"
-    return table.assign(split=pd.Categorical(split, categories=["train", "val", "test"]))
+    return table.assign(split=split.astype(str))

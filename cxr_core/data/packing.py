@@ -5,13 +5,14 @@
 
 import hashlib
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from cxr_core import images, process, workspace
 from cxr_core.data import index
@@ -35,6 +36,7 @@ class Facts:
     height: int = 0
     bytes: int = 0
     sha256: str = ""
+    quality: int = 0
     problem: str = ""
 
 
@@ -111,6 +113,44 @@ def packed(name: str, *, size: int = SIZE, progress: Progress = silent) -> Pixel
     return array
 
 
+class Stack:
+    """The packed images of several datasets, one after the other, read as one uint8 (N, S, S) array.
+
+    Args:
+        arrays: one (n, S, S) array per dataset.
+    """
+
+    def __init__(self, arrays: Mapping[str, Pixels]):
+        self._arrays = list(arrays.values())
+        ends = np.cumsum([len(one) for one in self._arrays])
+        self._starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+        self._first = dict(zip(arrays, self._starts.tolist(), strict=True))
+        self.shape = (int(ends[-1]), *self._arrays[0].shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, places: npt.NDArray[np.int64]) -> Pixels:
+        """uint8 (n, S, S) of int (n,) places."""
+        found = np.empty((len(places), *self.shape[1:]), np.uint8)
+        whose = np.searchsorted(self._starts, places, side="right") - 1
+        for number, array in enumerate(self._arrays):
+            own = whose == number
+            if own.any():
+                found[own] = array[places[own] - self._starts[number]]
+        return found
+
+    def places(self, data: pd.Series, rows: pd.Series) -> npt.NDArray[np.int64]:
+        """int (n,): where the rows of those datasets lie in this stack."""
+        first = data.astype(str).map(self._first)
+        return (first.to_numpy() + rows.to_numpy()).astype(np.int64)
+
+
+def stacked(names: Iterable[str], *, size: int = SIZE, progress: Progress = silent) -> Stack:
+    """The packed images of the datasets `names`, in that order; see `packed`."""
+    return Stack({name: packed(name, size=size, progress=progress) for name in names})
+
+
 def _write_header(out: object, rows: int, size: int) -> None:
     """NumPy pads the header so that the first axis can change its length in place."""
     header = {"descr": "|u1", "fortran_order": False, "shape": (rows, size, size)}
@@ -143,6 +183,7 @@ def _decode_chunk(files: Sequence[Path], size: int) -> tuple[list[Facts], Pixels
                     header.height,
                     len(content),
                     hashlib.sha256(content).hexdigest(),
+                    images.jpeg_quality(content),
                 )
             )
         except UnreadableImage as error:

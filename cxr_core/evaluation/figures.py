@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -219,6 +220,27 @@ def probabilities(found: Mapping[str, float], titles: Mapping[str, str], *, dark
     figure.update_yaxes(autorange="reversed", fixedrange=True)
     figure.update_layout(bargap=0.4)
     return _plain(figure, dark, height=40 + 46 * len(names), top=8)
+
+
+def histogram(pixels: npt.NDArray[np.uint8], *, dark: bool = False) -> go.Figure:
+    """How often each grey value of an image occurs, in steps of four.
+
+    Args:
+        pixels: uint8 (H, W).
+    """
+    counts = np.bincount(pixels.ravel(), minlength=256).reshape(64, 4).sum(axis=1) / pixels.size
+    figure = go.Figure(
+        go.Bar(
+            x=np.arange(2, 256, 4),
+            y=counts,
+            width=4,
+            marker={"color": "#3fb0c0" if dark else "#0b6b78"},
+            hovertemplate="grey about %{x}: %{y:.1%} of the pixels<extra></extra>",
+        )
+    )
+    figure.update_xaxes(title="Grey value, 0 black to 255 white", range=[0, 256], fixedrange=True)
+    figure.update_yaxes(tickformat=".0%", fixedrange=True)
+    return _plain(figure, dark, height=300, top=8)
 
 
 def _plain(figure: go.Figure, dark: bool, *, height: int, top: int = 16, right: int = 16) -> go.Figure:

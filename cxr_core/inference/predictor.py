@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxr_core import images
+from cxr_core.data.packing import Stack
 from cxr_core.errors import BadInput, WorkFailed
 from cxr_core.runs import folder as runs
 
@@ -50,7 +51,7 @@ class Predictor:
 
     def probabilities(
         self,
-        pixels: npt.NDArray[np.uint8],
+        pixels: npt.NDArray[np.uint8] | Stack,
         *,
         rows: npt.NDArray[np.int64] | None = None,
         progress: Callable[[int], None] = _nobody,
@@ -58,7 +59,7 @@ class Predictor:
         """Class probabilities of prepared images.
 
         Args:
-            pixels: uint8 (N, size, size), as `images.prepare` makes them; may be memory-mapped.
+            pixels: uint8 (N, size, size), as `images.prepare` makes them; may be memory-mapped or stacked.
             rows: int (n,), which of them; by default all.
             progress: called with the number of images done.
 

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from cxr_core.data.packing import Stack
 from cxr_core.errors import WorkFailed
 from cxr_core.models import augmentation, registry
 from cxr_core.runs.config import RunConfig
@@ -15,13 +16,13 @@ from cxr_core.training.batches import Batches
 from cxr_core.training.watching import KeepBest, Watch
 
 
-def fit(config: RunConfig, pixels: npt.NDArray[np.uint8], rows: pd.DataFrame, place: Path, reporter: Reporter) -> None:
+def fit(config: RunConfig, pixels: Stack, rows: pd.DataFrame, place: Path, reporter: Reporter) -> None:
     """Run the epochs; the folder gets `history.csv` and `model.keras` as they come.
 
     Args:
         config: the settings.
-        pixels: uint8 (N, S, S), the packed images of the dataset.
-        rows: of the manifest: columns `row`, `split`, `class`.
+        pixels: the packed images of the manifest's datasets.
+        rows: of the manifest: columns `place` (in `pixels`), `split`, `class`, `view`, `weight`.
         place: the run's folder.
         reporter: of the run's status.
 
@@ -57,7 +58,6 @@ def fit(config: RunConfig, pixels: npt.NDArray[np.uint8], rows: pd.DataFrame, pl
         train,
         validation_data=val,
         epochs=config.epochs,
-        class_weight=_class_weights(config, rows),
         verbose=2,
         callbacks=[
             KeepBest(core, place),
@@ -75,9 +75,7 @@ def codes(config: RunConfig, classes: pd.Series) -> npt.NDArray[np.int64]:
     return np.asarray([number[name] for name in classes.astype(str)], dtype=np.int64)
 
 
-def _split(
-    config: RunConfig, pixels: npt.NDArray[np.uint8], rows: pd.DataFrame, split: str, *, seed: int | None
-) -> Batches:
+def _split(config: RunConfig, pixels: Stack, rows: pd.DataFrame, split: str, *, seed: int | None) -> Batches:
     chosen = rows[rows["split"] == split]
     if chosen.empty:
         raise WorkFailed(
@@ -85,20 +83,23 @@ def _split(
         )
     return Batches(
         pixels,
-        chosen["row"].to_numpy(),
+        chosen["place"].to_numpy(),
         codes(config, chosen["class"]),
         classes=len(config.classes),
         batch_size=config.batch_size,
         seed=seed,
+        views=chosen["view"].to_numpy(),
+        weights=_weights(config, chosen) if split == "train" else None,
     )
 
 
-def _class_weights(config: RunConfig, rows: pd.DataFrame) -> dict[int, float] | None:
-    """n / (k · n_c) for class c, scikit-learn's "balanced"; None if all count alike."""
-    if config.class_weights == "none":
-        return None
-    counts = rows.loc[rows["split"] == "train", "class"].astype(str).value_counts()
-    total = int(counts.sum())
-    return {
-        place: total / (len(counts) * int(counts[name])) for place, name in enumerate(config.classes) if name in counts
-    }
+def _weights(config: RunConfig, chosen: pd.DataFrame) -> npt.NDArray[np.float64] | None:
+    """Of each image in the loss: the manifest's, times n / (k · n_c) for class c ("balanced", as scikit-learn's).
+
+    None if all count alike.
+    """
+    weights = chosen["weight"].to_numpy(dtype=np.float64, copy=True)
+    if config.class_weights == "balanced":
+        totals = chosen.groupby(chosen["class"].astype(str))["weight"].sum()
+        weights *= chosen["class"].astype(str).map(totals.sum() / (len(totals) * totals)).to_numpy()
+    return None if np.allclose(weights, 1) else weights

@@ -5,8 +5,6 @@ import time
 import traceback
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from cxr_core import workspace
@@ -45,11 +43,12 @@ def _train(run: Run, reporter: Reporter) -> None:
     config = run.config
     manifest = manifests.get(config.data, config.manifest)
     rows = manifests.rows(manifest)
-    pixels = packing.packed(
-        config.data,
+    pixels = packing.stacked(
+        rows["data"].unique(),
         size=config.image_size,
         progress=lambda _, done, total: reporter.tell(soon=True, batch=done, batches=total),
     )
+    rows["place"] = pixels.places(rows["data"], rows["row"])
     workspace.write_json(run.folder / "environment.json", environment.describe())
     state, reason = "finished", ""
     try:
@@ -72,13 +71,13 @@ def _train(run: Run, reporter: Reporter) -> None:
 
 
 def _predict(
-    run_id: str, place: Path, config: RunConfig, pixels: npt.NDArray[np.uint8], rows: pd.DataFrame, reporter: Reporter
+    run_id: str, place: Path, config: RunConfig, pixels: packing.Stack, rows: pd.DataFrame, reporter: Reporter
 ) -> None:
     """One predictions table per split, by the saved model, and the figures made of them."""
     predictor = Predictor.load(run_id)
     tables, before = {}, 0
     for split in ("train", "val", "test"):
-        chosen = rows[rows["split"] == split]
+        chosen = rows[(rows["split"] == split) & (rows["copy"] == 0)]
         if chosen.empty:
             continue
         done = before
@@ -86,7 +85,7 @@ def _predict(
         def tell(count: int, done: int = done) -> None:
             reporter.tell(soon=True, batch=done + count)
 
-        probabilities = predictor.probabilities(pixels, rows=chosen["row"].to_numpy(), progress=tell)
+        probabilities = predictor.probabilities(pixels, rows=chosen["place"].to_numpy(), progress=tell)
         tables[split] = predictions.make(chosen["id"], chosen["class"].astype(str), probabilities, config.classes)
         predictions.write(place / "predictions" / f"{split}.parquet", tables[split])
         before += len(chosen)

@@ -1,19 +1,19 @@
-"""Browse: filter the images of a dataset, page through them, open one."""
+"""Browse: filter and order the images of a dataset, page through them, open one, decide about some."""
 
-import pandas as pd
+import numpy as np
 import streamlit as st
 
-from cxr_core.data import datasets
+from cxr_core.data import datasets, query
 from cxr_core.data.datasets import Dataset
-from cxr_core.evaluation import figures
-from pages.ui import loaders, notices, words
-from pages.ui.gallery import Tile, gallery
+from cxr_core.data.query import Query
+from pages.ui import decide, loaders, notices, words
 
 PER_PAGE = (24, 48, 96)
 
 
-def filters(dataset: Dataset, table: pd.DataFrame) -> pd.DataFrame:
-    """The chosen rows; their index labels are still the rows of the packed array."""
+def asked(dataset: Dataset) -> Query:
+    """The chosen filters and order."""
+    sources = [str(one) for one in loaders.index_of(dataset)["source"].cat.categories]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         split = st.pills(
             "Split",
@@ -27,20 +27,22 @@ def filters(dataset: Dataset, table: pd.DataFrame) -> pd.DataFrame:
         label = st.pills(
             "Class", dataset.classes, selection_mode="multi", format_func=words.label, key="class", bind="query-params"
         )
-        sources = [str(one) for one in table["source"].cat.categories]
         source = st.pills("Source", sources, selection_mode="multi", key="source") if len(sources) > 1 else []
+        state = st.pills(
+            "Decisions",
+            list(query.STATES),
+            selection_mode="multi",
+            format_func=query.STATES.__getitem__,
+            key="state",
+            bind="query-params",
+        )
         search = st.text_input(
-            "File or patient contains", key="search", bind="query-params", width=260, placeholder="person1_virus"
+            "File, patient or tag contains", key="search", bind="query-params", width=230, placeholder="person1_virus"
         )
-    chosen = pd.Series(True, index=table.index)
-    for column, values in (("split", split), ("class", label), ("source", source)):
-        if values:
-            chosen &= table[column].isin(values)
-    if search:
-        chosen &= table["id"].str.contains(search, case=False, regex=False) | table["patient"].str.contains(
-            search, case=False, regex=False
+        sort = st.selectbox(
+            "Order", list(query.SORTS), format_func=query.SORTS.__getitem__, key="sort", bind="query-params", width=210
         )
-    return table[chosen]
+    return Query(tuple(split), tuple(label), tuple(source), search.strip(), tuple(state), sort)
 
 
 def paging(total: int) -> slice:
@@ -56,38 +58,11 @@ def paging(total: int) -> slice:
             st.markdown(
                 f"{first + 1:,} to {min(first + size, total):,} of **{words.plural(total, 'image')}**", width="content"
             )
+        st.space("stretch")
+        st.toggle(
+            "Choose images", key="choosing", help="A click ticks an image; then exclude, relabel or tag what is ticked."
+        )
     return slice(first, first + size)
-
-
-@st.dialog("X-ray", width="large")
-def large_view(dataset: Dataset, row: pd.Series) -> None:
-    picture, facts = st.columns([3, 2])
-    with picture:
-        content = loaders.original(dataset.name, dataset.created, row["id"])
-        st.image(content, width="stretch", alt=f"{words.label(row['class'])} chest image {row['id']}")
-    with facts:
-        st.markdown(f"**{words.label(row['class'])}**")
-        notices.synthetic(dataset)
-        st.table(
-            pd.Series(
-                {
-                    "Split": words.split(row["split"]),
-                    "Patient": row["patient"],
-                    "File": row["id"],
-                    "Size": f"{row['width']:,} × {row['height']:,} pixels",
-                    "Format": f"{row['format']}, {row['mode']}, {row['bytes'] / 1024:,.1f} KB",
-                    "Source": row["source"],
-                    "SHA-256": row["sha256"][:16] + "…",
-                },
-                name="",
-            )
-        )
-        st.page_link(
-            "pages/model/predict.py",
-            label="Ask a model about it",
-            icon=":material/radiology:",
-            query_params={"data": dataset.name, "image": row["id"]},
-        )
 
 
 st.title("Browse", anchor=False)
@@ -105,22 +80,14 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     name = st.selectbox("Dataset", names, key="data", bind="query-params", width=320)
     dataset = datasets.get(name)
     notices.synthetic(dataset)
-table = loaders.index_of(dataset)
-rows = filters(dataset, table)
-if rows.empty:
+found: np.ndarray = loaders.select(dataset, asked(dataset))
+if not len(found):
     st.info("No image fits these filters. Take one away.", icon=":material/filter_alt_off:")
     st.stop()
-shown = rows.iloc[paging(len(rows))]
-tiles = [
-    Tile(
-        row.id,
-        loaders.thumbnail(dataset, row.Index),
-        words.label(row.label),
-        f"{words.split(row.split)} · {row.id.rsplit('/', 1)[-1]}",
-        figures.colour(row.label, dataset.classes.index(row.label)),
-    )
-    for row in shown.rename(columns={"class": "label"}).itertuples()
-]
-picked = gallery(tiles, key=f"gallery-{name}")
-if picked is not None and (shown["id"] == picked).any():
-    large_view(dataset, shown[shown["id"] == picked].iloc[0])
+shown = loaders.index_of(dataset).iloc[found[paging(len(found))]]
+choosing = st.session_state["choosing"]
+place = st.container()
+chosen = decide.choosing_gallery(dataset, shown, key=f"browse-{name}", choosing=choosing)
+if choosing:
+    with place:
+        decide.bar(dataset, chosen, key=f"browse-{name}")

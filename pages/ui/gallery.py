@@ -1,4 +1,4 @@
-"""A grid of thumbnails: click one, or walk with Tab and press Enter, and the page learns which."""
+"""A grid of thumbnails: click one to open it, or, while choosing, to choose it. All of it works by keyboard too."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -9,47 +9,73 @@ _CSS = """
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(9.5rem, 44%), 1fr)); gap: .75rem; padding: 2px; }
 button {
   all: unset; box-sizing: border-box; cursor: pointer; display: flex; flex-direction: column; overflow: hidden;
-  border: 1px solid var(--st-border-color); border-radius: var(--st-base-radius);
+  position: relative; border: 1px solid var(--st-border-color); border-radius: var(--st-base-radius);
   background: var(--st-secondary-background-color); color: var(--st-text-color); font-family: var(--st-font);
   transition: transform .12s ease, border-color .12s ease;
 }
 button:hover { border-color: var(--st-primary-color); transform: translateY(-2px); }
 button:focus-visible { outline: 3px solid var(--st-primary-color); outline-offset: 1px; }
+button.excluded img { opacity: .35; filter: grayscale(1); }
+button[aria-pressed=true] { outline: 3px solid var(--st-primary-color); outline-offset: -1px; }
+.tick {
+  position: absolute; top: .45rem; right: .45rem; width: 1.4rem; height: 1.4rem; border-radius: 50%; display: none;
+  align-items: center; justify-content: center; font-size: .95rem; font-weight: 700; line-height: 1;
+  border: 2px solid #fff; background: rgba(0, 0, 0, .45); color: transparent;
+}
+.choosing .tick { display: flex; }
+button[aria-pressed=true] .tick { background: var(--st-primary-color); color: #fff; }
 img { width: 100%; aspect-ratio: 1; object-fit: cover; background: #000; display: block; }
 .words { padding: .4rem .55rem .5rem; min-width: 0; }
 .title { font-size: .86rem; font-weight: 600; display: flex; align-items: center; gap: .4rem; }
 .mark { width: .62rem; height: .62rem; border-radius: 50%; flex: none; }
-.detail { font-size: .74rem; opacity: .75; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.detail, .note { font-size: .74rem; opacity: .75; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.note { opacity: 1; font-weight: 600; color: var(--st-primary-color); }
 @media (prefers-reduced-motion: reduce) { button { transition: none; } }
 """
 
+# Tiles are built again only when they differ, so that a click neither flickers nor loses the keyboard's place.
 _JS = """
-export default function ({ parentElement, data, setTriggerValue }) {
+export default function ({ parentElement, data, setTriggerValue, setStateValue }) {
   const grid = parentElement.querySelector(".grid")
+  const made = JSON.stringify(data)
+  if (grid.dataset.made === made) return
+  grid.dataset.made = made
+  grid.classList.toggle("choosing", data.choosing)
+  const chosen = new Set(data.chosen)
+  const part = (kind, name, text) => {
+    const element = document.createElement(kind)
+    element.className = name
+    if (text) element.textContent = text
+    return element
+  }
   grid.replaceChildren(...data.tiles.map((tile) => {
-    const button = document.createElement("button")
+    const button = part("button", tile.excluded ? "excluded" : "")
     button.type = "button"
     button.title = tile.id
-    button.setAttribute("aria-label", `${tile.title}, ${tile.detail}. Open the large view.`)
-    button.onclick = () => setTriggerValue("picked", tile.id)
-    const picture = document.createElement("img")
+    const open = () => setTriggerValue("opened", tile.id)
+    const show = () => data.choosing && button.setAttribute("aria-pressed", chosen.has(tile.id))
+    show()
+    button.setAttribute("aria-label", `${tile.title}, ${tile.detail}. ${tile.note} ${
+      data.choosing ? "Choose it; double click or O opens the large view." : "Open the large view."}`)
+    button.onclick = () => {
+      if (!data.choosing) return open()
+      chosen.has(tile.id) ? chosen.delete(tile.id) : chosen.add(tile.id)
+      show()
+      setStateValue("chosen", [...chosen])
+    }
+    button.ondblclick = () => data.choosing && open()
+    button.onkeydown = (event) => { if (event.key === "o") open() }
+    const picture = part("img", "")
     picture.src = tile.picture
     picture.alt = ""
-    const words = document.createElement("div")
-    words.className = "words"
-    const title = document.createElement("div")
-    title.className = "title"
-    const mark = document.createElement("span")
-    mark.className = "mark"
+    const mark = part("span", "mark")
     mark.style.background = tile.colour
-    const text = document.createElement("span")
-    text.textContent = tile.title
-    title.append(mark, text)
-    const detail = document.createElement("div")
-    detail.className = "detail"
-    detail.textContent = tile.detail
-    words.append(title, detail)
-    button.append(picture, words)
+    const title = part("div", "title")
+    title.append(mark, part("span", "", tile.title))
+    const words = part("div", "words")
+    words.append(title, part("div", "detail", tile.detail))
+    if (tile.note) words.append(part("div", "note", tile.note))
+    button.append(picture, part("span", "tick", "✓"), words)
     return button
   }))
 }
@@ -60,15 +86,38 @@ _GRID = st.components.v2.component("cxr_gallery", html='<div class="grid" role="
 
 @dataclass(frozen=True)
 class Tile:
-    """One thumbnail: `picture` is a data address, `colour` marks the class that `title` names."""
+    """One thumbnail: `picture` is an address, `colour` marks the class that `title` names, `note` what was decided."""
 
     id: str
     picture: str
     title: str
     detail: str
     colour: str
+    note: str = ""
+    excluded: bool = False
 
 
-def gallery(tiles: Sequence[Tile], *, key: str) -> str | None:
-    """Show the tiles and return the id of the one that was just clicked, if any."""
-    return _GRID(data={"tiles": [asdict(tile) for tile in tiles]}, key=key, on_picked_change=lambda: None).picked
+@dataclass(frozen=True)
+class Picked:
+    """`opened`: the id that was just clicked to be seen large, if any. `chosen`: the ids that are ticked."""
+
+    opened: str | None
+    chosen: tuple[str, ...]
+
+
+def gallery(tiles: Sequence[Tile], *, key: str, choosing: bool = False, chosen: Sequence[str] = ()) -> Picked:
+    """Show the tiles.
+
+    Args:
+        choosing: a click ticks a tile instead of opening it.
+        chosen: the ids that are ticked when the tiles are first shown under this key.
+    """
+    found = _GRID(
+        data={"tiles": [asdict(tile) for tile in tiles], "choosing": choosing, "chosen": list(chosen)},
+        key=key,
+        default={"chosen": list(chosen)},
+        on_opened_change=lambda: None,
+        on_chosen_change=lambda: None,
+    )
+    shown = {tile.id for tile in tiles}
+    return Picked(found.opened, tuple(one for one in found.chosen or () if one in shown) if choosing else ())

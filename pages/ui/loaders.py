@@ -8,20 +8,37 @@ import pandas as pd
 import streamlit as st
 
 from cxr_core import images
-from cxr_core.data import datasets, index, packing
+from cxr_core.data import datasets, decisions, packing, query
 from cxr_core.data.datasets import Dataset
+from cxr_core.data.query import Query
 from cxr_core.evaluation import predictions
 from cxr_core.runs import folder as runs
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
-def _index(name: str, created: str) -> pd.DataFrame:  # noqa: ARG001 - part of the key
-    return index.read(name)
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _index(name: str, created: str, stamp: tuple[int, int]) -> pd.DataFrame:  # noqa: ARG001 - part of the key
+    return query.curated(name)
 
 
 def index_of(dataset: Dataset) -> pd.DataFrame:
-    """The index of a dataset; shared by all sessions, so never change it."""
-    return _index(dataset.name, dataset.created)
+    """The index of a dataset after the decisions in force; shared by all sessions, so never change it."""
+    return _index(dataset.name, dataset.created, decisions.stamp(dataset.name))
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _order(name: str, created: str, stamp: tuple[int, int], sort: str) -> np.ndarray:
+    return query.order_of(_index(name, created, stamp), sort)
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _selected(name: str, created: str, stamp: tuple[int, int], asked: Query) -> np.ndarray:
+    order = None if asked.sort == "source" else _order(name, created, stamp, asked.sort)
+    return query.select(_index(name, created, stamp), asked, order=order)
+
+
+def select(dataset: Dataset, asked: Query) -> np.ndarray:
+    """Positions in `index_of` of the images asked for."""
+    return _selected(dataset.name, dataset.created, decisions.stamp(dataset.name), asked)
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
@@ -33,6 +50,11 @@ def _packed(name: str, created: str) -> np.ndarray:  # noqa: ARG001
 def _thumbnail(name: str, created: str, row: int) -> str:
     content = images.encode(np.asarray(_packed(name, created)[row]), quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(content).decode()
+
+
+def pixels_of(dataset: Dataset, row: int) -> np.ndarray:
+    """What a network gets of row `row` of the index: uint8 (180, 180)."""
+    return np.asarray(_packed(dataset.name, dataset.created)[row])
 
 
 def thumbnail(dataset: Dataset, row: int) -> str:

@@ -1,0 +1,76 @@
+"""Changed views of one image, as training shows them (models/augmentation.py), drawn without Keras: for eyes, and for
+manifests that balance a class with changed copies.
+
+Images are uint8 (S, S) in and out.
+"""
+
+import math
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import affine_transform
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How far a view may differ; the names and meanings are those of `runs.config.RunConfig`."""
+
+    rotation: float = 7.0
+    translation: float = 0.05
+    zoom: float = 0.1
+    flip: bool = True
+    brightness: float = 0.1
+    contrast: float = 0.1
+
+    @classmethod
+    def of(cls, settings: object) -> "Limits":
+        """The limits among the settings of a run."""
+        return cls(**{one.name: getattr(settings, one.name) for one in fields(cls)})
+
+
+def view(image: Pixels, seed: int, limits: Limits | None = None) -> Pixels:
+    """One changed view; the same seed gives the same view.
+
+    Args:
+        image: uint8 (S, S).
+        seed: 0 or more.
+        limits: by default those of `Limits`.
+    """
+    most, rng = limits or Limits(), np.random.default_rng(seed)
+    angle = math.radians(rng.uniform(-most.rotation, most.rotation))
+    right, down = rng.uniform(-most.translation, most.translation, 2)
+    zoom = rng.uniform(-most.zoom, most.zoom)
+    mirror = bool(rng.random() < 0.5) and most.flip
+    moved = move(image, angle=angle, right=right, down=down, zoom=zoom, mirror=mirror)
+    brightness, contrast = rng.uniform(-most.brightness, most.brightness), rng.uniform(-most.contrast, most.contrast)
+    lit = np.clip(moved + brightness * 255, 0, 255)
+    return np.clip((lit - lit.mean()) * (1 + contrast) + lit.mean() + 0.5, 0, 255).astype(np.uint8)
+
+
+def move(
+    image: Pixels, *, angle: float, right: float, down: float, zoom: float, mirror: bool
+) -> npt.NDArray[np.float32]:
+    """Rotate, shift, zoom about the middle and mirror in one bilinear resampling; beyond the border it is mirrored.
+
+    Args:
+        image: uint8 (S, S).
+        angle: radians.
+        right, down: shares of the side.
+        zoom: above 0 shows more than the image, below 0 less.
+        mirror: left and right change places.
+
+    Returns:
+        float32 (S, S) in 0..255.
+    """
+    size = len(image)
+    side, middle = (-1.0 if mirror else 1.0), (size - 1) / 2
+    cos, sin = (1 + zoom) * math.cos(angle), (1 + zoom) * math.sin(angle)
+    # rows then columns, as the array lies: place in the source = matrix @ place in the view + offset
+    matrix = np.array([[cos, side * sin], [-sin, side * cos]])
+    offset = np.array([middle + down * size, middle + right * size]) - matrix @ np.array([middle, middle])
+    return np.asarray(
+        affine_transform(image.astype(np.float32), matrix, offset, order=1, mode="reflect"), dtype=np.float32
+    )

@@ -1,0 +1,220 @@
+"""Decisions about chosen images, from any page: the bar of actions, the person's name, the large view, undo and redo."""
+
+import pandas as pd
+import streamlit as st
+
+from cxr_core.data import decisions
+from cxr_core.data.datasets import Dataset
+from cxr_core.data.decisions import Decision
+from cxr_core.errors import CxrError
+from cxr_core.evaluation import figures
+from pages.ui import loaders, words
+from pages.ui.gallery import Tile, gallery
+
+
+def tiles(dataset: Dataset, rows: pd.DataFrame) -> list[Tile]:
+    """Thumbnails of rows of `loaders.index_of`, whose index labels are rows of the packed array."""
+    return [
+        Tile(
+            row.id,
+            loaders.thumbnail(dataset, row.Index),
+            words.label(row.label),
+            f"{words.split(row.split)} · {row.id.rsplit('/', 1)[-1]}",
+            figures.colour(row.label, dataset.classes.index(row.label)),
+            note=_note(row.excluded, row.relabelled, row.was, row.tags),
+            excluded=bool(row.excluded),
+        )
+        for row in rows.rename(columns={"class": "label"}).itertuples()
+    ]
+
+
+def _note(excluded: bool, relabelled: bool, was: str, tags: str) -> str:
+    said = ["Excluded"] if excluded else []
+    said += [f"Was {words.label(was).lower()}"] if relabelled else []
+    return " · ".join([*said, *(f"#{tag}" for tag in tags.split(", ") if tag)])
+
+
+def choosing_gallery(dataset: Dataset, rows: pd.DataFrame, *, key: str, choosing: bool) -> tuple[str, ...]:
+    """The gallery with its large view; returns the ids that are ticked."""
+    start = st.session_state.get(f"preset-{key}", ()) if choosing else ()
+    turn = st.session_state.get(f"turn-{key}", 0)
+    picked = gallery(tiles(dataset, rows), key=f"{key}-{choosing}-{turn}", choosing=choosing, chosen=start)
+    if picked.opened is not None and (rows["id"] == picked.opened).any():
+        large_view(dataset, rows[rows["id"] == picked.opened].iloc[0])
+    return picked.chosen
+
+
+def preset(key: str, ids: tuple[str, ...]) -> None:
+    """Tick these, and no others, when the gallery `key` is next shown."""
+    st.session_state[f"preset-{key}"] = ids
+    st.session_state[f"turn-{key}"] = st.session_state.get(f"turn-{key}", 0) + 1
+
+
+def bar(dataset: Dataset, chosen: tuple[str, ...], *, key: str) -> None:
+    """What can be done with the chosen images of the gallery `key`, with reason and name."""
+    with st.container(border=True), st.container(horizontal=True, vertical_alignment="bottom"):
+        who = st.text_input(
+            "Your name",
+            key="decider",
+            persist_state="session",
+            width=150,
+            max_chars=80,
+            help="Kept with each decision.",
+        )
+        reason = st.text_input(
+            "Reason", key=f"reason-{key}", width=230, max_chars=500, placeholder="rotated, lateral view …"
+        )
+        label = st.selectbox("Class", dataset.classes, format_func=words.label, key=f"class-{key}", width=190)
+        tag = st.text_input("Tag", key=f"tag-{key}", width=120, max_chars=80)
+        count = words.plural(len(chosen), "image")
+        common = {"disabled": not chosen, "on_click": _decide}
+        target = (dataset.name, chosen, reason, who, key)
+        st.button(f"Exclude {count}", icon=":material/block:", type="primary", args=("exclude", "", *target), **common)
+        st.button("Set class", icon=":material/label:", args=("relabel", label, *target), **common)
+        st.button("Add tag", icon=":material/sell:", args=("tag", tag, *target), **common)
+        undo_button(dataset, key=key)
+    if problem := st.session_state.pop("decision-problem", ""):
+        st.error(problem, icon=":material/error:")
+
+
+def undo_button(dataset: Dataset, *, key: str) -> None:
+    """Takes the latest decision in force back."""
+    latest = decisions.in_force(dataset.name)[-1:]
+    st.button(
+        "Undo",
+        key=f"undo-{key}",
+        icon=":material/undo:",
+        disabled=not latest,
+        help=f"Takes back: {sentence(latest[0])}" if latest else "There is no decision to take back.",
+        on_click=reverse,
+        args=(dataset.name, latest[0].number if latest else 0, "undo"),
+    )
+
+
+def reverse(name: str, number: int, action: str) -> None:
+    """Undo or redo the decision `number`."""
+    who = st.session_state.get("decider", "")
+    try:
+        (decisions.undo if action == "undo" else decisions.redo)(name, number, who=who)
+        st.toast(
+            f"Decision {number} is {'taken back' if action == 'undo' else 'in force again'}.", icon=":material/undo:"
+        )
+    except CxrError as error:
+        st.session_state["decision-problem"] = str(error)
+
+
+def sentence(decision: Decision) -> str:
+    """'Exclude 3 images', 'Relabel 1 image as viral pneumonia'."""
+    count = words.plural(len(decision.images), "image")
+    return {
+        "exclude": f"Exclude {count}",
+        "relabel": f"Relabel {count} as {words.label(decision.value).lower()}",
+        "tag": f"Tag {count} '{decision.value}'",
+        "undo": f"Undo decision {decision.value}",
+        "redo": f"Redo decision {decision.value}",
+    }[decision.action]
+
+
+def _decide(action: str, value: str, name: str, chosen: tuple[str, ...], reason: str, who: str, key: str) -> None:
+    try:
+        made = decisions.decide(name, action, chosen, value=value, reason=reason, who=who)
+    except CxrError as error:
+        st.session_state["decision-problem"] = str(error)
+        preset(key, chosen)
+        return
+    preset(key, ())
+    st.toast(f"{sentence(made)}: recorded as decision {made.number}.", icon=":material/check:")
+
+
+@st.dialog("X-ray", width="large")
+def large_view(dataset: Dataset, row: pd.Series) -> None:
+    """One image large, what is known of it, and what a network sees of it."""
+    picture, facts = st.columns([3, 2])
+    with picture:
+        shown = st.segmented_control(
+            "What to show",
+            ["original", "input", "views", "histogram"],
+            default="original",
+            required=True,
+            format_func={
+                "original": "Original",
+                "input": "Network's input",
+                "views": "Training views",
+                "histogram": "Histogram",
+            }.__getitem__,
+            key="large-way",
+            label_visibility="collapsed",
+        )
+        _SHOWN[shown](dataset, row)
+    with facts:
+        st.markdown(f"**{words.label(row['class'])}**")
+        if note := _note(row["excluded"], row["relabelled"], row["was"], row["tags"]):
+            st.markdown(note)
+        if dataset.synthetic:
+            st.caption(":material/draw: Synthetic image")
+        st.table(
+            pd.Series(
+                {
+                    "Split": words.split(row["split"]),
+                    "Patient": row["patient"],
+                    "File": row["id"],
+                    "Size": f"{row['width']:,} × {row['height']:,} pixels",
+                    "Format": f"{row['format']}, {row['mode']}, {row['bytes'] / 1024:,.1f} KB",
+                    "Source": row["source"],
+                    "SHA-256": row["sha256"][:16] + "…",
+                },
+                name="",
+            )
+        )
+        st.page_link(
+            "pages/model/predict.py",
+            label="Ask a model about it",
+            icon=":material/radiology:",
+            query_params={"data": dataset.name, "image": row["id"]},
+        )
+
+
+def _original(dataset: Dataset, row: pd.Series) -> None:
+    content = loaders.original(dataset.name, dataset.created, row["id"])
+    st.image(content, width="stretch", alt=f"{words.label(row['class'])} chest image {row['id']}")
+
+
+def _input(dataset: Dataset, row: pd.Series) -> None:
+    pixels = loaders.pixels_of(dataset, int(row.name))
+    st.image(loaders.jpeg(pixels), width="stretch", alt="The image as a network gets it")
+    st.caption(f"{pixels.shape[1]} × {pixels.shape[0]} pixels, grey, squeezed to a square: all that a network sees.")
+
+
+def _views(dataset: Dataset, row: pd.Series) -> None:
+    from cxr_core.data.views import Limits, view
+
+    with st.expander("How far a view may differ", icon=":material/tune:"), st.container(horizontal=True):
+        limits = Limits(
+            rotation=st.slider("Rotation, degrees", 0.0, 45.0, 7.0, 1.0, width=140),
+            translation=st.slider("Translation", 0.0, 0.5, 0.05, 0.05, width=140),
+            zoom=st.slider("Zoom", 0.0, 0.5, 0.1, 0.05, width=140),
+            brightness=st.slider("Brightness", 0.0, 0.9, 0.1, 0.05, width=140),
+            contrast=st.slider("Contrast", 0.0, 0.9, 0.1, 0.05, width=140),
+            flip=st.checkbox("Flip", True),
+        )
+    pixels = loaders.pixels_of(dataset, int(row.name))
+    for place, column in enumerate(st.columns(3)):
+        for seed in range(place, 9, 3):
+            column.image(loaders.jpeg(view(pixels, seed, limits)), width="stretch", alt=f"Changed view {seed + 1}")
+    st.caption("Nine of the views that training draws anew in every epoch.")
+
+
+def _histogram(dataset: Dataset, row: pd.Series) -> None:
+    from pages.ui.theme import dark
+
+    pixels = loaders.pixels_of(dataset, int(row.name))
+    st.plotly_chart(
+        figures.histogram(pixels, dark=dark()),
+        config=figures.CONFIG,
+        key="histogram",
+        alt="How often each grey value occurs",
+    )
+    st.caption(f"Mean {pixels.mean():.0f} of 255. {100 * (pixels == 0).mean():.0f} % of the pixels are black.")
+
+
+_SHOWN = {"original": _original, "input": _input, "views": _views, "histogram": _histogram}

@@ -9,7 +9,11 @@ st.set_page_config(page_title="Chest X-ray workbench", page_icon=":material/pulm
 page = st.navigation(
     {
         "Overview": [st.Page("pages/overview/home.py", title="Home", icon=":material/home:", default=True)],
-        "Data": [st.Page("pages/data/browse.py", title="Browse", icon=":material/photo_library:")],
+        "Data": [
+            st.Page("pages/data/browse.py", title="Browse", icon=":material/photo_library:"),
+            st.Page("pages/data/audit.py", title="Audit", icon=":material/fact_check:"),
+            st.Page("pages/data/curate.py", title="Curate", icon=":material/tune:"),
+        ],
         "Model": [
             st.Page("pages/model/train.py", title="Train", icon=":material/model_training:"),
             st.Page("pages/model/results.py", title="Results", icon=":material/query_stats:"),

@@ -5,14 +5,14 @@ from typing import Any
 import streamlit as st
 
 from cxr_core.data import datasets, manifest
-from cxr_core.errors import CxrError
+from cxr_core.errors import BadInput, CxrError
 from cxr_core.jobs import queue
 from cxr_core.models import catalogue, recipes
 from cxr_core.runs import config as settings
 from cxr_core.runs import folder as runs
 from pages.ui import notices, run_card, words
 
-SPLITS = {"official": "As the source has it", "patient": "A new one, patient by patient"}
+WAYS = {**words.SPLIT_RULES, "manifest": "A manifest"}
 RECENT = 5
 
 
@@ -20,15 +20,18 @@ def form() -> None:
     data, model = st.columns(2)
     with data, st.container(border=True, height="stretch"):
         st.markdown("**Data**")
-        name = st.selectbox("Dataset", datasets.names(), key="train_data", persist_state="session")
+        names = datasets.names()
+        asked = st.query_params.get("data", "")
+        place = names.index(asked) if asked in names else 0
+        name = st.selectbox("Dataset", names, place, key="train_data", persist_state="session")
         dataset = datasets.get(name)
         notices.synthetic(dataset)
         rule = st.segmented_control(
             "Validation images",
-            list(SPLITS),
-            default="official",
+            list(WAYS),
+            default="manifest" if "manifest" in st.query_params else "official",
             required=True,
-            format_func=SPLITS.__getitem__,
+            format_func=WAYS.__getitem__,
             key="train_split",
             persist_state="session",
             help="They choose which epoch is kept. " + " ".join(manifest.SPLIT_RULES.values()),
@@ -41,7 +44,10 @@ def form() -> None:
                 + (f", none of {' or '.join(missing)}" if missing else "")
                 + ". That is the paper's way, but too few to choose an epoch by: take a new split for anything but its table."
             )
-        share = st.slider("Share for validation", 0.05, 0.40, 0.15, 0.05, disabled=rule != "patient", key="train_share")
+        share = 0.15
+        if rule == "patient":
+            share = st.slider("Share for validation", 0.05, 0.40, 0.15, 0.05, key="train_share")
+        frozen = built(name) if rule == "manifest" else None
     with model, st.container(border=True, height="stretch"):
         st.markdown("**Network**")
         chosen = st.selectbox(
@@ -73,7 +79,7 @@ def form() -> None:
             "an epoch has enough steps to learn from. Advanced settings change it."
         )
     if st.button("Start training", type="primary", icon=":material/play_arrow:"):
-        frozen = manifest.build(name, split=rule, val_fraction=share, seed=changes["seed"])
+        frozen = frozen or manifest.build(name, split=rule, val_fraction=share, seed=changes["seed"])
         config = settings.make(
             model=chosen,
             recipe=recipe,
@@ -84,6 +90,29 @@ def form() -> None:
         )
         queue.submit(config)
         st.toast("The training was started. It goes on when you leave this page.", icon=":material/play_arrow:")
+
+
+def built(data: str) -> manifest.Manifest:
+    """The chosen one of the manifests that were built on the Curate page.
+
+    Raises:
+        BadInput: there is none.
+    """
+    found = {one.id: one for one in manifest.every(data)}
+    if not found:
+        raise BadInput(f"No manifest of '{data}' has been built yet. Build one on the Curate page.")
+    asked = st.query_params.get("manifest", "")
+    place = list(found).index(asked) if asked in found else 0
+    chosen = st.selectbox(
+        "Manifest",
+        list(found),
+        place,
+        format_func=lambda one: f"{one}: {found[one].split} split, balance {found[one].balance}",
+        key=f"train_manifest-{data}",
+    )
+    counts = found[chosen].counts
+    st.caption("; ".join(f"{words.split(split)}: {sum(row.values()):,} images" for split, row in counts.items()) + ".")
+    return found[chosen]
 
 
 def advanced(defaults: dict[str, Any], *, data: str) -> dict[str, Any]:

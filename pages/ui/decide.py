@@ -1,5 +1,7 @@
 """Decisions about chosen images, from any page: the bar of actions, the person's name, the large view, undo and redo."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 import streamlit as st
 
@@ -12,14 +14,15 @@ from pages.ui import loaders, words
 from pages.ui.gallery import Tile, gallery
 
 
-def tiles(dataset: Dataset, rows: pd.DataFrame) -> list[Tile]:
+def tiles(dataset: Dataset, rows: pd.DataFrame, groups: Mapping[str, int]) -> list[Tile]:
     """Thumbnails of rows of `loaders.index_of`, whose index labels are rows of the packed array."""
     return [
         Tile(
             row.id,
             loaders.thumbnail(dataset, row.Index),
             words.label(row.label),
-            f"{words.split(row.split)} · {row.id.rsplit('/', 1)[-1]}",
+            (f"Group {groups[row.id]} · " if row.id in groups else "")
+            + f"{words.split(row.split)} · {row.id.rsplit('/', 1)[-1]}",
             figures.colour(row.label, dataset.classes.index(row.label)),
             note=_note(row.excluded, row.relabelled, row.was, row.tags),
             excluded=bool(row.excluded),
@@ -34,11 +37,15 @@ def _note(excluded: bool, relabelled: bool, was: str, tags: str) -> str:
     return " · ".join([*said, *(f"#{tag}" for tag in tags.split(", ") if tag)])
 
 
-def choosing_gallery(dataset: Dataset, rows: pd.DataFrame, *, key: str, choosing: bool) -> tuple[str, ...]:
-    """The gallery with its large view; returns the ids that are ticked."""
+def choosing_gallery(
+    dataset: Dataset, rows: pd.DataFrame, *, key: str, choosing: bool, groups: Mapping[str, int] | None = None
+) -> tuple[str, ...]:
+    """The gallery with its large view; returns the ids that are ticked. `groups` numbers images that belong together."""
     start = st.session_state.get(f"preset-{key}", ()) if choosing else ()
     turn = st.session_state.get(f"turn-{key}", 0)
-    picked = gallery(tiles(dataset, rows), key=f"{key}-{choosing}-{turn}", choosing=choosing, chosen=start)
+    picked = gallery(
+        tiles(dataset, rows, groups or {}), key=f"{key}-{choosing}-{turn}", choosing=choosing, chosen=start
+    )
     if picked.opened is not None and (rows["id"] == picked.opened).any():
         large_view(dataset, rows[rows["id"] == picked.opened].iloc[0])
     return picked.chosen

@@ -26,7 +26,8 @@ button[aria-pressed=true] { outline: 3px solid var(--st-primary-color); outline-
 button[aria-pressed=true] .tick { background: var(--st-primary-color); color: #fff; }
 img { width: 100%; aspect-ratio: 1; object-fit: cover; background: #000; display: block; }
 .words { padding: .4rem .55rem .5rem; min-width: 0; }
-.title { font-size: .86rem; font-weight: 600; display: flex; align-items: center; gap: .4rem; }
+.title { font-size: .82rem; font-weight: 600; display: flex; align-items: center; gap: .4rem; }
+.title span:last-child { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .mark { width: .62rem; height: .62rem; border-radius: 50%; flex: none; }
 .detail, .note { font-size: .74rem; opacity: .75; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .note { opacity: 1; font-weight: 600; color: var(--st-primary-color); }

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from cxr_core import images
-from cxr_core.data import datasets, decisions, packing, query
+from cxr_core.data import datasets, decisions, manifest, packing, query
 from cxr_core.data.datasets import Dataset
 from cxr_core.data.query import Query
 from cxr_core.evaluation import predictions
@@ -50,6 +50,17 @@ def _packed(name: str, created: str) -> np.ndarray:  # noqa: ARG001
 def _thumbnail(name: str, created: str, row: int) -> str:
     content = images.encode(np.asarray(_packed(name, created)[row]), quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(content).decode()
+
+
+@st.cache_data(max_entries=8, show_spinner="Working it out …")
+def _plan(name: str, stamps: tuple, choices: tuple) -> pd.DataFrame:  # noqa: ARG001
+    return manifest.plan(name, **dict(choices))
+
+
+def plan_of(dataset: Dataset, **choices: object) -> pd.DataFrame:
+    """The rows that `manifest.build` with these arguments would freeze."""
+    stamps = tuple((one, datasets.get(one).created, decisions.stamp(one)) for one in datasets.names())
+    return _plan(dataset.name, stamps, tuple(sorted(choices.items())))
 
 
 def pixels_of(dataset: Dataset, row: int) -> np.ndarray:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 SPLITS = {"train": "Training", "val": "Validation", "test": "Test"}
 CLASSES = {"normal": "Normal", "viral": "Viral pneumonia", "bacterial": "Bacterial pneumonia"}
+SPLIT_RULES = {"official": "As the source has it", "patient": "A new one, patient by patient"}
 STATES = {  # words, icon, badge colour
     "queued": ("Queued", ":material/schedule:", "gray"),
     "running": ("Running", ":material/progress_activity:", "blue"),

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the work failed, 2 bad arguments or bad input; then one se
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -13,8 +14,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cxr_core import __version__, workspace
-from cxr_core.data import datasets, manifest, sources
+from cxr_core.data import audit, balancing, datasets, decisions, manifest, sources
 from cxr_core.data.progress import Progress, silent
+from cxr_core.data.shortcuts import NOTABLE
 from cxr_core.errors import BadInput, CxrError, WorkFailed
 from cxr_core.jobs import queue
 from cxr_core.models import catalogue
@@ -79,13 +81,52 @@ def _data_commands(commands: Any) -> None:
     _json_flag(show)
     remove = _command(group, "remove", "forget a dataset and delete its own files", _data_remove)
     remove.add_argument("name", metavar="N")
-    build = _command(group, "build", "freeze the splits of a dataset as a manifest", _data_build)
+    build = _command(group, "build", "freeze decisions, splits and balance of a dataset as a manifest", _data_build)
     build.add_argument("name", metavar="N")
-    _split_options(build)
+    _build_options(build)
     _json_flag(build)
+    audit_ = _command(group, "audit", "look for what may be wrong with a dataset", _data_audit)
+    audit_.add_argument("name", metavar="N")
+    _json_flag(audit_)
+    _decision_commands(group)
 
 
-def _split_options(parser: argparse.ArgumentParser) -> None:
+def _decision_commands(group: Any) -> None:
+    for action, value in (("exclude", ""), ("relabel", "CLASS"), ("tag", "TAG")):
+        words = decisions.ACTIONS[action]
+        parser = _command(group, action, f"{words[:1].lower()}{words[1:]}", _data_decide)
+        parser.set_defaults(action=action, value="")
+        parser.add_argument("name", metavar="N")
+        if value:
+            parser.add_argument("value", metavar=value)
+        parser.add_argument("images", nargs="+", metavar="ID", help="of the index, as predictions and audits name them")
+        _decision_options(parser)
+    for action, words in (("undo", "take a decision back"), ("redo", "put a decision back in force")):
+        parser = _command(group, action, words, _data_reverse)
+        parser.set_defaults(action=action)
+        parser.add_argument("name", metavar="N")
+        parser.add_argument("number", type=int, metavar="NUMBER")
+        _decision_options(parser)
+    record = _command(group, "decisions", "the record of decisions about a dataset", _data_decisions)
+    record.add_argument("name", metavar="N")
+    _json_flag(record)
+
+
+def _decision_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--reason", default="", help="kept with the decision")
+    parser.add_argument("--who", default="", help="kept with the decision")
+    _json_flag(parser)
+
+
+def _build_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--balance", default="none", metavar="HOW", help=" | ".join(balancing.STRATEGIES))
+    parser.add_argument(
+        "--supplement",
+        action="append",
+        default=[],
+        metavar="DATASET:CLASS=COUNT",
+        help="add so many images of a class of another dataset to the training images",
+    )
     parser.add_argument("--split", default="official", help=" | ".join(manifest.SPLIT_RULES))
     parser.add_argument("--val-fraction", type=float, default=0.15, help="share of val in a patient split")
     parser.add_argument("--seed", type=int, default=0, help="of the split, and of the training")
@@ -99,7 +140,7 @@ def _train_commands(commands: Any) -> None:
     train.add_argument("--epochs", type=int, help="how many, instead of the recipe's")
     train.add_argument("--weights", help="starting weights, instead of the recipe's")
     train.add_argument("--manifest", metavar="ID", help="train on these frozen splits (see data build)")
-    _split_options(train)
+    _build_options(train)
     train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of the recipe")
     train.add_argument("--wait", action="store_true", help="return when the training has ended")
     _json_flag(train)
@@ -164,8 +205,62 @@ def _data_remove(chosen: argparse.Namespace) -> None:
 
 
 def _data_build(chosen: argparse.Namespace) -> None:
-    built = manifest.build(chosen.name, split=chosen.split, val_fraction=chosen.val_fraction, seed=chosen.seed)
+    built = _built(chosen.name, chosen)
     _answer(chosen, {"manifest": built.id, **asdict(built)}, f"Manifest {built.id}: {built.counts}")
+
+
+def _built(data: str, chosen: argparse.Namespace) -> manifest.Manifest:
+    return manifest.build(
+        data,
+        split=chosen.split,
+        val_fraction=chosen.val_fraction,
+        seed=chosen.seed,
+        balance=chosen.balance,
+        supplements=[_supplement(one) for one in chosen.supplement],
+    )
+
+
+def _supplement(text: str) -> manifest.Supplement:
+    match = re.fullmatch(r"([^:]+):(.+)=(\d+)", text)
+    if match is None:
+        raise BadInput(f"--supplement takes DATASET:CLASS=COUNT, such as nih:normal=200. Received: '{text}'.")
+    return manifest.Supplement(match[1], match[2], int(match[3]))
+
+
+def _data_audit(chosen: argparse.Namespace) -> None:
+    found = audit.run(chosen.name, progress=_Meter())
+    lines = [f"{one.severity:>6}  {one.title}: {one.images:,} images, {one.groups:,} groups" for one in found.findings]
+    lines += [
+        f"  trait  AUC {one.auc:.2f} on {one.split}: {one.sentence}" for one in found.shortcuts if one.auc >= NOTABLE
+    ]
+    document = {"data": found.data, "images": found.images, "made": found.made}
+    document["issues"] = [asdict(one) for one in found.findings]
+    document["shortcuts"] = [{**asdict(one), "meaning": one.sentence} for one in found.shortcuts]
+    _answer(chosen, document, "\n".join(lines) or "Nothing stands out.")
+
+
+def _data_decide(chosen: argparse.Namespace) -> None:
+    made = decisions.decide(
+        chosen.name, chosen.action, chosen.images, value=chosen.value, reason=chosen.reason, who=chosen.who
+    )
+    _answer(chosen, asdict(made), f"Recorded as decision {made.number}.")
+
+
+def _data_reverse(chosen: argparse.Namespace) -> None:
+    reverse = decisions.undo if chosen.action == "undo" else decisions.redo
+    made = reverse(chosen.name, chosen.number, reason=chosen.reason, who=chosen.who)
+    _answer(chosen, asdict(made), f"Recorded as decision {made.number}.")
+
+
+def _data_decisions(chosen: argparse.Namespace) -> None:
+    made = decisions.record(chosen.name)
+    active = {one.number for one in decisions.in_force(chosen.name)}
+    lines = [
+        f"{one.number:>4}  {one.action:<8} {one.value:<12} {len(one.images):>6,} images  {one.who}  {one.reason}"
+        for one in made
+    ]
+    document = [{**asdict(one), "in_force": one.number in active} for one in made]
+    _answer(chosen, document, "\n".join(lines) or "No decisions yet.")
 
 
 def _train(chosen: argparse.Namespace) -> None:
@@ -174,11 +269,7 @@ def _train(chosen: argparse.Namespace) -> None:
         if getattr(chosen, name) is not None:
             changes[name] = getattr(chosen, name)
     changes.setdefault("seed", chosen.seed)
-    frozen = (
-        manifest.get(chosen.data, chosen.manifest)
-        if chosen.manifest
-        else manifest.build(chosen.data, split=chosen.split, val_fraction=chosen.val_fraction, seed=chosen.seed)
-    )
+    frozen = manifest.get(chosen.data, chosen.manifest) if chosen.manifest else _built(chosen.data, chosen)
     config = settings.make(
         model=chosen.model,
         recipe=chosen.recipe,

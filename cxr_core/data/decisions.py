@@ -59,8 +59,8 @@ def decide(
     """Write a decision about images of the dataset `name`.
 
     Raises:
-        UnknownName: no such dataset or action, an image that it does not have, or a class that it does not know.
-        BadInput: no image, no tag, or a text of more than 500 characters.
+        UnknownName: no such dataset or action, or a class that it does not know.
+        BadInput: no image, one that the dataset does not have, no tag, or a text of more than 500 characters.
         WorkFailed: the disk is full.
     """
     if action not in ACTIONS:
@@ -75,7 +75,10 @@ def decide(
     known = pd.Index(index.column(name, "id"))
     unknown = [one for one in images if one not in known]
     if unknown:
-        raise UnknownName(f"image in {name}", unknown[0], [])
+        raise BadInput(
+            f"'{name}' has no image '{unknown[0][:200]}'. Expected: paths below the dataset, as its index names them, such as "
+            f"'{known[0]}'. Nothing was recorded."
+        )
     return _append(name, action, tuple(dict.fromkeys(images)), value.strip(), reason, who)
 
 

@@ -10,9 +10,12 @@ Columns
     quality  of a JPEG, 1 to 100; 0 for other files
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
+from pyarrow.parquet import ParquetFile
 
 from cxr_core import workspace
 from cxr_core.errors import UnknownName, WorkFailed
@@ -31,31 +34,52 @@ COLUMNS = (
     "sha256",
     "quality",
 )
+_GROUP = 50_000  # rows that are read to get at one
 _CATEGORIES = ("split", "class", "source", "format", "mode")
 
 
 def write(folder: Path, table: pd.DataFrame) -> None:
     """Freeze `table` (COLUMNS, any order) as the index in `folder`."""
     table = table[list(COLUMNS)].astype(dict.fromkeys(_CATEGORIES, "category"))
-    workspace.write_bytes(folder / "index.parquet", table.to_parquet(index=False))
+    workspace.write_bytes(folder / "index.parquet", table.to_parquet(index=False, row_group_size=_GROUP))
 
 
-def read(name: str) -> pd.DataFrame:
-    """The index of the dataset `name`: COLUMNS, a RangeIndex, low-cardinality columns as categories.
+def read(name: str, columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
+    """The index of the dataset `name`: `columns`, a RangeIndex, low-cardinality columns as categories.
 
     Raises:
         UnknownName: there is no such dataset.
         WorkFailed: its index is missing or damaged.
     """
-    return _read(name, None)
+    with _told(name) as path:
+        return pd.read_parquet(path, columns=list(columns))
 
 
-def _read(name: str, columns: list[str] | None) -> pd.DataFrame:
+def length(name: str) -> int:
+    """How many images there are, from the file's footer alone."""
+    with _told(name) as path, ParquetFile(path) as file:
+        return int(file.metadata.num_rows)
+
+
+def row(name: str, number: int) -> pd.Series:
+    """One row (COLUMNS) of the index, without reading the others."""
+    with _told(name) as path, ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            size = file.metadata.row_group(group).num_rows
+            if number < size:
+                return file.read_row_group(group).slice(number, 1).to_pandas().iloc[0]
+            number -= size
+    raise IndexError(number)
+
+
+@contextmanager
+def _told(name: str) -> Iterator[Path]:
+    """The path of the index; whatever is wrong with it is told in words."""
     folder = workspace.dataset(name)
     if not folder.is_dir():
         raise UnknownName("dataset", name, workspace.names_in(workspace.datasets()))
     try:
-        return pd.read_parquet(folder / "index.parquet", columns=columns)
+        yield folder / "index.parquet"
     except (OSError, ValueError) as error:
         raise WorkFailed(
             f"The index of dataset '{name}' is missing or damaged. Remove the dataset and add it again."
@@ -72,4 +96,4 @@ def root(name: str) -> Path:
 
 def column(name: str, column: str) -> pd.Series:
     """One column of the index, without reading the others."""
-    return _read(name, [column])[column]
+    return read(name, [column])[column]

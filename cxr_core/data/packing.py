@@ -88,8 +88,8 @@ def packed(name: str, *, size: int = SIZE, progress: Progress = silent) -> Pixel
     """
     folder = workspace.dataset(name)
     target = folder / "packed" / f"{size}.npy"
-    table = index.read(name)
     if not target.is_file():
+        table = index.read(name, ("id", "sha256"))
         root = index.root(name)
         files = [root / one for one in table["id"]]
         facts = pack(files, target, size=size, progress=progress)
@@ -108,7 +108,7 @@ def packed(name: str, *, size: int = SIZE, progress: Progress = silent) -> Pixel
         array: Pixels = np.load(target, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
         raise WorkFailed(f"{target} is damaged ({error}). Delete it: it will be made again.") from error
-    if array.shape != (len(table), size, size):
+    if array.shape != (index.length(name), size, size):
         raise WorkFailed(f"{target} does not fit the index of '{name}'. Delete it: it will be made again.")
     return array
 

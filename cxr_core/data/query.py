@@ -24,6 +24,8 @@ STATES = {
     "tagged": "Tagged",
 }
 
+COLUMNS = ("id", "split", "class", "patient", "source", "width", "height", "bytes")  # the others nobody filters by
+
 Positions = npt.NDArray[np.int64]
 
 
@@ -50,14 +52,14 @@ def curated(name: str) -> pd.DataFrame:
     """The index after the decisions in force, row by row.
 
     Returns:
-        Columns of the index, with `class` as decided; and excluded and relabelled (bool), was (class in the source),
+        COLUMNS of the index, with `class` as decided; and excluded and relabelled (bool), was (class in the source),
         tags (str).
 
     Raises:
         UnknownName: no such dataset.
         WorkFailed: a damaged file.
     """
-    table = index.read(name)
+    table = index.read(name, COLUMNS)
     table["was"], table["excluded"], table["relabelled"], table["tags"] = table["class"], False, False, ""
     decided = decisions.applied(name)
     if decided.empty:

@@ -136,6 +136,7 @@ def _decide(action: str, value: str, name: str, chosen: tuple[str, ...], reason:
 @st.dialog("X-ray", width="large")
 def large_view(dataset: Dataset, row: pd.Series) -> None:
     """One image large, what is known of it, and what a network sees of it."""
+    file = loaders.file_of(dataset, int(row.name))
     picture, facts = st.columns([3, 2])
     with picture:
         shown = st.segmented_control(
@@ -166,9 +167,9 @@ def large_view(dataset: Dataset, row: pd.Series) -> None:
                     "Patient": row["patient"],
                     "File": row["id"],
                     "Size": f"{row['width']:,} × {row['height']:,} pixels",
-                    "Format": f"{row['format']}, {row['mode']}, {row['bytes'] / 1024:,.1f} KB",
+                    "Format": f"{file['format']}, {file['mode']}, {row['bytes'] / 1024:,.1f} KB",
                     "Source": row["source"],
-                    "SHA-256": row["sha256"][:16] + "…",
+                    "SHA-256": file["sha256"][:16] + "…",
                 },
                 name="",
             )

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from cxr_core import images
-from cxr_core.data import datasets, decisions, manifest, packing, query
+from cxr_core.data import datasets, decisions, index, manifest, packing, query
 from cxr_core.data.datasets import Dataset
 from cxr_core.data.query import Query
 from cxr_core.evaluation import predictions
@@ -50,6 +50,16 @@ def _packed(name: str, created: str) -> np.ndarray:  # noqa: ARG001
 def _thumbnail(name: str, created: str, row: int) -> str:
     content = images.encode(np.asarray(_packed(name, created)[row]), quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(content).decode()
+
+
+@st.cache_data(max_entries=200, show_spinner=False)
+def _file(name: str, created: str, row: int) -> pd.Series:  # noqa: ARG001
+    return index.row(name, row)
+
+
+def file_of(dataset: Dataset, row: int) -> pd.Series:
+    """All that the index knows of one image."""
+    return _file(dataset.name, dataset.created, row)
 
 
 @st.cache_data(max_entries=8, show_spinner="Working it out …")

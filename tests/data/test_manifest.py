@@ -94,10 +94,10 @@ def test_the_id_does_not_depend_on_where_the_images_lie(many: Path, tmp_path: Pa
 
 
 @pytest.mark.usefixtures("added")
-def test_the_id_is_the_hash_of_images_splits_and_classes():
+def test_the_id_is_the_hash_of_images_splits_classes_copies_and_weights():
     table = index.read("many")
     lines = sorted(
-        f"{row.id}\t{row.split}\t{label}\t{row.sha256}"
+        f"{row.id}\t{row.split}\t{label}\t{row.sha256}\t0\t0\t1"
         for row, label in zip(table.itertuples(), table["class"], strict=True)
     )
     assert manifest.build("many").id == hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]

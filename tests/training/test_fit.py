@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
+from cxr_core.data.views import view
 from cxr_core.errors import WorkFailed
 from cxr_core.models import augmentation, registry
 from cxr_core.runs import config as settings
@@ -41,7 +42,15 @@ def manifest(train: str = "nnnnnvvbb", val: str = "nvb") -> pd.DataFrame:
     names = {name[0]: name for name in CLASSES}
     splits = ["train"] * len(train) + ["val"] * len(val) + ["test"]
     classes = [names[letter] for letter in train + val + "n"]
-    return pd.DataFrame({"row": 19 - np.arange(len(classes)), "split": splits, "class": pd.Categorical(classes)})
+    return pd.DataFrame(
+        {
+            "place": 19 - np.arange(len(classes)),
+            "split": splits,
+            "class": pd.Categorical(classes),
+            "view": 0,
+            "weight": 1.0,
+        }
+    )
 
 
 def folder(place: Path, epochs: int = 2) -> Reporter:
@@ -130,13 +139,37 @@ def test_balanced_weights_are_those_of_scikit_learn_over_the_training_images(
     ask(tmp_path, manifest(letters, val="vvv"), class_weights="balanced")
     present = [code for code, count in enumerate(counts) if count]
     wanted = compute_class_weight("balanced", classes=np.array(present), y=np.repeat(range(3), counts))
-    assert asked.class_weight == pytest.approx(dict(zip(present, wanted, strict=True)))
-    assert sum(asked.class_weight[code] * counts[code] for code in present) == pytest.approx(len(letters))
+    given = dict(zip(present, wanted, strict=True))
+    total = 0.0
+    for number in range(len(asked.train)):
+        _, classes, weights = asked.train[number]
+        np.testing.assert_allclose(weights, [given[code] for code in classes.argmax(axis=1)], rtol=1e-6)
+        total += float(weights.sum())
+    assert total == pytest.approx(len(letters))
 
 
 def test_without_class_weights_all_count_alike(asked: SimpleNamespace, tmp_path: Path):
     ask(tmp_path, class_weights="none")
-    assert asked.class_weight is None
+    assert len(asked.train[0]) == 2
+
+
+def test_weights_of_the_manifest_reach_the_loss_and_balanced_ones_come_on_top(asked: SimpleNamespace, tmp_path: Path):
+    rows = manifest("nnv", val="nvb")
+    rows.loc[rows["class"] == "viral", "weight"] = 2.0
+    ask(tmp_path, rows)
+    assert sorted(asked.train[0][2]) == [1, 1, 2]
+    assert len(asked.validation_data[0]) == 2
+    ask(tmp_path, rows, class_weights="balanced")  # two normals of weight 1 weigh as much as one viral of weight 2
+    assert sorted(asked.train[0][2]) == [1, 1, 2]
+
+
+def test_changed_views_of_the_manifest_are_what_is_learned(asked: SimpleNamespace, tmp_path: Path):
+    rows = manifest("nnv", val="nvb")
+    rows.loc[0, "view"] = 77
+    ask(tmp_path, rows)
+    changed = view(PIXELS[19], 77)[..., None]
+    assert any(np.array_equal(one, changed) for one in asked.train[0][0])
+    assert not any(np.array_equal(one, PIXELS[19][..., None]) for one in asked.train[0][0])
 
 
 def test_settings_reach_the_optimiser_the_network_and_the_batches(asked: SimpleNamespace, tmp_path: Path):

@@ -70,9 +70,8 @@ def curated(name: str) -> pd.DataFrame:
     table.loc[rows, "tags"] = decided["tags"].to_numpy()
     labels = decided["label"].to_numpy()
     changed = rows[labels != ""]
-    table["class"] = table["class"].cat.set_categories(
-        table["class"].cat.categories.union(labels[labels != ""], sort=False)
-    )
+    fresh = [one for one in pd.unique(labels[labels != ""]) if one not in table["class"].cat.categories]
+    table["class"] = table["class"].cat.add_categories(fresh)
     table.loc[changed, "class"] = labels[labels != ""]
     table["relabelled"] = table["class"].astype(str) != table["was"].astype(str)
     return table

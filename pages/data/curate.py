@@ -217,6 +217,7 @@ def record_panel(dataset: Dataset) -> None:
             "Decision",
             [one.number for one in reversible],
             format_func=lambda one: f"{one}: {decide.sentence(made[one - 1])}" + ("" if one in active else " (undone)"),
+            key=f"decision-{dataset.name}",
             width=380,
         )
         action = "undo" if number in active else "redo"

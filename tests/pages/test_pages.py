@@ -14,6 +14,8 @@ from tests.conftest import PROJECT
 PAGES = [
     "pages/overview/home.py",
     "pages/data/browse.py",
+    "pages/data/audit.py",
+    "pages/data/curate.py",
     "pages/model/train.py",
     "pages/model/results.py",
     "pages/model/predict.py",
@@ -56,6 +58,13 @@ def text(test: AppTest) -> str:
         *test.warning,
     ]
     return "\n".join(str(part.value) for part in parts)
+
+
+def test_every_page_is_tested_and_reachable() -> None:
+    files = {str(path.relative_to(PROJECT)) for path in (PROJECT / "pages").glob("*/*.py") if path.parent.name != "ui"}
+    assert files == set(PAGES)
+    entry = (PROJECT / "streamlit_app.py").read_text()
+    assert all(page in entry for page in PAGES)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -1,0 +1,138 @@
+"""Browse, Audit and Curate: from a finding over a decision to a manifest, and back."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from cxr_core.data import audit, datasets, decisions, index, manifest
+from tests.pages.test_pages import text, visit
+
+NAME = "phantoms"
+
+
+@pytest.fixture(autouse=True)
+def fresh_caches() -> None:
+    st.cache_data.clear()
+    st.cache_resource.clear()
+
+
+@pytest.fixture
+def doubled(trained_home: Path, tmp_path: Path) -> str:
+    """The synthetic set once more, as a folder with one of its files twice; returns the copy's id."""
+    tree = tmp_path / "tree"
+    shutil.copytree(trained_home / "datasets" / NAME / "images", tree)
+    shutil.copy(tree / "train/viral/synthetic-p0000-0.jpeg", tree / "train/viral/synthetic-p0099-0.jpeg")
+    datasets.add(str(tree), "doubled")
+    return "train/viral/synthetic-p0099-0.jpeg"
+
+
+def press(test: AppTest, label: str) -> AppTest:
+    button = next(one for one in test.button if one.label == label)
+    button.click().run()
+    assert not test.exception, test.exception[0].message
+    return test
+
+
+def test_browse_hides_and_shows_what_was_decided(trained_home: Path) -> None:
+    ids = index.read(NAME)["id"].tolist()
+    decisions.decide(NAME, "exclude", ids[:3])
+    decisions.decide(NAME, "relabel", ids[3:5], value="viral")
+    decisions.decide(NAME, "tag", ids[5:6], value="look again")
+    test = visit("pages/data/browse.py")
+    for state, count in (("excluded", 3), ("relabelled", 2), ("tagged", 1), ("open", 54)):
+        test.session_state["state"] = [state]
+        test.run()
+        assert f"**{count} image" in text(test), state
+    test.session_state["state"] = []
+    test.session_state["search"] = "look ag"
+    test.run()
+    assert "**1 image**" in text(test)
+
+
+def test_choosing_images_offers_decisions_and_undo(trained_home: Path) -> None:
+    test = visit("pages/data/browse.py")
+    test.toggle(key="choosing").set_value(True).run()
+    assert next(one for one in test.button if one.label == "Exclude 0 images").disabled
+    decisions.decide(NAME, "exclude", index.read(NAME)["id"].tolist()[:1])
+    test.run()
+    press(test, "Undo")
+    assert decisions.in_force(NAME) == []
+    assert len(decisions.record(NAME)) == 2
+
+
+def test_the_audit_is_made_on_request_and_kept(trained_home: Path) -> None:
+    test = visit("pages/data/audit.py")
+    assert audit.latest(NAME) is None
+    press(test, "Run the audit")
+    assert audit.latest(NAME) is not None
+    assert any(metric.label == "Images looked at" and metric.value == "60" for metric in test.metric)
+
+
+def test_all_but_the_first_of_a_group_are_ticked_excluded_and_come_back(doubled: str) -> None:
+    audit.run("doubled")
+    test = visit("pages/data/audit.py", data="doubled")
+    test.session_state["finding"] = "exact_duplicates"
+    test.run()
+    assert "2 images in 1 group" in "\n".join([*test.radio[0].proto.captions])
+    press(test, "Tick all but the first of each group")
+    test.text_input(key="decider").set_value("Ada").run()
+    press(test, "Exclude 1 image")
+    (made,) = decisions.record("doubled")
+    assert (made.action, made.images, made.who) == ("exclude", (doubled,), "Ada")
+    assert "1 of 2 are excluded already" in text(test)
+    press(test, "Undo")
+    assert decisions.in_force("doubled") == []
+
+
+def test_the_page_builds_the_manifest_that_the_library_builds(trained_home: Path) -> None:
+    test = visit("pages/data/curate.py")
+    test.session_state["build_split"] = "official"
+    test.session_state["build_balance"] = "oversample"
+    decisions.decide(NAME, "exclude", index.read(NAME)["id"].tolist()[:5])
+    test.run()
+    assert "5 images left out by decision" in text(test)
+    press(test, "Build")
+    (newest, *_) = manifest.every(NAME)
+    assert newest == manifest.build(NAME, split="official", balance="oversample")
+    assert set(newest.counts["train"].values()) == {14}
+    assert newest.id in text(test)
+
+
+def test_too_few_patients_are_told_and_nothing_can_be_built(trained_home: Path) -> None:
+    test = visit("pages/data/curate.py")
+    test.session_state["build_split"] = "patient"
+    test.session_state["build_share"] = 0.05
+    test.run()
+    assert "needs at least 20 patients in each class" in text(test)
+    assert not any(button.label == "Build" for button in test.button)
+
+
+def test_the_record_is_shown_and_every_decision_in_it_can_be_reversed(trained_home: Path) -> None:
+    ids = index.read(NAME)["id"].tolist()
+    decisions.decide(NAME, "exclude", ids[:2], reason="lateral", who="Ada")
+    decisions.decide(NAME, "tag", ids[:1], value="odd")
+    test = visit("pages/data/curate.py")
+    test.session_state["part"] = "record"
+    test.run()
+    assert test.dataframe[0].value["Decision"].tolist() == ["Tag 1 image 'odd'", "Exclude 2 images"]
+    next(one for one in test.selectbox if one.label == "Decision").set_value(1).run()
+    press(test, "Undo")
+    assert [one.number for one in decisions.in_force(NAME)] == [2]
+    press(test, "Redo")
+    assert [one.number for one in decisions.in_force(NAME)] == [1, 2]
+
+
+def test_a_manifest_can_be_trained_on(trained_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cxr_core import process
+    from cxr_core.runs import folder as runs
+
+    monkeypatch.setattr(process, "start", lambda arguments, log: process.owner())
+    built = manifest.build(NAME, balance="undersample")
+    test = visit("pages/model/train.py")
+    test.session_state["train_split"] = "manifest"
+    test.run()
+    press(test, "Start training")
+    assert runs.every()[0].config.manifest == built.id

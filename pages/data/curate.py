@@ -168,7 +168,7 @@ def manifest_card(one: Manifest, *, fresh: bool) -> None:
                 "pages/model/train.py",
                 label="Train on it",
                 icon=":material/model_training:",
-                query_params={"data": one.data, "manifest": one.id},
+                query_params={"manifest": f"{one.data}:{one.id}"},
             )
         parts = [words.SPLIT_RULES[one.split], f"{BALANCES[one.balance].lower()}, seed {one.seed}"]
         if one.split == "patient":

@@ -21,7 +21,7 @@ def form() -> None:
     with data, st.container(border=True, height="stretch"):
         st.markdown("**Data**")
         names = datasets.names()
-        asked = st.query_params.get("data", "")
+        asked = st.query_params.get("manifest", "").partition(":")[0]
         place = names.index(asked) if asked in names else 0
         name = st.selectbox("Dataset", names, place, key="train_data", persist_state="session")
         dataset = datasets.get(name)
@@ -101,7 +101,7 @@ def built(data: str) -> manifest.Manifest:
     found = {one.id: one for one in manifest.every(data)}
     if not found:
         raise BadInput(f"No manifest of '{data}' has been built yet. Build one on the Curate page.")
-    asked = st.query_params.get("manifest", "")
+    asked = st.query_params.get("manifest", "").partition(":")[2]
     place = list(found).index(asked) if asked in found else 0
     chosen = st.selectbox(
         "Manifest",

@@ -83,7 +83,7 @@ def test_pages_fit_a_phone(browser: Browser, serve: Callable[..., Any], trained_
     for scheme in ("light", "dark"):
         context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme=scheme)
         page = context.new_page()
-        for path in ("", "browse", "train", "results", "predict"):
+        for path in ("", "browse", "audit", "curate", "train", "results", "predict"):
             page.goto(f"{address}/{path}")
             expect(page.get_by_role("heading", level=1)).to_be_visible(timeout=MINUTE)
             page.wait_for_timeout(500)

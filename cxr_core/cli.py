@@ -73,6 +73,14 @@ def _data_commands(commands: Any) -> None:
     add.add_argument("--name", default="", help="what to call it")
     add.add_argument("--images", type=int, default=datasets.SYNTHETIC_IMAGES, help="how many, for synthetic")
     add.add_argument("--seed", type=int, default=0, help="of the synthetic images")
+    add.add_argument("--labels", default="", metavar="CSV", help="NIH's table of findings, if not in the folder itself")
+    add.add_argument(
+        "--finding",
+        action="append",
+        default=[],
+        metavar="CLASS=A,B",
+        help="NIH findings that make a class; without, all make 'abnormal'",
+    )
     add.add_argument("--quiet", action="store_true", help="no progress on stderr")
     _json_flag(add)
     _json_flag(_command(group, "list", "the datasets of this workspace", _data_list))
@@ -171,7 +179,16 @@ def _result_commands(commands: Any) -> None:
 
 def _data_add(chosen: argparse.Namespace) -> None:
     progress = silent if chosen.quiet else _Meter()
-    dataset = datasets.add(chosen.source, chosen.name, images=chosen.images, seed=chosen.seed, progress=progress)
+    findings = {label: found.split(",") for label, found in map(_pair, chosen.finding)}
+    dataset = datasets.add(
+        chosen.source,
+        chosen.name,
+        images=chosen.images,
+        seed=chosen.seed,
+        labels=chosen.labels,
+        findings=findings,
+        progress=progress,
+    )
     if dataset.skipped:
         first = dataset.skipped[0]
         _say(f"{len(dataset.skipped)} files were skipped; the first is {first['file']}: {first['reason']}")
@@ -296,7 +313,7 @@ def _stage(run: Run) -> str:
 def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise BadInput(f"--set takes key=value, such as --set dropout=0.3. Received: '{text}'.")
+        raise BadInput(f"--set and --finding take key=value, such as --set dropout=0.3. Received: '{text}'.")
     return name.strip(), value.strip()
 
 

@@ -11,7 +11,7 @@ An addition is built in `datasets/.adding/<name>/` and moved into place when it 
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -83,6 +83,8 @@ def add(
     *,
     images: int = SYNTHETIC_IMAGES,
     seed: int = 0,
+    labels: str = "",
+    findings: Mapping[str, Sequence[str]] | None = None,
     progress: Progress = silent,
 ) -> Dataset:
     """Make a dataset of a source: bring the files, read every image once, write index and packed array.
@@ -92,6 +94,8 @@ def add(
         name: of the dataset; by default the source's own name.
         images: how many phantoms, for "synthetic".
         seed: of the phantoms.
+        labels: NIH's table of findings, if it does not lie in the folder itself.
+        findings: class to the findings that make it, for NIH; by default normal against abnormal.
         progress: told stage by stage.
 
     Raises:
@@ -103,7 +107,8 @@ def add(
     with _staging(name) as folder:
         progress = _noting(folder, progress)
         material = sources.fetch(source, folder / "images", images=images, seed=seed, progress=progress)
-        dataset = _build(name, material, folder, progress)
+        listing = sources.listing(material.root, labels=_table_file(labels), findings=findings)
+        dataset = _build(name, material, listing, folder, progress)
         workspace.write_json(folder / "dataset.json", asdict(dataset))
         _refuse_taken(name)
         (folder / "progress.json").unlink(missing_ok=True)
@@ -196,8 +201,16 @@ def _noting(folder: Path, progress: Progress) -> Progress:
     return tell
 
 
-def _build(name: str, material: sources.Material, folder: Path, progress: Progress) -> Dataset:
-    listing = sources.listing(material.root)
+def _table_file(labels: str) -> Path | None:
+    path = Path(labels) if labels else None
+    if path is not None and not path.is_file():
+        raise BadDataset(f"There is no table of findings at '{labels}'. Expected: NIH's Data_Entry_2017.csv.")
+    return path
+
+
+def _build(
+    name: str, material: sources.Material, listing: sources.Listing, folder: Path, progress: Progress
+) -> Dataset:
     files = [listing.root / one.id for one in listing.found]
     facts = packing.pack(files, folder / "packed" / f"{packing.SIZE}.npy", progress=progress)
     bad = [(one.id, fact.problem) for one, fact in zip(listing.found, facts, strict=True) if fact.problem]
@@ -218,7 +231,7 @@ def _build(name: str, material: sources.Material, folder: Path, progress: Progre
         patients=int(table["patient"].nunique()),
         kind=material.kind,
         origin=material.origin,
-        citation=material.citation,
+        citation=material.citation or listing.citation,
         synthetic=material.synthetic,
         root=str(listing.root.relative_to(folder)) if own else str(listing.root),
         created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -5,12 +5,11 @@ folder. A new source is one function and one line in SOURCES.
 """
 
 import os
-import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from cxr_core.data import archive, synthetic
+from cxr_core.data import archive, naming, nih, synthetic
 from cxr_core.data.progress import Progress
 from cxr_core.errors import BadDataset, WorkFailed
 from cxr_core.images import SUFFIXES
@@ -32,10 +31,6 @@ _SPLIT_NAMES = {
     "test": "test",
 }
 _CLASS_ORDER = ("normal", "viral", "bacterial", "pneumonia", "abnormal")
-
-_KAGGLE_PNEUMONIA = re.compile(r"person(?P<patient>\d+)_(?P<kind>bacteria|virus)", re.IGNORECASE)
-_KAGGLE_NORMAL = re.compile(r"(?P<series>(?:NORMAL2-)?IM)-(?P<patient>\d+)-\d+(?:-\d+)?$", re.IGNORECASE)
-_KAGGLE_KINDS = {"bacteria": "bacterial", "virus": "viral"}
 
 
 @dataclass(frozen=True)
@@ -67,6 +62,7 @@ class Listing:
     classes: tuple[str, ...]
     found: tuple[Found, ...]
     skipped: tuple[tuple[str, str], ...]
+    citation: str = ""
 
 
 def fetch(source: str, own: Path, *, images: int, seed: int, progress: Progress) -> Material:
@@ -131,36 +127,56 @@ SOURCES: dict[str, Callable[[Path, int, int, Progress], Material]] = {
 }
 
 
-def listing(root: Path) -> Listing:
-    """Read a tree of `split/class/image` folders, at any depth below `root`.
+def listing(root: Path, *, labels: Path | None = None, findings: Mapping[str, Sequence[str]] | None = None) -> Listing:
+    """Read a folder: NIH's, with its table of findings, or a tree of `split/class/image` folders at any depth.
 
     Splits are folders called train, val, test (or training, valid, validation, in any case); classes are the folders in
-    them (a leading number as in `1_abnormal` is dropped). In Kaggle's pneumonia set the file name tells viral from
-    bacterial, and the patient.
+    them (a leading number as in `1_abnormal` is dropped). In Kaggle's and Mendeley's pneumonia set the file name tells
+    viral from bacterial, and the patient (naming.py).
+
+    Args:
+        root: the folder.
+        labels: NIH's table of findings; by default the one that lies in the folder, if any (nih.py).
+        findings: class to the findings that make it, for NIH.
 
     Raises:
-        BadDataset: no images, no such tree, or fewer than two classes.
+        BadDataset: no images, no such tree, a table that is none, or fewer than two classes.
+        UnknownName: a finding that the table does not have.
     """
+    if table := labels or nih.table_in(root):
+        rows, skipped_rows = nih.read(root, table, findings or {})
+        told = [Found(*row) for row in rows[["id", "split", "label", "patient"]].itertuples(index=False, name=None)]
+        return replace(_listing(root, told, skipped_rows), citation=nih.CITATION)
+    if findings:
+        raise BadDataset("Findings were chosen, but there is no table of them. Name NIH's table with --labels.")
+    return _tree(root)
+
+
+def _tree(root: Path) -> Listing:
     top = _top(root)
     files = [(split, folder, path) for split, folder, path in _walk(top)]
     if not files:
         raise _without_images(root)
-    kaggle = any(_KAGGLE_PNEUMONIA.search(path.stem) for _, folder, path in files if folder == "pneumonia")
+    told_apart = any(naming.tells_pneumonia_apart(path.stem) for _, folder, path in files if folder == "pneumonia")
     found, skipped = [], []
     for split, folder, path in files:
         name = path.relative_to(top).as_posix()
-        label = _kaggle_label(folder, path.stem) if kaggle else folder
+        label = naming.label(folder, path.stem) if told_apart else folder
         if label:
-            found.append(Found(name, split, label, _patient(path.stem, label, split)))
+            found.append(Found(name, split, label, naming.patient(path.stem, label, split)))
         else:
             skipped.append((name, "The file name says neither virus nor bacteria."))
+    return _listing(top, found, skipped)
+
+
+def _listing(root: Path, found: list[Found], skipped: list[tuple[str, str]]) -> Listing:
     classes = tuple(sorted({one.label for one in found}, key=_class_rank))
     if len(classes) < 2:
-        raise BadDataset(
-            f"Only one class, '{classes[0]}', was found below {root}; at least two are needed. Expected: {_EXPECTED}."
-        )
-    found.sort(key=lambda one: (SPLITS.index(one.split), classes.index(one.label), one.id))
-    return Listing(top, classes, tuple(found), tuple(skipped))
+        what = f"Only one class, '{classes[0]}', was" if classes else "No image with a class was"
+        raise BadDataset(f"{what} found below {root}; at least two classes are needed. Expected: {_EXPECTED}.")
+    rank = {label: place for place, label in enumerate(classes)}
+    found.sort(key=lambda one: (SPLITS.index(one.split), rank[one.label], one.id))
+    return Listing(root, classes, tuple(found), tuple(skipped))
 
 
 _EXPECTED = "a tree such as train/NORMAL/a.jpeg, train/PNEUMONIA/person1_virus_6.jpeg, test/NORMAL/b.jpeg"
@@ -210,29 +226,8 @@ def _walk(top: Path) -> Iterator[tuple[str, str, Path]]:
         if split is None:
             continue
         for class_folder in _subfolders(top / split_folder):
-            label = (re.sub(r"^\d+[_-]", "", class_folder).strip() or class_folder).lower()
+            label = naming.label_of_folder(class_folder)
             for folder, _, names in os.walk(top / split_folder / class_folder):
                 for name in names:
                     if not name.startswith(".") and PurePosixPath(name).suffix.lower() in SUFFIXES:
                         yield split, label, Path(folder) / name
-
-
-def _kaggle_label(folder: str, stem: str) -> str:
-    if folder != "pneumonia":
-        return folder
-    match = _KAGGLE_PNEUMONIA.search(stem)
-    return _KAGGLE_KINDS[match["kind"].lower()] if match else ""
-
-
-def _patient(stem: str, label: str, split: str) -> str:
-    """Who is on the image. Kaggle's numbers restart per kind, and again in the test split (train and val share theirs)."""
-    family = "test" if split == "test" else "train"
-    if match := _KAGGLE_PNEUMONIA.search(stem):
-        return f"{family}/{label}/{int(match['patient'])}"
-    if match := _KAGGLE_NORMAL.search(stem):
-        return f"{family}/{label}/{match['series'].upper()}-{int(match['patient'])}"
-    if match := re.fullmatch(r"synthetic-p(\d+)-\d+", stem):
-        return f"{split}/{label}/{int(match[1])}"
-    if match := re.fullmatch(r"(\d{8})_\d{3}", stem):  # NIH ChestX-ray14: patient, study
-        return match[1]
-    return f"{family}/{label}/{stem}"

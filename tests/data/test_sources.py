@@ -286,3 +286,40 @@ def test_the_kaggle_set_is_cited_and_pinned_to_a_version(tmp_path: Path, monkeyp
     assert asked == ["paultimothymooney/chest-xray-pneumonia/versions/2"]
     assert "Kermany" in material.citation
     assert material.root == tmp_path
+
+
+MENDELEY = (
+    "train/NORMAL/NORMAL-1049278-0001.jpeg",
+    "train/NORMAL/NORMAL-1049278-0002.jpeg",
+    "train/PNEUMONIA/BACTERIA-1008087-0001.jpeg",
+    "train/PNEUMONIA/VIRUS-1008087-0001.jpeg",
+    "test/PNEUMONIA/BACTERIA-1008087-0001.jpeg",
+)
+
+
+def test_mendeley_names_tell_class_and_patient(tmp_path: Path):
+    assert {
+        one: (label, patient) for one, (_, label, patient) in rows(sources.listing(tree(tmp_path, *MENDELEY))).items()
+    } == {
+        MENDELEY[0]: ("normal", "train/normal/1049278"),
+        MENDELEY[1]: ("normal", "train/normal/1049278"),
+        MENDELEY[2]: ("bacterial", "train/bacterial/1008087"),
+        MENDELEY[3]: ("viral", "train/viral/1008087"),
+        MENDELEY[4]: ("bacterial", "test/bacterial/1008087"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("folder", "label"),
+    [
+        ("VIRUS", "viral"),
+        ("Viral Pneumonia", "viral"),
+        ("2_bacterial_pneumonia", "bacterial"),
+        ("BACTERIA", "bacterial"),
+        ("COVID", "covid"),
+        ("PNEUMONIA", "pneumonia"),
+    ],
+)
+def test_class_folders_are_called_by_our_names(tmp_path: Path, folder: str, label: str):
+    listing = sources.listing(tree(tmp_path, "train/NORMAL/a.png", f"train/{folder}/b.png"))
+    assert listing.classes == ("normal", label)

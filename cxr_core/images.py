@@ -17,19 +17,21 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from cxr_core import dicom
 from cxr_core.errors import UnreadableImage
 
 Pixels = npt.NDArray[np.uint8]
 
-FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
-SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+_PILLOW = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
+FORMATS = (*_PILLOW, "DICOM")
+SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".dcm", ".dicom")
 MAX_PIXELS = 100_000_000  # four times the largest clinical detector (about 5,000 x 5,000)
 Image.MAX_IMAGE_PIXELS = None  # MAX_PIXELS is checked on the header instead, with a sentence that gives the size
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself: `format` is one of FORMATS, `mode` is Pillow's ("L", "RGB", "RGBA", "I;16", …)."""
+    """What a file says of itself: `format` is one of FORMATS, `mode` is Pillow's ("L", "RGB", "RGBA", "I;16", …) or DICOM's."""
 
     format: str
     mode: str
@@ -41,7 +43,7 @@ def decode(source: bytes | Path) -> tuple[Header, Pixels]:
     """Decode an image to grey and tell what it was.
 
     Colour becomes luma (ITU-R 601-2), transparency is laid over black, EXIF rotation is applied, 12- and 16-bit greys
-    are scaled to 8 bit, and of several pages the first is taken.
+    are scaled to 8 bit, and of several pages the first is taken. Of DICOM see dicom.py.
 
     Args:
         source: the file's bytes, or its path.
@@ -52,10 +54,13 @@ def decode(source: bytes | Path) -> tuple[Header, Pixels]:
     Raises:
         UnreadableImage: not one of FORMATS, damaged, truncated or larger than MAX_PIXELS.
     """
+    if dicom.is_dicom(source):
+        photometric, grey = dicom.read(source, max_pixels=MAX_PIXELS)
+        return Header("DICOM", photometric, grey.shape[1], grey.shape[0]), grey
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata; what matters here is whether there are pixels
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_PILLOW) as image:
                 header = Header(str(image.format), image.mode, image.width, image.height)
                 if image.width * image.height > MAX_PIXELS:
                     raise UnreadableImage(

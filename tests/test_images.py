@@ -106,7 +106,7 @@ def test_every_format_and_mode_becomes_the_right_grey_pixels(name: str):
 
 
 def test_all_supported_formats_are_among_the_cases():
-    assert {name.split("-")[0] for name in CASES} == set(images.FORMATS)
+    assert {name.split("-")[0] for name in CASES} == set(images._PILLOW)
 
 
 @pytest.mark.parametrize(("top", "full"), [(255, 255), (4095, 4095), (1000, 4095), (4096, 65535), (65535, 65535)])
@@ -195,14 +195,14 @@ def test_text_is_no_image_and_the_formats_are_listed(tmp_path: Path):
     (tmp_path / "a.png").write_text("patient,finding\n1,none\n")
     message = refusal(tmp_path / "a.png")
     assert message.startswith("a.png is not an image")
-    assert all(one in message for one in images.FORMATS)
+    assert all(one in message for one in images._PILLOW)
 
 
 def test_a_format_that_is_not_supported_is_refused():
     assert "is not an image that can be read here" in refusal(file_of(grey, "GIF"))
 
 
-@pytest.mark.parametrize("kind", images.FORMATS)
+@pytest.mark.parametrize("kind", images._PILLOW)
 def test_a_truncated_file_is_damaged_whatever_its_format(kind: str):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8))
     content = file_of(noise, kind, **({"compression": "tiff_lzw"} if kind == "TIFF" else {}))

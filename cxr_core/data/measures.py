@@ -100,7 +100,7 @@ def measure(pixels: Pixels) -> list[Measures]:
     entropy = -np.where(shares > 0, shares * np.log2(np.maximum(shares, 1e-12)), 0).sum(axis=1)
     return list(
         zip(
-            (shares @ levels).tolist(),
+            (histograms @ levels / pixels[0].size).tolist(),
             low.astype(float).tolist(),
             high.astype(float).tolist(),
             entropy.tolist(),

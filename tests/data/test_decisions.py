@@ -1,0 +1,151 @@
+"""Decisions: an append-only record that two people can write at once, and what it amounts to."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cxr_core import workspace
+from cxr_core.data import datasets, decisions, index, query
+from cxr_core.errors import BadInput, UnknownName, WorkFailed
+from tests.conftest import PROJECT
+
+Tree = Callable[..., Path]
+
+
+@pytest.fixture
+def ids(xray_tree: Tree) -> list[str]:
+    """The images of the dataset `small`."""
+    datasets.add(str(xray_tree()), "small")
+    return index.read("small")["id"].tolist()
+
+
+def record_file() -> Path:
+    return workspace.dataset("small") / "decisions.jsonl"
+
+
+def test_a_decision_is_kept_with_reason_name_and_time(ids: list[str]):
+    made = decisions.decide("small", "exclude", ids[:2], reason=" lateral view ", who="Ada")
+    (kept,) = decisions.record("small")
+    assert kept == made
+    assert (kept.number, kept.action, kept.images, kept.reason, kept.who) == (
+        1,
+        "exclude",
+        tuple(ids[:2]),
+        "lateral view",
+        "Ada",
+    )
+    assert kept.time.startswith("20")
+    assert kept.time.endswith("+00:00")
+
+
+def test_what_they_amount_to_and_a_later_one_wins(ids: list[str]):
+    decisions.decide("small", "exclude", ids[:2])
+    decisions.decide("small", "relabel", ids[1:3], value="viral")
+    decisions.decide("small", "relabel", ids[2:3], value="bacterial")
+    decisions.decide("small", "tag", ids[2:3], value="odd")
+    decisions.decide("small", "tag", ids[2:3], value="rib")
+    table = decisions.applied("small")
+    assert table["excluded"].tolist() == [True, True, False]
+    assert table["label"].tolist() == ["", "viral", "bacterial"]
+    assert table["tags"].tolist() == ["", "", "odd, rib"]
+    assert table["decisions"].tolist() == ["1", "1, 2", "2, 3, 4, 5"]
+    seen = query.curated("small").set_index("id").loc[ids[:3]]
+    assert seen["class"].tolist()[1:] == ["viral", "bacterial"]
+    assert seen["excluded"].tolist() == [True, True, False]
+
+
+def test_undo_and_redo_are_lines_of_their_own(ids: list[str]):
+    decisions.decide("small", "exclude", ids[:1])
+    decisions.decide("small", "exclude", ids[1:2])
+    decisions.undo("small", 1, who="Bo")
+    assert [one.number for one in decisions.in_force("small")] == [2]
+    decisions.redo("small", 1)
+    assert [one.number for one in decisions.in_force("small")] == [1, 2]
+    assert [(one.action, one.value) for one in decisions.record("small")[2:]] == [("undo", "1"), ("redo", "1")]
+    with pytest.raises(BadInput, match="Decision 1 is in force already; there is nothing to redo"):
+        decisions.redo("small", 1)
+    decisions.undo("small", 1)
+    with pytest.raises(BadInput, match="Decision 1 is undone already; there is nothing to undo"):
+        decisions.undo("small", 1)
+    with pytest.raises(UnknownName, match=r"no decision in small named '3'\. Known: 1, 2"):
+        decisions.undo("small", 3)
+
+
+@pytest.mark.parametrize(
+    ("action", "value", "words"),
+    [
+        ("delete", "", "no action named 'delete'.*Known: exclude, relabel, tag"),
+        ("relabel", "virul", "no class in small named 'virul'. Did you mean 'viral'"),
+        ("relabel", "", "no class in small named ''"),
+        ("tag", "  ", "A tag needs a word"),
+        ("tag", "x" * 501, "The value has 501 characters; at most 500 are kept"),
+    ],
+)
+def test_what_cannot_be_decided_is_refused_and_nothing_is_written(ids: list[str], action: str, value: str, words: str):
+    with pytest.raises(BadInput, match=words):
+        decisions.decide("small", action, ids[:1], value=value)
+    assert not record_file().exists()
+
+
+def test_unknown_images_none_and_unknown_datasets_are_refused(ids: list[str]):
+    with pytest.raises(BadInput, match=f"'small' has no image 'nosuch'. Expected: .*'{ids[0]}'"):
+        decisions.decide("small", "exclude", [ids[0], "nosuch"])
+    with pytest.raises(BadInput, match="Choose at least one image"):
+        decisions.decide("small", "exclude", [])
+    for ask in (decisions.record, decisions.applied, decisions.in_force, decisions.stamp):
+        with pytest.raises(UnknownName, match="Did you mean 'small'"):
+            ask("smal")
+    assert decisions.record("small") == []
+
+
+def test_a_line_that_a_kill_tore_is_passed_over_and_dropped_by_the_next_writer(ids: list[str]):
+    decisions.decide("small", "exclude", ids[:1])
+    with record_file().open("ab") as torn:
+        torn.write(b'{"number": 2, "action": "excl')
+    assert len(decisions.record("small")) == 1
+    assert decisions.decide("small", "tag", ids[:1], value="ümlaut\u2028").number == 2
+    assert [one.value for one in decisions.record("small")] == ["", "ümlaut"]
+
+
+@pytest.mark.parametrize("line", ["{", "null", '{"number": 1}', "[]"])
+def test_a_damaged_line_in_the_middle_is_told_in_words(ids: list[str], line: str):
+    record_file().write_text(line + "\n")
+    decisions.decide("small", "exclude", ids[:1])
+    with pytest.raises(WorkFailed, match="is damaged at the line"):
+        decisions.record("small")
+
+
+def test_the_stamp_changes_with_every_decision(ids: list[str]):
+    stamps = [decisions.stamp("small")]
+    for number in range(3):
+        decisions.decide("small", "tag", ids[:1], value=str(number))
+        stamps.append(decisions.stamp("small"))
+    assert len(set(stamps)) == 4
+
+
+WRITER = """
+import sys
+from cxr_core.data import decisions
+for number in range(500):
+    decisions.decide("small", "tag", [sys.argv[2 + number % 5]], value=f"{sys.argv[1]}{number}", who=sys.argv[1])
+"""
+
+
+def test_two_processes_that_write_500_each_at_once_lose_and_tear_nothing(ids: list[str]):
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, who, *ids[:5]], cwd=PROJECT, stderr=subprocess.PIPE)
+        for who in ("ada", "bo")
+    ]
+    for writer in writers:
+        assert writer.wait(120) == 0, writer.stderr.read()
+        writer.stderr.close()
+    lines = record_file().read_bytes().splitlines()
+    assert [json.loads(line)["number"] for line in lines] == list(range(1, 1001))
+    made = decisions.record("small")
+    for who in ("ada", "bo"):
+        assert [one.value for one in made if one.who == who] == [f"{who}{number}" for number in range(500)]
+    assert len(decisions.in_force("small")) == 1000

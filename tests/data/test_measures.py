@@ -1,0 +1,91 @@
+"""Measures: of hand-made images, taken once per file, in the rows of the index."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cxr_core import images, workspace
+from cxr_core.data import datasets, index, measures
+from cxr_core.errors import WorkFailed
+
+Tree = Callable[..., Path]
+NAMES = measures.COLUMNS[1:]
+
+
+def of(pixels: np.ndarray) -> dict[str, float | str]:
+    return dict(zip(NAMES, measures.measure(pixels[None])[0], strict=True))
+
+
+def test_a_plain_image_has_no_content():
+    plain = of(np.full((180, 180), 77, np.uint8))
+    assert [plain[name] for name in NAMES[:-1]] == [77, 77, 77, 0, 0, 77]
+
+
+def test_two_halves_carry_one_bit():
+    halves = np.zeros((180, 180), np.uint8)
+    halves[:, 90:] = 200
+    found = of(halves)
+    assert (found["mean"], found["entropy"], found["low"], found["high"]) == (100, 1, 0, 200)
+
+
+def test_percentiles_are_those_of_numpy():
+    ramp = np.arange(32400).reshape(180, 180) * 256 // 32400
+    found = of(ramp.astype(np.uint8))
+    for name, share in (("low", 5), ("high", 95)):
+        assert found[name] == pytest.approx(np.percentile(ramp, share), abs=1)
+
+
+def test_the_border_is_the_outermost_twentieth():
+    framed = np.full((180, 180), 100, np.uint8)
+    framed[9:-9, 9:-9] = 0
+    assert of(framed)["border"] == 100
+    assert of(255 - framed)["border"] == 155
+
+
+def test_blur_lowers_sharpness():
+    noise = np.random.default_rng(0).integers(0, 256, (180, 180), dtype=np.uint8)
+    blurred = images.prepare(images.prepare(noise, 60), 180)
+    assert of(blurred)["sharpness"] < of(noise)["sharpness"] / 5
+
+
+def test_rows_are_those_of_the_index_and_equal_files_share_theirs(xray_tree: Tree):
+    root = xray_tree()
+    (root / "train/NORMAL/IM-0009-0001.jpeg").write_bytes((root / "train/NORMAL/IM-0001-0001.jpeg").read_bytes())
+    datasets.add(str(root), "small")
+    table, found = index.read("small"), measures.measured("small")
+    assert tuple(found.columns) == NAMES
+    for row, one in enumerate(table["id"]):
+        assert found.loc[row].to_dict() == of(images.prepare(images.read(root / one), 180))
+
+
+def test_only_new_files_are_measured(xray_tree: Tree, monkeypatch: pytest.MonkeyPatch):
+    datasets.add(str(xray_tree()), "small")
+    counted: list[int] = []
+    real = measures.measure
+    monkeypatch.setattr(measures, "measure", lambda pixels: counted.append(len(pixels)) or real(pixels))
+    first = measures.measured("small")
+    second = measures.measured("small")
+    assert counted == [13]
+    assert first.equals(second)
+    path = workspace.dataset("small") / "measures.parquet"
+    workspace.write_bytes(path, measures._read(path).iloc[:10].to_parquet(index=False))
+    assert measures.measured("small").equals(first)
+    assert counted == [13, 3]
+
+
+def test_several_processes_measure_the_same(xray_tree: Tree, monkeypatch: pytest.MonkeyPatch):
+    datasets.add(str(xray_tree()), "small")
+    alone = measures.measured("small")
+    (workspace.dataset("small") / "measures.parquet").unlink()
+    monkeypatch.setattr(measures, "_ALONE", 0)
+    monkeypatch.setattr(measures, "_CHUNK", 4)
+    assert measures.measured("small").equals(alone)
+
+
+def test_a_damaged_file_is_told_in_words(xray_tree: Tree):
+    datasets.add(str(xray_tree()), "small")
+    (workspace.dataset("small") / "measures.parquet").write_bytes(b"PAR1")
+    with pytest.raises(WorkFailed, match=r"is damaged\. Delete it: it will be made again"):
+        measures.measured("small")

@@ -125,4 +125,4 @@ def _look(name: str) -> Addition | None:
         return None
     log = workspace.errand(name) / "log.txt"
     lines = log.read_text(errors="replace").strip().splitlines() if log.is_file() else []
-    return Addition(name, job["source"], "", 0, 0, lines[-1] if lines else "It ended without a word. Try again.")
+    return Addition(name, job["source"], "", 0, 0, lines[-1] if lines else "It was cut off unfinished, and nothing of it is left. Run it again.")

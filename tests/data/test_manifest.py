@@ -1,6 +1,7 @@
 """Manifests: frozen splits, with an id made of the content, and patients that are kept apart."""
 
 import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,8 +12,10 @@ import pandas as pd
 import pytest
 
 from cxr_core import images, workspace
-from cxr_core.data import datasets, index, manifest
+from cxr_core.data import balancing, datasets, decisions, index, manifest
+from cxr_core.data.manifest import Supplement
 from cxr_core.errors import BadInput, UnknownName, WorkFailed
+from tests.conftest import command
 
 Tree = Callable[..., Path]
 CLASSES = ("normal", "viral", "bacterial")
@@ -278,3 +281,115 @@ def test_a_manifest_of_a_dataset_that_was_removed_is_told_in_words():
         manifest.rows(built)
     with pytest.raises(WorkFailed):
         manifest.rows(replace(built, id="0" * 12))
+
+
+NIH_LIKE = Supplement("other", "normal", 9)
+
+
+@pytest.fixture
+def other(kept: Path, many: Path, added: datasets.Dataset) -> str:
+    """A second dataset in the workspace of `added`, of the same images."""
+    datasets.add(str(many), "other")
+    return "other"
+
+
+def decide_six() -> None:
+    ids = index.read("many")["id"].tolist()
+    decisions.decide("many", "exclude", ids[:5], reason="lateral")
+    decisions.decide("many", "relabel", ids[5:6], value="viral")
+
+
+def test_decisions_are_applied_and_undoing_them_gives_the_old_id_back(added: datasets.Dataset):
+    before = manifest.build("many", split="patient", seed=7)
+    decide_six()
+    after = manifest.build("many", split="patient", seed=7)
+    rows = manifest.rows(after).set_index("id")
+    ids = index.read("many")["id"].tolist()
+    assert not set(ids[:5]) & set(rows.index)
+    assert rows.loc[ids[5], ["class", "was", "decisions"]].tolist() == ["viral", "normal", "2"]
+    assert (after.excluded, after.relabelled) == (5, 1)
+    assert after.id != before.id
+    decisions.undo("many", 1)
+    decisions.undo("many", 2)
+    assert manifest.build("many", split="patient", seed=7) == before
+
+
+@pytest.mark.usefixtures("other")
+def test_a_supplement_joins_the_training_images_under_its_datasets_name():
+    built = manifest.build("many", supplements=[NIH_LIKE])
+    rows = manifest.rows(built)
+    extra = rows[rows["data"] == "other"]
+    assert len(extra) == 9
+    assert set(extra["split"]) == {"train"}
+    assert set(extra["class"]) == {"normal"}
+    assert extra["id"].str.startswith("other:").all()
+    assert extra["patient"].str.startswith("other:").all()
+    assert built.counts["train"]["normal"] == manifest.build("many").counts["train"]["normal"] + 9
+    assert manifest.get("many", built.id) == built
+    assert index.column("other", "sha256").to_numpy()[extra["row"]].tolist() == extra["sha256"].tolist()
+
+
+@pytest.mark.usefixtures("other")
+@pytest.mark.parametrize(
+    ("supplement", "words"),
+    [
+        (Supplement("other", "normal", 100_000), r"'other' has \d+ normal images to draw from. Received: 100,000"),
+        (Supplement("other", "normal", 0), "Received: 0"),
+        (Supplement("other", "zebra", 1), "no class in many named 'zebra'"),
+        (Supplement("many", "normal", 1), "comes from another dataset"),
+        (Supplement("nowhere", "normal", 1), "no dataset named 'nowhere'"),
+    ],
+)
+def test_a_supplement_that_cannot_be_is_refused(supplement: Supplement, words: str):
+    with pytest.raises(BadInput, match=words):
+        manifest.build("many", supplements=[supplement])
+
+
+@pytest.mark.usefixtures("other")
+def test_the_same_decisions_and_choices_give_the_same_id_in_another_workspace_and_another_process(
+    many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    decide_six()
+    first = manifest.build("many", split="patient", seed=7, supplements=[NIH_LIKE], balance="augment")
+    done = command(
+        *("data", "build", "many", "--split", "patient", "--seed", 7, "--balance", "augment"),
+        *("--supplement", "other:normal=9", "--json"),
+    )
+    assert json.loads(done.stdout)["manifest"] == first.id
+    monkeypatch.setenv("CXR_HOME", str(tmp_path / "elsewhere"))
+    shutil.copytree(many, tmp_path / "moved")
+    datasets.add(str(tmp_path / "moved"), "other")
+    datasets.add(str(tmp_path / "moved"), "many")
+    decide_six()
+    assert manifest.build("many", split="patient", seed=7, supplements=[NIH_LIKE], balance="augment").id == first.id
+
+
+@pytest.mark.usefixtures("added")
+def test_balance_is_part_of_the_id_and_of_the_counts():
+    built = {how: manifest.build("many", balance=how) for how in balancing.STRATEGIES}
+    assert len({one.id for one in built.values()}) == len(built)
+    assert len(set(built["oversample"].counts["train"].values())) == 1
+    assert built["oversample"].images == built["none"].counts
+    assert [one.id for one in manifest.every("many")] == [one.id for one in reversed(built.values())]
+
+
+@pytest.mark.usefixtures("added")
+def test_a_plan_writes_nothing():
+    rows = manifest.plan("many", balance="oversample")
+    assert tuple(rows.columns) == manifest.COLUMNS
+    assert manifest.every("many") == []
+
+
+@pytest.mark.usefixtures("added")
+def test_with_every_image_excluded_there_is_nothing_to_build_from():
+    decisions.decide("many", "exclude", index.read("many")["id"].tolist())
+    with pytest.raises(BadInput, match="Undo a decision first"):
+        manifest.build("many")
+
+
+@pytest.mark.usefixtures("other")
+def test_a_supplement_that_was_removed_is_told_in_words():
+    built = manifest.build("many", supplements=[NIH_LIKE])
+    datasets.remove("other")
+    with pytest.raises(WorkFailed, match="needs dataset 'other', which is gone"):
+        manifest.rows(built)

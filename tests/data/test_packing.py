@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cxr_core import images, process, workspace
@@ -168,3 +169,14 @@ def test_two_processes_may_pack_the_same_size_at_once(files: list[Path], tmp_pat
 
     packing.pack(files, target, size=8, progress=meanwhile)
     assert np.load(target).shape == (137, 8, 8)
+
+
+def test_datasets_are_read_as_one_stack(xray_tree: Tree):
+    datasets.add(str(xray_tree("one")), "one")
+    datasets.add(str(xray_tree("two", size=(40, 50))), "two")
+    stack = packing.stacked(["two", "one"], size=20)
+    assert (stack.shape, len(stack)) == ((26, 20, 20), 26)
+    data, rows = pd.Series(["one", "two", "one", "two"]), pd.Series([3, 12, 0, 0])
+    found = stack[stack.places(data, rows)]
+    for image, name, row in zip(found, data, rows, strict=True):
+        np.testing.assert_array_equal(image, packing.packed(name, size=20)[row])

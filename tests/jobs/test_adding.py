@@ -171,7 +171,10 @@ def test_a_process_that_ended_without_a_word_is_told_all_the_same():
     dead = {**process.owner(), "born": 1.0}
     workspace.write_json(workspace.errand("gone") / "job.json", {"source": "synthetic", "owner": dead})
     [failed] = adding.additions()
-    assert (failed.name, failed.problem) == ("gone", "It ended without a word. Try again.")
+    assert (failed.name, failed.problem) == (
+        "gone",
+        "It was cut off unfinished, and nothing of it is left. Run it again.",
+    )
 
 
 def test_what_became_a_dataset_is_forgotten_here(xray_tree: Tree):

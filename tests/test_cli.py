@@ -136,3 +136,42 @@ def test_images_module_is_the_only_decoder() -> None:
     package = Path(images.__file__).parent
     openers = [path for path in package.rglob("*.py") if "Image.open" in path.read_text() and path.name != "images.py"]
     assert openers == []
+
+
+def test_audit_decide_and_build_from_a_script(trained_home: Path) -> None:
+    def asked(*arguments: object) -> dict:
+        done = command("data", *arguments, "--json")
+        assert (done.returncode, done.stdout != "") == (0, True), done.stderr
+        return json.loads(done.stdout)
+
+    found = asked("audit", "phantoms")
+    assert found["images"] == 60
+    assert {"kind", "images", "groups", "examples"} <= set(found["issues"][0]) if found["issues"] else True
+    assert {one["trait"] for one in found["shortcuts"]} >= {"quality", "border"}
+    before = asked("build", "phantoms")["manifest"]
+    image = "train/viral/synthetic-p0000-0.jpeg"
+    assert asked("exclude", "phantoms", image, "--reason", "odd", "--who", "Ada")["number"] == 1
+    assert asked("relabel", "phantoms", "normal", image)["value"] == "normal"
+    built = asked("build", "phantoms", "--balance", "undersample")
+    assert (built["excluded"], set(built["counts"]["train"].values())) == (1, {13})
+    for number in (1, 2):
+        asked("undo", "phantoms", number)
+    assert asked("build", "phantoms")["manifest"] == before
+    assert [one["in_force"] for one in asked("decisions", "phantoms")] == [False] * 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("build", "phantoms", "--balance", "overbalance"), "no balance named 'overbalance'"),
+        (("build", "phantoms", "--supplement", "nih=3"), "--supplement takes DATASET:CLASS=COUNT"),
+        (("relabel", "phantoms", "virul", "a"), "Did you mean 'viral'"),
+        (("undo", "phantoms", "7"), "no decision in phantoms named '7'"),
+        (("audit", "phantom"), "Did you mean 'phantoms'"),
+    ],
+)
+def test_what_cannot_be_curated_is_told_in_one_sentence(trained_home: Path, arguments: tuple, words: str) -> None:
+    done = command("data", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr

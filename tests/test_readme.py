@@ -17,7 +17,7 @@ COMMANDS = re.findall(r"^python -m cxr_core (.+)$", TEXT, re.MULTILINE)
 def test_every_command_is_understood(line: str) -> None:
     arguments = shlex.split(line, comments=True)
     try:
-        cli._parser().parse_args(arguments)
+        cli.parser().parse_args(arguments)
     except CxrError as error:  # pragma: no cover - the failure's message
         pytest.fail(str(error))
 

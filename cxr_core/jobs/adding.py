@@ -20,6 +20,8 @@ from cxr_core import process, workspace
 from cxr_core.data import datasets
 from cxr_core.errors import AlreadyExists, WorkFailed
 
+_CUT_OFF = "It was cut off unfinished, and nothing of it is left. Run it again."
+
 
 @dataclass(frozen=True)
 class Addition:
@@ -125,4 +127,11 @@ def _look(name: str) -> Addition | None:
         return None
     log = workspace.errand(name) / "log.txt"
     lines = log.read_text(errors="replace").strip().splitlines() if log.is_file() else []
-    return Addition(name, job["source"], "", 0, 0, lines[-1] if lines else "It was cut off unfinished, and nothing of it is left. Run it again.")
+    return Addition(
+        name,
+        job["source"],
+        "",
+        0,
+        0,
+        lines[-1] if lines else "It was cut off unfinished, and nothing of it is left. Run it again.",
+    )

@@ -1,0 +1,38 @@
+"""The command line: everything that the pages do, by the same functions.
+
+With `--json` one JSON document goes to stdout and nothing else; all other words go to stderr.
+Exit codes: 0 done, 1 the work failed, 2 bad arguments or bad input; then one sentence on stderr.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from cxr_core import __version__
+from cxr_core.cli import data, results, training
+from cxr_core.cli.terminal import DISCLAIMER, Parser
+from cxr_core.errors import CxrError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    try:
+        chosen = parser().parse_args(arguments)
+        chosen.work(chosen)
+        return 0
+    except CxrError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 1
+
+
+def parser() -> Parser:
+    """All commands with their options."""
+    found = Parser(prog="python -m cxr_core", description=f"Chest X-ray workbench. {DISCLAIMER}")
+    found.add_argument("--version", action="version", version=__version__)
+    commands = found.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    data.add_commands(commands)
+    training.add_commands(commands)
+    results.add_commands(commands)
+    return found

@@ -1,0 +1,190 @@
+"""`data …`: datasets, their audit, decisions about their images, and manifests."""
+
+import argparse
+import re
+from dataclasses import asdict
+from typing import Any
+
+from cxr_core.cli.terminal import Meter, answer, command, json_flag, pair, say
+from cxr_core.data import audit, balancing, datasets, decisions, manifest, sources
+from cxr_core.data.progress import silent
+from cxr_core.data.shortcuts import NOTABLE
+from cxr_core.errors import BadInput
+
+
+def add_commands(commands: Any) -> None:
+    group = commands.add_parser("data", help="datasets").add_subparsers(required=True, metavar="COMMAND")
+    add = command(group, "add", "add a dataset", _data_add)
+    add.add_argument("source", metavar="SOURCE", help=f"{' | '.join(sources.SOURCES)} | a folder | a .zip")
+    add.add_argument("--name", default="", help="what to call it")
+    add.add_argument("--images", type=int, default=datasets.SYNTHETIC_IMAGES, help="how many, for synthetic")
+    add.add_argument("--seed", type=int, default=0, help="of the synthetic images")
+    add.add_argument("--labels", default="", metavar="CSV", help="NIH's table of findings, if not in the folder itself")
+    add.add_argument(
+        "--finding",
+        action="append",
+        default=[],
+        metavar="CLASS=A,B",
+        help="NIH findings that make a class; without, all make 'abnormal'",
+    )
+    add.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    json_flag(add)
+    json_flag(command(group, "list", "the datasets of this workspace", _data_list))
+    show = command(group, "show", "classes, splits and counts of a dataset", _data_show)
+    show.add_argument("name", metavar="N")
+    json_flag(show)
+    remove = command(group, "remove", "forget a dataset and delete its own files", _data_remove)
+    remove.add_argument("name", metavar="N")
+    build = command(group, "build", "freeze decisions, splits and balance of a dataset as a manifest", _data_build)
+    build.add_argument("name", metavar="N")
+    build_options(build)
+    json_flag(build)
+    audit_ = command(group, "audit", "look for what may be wrong with a dataset", _data_audit)
+    audit_.add_argument("name", metavar="N")
+    json_flag(audit_)
+    _decision_commands(group)
+
+
+def _decision_commands(group: Any) -> None:
+    for action, value in (("exclude", ""), ("relabel", "CLASS"), ("tag", "TAG")):
+        words = decisions.ACTIONS[action]
+        parser = command(group, action, f"{words[:1].lower()}{words[1:]}", _data_decide)
+        parser.set_defaults(action=action, value="")
+        parser.add_argument("name", metavar="N")
+        if value:
+            parser.add_argument("value", metavar=value)
+        parser.add_argument("images", nargs="+", metavar="ID", help="of the index, as predictions and audits name them")
+        _decision_options(parser)
+    for action, words in (("undo", "take a decision back"), ("redo", "put a decision back in force")):
+        parser = command(group, action, words, _data_reverse)
+        parser.set_defaults(action=action)
+        parser.add_argument("name", metavar="N")
+        parser.add_argument("number", type=int, metavar="NUMBER")
+        _decision_options(parser)
+    record = command(group, "decisions", "the record of decisions about a dataset", _data_decisions)
+    record.add_argument("name", metavar="N")
+    json_flag(record)
+
+
+def _decision_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--reason", default="", help="kept with the decision")
+    parser.add_argument("--who", default="", help="kept with the decision")
+    json_flag(parser)
+
+
+def build_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--balance", default="none", metavar="HOW", help=" | ".join(balancing.STRATEGIES))
+    parser.add_argument(
+        "--supplement",
+        action="append",
+        default=[],
+        metavar="DATASET:CLASS=COUNT",
+        help="add so many images of a class of another dataset to the training images",
+    )
+    parser.add_argument("--split", default="official", help=" | ".join(manifest.SPLIT_RULES))
+    parser.add_argument("--val-fraction", type=float, default=0.15, help="share of val in a patient split")
+    parser.add_argument("--seed", type=int, default=0, help="of the split, and of the training")
+
+
+def _data_add(chosen: argparse.Namespace) -> None:
+    progress = silent if chosen.quiet else Meter()
+    findings = {label: found.split(",") for label, found in map(pair, chosen.finding)}
+    dataset = datasets.add(
+        chosen.source,
+        chosen.name,
+        images=chosen.images,
+        seed=chosen.seed,
+        labels=chosen.labels,
+        findings=findings,
+        progress=progress,
+    )
+    if dataset.skipped:
+        first = dataset.skipped[0]
+        say(f"{len(dataset.skipped)} files were skipped; the first is {first['file']}: {first['reason']}")
+    answer(chosen, asdict(dataset), f"Added dataset '{dataset.name}': {_totals(dataset)}.")
+
+
+def _data_list(chosen: argparse.Namespace) -> None:
+    found = [datasets.get(name) for name in datasets.names()]
+    lines = [f"{one.name}: {_totals(one)}" for one in found]
+    answer(
+        chosen, [asdict(one) for one in found], "\n".join(lines) or "No datasets yet. Add one with: data add synthetic"
+    )
+
+
+def _data_show(chosen: argparse.Namespace) -> None:
+    dataset = datasets.get(chosen.name)
+    lines = [f"{dataset.name}: {_totals(dataset)}"]
+    for split, counts in dataset.counts.items():
+        lines.append(f"{split:>6}: " + ", ".join(f"{count:,} {label}" for label, count in counts.items()))
+    answer(chosen, asdict(dataset), "\n".join(lines))
+
+
+def _totals(dataset: datasets.Dataset) -> str:
+    kind = " synthetic" if dataset.synthetic else ""
+    return f"{dataset.images:,}{kind} images of {dataset.patients:,} patients, {len(dataset.skipped)} files skipped"
+
+
+def _data_remove(chosen: argparse.Namespace) -> None:
+    datasets.remove(chosen.name)
+    say(f"Removed dataset '{chosen.name}'.")
+
+
+def _data_build(chosen: argparse.Namespace) -> None:
+    made = built(chosen.name, chosen)
+    answer(chosen, {"manifest": made.id, **asdict(made)}, f"Manifest {made.id}: {made.counts}")
+
+
+def built(data: str, chosen: argparse.Namespace) -> manifest.Manifest:
+    """The manifest that `build_options` ask for."""
+    return manifest.build(
+        data,
+        split=chosen.split,
+        val_fraction=chosen.val_fraction,
+        seed=chosen.seed,
+        balance=chosen.balance,
+        supplements=[_supplement(one) for one in chosen.supplement],
+    )
+
+
+def _supplement(text: str) -> manifest.Supplement:
+    match = re.fullmatch(r"([^:]+):(.+)=(\d+)", text)
+    if match is None:
+        raise BadInput(f"--supplement takes DATASET:CLASS=COUNT, such as nih:normal=200. Received: '{text}'.")
+    return manifest.Supplement(match[1], match[2], int(match[3]))
+
+
+def _data_audit(chosen: argparse.Namespace) -> None:
+    found = audit.run(chosen.name, progress=Meter())
+    lines = [f"{one.severity:>6}  {one.title}: {one.images:,} images, {one.groups:,} groups" for one in found.findings]
+    lines += [
+        f"  trait  AUC {one.auc:.2f} on {one.split}: {one.sentence}" for one in found.shortcuts if one.auc >= NOTABLE
+    ]
+    document = {"data": found.data, "images": found.images, "made": found.made}
+    document["issues"] = [asdict(one) for one in found.findings]
+    document["shortcuts"] = [{**asdict(one), "meaning": one.sentence} for one in found.shortcuts]
+    answer(chosen, document, "\n".join(lines) or "Nothing stands out.")
+
+
+def _data_decide(chosen: argparse.Namespace) -> None:
+    made = decisions.decide(
+        chosen.name, chosen.action, chosen.images, value=chosen.value, reason=chosen.reason, who=chosen.who
+    )
+    answer(chosen, asdict(made), f"Recorded as decision {made.number}.")
+
+
+def _data_reverse(chosen: argparse.Namespace) -> None:
+    reverse = decisions.undo if chosen.action == "undo" else decisions.redo
+    made = reverse(chosen.name, chosen.number, reason=chosen.reason, who=chosen.who)
+    answer(chosen, asdict(made), f"Recorded as decision {made.number}.")
+
+
+def _data_decisions(chosen: argparse.Namespace) -> None:
+    made = decisions.record(chosen.name)
+    active = {one.number for one in decisions.in_force(chosen.name)}
+    lines = [
+        f"{one.number:>4}  {one.action:<8} {one.value:<12} {len(one.images):>6,} images  {one.who}  {one.reason}"
+        for one in made
+    ]
+    document = [{**asdict(one), "in_force": one.number in active} for one in made]
+    answer(chosen, document, "\n".join(lines) or "No decisions yet.")

@@ -1,0 +1,71 @@
+"""`evaluate`, `predict`, `doctor`: what runs are worth, what they say of an image, what this machine has."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from cxr_core import workspace
+from cxr_core.cli.terminal import DISCLAIMER, answer, command, json_flag
+from cxr_core.data import datasets
+from cxr_core.errors import BadInput, CxrError
+from cxr_core.runs import folder as runs
+
+
+def add_commands(commands: Any) -> None:
+    evaluate = command(commands, "evaluate", "figures of a run on one split", _evaluate)
+    evaluate.add_argument("run", metavar="RUN")
+    evaluate.add_argument("--split", default="test", help="train, val or test")
+    json_flag(evaluate)
+    predict = command(commands, "predict", f"classify image files. {DISCLAIMER}", _predict)
+    predict.add_argument("run", metavar="RUN")
+    predict.add_argument("files", nargs="+", metavar="FILE")
+    json_flag(predict)
+    json_flag(command(commands, "doctor", "what this machine has: devices, data, versions", _doctor))
+
+
+def _evaluate(chosen: argparse.Namespace) -> None:
+    from cxr_core.evaluation import metrics, predictions
+
+    table = predictions.read(runs.predictions_path(chosen.run, chosen.split))
+    figures = metrics.evaluate(table)
+    low, high = figures["ci95"]["accuracy"]
+    words = (
+        f"{metrics.report(table).to_string(float_format='%.2f')}\n\n"
+        f"accuracy {figures['accuracy']:.3f}, 95 % interval {low:.3f} to {high:.3f}, n = {figures['n']:,}"
+    )
+    answer(chosen, figures, words)
+
+
+def _predict(chosen: argparse.Namespace) -> None:
+    from cxr_core import images
+    from cxr_core.inference.predictor import Predictor
+
+    predictor = Predictor.load(chosen.run)
+    results: list[dict[str, Any]] = []
+    for file in chosen.files:
+        try:
+            found = predictor.of_image(images.read(Path(file)))
+            results.append(
+                {"file": file, "label": max(found, key=found.__getitem__), "probabilities": found, "warnings": []}
+            )
+        except CxrError as error:
+            results.append({"file": file, "error": str(error)})
+    lines = [
+        f"{one['file']}: {one['error']}" if "error" in one else f"{one['file']}: {one['label']} {one['probabilities']}"
+        for one in results
+    ]
+    answer(chosen, {"results": results, "run": chosen.run, "disclaimer": DISCLAIMER}, "\n".join([*lines, DISCLAIMER]))
+    if all("error" in one for one in results):
+        raise BadInput("None of the files could be read.")
+
+
+def _doctor(chosen: argparse.Namespace) -> None:
+    from cxr_core.training import environment
+
+    document = {
+        **environment.describe(),
+        "home": str(workspace.home()),
+        "datasets": datasets.names(),
+        "runs": len(runs.ids()),
+    }
+    answer(chosen, document, "\n".join(f"{name}: {value}" for name, value in document.items()))

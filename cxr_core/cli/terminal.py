@@ -1,0 +1,62 @@
+"""How commands are declared, and how they answer: words or JSON on stdout, everything else on stderr."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from cxr_core.data.progress import Progress
+from cxr_core.errors import BadInput
+
+DISCLAIMER = "Research software, not a medical device: no output of it may guide the care of a patient."
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{message[:1].upper()}{message[1:].rstrip('.')}. See: {self.prog} --help")
+
+
+def command(group: Any, name: str, help_: str, work: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = group.add_parser(name, help=help_, description=help_)
+    parser.set_defaults(work=work)
+    return parser
+
+
+def json_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+
+
+def pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise BadInput(f"--set and --finding take key=value, such as --set dropout=0.3. Received: '{text}'.")
+    return name.strip(), value.strip()
+
+
+def answer(chosen: argparse.Namespace, document: Any, words: str) -> None:
+    print(json.dumps(document, indent=1, allow_nan=False) if chosen.json else words)
+
+
+def say(words: str) -> None:
+    print(words, file=sys.stderr)
+
+
+class Meter(Progress):
+    """Progress on stderr: a line that counts up on a terminal, one line per stage elsewhere."""
+
+    def __init__(self) -> None:
+        self._stage = ""
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            end = "\n" if total and done == total else ""
+            print(
+                f"\r\x1b[K{stage} {done:,} of {total:,}" if total else f"\r\x1b[K{stage} …",
+                end=end,
+                file=sys.stderr,
+                flush=True,
+            )
+        elif stage != self._stage:
+            say(f"{stage} …")
+        self._stage = stage

@@ -100,7 +100,8 @@ def _data_add(chosen: argparse.Namespace) -> None:
     )
     if dataset.skipped:
         first = dataset.skipped[0]
-        say(f"{len(dataset.skipped)} files were skipped; the first is {first['file']}: {first['reason']}")
+        count = "1 file was" if len(dataset.skipped) == 1 else f"{len(dataset.skipped):,} files were"
+        say(f"{count} skipped; the first is {first['file']}: {first['reason']}")
     answer(chosen, asdict(dataset), f"Added dataset '{dataset.name}': {_totals(dataset)}.")
 
 

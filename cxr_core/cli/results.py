@@ -38,6 +38,8 @@ def _evaluate(chosen: argparse.Namespace) -> None:
 
 def _predict(chosen: argparse.Namespace) -> None:
     from cxr_core import images
+
+    runs.get(chosen.run)  # a wrong name is told at once, before the engine is started
     from cxr_core.inference.predictor import Predictor
 
     predictor = Predictor.load(chosen.run)

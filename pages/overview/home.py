@@ -54,6 +54,7 @@ def next_steps(found: list[datasets.Dataset], trained: list[runs.Run]) -> None:
             "Browse",
             bool(found),
         ),
+        ("Audit and curate", "Find what is wrong, leave it out, balance.", "pages/data/audit.py", "Audit", bool(found)),
         ("Train a model", "Choose a network and watch it learn.", "pages/model/train.py", "Train", bool(found)),
         ("Read the results", "Confusion matrix, report, the paper's table.", "pages/model/results.py", "Results", True),
         (

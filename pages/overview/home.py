@@ -131,11 +131,27 @@ def add_panel() -> None:
         )
     with path, st.form("by-path", border=False):
         place = st.text_input(
-            "Path", placeholder="/data/chest_xray.zip", help="Of a folder with train, val and test, or of a zip."
+            "Path",
+            placeholder="/data/chest_xray.zip",
+            help="Of a folder with train, val and test, of a zip of one, or of NIH's folder.",
         )
         name = st.text_input("Name", placeholder="kermany", help="What to call it here. Empty: the file's own name.")
+        with st.expander("NIH ChestX-ray14", icon=":material/table:"):
+            labels = st.text_input(
+                "Table of findings",
+                placeholder="/data/Data_Entry_2017_v2020.csv",
+                help="Not needed if it lies in the folder itself.",
+            )
+            findings = st.text_input(
+                "Class = findings",
+                placeholder="pneumonia=Pneumonia; effusion=Effusion",
+                help="Which findings make which class. Empty: No Finding is normal, every other abnormal.",
+            )
         if st.form_submit_button("Add", icon=":material/add:"):
-            _start(place.strip() or "(nothing)", name.strip(), rerun=True)
+            options = ["--labels", labels.strip()] if labels.strip() else []
+            for one in filter(None, (part.strip() for part in findings.split(";"))):
+                options += ["--finding", one]
+            _start(place.strip() or "(nothing)", name.strip(), *options, rerun=True)
     with upload:
         file = st.file_uploader("A zip with train, val and test folders, up to 400 MB", type="zip", max_upload_size=400)
         if file and st.button("Add the upload", icon=":material/add:"):

@@ -184,3 +184,31 @@ def test_pages_but_predict_import_no_tensorflow(trained_home: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_a_folder_with_a_table_of_findings_is_added_with_its_options(
+    no_first_start: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple] = []
+    monkeypatch.setattr(adding, "start", lambda source, name, *, options: asked.append((source, name, *options)))
+    test = visit(PAGES[0])
+    for label, value in (
+        ("Path", "/data/nih"),
+        ("Name", "nih"),
+        ("Table of findings", "/data/labels.csv"),
+        ("Class = findings", "pneumonia=Pneumonia; mass=Mass,Nodule"),
+    ):
+        next(one for one in test.text_input if one.label == label).set_value(value)
+    next(one for one in test.button if one.label == "Add").click().run()
+    assert asked == [
+        (
+            "/data/nih",
+            "nih",
+            "--labels",
+            "/data/labels.csv",
+            "--finding",
+            "pneumonia=Pneumonia",
+            "--finding",
+            "mass=Mass,Nodule",
+        )
+    ]

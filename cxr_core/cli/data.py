@@ -5,9 +5,10 @@ import re
 from dataclasses import asdict
 from typing import Any
 
+from cxr_core import workspace
 from cxr_core.cli.terminal import Meter, answer, command, json_flag, pair, say
 from cxr_core.data import audit, balancing, datasets, decisions, manifest, sources
-from cxr_core.data.progress import silent
+from cxr_core.data.progress import noting, silent
 from cxr_core.data.shortcuts import NOTABLE
 from cxr_core.errors import BadInput
 
@@ -41,6 +42,7 @@ def add_commands(commands: Any) -> None:
     json_flag(build)
     audit_ = command(group, "audit", "look for what may be wrong with a dataset", _data_audit)
     audit_.add_argument("name", metavar="N")
+    audit_.add_argument("--quiet", action="store_true", help="no progress on stderr")
     json_flag(audit_)
     _decision_commands(group)
 
@@ -156,7 +158,11 @@ def _supplement(text: str) -> manifest.Supplement:
 
 
 def _data_audit(chosen: argparse.Namespace) -> None:
-    found = audit.run(chosen.name, progress=Meter())
+    progress = silent if chosen.quiet else Meter()
+    errand = workspace.errand(chosen.name)
+    if errand.is_dir():  # a page started this and looks how far it is
+        progress = noting(errand, progress)
+    found = audit.run(chosen.name, progress=progress)
     lines = [f"{one.severity:>6}  {one.title}: {one.images:,} images, {one.groups:,} groups" for one in found.findings]
     lines += [
         f"  trait  AUC {one.auc:.2f} on {one.split}: {one.sentence}" for one in found.shortcuts if one.auc >= NOTABLE

@@ -10,7 +10,6 @@ An addition is built in `datasets/.adding/<name>/` and moved into place when it 
 
 import re
 import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -22,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from cxr_core import workspace
 from cxr_core.data import index, packing, sources
-from cxr_core.data.progress import Progress, silent
+from cxr_core.data.progress import Progress, noting, silent
 from cxr_core.errors import AlreadyExists, BadDataset, UnknownName, WorkFailed
 
 SYNTHETIC_IMAGES = 900  # made at the first start: enough to learn from in a minute, drawn in seconds
@@ -105,7 +104,7 @@ def add(
     """
     name = workspace.checked_name(name or default_name(source))
     with _staging(name) as folder:
-        progress = _noting(folder, progress)
+        progress = noting(folder, progress)
         material = sources.fetch(source, folder / "images", images=images, seed=seed, progress=progress)
         listing = sources.listing(material.root, labels=_table_file(labels), findings=findings)
         dataset = _build(name, material, listing, folder, progress)
@@ -114,15 +113,6 @@ def add(
         (folder / "progress.json").unlink(missing_ok=True)
         folder.replace(workspace.dataset(name))
     return dataset
-
-
-def progress_of(name: str) -> tuple[str, int, int]:
-    """How far the addition of `name` is: stage, done, total (0 while unknown)."""
-    try:
-        stage, done, total = workspace.read_json(workspace.adding(name) / "progress.json")
-    except (FileNotFoundError, WorkFailed):
-        return "Starting", 0, 0
-    return stage, done, total
 
 
 def default_name(source: str) -> str:
@@ -185,20 +175,6 @@ def _staging(name: str) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         lock.release()
-
-
-def _noting(folder: Path, progress: Progress) -> Progress:
-    """Progress that is also written down, a few times a second, for whoever looks from another process."""
-    noted = 0.0
-
-    def tell(stage: str, done: int, total: int) -> None:
-        nonlocal noted
-        progress(stage, done, total)
-        if time.monotonic() - noted > 0.3:
-            noted = time.monotonic()
-            workspace.write_json(folder / "progress.json", [stage, done, total])
-
-    return tell
 
 
 def _table_file(labels: str) -> Path | None:

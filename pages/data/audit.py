@@ -6,6 +6,7 @@ import streamlit as st
 from cxr_core.data import audit, datasets, shortcuts
 from cxr_core.data.audit import Audit, Finding
 from cxr_core.data.datasets import Dataset
+from cxr_core.jobs import errands
 from pages.ui import decide, loaders, notices, words
 
 PER_PAGE = 48
@@ -16,8 +17,8 @@ SEVERITIES = {
 }
 
 
-def run(dataset: Dataset) -> Audit | None:
-    """The audit on disk, or the offer to make one."""
+def wanted(dataset: Dataset) -> Audit | None:
+    """The audit on disk, or the offer to make one, or how far it is."""
     found = audit.latest(dataset.name)
     if found is not None:
         return found
@@ -25,17 +26,32 @@ def run(dataset: Dataset) -> Audit | None:
         "An audit looks for duplicates, patients in two splits, files of odd size or content, and for **shortcuts**: traits of "
         "the files that tell the classes apart without any look at the lungs."
     )
-    if st.button("Run the audit", type="primary", icon=":material/fact_check:"):
-        bar = st.progress(0.0, text="Reading the dataset …")
-
-        def tell(stage: str, done: int, total: int) -> None:
-            bar.progress(
-                done / total if total else 1.0, text=f"{stage} {done:,} of {total:,}" if total else f"{stage} …"
-            )
-
-        audit.run(dataset.name, progress=tell)
-        st.rerun()
+    if not running(dataset):
+        st.button(
+            "Run the audit",
+            type="primary",
+            icon=":material/fact_check:",
+            on_click=errands.audit,
+            args=(dataset.name,),
+            help="It goes on when you leave this page.",
+        )
+    st.fragment(watch, run_every=1.0 if running(dataset) else None)(dataset)
     return None
+
+
+def running(dataset: Dataset) -> bool:
+    return any(one.name == dataset.name and one.running for one in errands.underway())
+
+
+def watch(dataset: Dataset) -> None:
+    """Redrawn every second while the audit runs; the whole page when it has ended."""
+    now = [one for one in errands.underway() if one.name == dataset.name]
+    for one in now:
+        notices.errand(one)
+    before = st.session_state.get("auditing", False)
+    st.session_state["auditing"] = any(one.running for one in now)
+    if before and not st.session_state["auditing"]:
+        st.rerun()
 
 
 def summary(found: Audit) -> None:
@@ -141,7 +157,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     name = st.selectbox("Dataset", names, key="data", bind="query-params", width=320)
     dataset = datasets.get(name)
     notices.synthetic(dataset)
-found = run(dataset)
+found = wanted(dataset)
 if found is None:
     st.stop()
 summary(found)

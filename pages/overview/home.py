@@ -7,7 +7,7 @@ import streamlit as st
 from cxr_core.data import datasets
 from cxr_core.errors import CxrError
 from cxr_core.evaluation import figures
-from cxr_core.jobs import adding
+from cxr_core.jobs import errands
 from cxr_core.runs import folder as runs
 from pages.ui import notices, words
 from pages.ui.theme import dark
@@ -96,23 +96,11 @@ def dataset_card(dataset: datasets.Dataset) -> None:
                 st.dataframe(list(dataset.skipped), hide_index=True)
 
 
-def addition_card(addition: adding.Addition) -> None:
-    with st.container(border=True):
-        if addition.problem:
-            st.error(f"**{addition.name}** could not be added. {addition.problem}", icon=":material/error:")
-        else:
-            share = addition.done / addition.total if addition.total else 0.0
-            count = f" {addition.done:,} of {addition.total:,}" if addition.total else " …"
-            st.progress(min(share, 1.0), text=f"Adding **{addition.name}**: {addition.stage}{count}")
-        name = "Dismiss" if addition.problem else "Stop"
-        st.button(name, key=f"stop-{addition.name}", on_click=adding.stop, args=(addition.name,))
-
-
 def show_additions() -> None:
     """Redrawn every second while something is being added; the whole page when the last one is done."""
-    now = adding.additions()
-    for addition in now:
-        addition_card(addition)
+    now = [one for one in errands.underway() if one.kind == "add"]
+    for one in now:
+        notices.errand(one)
     if {one.name for one in now if one.running} != st.session_state.get("adding", set()):
         st.session_state["adding"] = {one.name for one in now if one.running}
         st.rerun()
@@ -169,7 +157,7 @@ def add_panel() -> None:
 
 def _start(source: str, name: str, *options: str, rerun: bool = False) -> None:
     try:
-        adding.start(source, name, options=options)
+        errands.add(source, name, options=options)
     except CxrError as error:
         st.session_state["add-problem"] = str(error)
     if rerun:
@@ -178,7 +166,7 @@ def _start(source: str, name: str, *options: str, rerun: bool = False) -> None:
 
 def _start_upload(file: str, content: bytes) -> None:
     try:
-        adding.start_upload(content, datasets.default_name(Path(file).name))
+        errands.add_upload(content, datasets.default_name(Path(file).name))
     except CxrError as error:
         st.session_state["add-problem"] = str(error)
     st.rerun()
@@ -187,7 +175,7 @@ def _start_upload(file: str, content: bytes) -> None:
 found = [datasets.get(name) for name in datasets.names()]
 trained = [run for run in runs.every() if run.usable]
 heading(found, trained)
-busy = any(one.running for one in adding.additions())
+busy = any(one.running and one.kind == "add" for one in errands.underway())
 st.fragment(show_additions, run_every=1.0 if busy else None)()
 if not found and busy:
     st.info(

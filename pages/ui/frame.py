@@ -6,7 +6,7 @@ import streamlit as st
 
 from cxr_core import __version__, workspace
 from cxr_core.errors import CxrError
-from cxr_core.jobs import adding, queue
+from cxr_core.jobs import errands, queue
 from pages.ui.notices import DISCLAIMER
 
 
@@ -28,7 +28,7 @@ def _first_start() -> None:
     """A workspace that has never held a dataset gets the synthetic one, so that there is something to see."""
     if not workspace.datasets().exists():
         try:
-            adding.start("synthetic")
+            errands.add("synthetic")
         except CxrError:  # another browser was a moment faster
             return
 

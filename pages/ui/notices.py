@@ -4,6 +4,8 @@ import streamlit as st
 
 from cxr_core.data import datasets
 from cxr_core.data.datasets import Dataset
+from cxr_core.jobs import errands
+from cxr_core.jobs.errands import Errand
 
 DISCLAIMER = "Research software, not a medical device. Nothing shown here may guide the care of a patient."
 
@@ -36,3 +38,20 @@ def of_data(name: str) -> None:
     """The synthetic mark, for the dataset called `name`, if it is still here."""
     if name in datasets.names():
         synthetic(datasets.get(name))
+
+
+_DOING = {"add": ("Adding", "added"), "audit": ("Auditing", "audited")}
+
+
+def errand(one: Errand) -> None:
+    """How far work on a dataset is, with a way to stop it; or why it failed."""
+    doing, done = _DOING[one.kind]
+    with st.container(border=True):
+        if one.problem:
+            st.error(f"**{one.name}** could not be {done}. {one.problem}", icon=":material/error:")
+        else:
+            share = one.done / one.total if one.total else 0.0
+            count = f" {one.done:,} of {one.total:,}" if one.total else " …"
+            st.progress(min(share, 1.0), text=f"{doing} **{one.name}**: {one.stage}{count}")
+        label = "Dismiss" if one.problem else "Stop"
+        st.button(label, key=f"stop-{one.name}", on_click=errands.stop, args=(one.name,))

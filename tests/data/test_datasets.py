@@ -16,6 +16,7 @@ import pytest
 
 from cxr_core import images, workspace
 from cxr_core.data import datasets, index, packing, sources
+from cxr_core.data.progress import noted
 from cxr_core.errors import AlreadyExists, BadDataset, BadInput, UnknownName, WorkFailed
 
 # The paper's own reports (shared/PAPER.md), normal / viral / bacterial
@@ -206,11 +207,11 @@ def test_a_pneumonia_of_unknown_kind_is_listed_among_the_skipped(xray_tree: Tree
 
 def test_progress_is_told_and_written_down_for_other_processes(xray_tree: Tree):
     seen: list[tuple[tuple[str, int, int], tuple[str, int, int]]] = []
-    assert datasets.progress_of("small") == ("Starting", 0, 0)
+    assert noted(workspace.adding("small")) == ("Starting", 0, 0)
     datasets.add(
         str(xray_tree()),
         "small",
-        progress=lambda *told: seen.append((told, datasets.progress_of("small"))),
+        progress=lambda *told: seen.append((told, noted(workspace.adding("small")))),
     )
     assert seen[-1][0] == ("Reading images", 13, 13)
     assert not (workspace.dataset("small") / "progress.json").exists()

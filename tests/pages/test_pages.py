@@ -7,7 +7,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from cxr_core.jobs import adding
+from cxr_core.jobs import errands
 from cxr_core.runs import folder as runs
 from tests.conftest import PROJECT
 
@@ -83,7 +83,7 @@ def test_page_with_data_and_a_run(page: str, trained_home: Path) -> None:
 
 def test_first_start_draws_the_synthetic_set(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(adding, "start", lambda source, *_, **__: asked.append(source))
+    monkeypatch.setattr(errands, "add", lambda source, *_, **__: asked.append(source))
     visit(PAGES[0])
     assert asked == ["synthetic"]
 
@@ -190,7 +190,7 @@ def test_a_folder_with_a_table_of_findings_is_added_with_its_options(
     no_first_start: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple] = []
-    monkeypatch.setattr(adding, "start", lambda source, name, *, options: asked.append((source, name, *options)))
+    monkeypatch.setattr(errands, "add", lambda source, name, *, options: asked.append((source, name, *options)))
     test = visit(PAGES[0])
     for label, value in (
         ("Path", "/data/nih"),

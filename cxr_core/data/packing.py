@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from filelock import FileLock
 
 from cxr_core import images, process, workspace
 from cxr_core.data import index
@@ -89,8 +90,26 @@ def packed(name: str, *, size: int = SIZE, progress: Progress = silent) -> Pixel
     folder = workspace.dataset(name)
     target = folder / "packed" / f"{size}.npy"
     if not target.is_file():
+        _pack_once(name, target, size, progress)
+    try:
+        array: Pixels = np.load(target, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise WorkFailed(f"{target} is damaged ({error}). Delete it: it will be made again.") from error
+    if array.shape != (index.length(name), size, size):
+        raise WorkFailed(f"{target} does not fit the index of '{name}'. Delete it: it will be made again.")
+    return array
+
+
+def _pack_once(name: str, target: Path, size: int, progress: Progress) -> None:
+    """Pack a size that has not been asked for before; whoever asks meanwhile waits for it."""
+    root = index.root(name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_name(f".{size}.lock")):
+        if target.is_file():
+            return
+        for left in target.parent.glob(f".{target.name}.*.part"):  # by one that was killed
+            left.unlink(missing_ok=True)
         table = index.read(name, ("id", "sha256"))
-        root = index.root(name)
         files = [root / one for one in table["id"]]
         facts = pack(files, target, size=size, progress=progress)
         lost = [file for file, fact in zip(files, facts, strict=True) if fact.problem]
@@ -104,13 +123,6 @@ def packed(name: str, *, size: int = SIZE, progress: Progress = silent) -> Pixel
                 f"{len(lost or other)} images of '{name}' {what}, the first is {(lost or other)[0]}. "
                 "Put them back, or remove the dataset and add it again."
             )
-    try:
-        array: Pixels = np.load(target, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
-        raise WorkFailed(f"{target} is damaged ({error}). Delete it: it will be made again.") from error
-    if array.shape != (index.length(name), size, size):
-        raise WorkFailed(f"{target} does not fit the index of '{name}'. Delete it: it will be made again.")
-    return array
 
 
 class Stack:

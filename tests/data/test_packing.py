@@ -180,3 +180,11 @@ def test_datasets_are_read_as_one_stack(xray_tree: Tree):
     found = stack[stack.places(data, rows)]
     for image, name, row in zip(found, data, rows, strict=True):
         np.testing.assert_array_equal(image, packing.packed(name, size=20)[row])
+
+
+def test_what_a_killed_packing_left_is_cleared_by_the_next(xray_tree: Tree):
+    datasets.add(str(xray_tree()), "small")
+    left = workspace.dataset("small") / "packed" / ".20.npy.12345678.part"
+    left.write_bytes(b"half")
+    assert packing.packed("small", size=20).shape == (13, 20, 20)
+    assert not left.exists()

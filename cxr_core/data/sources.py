@@ -6,6 +6,7 @@ folder. A new source is one function and one line in SOURCES.
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -15,6 +16,7 @@ from cxr_core.errors import BadDataset, WorkFailed
 from cxr_core.images import SUFFIXES
 
 KAGGLE_HANDLE = "paultimothymooney/chest-xray-pneumonia/versions/2"
+KAGGLE_MEGABYTES = 1229  # of its archive
 CITATION_KERMANY = (
     "Kermany, Zhang, Goldbaum: Labeled Optical Coherence Tomography (OCT) and Chest X-Ray Images for Classification. "
     "Mendeley Data, doi 10.17632/rscbjbr9sj.2, CC BY 4.0."
@@ -104,9 +106,13 @@ def _from_kaggle(own: Path, images: int, seed: int, progress: Progress) -> Mater
     import kagglehub
     import requests
 
-    progress("Downloading from Kaggle (1.2 GB)", 0, 0)
     try:
-        root = Path(kagglehub.dataset_download(KAGGLE_HANDLE))
+        with ThreadPoolExecutor(1) as pool:
+            download = pool.submit(kagglehub.dataset_download, KAGGLE_HANDLE)
+            while not download.done():
+                progress("Downloading from Kaggle, MB", _downloaded() // 10**6, KAGGLE_MEGABYTES)
+                wait([download], timeout=1)
+            root = Path(download.result())
     except requests.exceptions.RequestException as error:
         raise WorkFailed(
             "Kaggle could not be reached from this machine. Check the connection and try again (a broken download goes on "
@@ -114,6 +120,15 @@ def _from_kaggle(own: Path, images: int, seed: int, progress: Progress) -> Mater
             "the zip."
         ) from error
     return Material(root, "kaggle", KAGGLE_HANDLE, CITATION_KERMANY)
+
+
+def _downloaded() -> int:
+    """Bytes of Kaggle's archive that have come so far; an unfinished one is where the next try goes on."""
+    from kagglehub.cache import get_cached_archive_path
+    from kagglehub.handle import parse_dataset_handle
+
+    archive_file = Path(get_cached_archive_path(parse_dataset_handle(KAGGLE_HANDLE)))
+    return archive_file.stat().st_size if archive_file.is_file() else 0
 
 
 def _from_phantoms(own: Path, images: int, seed: int, progress: Progress) -> Material:

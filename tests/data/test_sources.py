@@ -1,5 +1,6 @@
 """Sources: a folder tree is read once, with the right split, class and patient for every image."""
 
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -323,3 +324,23 @@ def test_mendeley_names_tell_class_and_patient(tmp_path: Path):
 def test_class_folders_are_called_by_our_names(tmp_path: Path, folder: str, label: str):
     listing = sources.listing(tree(tmp_path, "train/NORMAL/a.png", f"train/{folder}/b.png"))
     assert listing.classes == ("normal", label)
+
+
+def test_a_download_from_kaggle_tells_how_much_has_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import kagglehub
+    from kagglehub.cache import get_cached_archive_path
+    from kagglehub.handle import parse_dataset_handle
+
+    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path))
+
+    def slow(handle: str) -> str:
+        part = Path(get_cached_archive_path(parse_dataset_handle(handle)))
+        part.parent.mkdir(parents=True)
+        part.write_bytes(bytes(3_000_000))
+        time.sleep(1.5)
+        return str(tmp_path)
+
+    monkeypatch.setattr(kagglehub, "dataset_download", slow)
+    told: list[tuple] = []
+    sources.fetch("kaggle", tmp_path / "own", images=0, seed=0, progress=lambda *one: told.append(one))
+    assert ("Downloading from Kaggle, MB", 3, 1229) in told

@@ -3,11 +3,11 @@
 import pandas as pd
 import streamlit as st
 
-from cxr_core.data import audit, datasets, shortcuts
+from cxr_core.data import audit, shortcuts
 from cxr_core.data.audit import Audit, Finding
 from cxr_core.data.datasets import Dataset
 from cxr_core.jobs import errands
-from pages.ui import decide, loaders, notices, words
+from pages.ui import choose, decide, loaders, notices, words
 
 PER_PAGE = 48
 SEVERITIES = {
@@ -143,20 +143,7 @@ def shortcut_table(found: Audit) -> None:
 
 
 st.title("Audit", anchor=False)
-names = datasets.names()
-if not names:
-    notices.empty(
-        "Nothing to audit yet",
-        "Add a dataset first. The synthetic one takes a few seconds.",
-        page="pages/overview/home.py",
-        link="Add a dataset",
-        icon=":material/add:",
-    )
-    st.stop()
-with st.container(horizontal=True, vertical_alignment="bottom"):
-    name = st.selectbox("Dataset", names, key="data", bind="query-params", width=320)
-    dataset = datasets.get(name)
-    notices.synthetic(dataset)
+dataset = choose.dataset_or_stop("Nothing to audit yet")
 found = wanted(dataset)
 if found is None:
     st.stop()

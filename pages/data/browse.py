@@ -3,10 +3,10 @@
 import numpy as np
 import streamlit as st
 
-from cxr_core.data import datasets, query
+from cxr_core.data import query
 from cxr_core.data.datasets import Dataset
 from cxr_core.data.query import Query
-from pages.ui import decide, loaders, notices, words
+from pages.ui import choose, decide, loaders, words
 
 PER_PAGE = (24, 48, 96)
 
@@ -66,20 +66,7 @@ def paging(total: int) -> slice:
 
 
 st.title("Browse", anchor=False)
-names = datasets.names()
-if not names:
-    notices.empty(
-        "No images yet",
-        "Add a dataset first. The synthetic one takes a few seconds.",
-        page="pages/overview/home.py",
-        link="Add a dataset",
-        icon=":material/add:",
-    )
-    st.stop()
-with st.container(horizontal=True, vertical_alignment="bottom"):
-    name = st.selectbox("Dataset", names, key="data", bind="query-params", width=320)
-    dataset = datasets.get(name)
-    notices.synthetic(dataset)
+dataset = choose.dataset_or_stop("No images yet")
 found: np.ndarray = loaders.select(dataset, asked(dataset))
 if not len(found):
     st.info("No image fits these filters. Take one away.", icon=":material/filter_alt_off:")
@@ -87,7 +74,7 @@ if not len(found):
 shown = loaders.index_of(dataset).iloc[found[paging(len(found))]]
 choosing = st.session_state["choosing"]
 place = st.container()
-chosen = decide.choosing_gallery(dataset, shown, key=f"browse-{name}", choosing=choosing)
+chosen = decide.choosing_gallery(dataset, shown, key=f"browse-{dataset.name}", choosing=choosing)
 if choosing:
     with place:
-        decide.bar(dataset, chosen, key=f"browse-{name}")
+        decide.bar(dataset, chosen, key=f"browse-{dataset.name}")

@@ -11,7 +11,7 @@ from cxr_core.data.datasets import Dataset
 from cxr_core.data.manifest import Manifest, Supplement
 from cxr_core.errors import CxrError
 from cxr_core.evaluation import figures
-from pages.ui import decide, loaders, notices, words
+from pages.ui import choose, decide, loaders, notices, words
 from pages.ui.theme import dark
 
 BALANCES = {
@@ -237,20 +237,7 @@ def record_panel(dataset: Dataset) -> None:
 
 
 st.title("Curate", anchor=False)
-names = datasets.names()
-if not names:
-    notices.empty(
-        "Nothing to curate yet",
-        "Add a dataset first. The synthetic one takes a few seconds.",
-        page="pages/overview/home.py",
-        link="Add a dataset",
-        icon=":material/add:",
-    )
-    st.stop()
-with st.container(horizontal=True, vertical_alignment="bottom"):
-    name = st.selectbox("Dataset", names, key="data", bind="query-params", width=320)
-    dataset = datasets.get(name)
-    notices.synthetic(dataset)
+dataset = choose.dataset_or_stop("Nothing to curate yet")
 part = st.segmented_control(
     "Part", ["build", "record"], default="build", required=True, key="part", bind="query-params",
     format_func={"build": "Build a set", "record": "Record of decisions"}.__getitem__, label_visibility="collapsed",

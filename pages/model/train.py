@@ -10,7 +10,7 @@ from cxr_core.jobs import queue
 from cxr_core.models import catalogue, recipes
 from cxr_core.runs import config as settings
 from cxr_core.runs import folder as runs
-from pages.ui import notices, run_card, words
+from pages.ui import choose, notices, run_card, words
 
 WAYS = {**words.SPLIT_RULES, "manifest": "A manifest"}
 RECENT = 5
@@ -166,14 +166,7 @@ def confirm_delete(run_id: str) -> None:
 
 st.title("Train", anchor=False)
 if not datasets.names():
-    notices.empty(
-        "Nothing to learn from yet",
-        "Add a dataset first. The synthetic one takes a few seconds.",
-        page="pages/overview/home.py",
-        link="Add a dataset",
-        icon=":material/add:",
-    )
-    st.stop()
+    choose.no_dataset("Nothing to learn from yet")
 try:
     form()
 except CxrError as error:

@@ -1,6 +1,8 @@
 """The command line is a public interface: documents on stdout, words on stderr, exit codes."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -8,7 +10,7 @@ import pytest
 
 from cxr_core import cli, images
 from cxr_core.runs import folder as runs
-from tests.conftest import command
+from tests.conftest import PROJECT, command
 
 
 def answer(capsys: pytest.CaptureFixture[str], *arguments: object) -> object:
@@ -175,3 +177,15 @@ def test_what_cannot_be_curated_is_told_in_one_sentence(trained_home: Path, argu
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_has_heard_enough_is_no_error(home: Path) -> None:
+    python = f"{sys.executable} -m cxr_core"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {python} data list | true"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

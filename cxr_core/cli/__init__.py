@@ -4,6 +4,7 @@ With `--json` one JSON document goes to stdout and nothing else; all other words
 Exit codes: 0 done, 1 the work failed, 2 bad arguments or bad input; then one sentence on stderr.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -18,6 +19,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         chosen = parser().parse_args(arguments)
         chosen.work(chosen)
+        sys.stdout.flush()
+        return 0
+    except BrokenPipeError:  # whoever read the answer has heard enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except CxrError as error:
         print(error, file=sys.stderr)

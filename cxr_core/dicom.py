@@ -1,12 +1,19 @@
-"""DICOM files, as X-ray machines write them: to grey pixels as a viewer would show them.
+"""DICOM files of radiography (CR, DX): from the bytes to the grey that the maker of the image meant to be seen.
 
-Only single elements are ever read out; nothing of who the patient is leaves this module.
+    stored values ── modality LUT or rescale ──► VOI LUT or window ──► MONOCHROME1 inverted ──► uint8 (H, W)
+
+A file is judged by its header before anything is inflated or decoded: a few bytes cannot ask for gigabytes. The steps
+are those of DICOM PS3.3 C.11.1 and C.11.2; with at most 16 bits they are worked out once for each value a pixel can
+have, and the pixels look theirs up. Patients stay anonymous: no text of the file goes into a message, and `facts`
+tells technical elements only.
 """
 
+import io
+import re
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,23 +23,31 @@ from PIL import Image
 
 from cxr_core.errors import UnreadableImage
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # pydicom is imported when the first DICOM file comes
     from pydicom import Dataset
 
 Pixels = npt.NDArray[np.uint8]
+Values = npt.NDArray[np.float64]
 
 MOST_FRAMES = 1000
+MOST_BITS = 16
+GREYS = ("MONOCHROME1", "MONOCHROME2")
+COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 FACTS = {
     "Modality": "Modality",
     "BodyPartExamined": "Body part",
     "ViewPosition": "View",
     "PhotometricInterpretation": "Grey scale",
     "PixelSpacing": "Pixel spacing, mm",
+    "Rows": "Rows",
+    "Columns": "Columns",
     "BitsStored": "Bits",
 }
 """The elements that may be shown, with their titles: none of them tells who the patient is."""
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
+_JPEG_12 = "1.2.840.10008.1.2.4.51"
+_RLE = "1.2.840.10008.1.2.5"
 
 
 def is_dicom(source: bytes | Path) -> bool:
@@ -46,11 +61,11 @@ def is_dicom(source: bytes | Path) -> bool:
         return False
 
 
-def read(source: bytes | Path, *, max_pixels: int, frame: int = 0) -> tuple[str, Pixels]:
+def read(source: bytes | Path, *, max_pixels: int = 100_000_000, frame: int = 0) -> tuple[str, Pixels]:
     """Decode one frame to grey.
 
-    Rescale slope, window (the first, or the lookup table) and MONOCHROME1 are applied; without a window the grey range is
-    that of the values. Colour becomes luma (ITU-R 601-2).
+    A VOI LUT goes before a window; of several the first is taken; where there is neither, the full range of the
+    stored bits is shown. Colour becomes luma (ITU-R 601-2).
 
     Args:
         source: the file's bytes, or its path.
@@ -58,65 +73,80 @@ def read(source: bytes | Path, *, max_pixels: int, frame: int = 0) -> tuple[str,
         frame: which of several, from 0.
 
     Returns:
-        The photometric interpretation, and uint8 (H, W) in 0..255, black for air.
+        The photometric interpretation, one of GREYS or COLOURS, and uint8 (H, W) in 0..255.
 
     Raises:
-        UnreadableImage: damaged, too large, no pixels, no such frame, or compressed in a way that cannot be read here.
+        UnreadableImage: not DICOM, damaged, too large, no pixels, no such frame, or compressed in a way that cannot be
+            read here.
     """
-    name = "The DICOM file" if isinstance(source, bytes) else source.name
-    with _told(name):
-        dataset = _dataset(name, source.read_bytes() if isinstance(source, Path) else source)
-        frames = _check(name, dataset, max_pixels)
-        if not 0 <= frame < frames:
-            raise UnreadableImage(f"{name} has {frames} frames, counted from 0. Received: {frame}.")
-        photometric = str(dataset.PhotometricInterpretation)
-        return photometric, _grey(name, dataset, photometric, frame)
+    with _told(source) as name:
+        dataset = _dataset(name, source)
+        photometric = _accepted(name, dataset, max_pixels, frame)
+        _decodable(name, dataset, frame)
+        from pydicom.pixels import pixel_array
+
+        stored = pixel_array(dataset, index=frame)
+        if photometric in GREYS:
+            return photometric, _toned(stored, dataset, inverted=photometric == "MONOCHROME1")
+        return photometric, np.asarray(Image.fromarray(stored).convert("L"))
 
 
 def facts(source: bytes | Path) -> dict[str, str]:
     """What may be shown beside the image: title of FACTS to text; empty values are left out.
 
+    Codes are kept only if they look like codes (PS3.5: up to 16 letters, digits, spaces and underscores), so that
+    nothing else that someone has typed into them is shown.
+
     Raises:
-        UnreadableImage: damaged.
+        UnreadableImage: not a DICOM file, or damaged.
     """
-    name = "The DICOM file" if isinstance(source, bytes) else source.name
-    with _told(name):
-        dataset = _dataset(name, source.read_bytes() if isinstance(source, Path) else source)
-        found = {title: dataset.get(keyword) for keyword, title in FACTS.items()}
-        return {title: str(value) for title, value in found.items() if value not in (None, "")}
+    with _told(source) as name:
+        dataset = _dataset(name, source, only=list(FACTS))
+        found = {title: _fact(dataset.get(keyword)) for keyword, title in FACTS.items()}
+        return {title: text for title, text in found.items() if text}
 
 
 @contextmanager
-def _told(name: str) -> Iterator[None]:
-    """Turns whatever a parser of untrusted bytes may raise into words."""
+def _told(source: bytes | Path) -> Iterator[str]:
+    """Gives what to call the file, and turns whatever a parser of untrusted bytes may raise into words."""
+    name = "The DICOM file" if isinstance(source, bytes) else source.name
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd elements; what matters here is whether there are pixels
-            yield
+            yield name
     except UnreadableImage:
         raise
-    except Exception as error:
-        raise UnreadableImage(
-            f"{name} is damaged or cut short and could not be decoded as DICOM ({str(error)[:200]})."
-        ) from error
+    except FileNotFoundError as error:
+        raise UnreadableImage(f"There is no file {source!s}.") from error
+    except OSError as error:
+        raise UnreadableImage(f"{name} could not be read ({error.strerror or 'it is cut short'}).") from error
+    except Exception as error:  # its text may quote the file, and with it the patient: it is not passed on
+        raise UnreadableImage(f"{name} is damaged or cut short and could not be decoded as DICOM.") from error
 
 
-def _dataset(name: str, content: bytes) -> "Dataset":
+def _dataset(name: str, source: bytes | Path, only: list[int | str] | None = None) -> "Dataset":
+    """All elements, or `only` these and no pixels."""
     from pydicom import dcmread
-    from pydicom.filereader import read_dataset, read_preamble
+    from pydicom.filereader import _read_file_meta_info
 
-    stream = BytesIO(content)
-    read_preamble(stream, False)
-    meta = read_dataset(stream, False, True, stop_when=lambda tag, _, __: tag.group != 2)
-    if str(meta.get("TransferSyntaxUID", "")) == _DEFLATED:  # unpacked without any limit by whoever reads it
+    content = source if isinstance(source, bytes) else source.read_bytes()
+    if not is_dicom(content):
+        raise UnreadableImage(f"{name} is not a DICOM file: the mark 'DICM' was expected at its byte 128.")
+    file = io.BytesIO(content)
+    file.seek(132)
+    syntax = _read_file_meta_info(file).get("TransferSyntaxUID")  # as dcmread reads it, so that both find the same
+    if syntax is None:
+        raise UnreadableImage(f"{name} does not tell its transfer syntax, so that its pixels cannot be decoded.")
+    if syntax == _DEFLATED:  # unpacked without any limit by whoever reads it
         raise UnreadableImage(f"{name} is deflated, which is not read here. Save it uncompressed and try again.")
-    return dcmread(BytesIO(content))
+    file.seek(0)
+    return dcmread(file, stop_before_pixels=only is not None, specific_tags=only)
 
 
-def _check(name: str, dataset: "Dataset", max_pixels: int) -> int:
-    """The number of frames."""
+def _accepted(name: str, dataset: "Dataset", max_pixels: int, frame: int) -> str:
+    """The photometric interpretation, if the header asks for nothing that is beyond the limits."""
     if "PixelData" not in dataset:
-        raise UnreadableImage(f"{name} holds no image (no pixel data): a report, or the index of a disc.")
+        raise UnreadableImage(f"{name} holds no image (no pixel data): a report, the index of a disc, or cut short.")
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     frames = int(dataset.get("NumberOfFrames") or 1)
     if rows * columns > max_pixels:
@@ -127,60 +157,158 @@ def _check(name: str, dataset: "Dataset", max_pixels: int) -> int:
         raise UnreadableImage(
             f"{name} says that it has {frames:,} frames of {columns:,} × {rows:,} pixels. Expected: 1 to {MOST_FRAMES:,} frames."
         )
-    return frames
-
-
-def _grey(name: str, dataset: "Dataset", photometric: str, frame: int) -> Pixels:
-    values = _values(name, dataset, frame)
-    if photometric == "PALETTE COLOR":
-        from pydicom.pixels import apply_color_lut
-
-        values = apply_color_lut(values, dataset)
-    if values.ndim == 3:
-        deep = values.dtype != np.uint8
-        colour = _stretched(values.astype(np.float64)) if deep else values
-        return np.asarray(Image.fromarray(colour[..., :3]).convert("L"))
-    grey = _windowed(dataset, values)
-    return 255 - grey if photometric == "MONOCHROME1" else grey
-
-
-def _values(name: str, dataset: "Dataset", frame: int) -> npt.NDArray[Any]:
-    from pydicom.pixels import pixel_array
-
-    try:
-        values: npt.NDArray[Any] = pixel_array(dataset, index=frame)
-    except (RuntimeError, NotImplementedError) as error:
-        syntax = dataset.file_meta.TransferSyntaxUID
+    if not 0 <= frame < frames:
+        raise UnreadableImage(f"{name} has {frames} frames, counted from 0. Received: {frame}.")
+    photometric = str(dataset.PhotometricInterpretation)
+    samples, bits = int(dataset.SamplesPerPixel), int(dataset.BitsAllocated)
+    if photometric not in GREYS + COLOURS or samples != (1 if photometric in GREYS else 3):
         raise UnreadableImage(
-            f"{name} is compressed as {syntax.name}, and no decoder for it is installed ({error}). Save it uncompressed, or "
+            f"{name} has pixels of a kind that is not read here. Expected: {', '.join(GREYS + COLOURS)}."
+        )
+    if bits > (MOST_BITS if photometric in GREYS else 8):
+        raise UnreadableImage(
+            f"{name} has {bits} bits for each {photometric} sample; at most {MOST_BITS} are read in grey and 8 in colour."
+        )
+    return photometric
+
+
+def _decodable(name: str, dataset: "Dataset", frame: int) -> None:
+    """Refuse what there is no decoder for, and a compressed frame that would become larger than its header tells."""
+    from pydicom.encaps import get_frame
+    from pydicom.pixels import get_decoder
+    from pydicom.pixels.utils import as_pixel_options
+
+    syntax = dataset.file_meta.TransferSyntaxUID
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        raise UnreadableImage(
+            f"{name} is compressed in a way that is not read here (transfer syntax {_fact(syntax.name) or 'unknown'}). "
+            "Save it uncompressed and try again."
+        ) from None
+    if not syntax.is_encapsulated:
+        return
+    plugins = set(decoder.available_plugins)
+    if syntax == _JPEG_12 and int(dataset.BitsStored) > 8:
+        plugins.discard("pillow")  # it announces this transfer syntax, and then reads 8 bits only
+    if not plugins:
+        raise UnreadableImage(
+            f"{name} is compressed as {syntax.name}, and no decoder for it is installed. Save it uncompressed, or "
             "install pylibjpeg, pylibjpeg-libjpeg and pylibjpeg-openjpeg."
-        ) from error
-    return values
+        )
+    options = as_pixel_options(dataset)
+    count, offsets = options["number_of_frames"], options.get("extended_offsets")
+    coded = get_frame(dataset.PixelData, frame, number_of_frames=count, extended_offsets=offsets)
+    size = (int(dataset.Columns), int(dataset.Rows), int(dataset.SamplesPerPixel))
+    if syntax == _RLE:
+        fits = len(coded) <= 2 * size[0] * size[1] * size[2] * int(dataset.BitsAllocated) // 8 + 1024
+    else:
+        fits = (_jpeg_sizes(coded) if coded.startswith(b"\xff\xd8") else _jpeg_2000_sizes(coded)) == {size}
+    if not fits:
+        raise UnreadableImage(f"{name} is damaged: its compressed image is not of the size that its header tells.")
 
 
-def _windowed(dataset: "Dataset", values: npt.NDArray[Any]) -> Pixels:
-    """Grey values as the file's own window or table shows them, uint8."""
-    from pydicom.pixels import apply_modality_lut, apply_voi_lut
-
-    rescaled = apply_modality_lut(values, dataset)
-    if "VOILUTSequence" in dataset:
-        shown = apply_voi_lut(rescaled, dataset, index=0).astype(np.float64)
-        bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
-        return _stretched(shown, 0.0, float(2**bits - 1))
-    if dataset.get("WindowCenter") not in (None, "") and dataset.get("WindowWidth") not in (None, ""):
-        centre, width = _first(dataset.WindowCenter), _first(dataset.WindowWidth)
-        if width > 0:  # a linear ramp; pydicom's sigmoid and exact variants differ by less than a grey step here
-            return _stretched(np.asarray(rescaled, dtype=np.float64), centre - width / 2, centre + width / 2)
-    return _stretched(np.asarray(rescaled, dtype=np.float64))
-
-
-def _first(value: Any) -> float:
-    """Windows may be several; the first is the one to start with."""
-    return float(value[0]) if hasattr(value, "__len__") and not isinstance(value, str) else float(value)
+def _jpeg_sizes(coded: bytes) -> set[tuple[int, int, int]]:
+    """(columns, rows, samples) in every frame header before the first scan (ITU-T T.81 B.1, T.87 C.1)."""
+    sizes: set[tuple[int, int, int]] = set()
+    at = 2
+    while at + 4 <= len(coded) and coded[at] == 0xFF:
+        kind = coded[at + 1]
+        if kind == 0xDA:  # the scan starts
+            return sizes
+        if kind == 0xFF:  # a fill byte
+            at += 1
+            continue
+        if kind == 0xF7 or (0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC)):
+            rows, columns, samples = struct.unpack_from(">HHB", coded, at + 5)
+            sizes.add((columns, rows, samples))
+        at += 2 + int.from_bytes(coded[at + 2 : at + 4], "big")
+    return set()
 
 
-def _stretched(values: npt.NDArray[np.float64], low: float | None = None, high: float | None = None) -> Pixels:
-    """`low` becomes 0 and `high` 255, by default the least and the greatest value."""
-    start, end = float(values.min()) if low is None else low, float(values.max()) if high is None else high
-    scale = 255.0 / max(end - start, 1e-9)
-    return np.clip((values - start) * scale + 0.5, 0, 255).astype(np.uint8)
+def _jpeg_2000_sizes(coded: bytes) -> set[tuple[int, int, int]]:
+    """(columns, rows, samples) in the SIZ segment (ITU-T T.800 A.5.1), and in the box around it if any (I.5.3.1)."""
+    start = coded.find(b"\xff\x4f\xff\x51")
+    if start < 0:
+        return set()
+    right, bottom, left, top = struct.unpack_from(">4I", coded, start + 8)
+    sizes = {(right - left, bottom - top, int.from_bytes(coded[start + 40 : start + 42], "big"))}
+    box = coded.find(b"ihdr", 0, start)
+    if box >= 0:
+        rows, columns, samples = struct.unpack_from(">IIH", coded, box + 4)
+        sizes.add((columns, rows, samples))
+    return sizes
+
+
+def _toned(stored: npt.NDArray[Any], dataset: "Dataset", *, inverted: bool) -> Pixels:
+    """Stored values, (H, W) of 8 or 16 bits, signed or not, to uint8 (H, W)."""
+    unsigned = np.dtype(f"u{stored.dtype.itemsize}")
+    every = np.arange(1 << 8 * unsigned.itemsize, dtype=unsigned).view(stored.dtype).astype(np.float64)
+    bits = int(dataset.BitsStored)
+    low = -(1 << bits - 1) if stored.dtype.kind == "i" else 0
+    shade = _windowed(*_rescaled(every, low, low + (1 << bits) - 1, dataset), dataset)
+    table = ((1.0 - shade if inverted else shade) * 255 + 0.5).astype(np.uint8)
+    return table[stored.view(unsigned)]
+
+
+def _rescaled(values: Values, low: float, high: float, dataset: "Dataset") -> tuple[Values, float, float]:
+    """The modality LUT or rescale (PS3.3 C.11.1): the new values, and the range that the stored bits can take there."""
+    if dataset.get("ModalityLUTSequence"):
+        looked_up, top = _looked_up(values, dataset.ModalityLUTSequence[0], dataset)
+        return looked_up, 0.0, top
+    slope, intercept = _number(dataset, "RescaleSlope", 1.0), _number(dataset, "RescaleIntercept", 0.0)
+    if not slope or not np.isfinite([slope, intercept]).all():
+        raise ValueError("a rescale that leaves nothing to see")
+    ends = sorted((low * slope + intercept, high * slope + intercept))
+    return values * slope + intercept, ends[0], ends[1]
+
+
+def _windowed(values: Values, low: float, high: float, dataset: "Dataset") -> Values:
+    """The first VOI LUT, else the first window, else all from low to high (PS3.3 C.11.2): 0 is black, 1 is white."""
+    if dataset.get("VOILUTSequence"):
+        looked_up, top = _looked_up(values, dataset.VOILUTSequence[0], dataset)
+        return looked_up / top
+    center, width = _number(dataset, "WindowCenter", np.nan), _number(dataset, "WindowWidth", np.nan)
+    if not np.isfinite([center, width]).all() or width <= 0:  # a width of 0 is how some devices write "none"
+        return np.clip((values - low) / (high - low), 0, 1)
+    function = str(dataset.get("VOILUTFunction") or "LINEAR").upper()
+    if function == "SIGMOID":
+        return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -700, 700)))
+    if function != "LINEAR_EXACT":
+        center, width = center - 0.5, max(width - 1, 1e-6)
+    return np.clip((values - center) / width + 0.5, 0, 1)
+
+
+def _looked_up(values: Values, item: "Dataset", dataset: "Dataset") -> tuple[Values, float]:
+    """A modality or VOI LUT applied, and the largest value that its entries can have (PS3.3 C.11.1.1.1).
+
+    Not by pydicom: its 8-bit tables of more than 256 entries wrap around (3.0.2).
+    """
+    entries, first, bits = (int(one) for one in item.LUTDescriptor)
+    if not 1 <= bits <= MOST_BITS:
+        raise ValueError("entries of an impossible depth")
+    data = item.LUTData
+    if isinstance(data, bytes):
+        packed = bits == 8 and len(data) in (entries, entries + 1)
+        data = np.frombuffer(data, "u1" if packed else "<u2" if dataset.original_encoding[1] else ">u2")
+    table = np.atleast_1d(np.asarray(data, np.float64))[: entries or 65536]
+    top = float((1 << bits) - 1)
+    place = np.clip(np.rint(values) - first, 0, len(table) - 1).astype(np.intp)
+    return np.clip(table[place], 0, top), top
+
+
+def _number(dataset: "Dataset", keyword: str, default: float) -> float:
+    """The first value of an element, or the default where there is none."""
+    value = dataset.get(keyword)
+    if value is not None and not isinstance(value, (str, float, int)):
+        value = value[0] if len(value) else None
+    return default if value is None or value == "" else float(value)
+
+
+def _fact(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, (int, str)):
+        text = str(value).strip()
+        return text if re.fullmatch(r"[A-Za-z0-9_ ]{1,16}", text) else ""
+    return " × ".join(f"{float(one):g}" for one in value)

@@ -79,10 +79,11 @@ def test_eight_bits_come_as_they_are():
     np.testing.assert_array_equal(grey(made(RAMP)), RAMP)
 
 
-@pytest.mark.parametrize("kind", [np.uint16, np.int16])
-def test_without_a_window_the_values_fill_the_grey_range(kind: type):
-    values = (RAMP.astype(kind) * 10 - (1000 if kind is np.int16 else 0)).astype(kind)
-    np.testing.assert_array_equal(grey(made(values, bits=12)), RAMP)
+@pytest.mark.parametrize(("kind", "low"), [(np.uint16, 0), (np.int16, -2048)])
+def test_without_a_window_the_full_range_of_the_stored_bits_is_shown(kind: type, low: int):
+    values = (RAMP.astype(kind) + 1000).astype(kind)
+    expected = (values.astype(float) - low) * 255 / 4095
+    np.testing.assert_allclose(grey(made(values, bits=12)), expected, atol=0.5)
 
 
 def test_monochrome1_is_turned_so_that_air_is_black():
@@ -93,7 +94,7 @@ def test_a_window_cuts_off_what_lies_outside():
     found = grey(made(RAMP.astype(np.uint16), WindowCenter=100, WindowWidth=50))
     assert (found[RAMP <= 75] == 0).all()
     assert (found[RAMP >= 125] == 255).all()
-    assert found[RAMP == 100] == pytest.approx(128, abs=1)
+    assert found[RAMP == 100] == 130  # PS3.3 C.11.2.1.2: (0.5 / 49 + 0.5) * 255
 
 
 def test_of_several_windows_the_first_is_taken():
@@ -103,9 +104,16 @@ def test_of_several_windows_the_first_is_taken():
 
 
 def test_the_window_is_in_rescaled_values():
-    plain = grey(made(RAMP.astype(np.uint16), WindowCenter=100, WindowWidth=50))
+    plain = grey(made(RAMP.astype(np.uint16), WindowCenter=100, WindowWidth=50, VOILUTFunction="LINEAR_EXACT"))
     scaled = grey(
-        made(RAMP.astype(np.uint16), RescaleSlope=2, RescaleIntercept=-1000, WindowCenter=-800, WindowWidth=100)
+        made(
+            RAMP.astype(np.uint16),
+            RescaleSlope=2,
+            RescaleIntercept=-1000,
+            WindowCenter=-800,
+            WindowWidth=100,
+            VOILUTFunction="LINEAR_EXACT",
+        )
     )
     np.testing.assert_array_equal(plain, scaled)
 
@@ -205,7 +213,14 @@ def test_damaged_files_never_fail_in_any_other_way_than_unreadable():
 
 def test_what_is_shown_beside_the_image_never_tells_who_the_patient_is():
     told = dicom.facts(content(made(RAMP)))
-    assert told == {"Modality": "DX", "View": "PA", "Grey scale": "MONOCHROME2", "Bits": "8"}
+    assert told == {
+        "Modality": "DX",
+        "View": "PA",
+        "Grey scale": "MONOCHROME2",
+        "Rows": "16",
+        "Columns": "16",
+        "Bits": "8",
+    }
     for secret in ("Doe", "SECRET", "1970", "2026", "Hospital"):
         assert secret not in str(told)
 
@@ -225,3 +240,47 @@ def test_a_folder_of_dicom_files_becomes_a_dataset(tmp_path: Path):
         path.write_bytes(content(made(np.full((20, 30), number, np.uint8))))
     added = datasets.add(str(tmp_path / "set"), "films")
     assert (added.images, added.skipped) == (4, ())
+
+
+def test_an_eight_bit_table_may_have_more_than_256_entries():
+    table = Dataset()
+    table.LUTDescriptor, table.LUTData = [4096, 0, 8], (np.arange(4096) // 16).tolist()
+    table["LUTData"].VR = "US"
+    np.testing.assert_array_equal(grey(made(RAMP.astype(np.uint16) * 16, bits=12, VOILUTSequence=[table])), RAMP)
+
+
+@pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
+def test_windows_are_those_of_the_standard(function: str):
+    from pydicom.pixels import apply_windowing
+
+    dataset = made(RAMP.astype(np.uint16), bits=8, VOILUTFunction=function, WindowCenter=90, WindowWidth=100)
+    np.testing.assert_allclose(grey(dataset), apply_windowing(RAMP, dataset), atol=0.5001)
+
+
+@pytest.mark.parametrize(
+    ("syntax", "encode"),
+    [
+        (JPEGBaseline8Bit, saved("JPEG")),
+        (JPEG2000Lossless, saved("JPEG2000")),
+        (RLELossless, lambda pixels: bytes([1, 0, 0, 0, 64]) + bytes(59) + b"\x81\0" * 2 * pixels.size),
+    ],
+)
+def test_a_stream_larger_than_its_header_tells_is_refused_before_it_is_decoded(syntax: str, encode: Any):
+    dataset = made(RAMP, syntax=syntax)
+    dataset.PixelData = encapsulate([encode(np.zeros((256, 256), np.uint8))])
+    dataset["PixelData"].VR = "OB"
+    assert "not of the size that its header tells" in refusal(content(dataset))
+
+
+def test_a_refusal_never_quotes_the_file():
+    broken = made(RAMP, WindowCenter=100, WindowWidth=50)
+    with pytest.warns(UserWarning, match="Invalid value for VR CS"):
+        broken.PhotometricInterpretation = "DOE^JANE"
+        source = content(broken)
+    assert "DOE" not in refusal(source)
+
+
+def test_a_missing_file_is_named(tmp_path: Path):
+    for work in (dicom.read, dicom.facts):
+        with pytest.raises(UnreadableImage, match="There is no file"):
+            work(tmp_path / "none.dcm")

@@ -73,6 +73,8 @@ def decode(source: bytes | Path) -> tuple[Header, Pixels]:
         raise
     except FileNotFoundError as error:
         raise UnreadableImage(f"There is no file {source!s}.") from error
+    except IsADirectoryError as error:
+        raise UnreadableImage(f"{source!s} is a folder; expected is an image file.") from error
     except (OSError, ValueError, SyntaxError, EOFError, MemoryError, struct.error) as error:
         raise UnreadableImage(_why(source, error)) from error
 
@@ -155,4 +157,6 @@ def _why(source: bytes | Path, error: Exception) -> str:
         return f"{name} is empty. An image file was expected."
     if isinstance(error, UnidentifiedImageError):
         return f"{name} is not an image that can be read here. Expected: {', '.join(FORMATS)}."
-    return f"{name} is damaged or cut short and could not be decoded ({error})."
+    # Pillow counts the bytes that a truncated file lacks; nobody is helped by that.
+    detail = "" if "truncated" in str(error) else f" ({error})"
+    return f"{name} is damaged or cut short and could not be decoded{detail}."

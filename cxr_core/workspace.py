@@ -74,6 +74,21 @@ def checked_name(name: str) -> str:
     return name
 
 
+def made(folder: Path) -> Path:
+    """The folder itself, there now.
+
+    Raises:
+        WorkFailed: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkFailed(
+            f"The folder {folder} cannot be made ({error.strerror}). Point CXR_HOME to a folder that can be written."
+        ) from error
+    return folder
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all: readers see the old content or the new, never a part.
 

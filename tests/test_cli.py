@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -189,3 +190,60 @@ def test_a_reader_that_has_heard_enough_is_no_error(home: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_damaged_dataset_is_named_and_hides_no_other(trained_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (trained_home / "datasets" / "half").mkdir()
+    (trained_home / "datasets" / "half" / "dataset.json").write_text("{")
+    assert [one["name"] for one in answer(capsys, "data", "list")] == ["phantoms"]
+    cli.main(["data", "list"])
+    assert "data remove half" in capsys.readouterr().err
+    assert cli.main(["data", "remove", "half"]) == 0
+
+
+def test_a_damaged_run_is_named_and_can_be_cleared(trained_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    junk = trained_home / "runs" / "junk"
+    junk.mkdir()
+    (junk / "status.json").write_text("{")
+    (junk / "config.json").write_text("{")
+    assert cli.main(["runs"]) == 0
+    assert "runs delete junk" in capsys.readouterr().err
+    assert cli.main(["runs", "delete", "junk"]) == 0
+    assert not junk.exists()
+
+
+@pytest.mark.parametrize("wrong", [["--epochs", 0], ["--set", "dropout=7"], ["--model", "vgg1"], ["--recipe", "magic"]])
+def test_a_refused_training_leaves_no_manifest(
+    trained_home: Path, capsys: pytest.CaptureFixture[str], wrong: list[object]
+) -> None:
+    def manifests() -> int:
+        return len(list((trained_home / "datasets" / "phantoms" / "manifests").iterdir()))
+
+    before = manifests()
+    options = ["--data", "phantoms", "--model", "custom_cnn", "--split", "patient", "--seed", "99", *wrong]
+    refused(capsys, "train", *options)
+    assert manifests() == before
+
+
+def test_a_workspace_that_cannot_be_made_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CXR_HOME", str(tmp_path / "file"))
+    for words in (["data", "add", "synthetic"], ["runs"]):
+        assert "Point CXR_HOME to a folder" in refused(capsys, *words, code=1)
+
+
+def test_a_name_of_nothing_is_no_name(xray_tree: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert "Received: ''" in refused(capsys, "data", "add", xray_tree(), "--name", "")
+
+
+def test_a_folder_in_place_of_an_image_is_told_before_any_model_is_loaded(
+    trained_home: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cxr_core.inference.predictor import Predictor
+
+    monkeypatch.setattr(Predictor, "load", lambda _: pytest.fail("a model was loaded for nothing"))
+    (run_id,) = runs.ids()
+    assert cli.main(["predict", run_id, str(tmp_path)]) == 2
+    assert "is a folder" in capsys.readouterr().out

@@ -16,6 +16,7 @@ from cxr_core.errors import CxrError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's remarks on drivers are no answer to anybody
     try:
         chosen = parser().parse_args(arguments)
         chosen.work(chosen)

@@ -11,13 +11,14 @@ from cxr_core.data import audit, balancing, datasets, decisions, manifest, sourc
 from cxr_core.data.progress import noting, silent
 from cxr_core.data.shortcuts import NOTABLE
 from cxr_core.errors import BadInput
+from cxr_core.runs import folder as runs
 
 
 def add_commands(commands: Any) -> None:
     group = commands.add_parser("data", help="datasets").add_subparsers(required=True, metavar="COMMAND")
     add = command(group, "add", "add a dataset", _data_add)
     add.add_argument("source", metavar="SOURCE", help=f"{' | '.join(sources.SOURCES)} | a folder | a .zip")
-    add.add_argument("--name", default="", help="what to call it")
+    add.add_argument("--name", help="what to call it; by default the source's own name")
     add.add_argument("--images", type=int, default=datasets.SYNTHETIC_IMAGES, help="how many, for synthetic")
     add.add_argument("--seed", type=int, default=0, help="of the synthetic images")
     add.add_argument("--labels", default="", metavar="CSV", help="NIH's table of findings, if not in the folder itself")
@@ -93,7 +94,7 @@ def _data_add(chosen: argparse.Namespace) -> None:
     findings = {label: found.split(",") for label, found in map(pair, chosen.finding)}
     dataset = datasets.add(
         chosen.source,
-        chosen.name,
+        "" if chosen.name is None else workspace.checked_name(chosen.name),
         images=chosen.images,
         seed=chosen.seed,
         labels=chosen.labels,
@@ -108,7 +109,9 @@ def _data_add(chosen: argparse.Namespace) -> None:
 
 
 def _data_list(chosen: argparse.Namespace) -> None:
-    found = [datasets.get(name) for name in datasets.names()]
+    found = datasets.every()
+    for why in datasets.damaged().values():
+        say(why)
     lines = [f"{one.name}: {_totals(one)}" for one in found]
     answer(
         chosen, [asdict(one) for one in found], "\n".join(lines) or "No datasets yet. Add one with: data add synthetic"
@@ -130,7 +133,9 @@ def _totals(dataset: datasets.Dataset) -> str:
 
 def _data_remove(chosen: argparse.Namespace) -> None:
     datasets.remove(chosen.name)
-    say(f"Removed dataset '{chosen.name}'.")
+    learned = sum(run.config.data == chosen.name for run in runs.every())
+    kept = f" {learned} run{'' if learned == 1 else 's'} trained on it stay, with their results." if learned else ""
+    say(f"Removed dataset '{chosen.name}'.{kept}")
 
 
 def _data_build(chosen: argparse.Namespace) -> None:

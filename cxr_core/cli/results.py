@@ -30,7 +30,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
     figures = metrics.evaluate(table)
     low, high = figures["ci95"]["accuracy"]
     words = (
-        f"{metrics.report(table).to_string(float_format='%.2f')}\n\n"
+        f"{metrics.report(table).to_string(float_format='%.2f', na_rep='')}\n\n"
         f"accuracy {figures['accuracy']:.3f}, 95 % interval {low:.3f} to {high:.3f}, n = {figures['n']:,}"
     )
     answer(chosen, figures, words)
@@ -40,18 +40,22 @@ def _predict(chosen: argparse.Namespace) -> None:
     from cxr_core import images
 
     runs.get(chosen.run)  # a wrong name is told at once, before the engine is started
-    from cxr_core.inference.predictor import Predictor
-
-    predictor = Predictor.load(chosen.run)
     results: list[dict[str, Any]] = []
+    predictor = None
     for file in chosen.files:
         try:
-            found = predictor.of_image(images.read(Path(file)))
-            results.append(
-                {"file": file, "label": max(found, key=found.__getitem__), "probabilities": found, "warnings": []}
-            )
+            grey = images.read(Path(file))
         except CxrError as error:
             results.append({"file": file, "error": str(error)})
+            continue
+        if predictor is None:  # started for the first file that is an image
+            from cxr_core.inference.predictor import Predictor
+
+            predictor = Predictor.load(chosen.run)
+        found = predictor.of_image(grey)
+        results.append(
+            {"file": file, "label": max(found, key=found.__getitem__), "probabilities": found, "warnings": []}
+        )
     lines = [
         f"{one['file']}: {one['error']}" if "error" in one else f"{one['file']}: {one['label']} {one['probabilities']}"
         for one in results

@@ -1,11 +1,12 @@
 """`train` and `runs …`: start, watch, stop and delete trainings."""
 
 import argparse
+from dataclasses import replace
 from typing import Any
 
 from cxr_core.cli.data import build_options, built
 from cxr_core.cli.terminal import Meter, answer, command, json_flag, pair, say
-from cxr_core.data import manifest
+from cxr_core.data import datasets, manifest
 from cxr_core.errors import WorkFailed
 from cxr_core.jobs import queue
 from cxr_core.models import catalogue
@@ -45,15 +46,17 @@ def _train(chosen: argparse.Namespace) -> None:
         if getattr(chosen, name) is not None:
             changes[name] = getattr(chosen, name)
     changes.setdefault("seed", chosen.seed)
-    frozen = manifest.get(chosen.data, chosen.manifest) if chosen.manifest else built(chosen.data, chosen)
+    # The settings are looked at before anything is made of them: what is refused leaves nothing behind.
     config = settings.make(
         model=chosen.model,
         recipe=chosen.recipe,
         data=chosen.data,
-        manifest=frozen.id,
-        classes=frozen.classes,
+        manifest="",
+        classes=datasets.get(chosen.data).classes,
         settings=changes,
     )
+    frozen = manifest.get(chosen.data, chosen.manifest) if chosen.manifest else built(chosen.data, chosen)
+    config = replace(config, manifest=frozen.id, classes=frozen.classes)
     run_id = queue.submit(config)
     if chosen.wait:
         meter = Meter()
@@ -83,6 +86,8 @@ def _runs_list(chosen: argparse.Namespace) -> None:
     found = runs.every()
     lines = [f"{run.id}  {run.status.state}  epoch {run.status.epoch} of {run.status.epochs}" for run in found]
     answer(chosen, [_run_document(run) for run in found], "\n".join(lines) or "No runs yet. Start one with: train")
+    for run_id, why in runs.damaged().items():
+        say(f"{run_id} cannot be read. {why} To clear it: runs delete {run_id}")
 
 
 def _run_document(run: Run) -> dict[str, Any]:

@@ -11,7 +11,7 @@ An addition is built in `datasets/.adding/<name>/` and moved into place when it 
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from cxr_core import workspace
 from cxr_core.data import index, packing, sources
 from cxr_core.data.progress import Progress, noting, silent
-from cxr_core.errors import AlreadyExists, BadDataset, UnknownName, WorkFailed
+from cxr_core.errors import AlreadyExists, BadDataset, BadInput, CxrError, UnknownName, WorkFailed
 
 SYNTHETIC_IMAGES = 900  # made at the first start: enough to learn from in a minute, drawn in seconds
 
@@ -50,12 +50,35 @@ class Dataset:
 
 
 def names() -> list[str]:
-    """The datasets of this workspace, sorted by name."""
-    return [
-        name
-        for name in workspace.names_in(workspace.datasets())
-        if (workspace.dataset(name) / "dataset.json").is_file()
-    ]
+    """The datasets of this workspace that can be read, sorted by name."""
+    return [one.name for one in every()]
+
+
+def every() -> list[Dataset]:
+    """The datasets of this workspace that can be read, sorted by name; the others are named by `damaged`."""
+    return [one for one in map(_described, _folders()) if isinstance(one, Dataset)]
+
+
+def damaged() -> dict[str, str]:
+    """Datasets whose description cannot be read, with the sentence that says so."""
+    return {name: str(one) for name in _folders() if isinstance(one := _described(name), CxrError)}
+
+
+def _folders() -> list[str]:
+    root = workspace.datasets()
+    return [name for name in workspace.names_in(root) if (root / name / "dataset.json").is_file()]
+
+
+def _described(name: str) -> "Dataset | CxrError":
+    try:
+        document = workspace.read_json(workspace.dataset(name) / "dataset.json")
+        return Dataset(**{**document, "classes": tuple(document["classes"]), "skipped": tuple(document["skipped"])})
+    except (TypeError, KeyError, WorkFailed):
+        return WorkFailed(
+            f"The description of dataset '{name}' is damaged. Remove it (data remove {name}) and add it again."
+        )
+    except (BadInput, FileNotFoundError):  # a folder of somebody else's, or one that has just gone
+        return UnknownName("dataset", name, ())
 
 
 def get(name: str) -> Dataset:
@@ -65,15 +88,12 @@ def get(name: str) -> Dataset:
         UnknownName: there is none of this name.
         WorkFailed: its description is damaged.
     """
-    if name not in names():
+    if name not in _folders():
         raise UnknownName("dataset", name, names())
-    document = workspace.read_json(workspace.dataset(name) / "dataset.json")
-    try:
-        return Dataset(**{**document, "classes": tuple(document["classes"]), "skipped": tuple(document["skipped"])})
-    except (TypeError, KeyError) as error:
-        raise WorkFailed(
-            f"The description of dataset '{name}' is damaged. Remove the dataset and add it again."
-        ) from error
+    found = _described(name)
+    if isinstance(found, CxrError):
+        raise found
+    return found
 
 
 def add(
@@ -160,7 +180,8 @@ def _staging(name: str) -> Iterator[Path]:
     """A fresh folder for one addition, held by a lock that the system drops even if this process is killed."""
     _refuse_taken(name)
     folder = workspace.adding(name)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    workspace.made(folder.parent)
+    _clear_dead(folder.parent)
     lock = FileLock(folder.with_name(f".{name}.lock"))
     try:
         lock.acquire(timeout=0)
@@ -174,7 +195,17 @@ def _staging(name: str) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        Path(lock.lock_file).unlink(missing_ok=True)  # while it is still held: nobody else can be in between
         lock.release()
+
+
+def _clear_dead(place: Path) -> None:
+    """Remove what additions that were killed have left, of any name."""
+    for lock_file in place.glob(".*.lock"):
+        lock = FileLock(lock_file)
+        with suppress(Timeout), lock.acquire(timeout=0):
+            shutil.rmtree(place / lock_file.name[1 : -len(".lock")], ignore_errors=True)
+            lock_file.unlink(missing_ok=True)
 
 
 def _table_file(labels: str) -> Path | None:

@@ -91,7 +91,7 @@ def audit(name: str) -> None:
 @contextmanager
 def _turn() -> Iterator[None]:
     """One at a time begins an errand."""
-    workspace.errand().mkdir(parents=True, exist_ok=True)
+    workspace.made(workspace.errand())
     with FileLock(workspace.errand() / ".lock"):
         yield
 

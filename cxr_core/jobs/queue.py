@@ -50,8 +50,7 @@ def dispatch() -> None:
 
 def turn() -> FileLock:
     """The lock under which a run's state may be changed by anyone but its own process."""
-    workspace.runs().mkdir(parents=True, exist_ok=True)
-    return FileLock(workspace.runs() / ".queue.lock")
+    return FileLock(workspace.made(workspace.runs()) / ".queue.lock")
 
 
 def _start(run: Run) -> None:

@@ -10,6 +10,7 @@ A run writes only its own folder. Runs that ship with the project lie in `artifa
 import secrets
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,14 +108,21 @@ def get(run_id: str) -> Run:
 
 
 def every() -> list[Run]:
-    """All runs that can be read, newest first; damaged ones are left out here and named by `get`."""
-    found = []
-    for run_id in ids():
-        try:
-            found.append(get(run_id))
-        except CxrError:
-            continue
+    """All runs that can be read, newest first; the others are named by `damaged`."""
+    found = [one for one in map(_read, ids()) if isinstance(one, Run)]
     return sorted(found, key=lambda run: run.status.created, reverse=True)
+
+
+def damaged() -> dict[str, str]:
+    """Runs that cannot be read, with the sentence that says why."""
+    return {run_id: str(one) for run_id in ids() if isinstance(one := _read(run_id), WorkFailed | BadInput)}
+
+
+def _read(run_id: str) -> Run | CxrError:
+    try:
+        return get(run_id)
+    except CxrError as error:
+        return error
 
 
 def history(run_id: str) -> pd.DataFrame:
@@ -171,8 +179,9 @@ def delete(run_id: str) -> None:
     place = folder(run_id)
     if place.parent != workspace.runs():
         raise BadInput(f"Run '{run_id}' ships with the project and is not deleted from here.")
-    if states.read(place).state == "running":
-        raise BadInput(f"Run '{run_id}' is running. Stop it first: runs stop {run_id}")
+    with suppress(WorkFailed):  # a damaged one does not run
+        if states.read(place).state == "running":
+            raise BadInput(f"Run '{run_id}' is running. Stop it first: runs stop {run_id}")
     trash = place.with_name(f".{run_id}.deleted")
     place.replace(trash)
     shutil.rmtree(trash, ignore_errors=True)

@@ -12,7 +12,7 @@ from cxr_core.errors import CxrError
 from cxr_core.evaluation import figures
 from cxr_core.runs import folder as runs
 from cxr_core.runs.folder import Run
-from pages.ui import engine, loaders, notices, run_card, words
+from pages.ui import choose, engine, loaders, notices, words
 from pages.ui.theme import dark
 
 TYPES = [suffix.removeprefix(".") for suffix in images.SUFFIXES]
@@ -20,16 +20,7 @@ MANY = 4  # more uploads than this are shown as a table first
 
 
 def choose_run(usable: list[Run]) -> Run:
-    by_id = {run.id: run for run in usable}
-    chosen = st.selectbox(
-        "Answering run",
-        list(by_id),
-        format_func=lambda one: run_card.title(by_id[one]),
-        key="run",
-        bind="query-params",
-        help="The trained network that answers. The newest is on top.",
-    )
-    run = by_id[chosen]
+    run = choose.run("Answering run", usable, help="The trained network that answers. The newest is on top.")
     test = run.metrics.get("test")
     if test:
         found = ", ".join(
@@ -136,9 +127,9 @@ def examples(run: Run) -> None:
     if not names:
         st.caption("There is no dataset to take an image from.")
         return
-    default = names.index(run.config.data) if run.config.data in names else 0
+    names.sort(key=lambda one: one != run.config.data)  # the run's own first
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        name = st.selectbox("Dataset", names, default, key="data", bind="query-params", width=260)
+        name = choose.addressed("Dataset", names, key="data", kind="dataset", width=260)
         dataset = datasets.get(name)
         wanted = st.pills("Class", dataset.classes, format_func=words.label, key="example_class")
         draw = st.button("Another image", icon=":material/casino:")
@@ -156,6 +147,11 @@ def examples(run: Run) -> None:
     notices.synthetic(dataset)
     if row["split"] == "train" and name == run.config.data:
         st.caption(":material/info: The network has learned from this very image, so its answer proves nothing.")
+    if name != run.config.data:
+        st.caption(
+            f":material/info: This network has learned from '{run.config.data}'. Images of another origin are strange to it: "
+            "how good it is on them is not known."
+        )
     grey = images.read(datasets.image_path(name, current))
     verdict(run, current, grey, answer(run, grey), true=str(row["class"]) if row["class"] in run.config.classes else "")
 

@@ -3,27 +3,19 @@
 import pandas as pd
 import streamlit as st
 
+from cxr_core.data import datasets
 from cxr_core.evaluation import figures, leaderboard, metrics, paper
 from cxr_core.runs import folder as runs
 from cxr_core.runs.folder import Run
-from pages.ui import loaders, notices, run_card, words
+from pages.ui import choose, loaders, notices, run_card, words
 from pages.ui.theme import dark
 
 UNITS = {"counts": "Images", "shares": "Share of the true class"}
 
 
-def choose(usable: list[Run]) -> tuple[Run, str]:
-    by_id = {run.id: run for run in usable}
+def choices(usable: list[Run]) -> tuple[Run, str]:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        chosen = st.selectbox(
-            "Run",
-            list(by_id),
-            format_func=lambda one: run_card.title(by_id[one]),
-            key="run",
-            bind="query-params",
-            width=440,
-        )
-        run = by_id[chosen]
+        run = choose.run("Run", usable, width=440)
         splits = [split for split in ("test", "val", "train") if split in run.metrics]
         split = st.segmented_control(
             "Split",
@@ -140,6 +132,8 @@ def all_runs(found: list[Run]) -> None:
         words.interval((low, high)) if pd.notna(low) else ""
         for low, high in zip(table["test_low"], table["test_high"], strict=True)
     ]
+    drawn = {one.name for one in datasets.every() if one.synthetic}
+    table["data"] = [f"{one} (synthetic)" if one in drawn else one for one in table["data"]]
     table["origin"] = table["origin"].map({"paper": "Paper, Table 4.1", "run": "This workbench"})
     share = {"format": "percent"}
     st.dataframe(
@@ -193,7 +187,7 @@ if not usable:
         icon=":material/model_training:",
     )
 else:
-    run, split = choose(usable)
+    run, split = choices(usable)
     notices.disclaimer()
     notices.of_data(run.config.data)
     if run.status.reason:

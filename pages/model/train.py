@@ -42,7 +42,7 @@ def form() -> None:
             st.caption(
                 f":material/warning: Only {words.plural(sum(val.values()), 'validation image')}"
                 + (f", none of {' or '.join(missing)}" if missing else "")
-                + ". That is the paper's way, but too few to choose an epoch by: take a new split for anything but its table."
+                + ". Too few to choose an epoch by: take a new split for anything but the paper's table."
             )
         share = 0.15
         if rule == "patient":

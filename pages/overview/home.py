@@ -1,11 +1,12 @@
 """Home: what is here, how good it is, what to do next."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import streamlit as st
 
 from cxr_core.data import datasets
-from cxr_core.errors import CxrError
+from cxr_core.errors import CxrError, UnknownName
 from cxr_core.evaluation import figures
 from cxr_core.jobs import errands
 from cxr_core.runs import folder as runs
@@ -19,15 +20,21 @@ def heading(found: list[datasets.Dataset], trained: list[runs.Run]) -> None:
         "Curate a set of chest X-rays, train networks to tell **normal**, **viral** and **bacterial** pneumonia apart, "
         "study how good they are, and try them on an image."
     )
-    best = max((run for run in trained if "test" in run.metrics), key=_validation, default=None)
+    synthetic = {one.name for one in found if one.synthetic}
+    best = max(
+        (run for run in trained if "test" in run.metrics),
+        key=lambda run: (run.config.data not in synthetic, _validation(run)),  # real X-rays before drawn ones
+        default=None,
+    )
     with st.container(horizontal=True):
         st.metric("Images", f"{sum(one.images for one in found):,}", border=True, width=190, height="stretch")
         st.metric("Datasets", len(found), border=True, width=190, height="stretch")
         st.metric("Trained models", len(trained), border=True, width=190, height="stretch")
         if best is not None:
             figure = best.metrics["test"]
+            drawn = " (synthetic)" if best.config.data in synthetic else ""
             st.metric(
-                f"Best test accuracy, on {best.config.data}",
+                f"Best test accuracy, on {best.config.data}{drawn}",
                 words.percent(figure["accuracy"]),
                 delta=f"95 % interval {words.interval(figure['ci95']['accuracy'])}",
                 delta_color="off",
@@ -71,11 +78,30 @@ def next_steps(found: list[datasets.Dataset], trained: list[runs.Run]) -> None:
             st.page_link(page, label=link, icon=":material/arrow_forward:", disabled=not ready)
 
 
+@st.dialog("Remove this dataset?")
+def confirm_remove(name: str) -> None:
+    learned = sum(run.config.data == name for run in runs.every())
+    st.markdown(
+        f"**{name}** goes with its decisions, manifests and the images that it keeps itself; a folder that it only points to "
+        "stays as it is."
+        + (f" {words.plural(learned, 'run')} trained on it stay, with their results." if learned else "")
+    )
+    if st.button("Remove it", type="primary", icon=":material/delete:"):
+        with suppress(UnknownName):  # another browser was a moment faster
+            datasets.remove(name)
+        st.rerun()
+
+
 def dataset_card(dataset: datasets.Dataset) -> None:
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"**{dataset.name}**", width="content")
             notices.synthetic(dataset)
+            st.space("stretch")
+            if st.button(
+                "", key=f"remove-{dataset.name}", icon=":material/delete:", type="tertiary", help="Remove it …"
+            ):
+                confirm_remove(dataset.name)
         st.caption(
             f"{words.plural(dataset.images, 'image')} of {words.plural(dataset.patients, 'patient')}. From: {dataset.origin}."
             + (f" {dataset.citation}" if dataset.citation else "")
@@ -172,7 +198,7 @@ def _start_upload(file: str, content: bytes) -> None:
     st.rerun()
 
 
-found = [datasets.get(name) for name in datasets.names()]
+found = datasets.every()
 trained = [run for run in runs.every() if run.usable]
 heading(found, trained)
 busy = any(one.running and one.kind == "add" for one in errands.underway())
@@ -182,6 +208,11 @@ if not found and busy:
         "**First start.** A small synthetic set is being drawn, so that there is something to look at. It takes a few seconds.",
         icon=":material/draw:",
     )
+for name, why in datasets.damaged().items():
+    with st.container(border=True):
+        st.error(why, icon=":material/broken_image:")
+        if st.button("Remove it …", key=f"remove-{name}", icon=":material/delete:"):
+            confirm_remove(name)
 next_steps(found, trained)
 if found:
     st.subheader("Datasets", anchor=False)

@@ -1,10 +1,58 @@
-"""The choice of a dataset at the top of the data pages, or what to do where there is none."""
+"""Choices that the address of a page carries: which dataset, which run; or what to do where there is none."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import streamlit as st
 
 from cxr_core.data import datasets
 from cxr_core.data.datasets import Dataset
-from pages.ui import notices
+from cxr_core.runs.folder import Run
+from pages.ui import notices, run_card
+
+
+def addressed(
+    label: str, names: Sequence[str], *, key: str, kind: str, titles: Mapping[str, str] | None = None, **looks: Any
+) -> str:
+    """A selectbox whose choice is in the address by its name, whatever title it is shown under.
+
+    A name that is not there (any more) is said so, and the first is shown instead; never without a word.
+
+    Args:
+        label: above the box.
+        names: of the options, at least one.
+        key: of the widget and in the address.
+        kind: what is chosen, as a noun.
+        titles: how the options are shown, by name.
+        looks: passed on to `st.selectbox`.
+    """
+    state, box = st.session_state, f"{key}-box"
+    asked = st.query_params.get(key, "")
+    if asked and asked != state.get(f"{key}-address"):  # came with a link, not from this box
+        state.pop(box, None)
+    wanted = state.get(box, asked)
+    if wanted and wanted not in names:
+        shown = (titles or {}).get(names[0], names[0])
+        st.warning(f"There is no {kind} '{wanted}' (any more). Shown instead: {shown}.", icon=":material/search_off:")
+        state.pop(box, None)
+    chosen = st.selectbox(
+        label,
+        names,
+        names.index(wanted) if box not in state and wanted in names else 0,
+        key=box,
+        format_func=lambda one: (titles or {}).get(one, one),
+        **looks,
+    )
+    if chosen != (asked if asked in names else names[0]):
+        st.query_params[key] = chosen
+    state[f"{key}-address"] = st.query_params.get(key, "")
+    return str(chosen)
+
+
+def run(label: str, usable: Sequence[Run], **looks: Any) -> Run:
+    """The chosen one of `usable` runs, at least one."""
+    by_id = {one.id: one for one in usable}
+    return by_id[addressed(label, list(by_id), key="run", kind="run", titles=run_card.titles(usable), **looks)]
 
 
 def dataset_or_stop(empty: str) -> Dataset:
@@ -13,7 +61,7 @@ def dataset_or_stop(empty: str) -> Dataset:
     if not names:
         no_dataset(empty)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        dataset = datasets.get(st.selectbox("Dataset", names, key="data", bind="query-params", width=320))
+        dataset = datasets.get(addressed("Dataset", names, key="data", kind="dataset", width=320))
         notices.synthetic(dataset)
     return dataset
 

@@ -1,7 +1,8 @@
 """One run as a card: its state, how far it is, its curves, and what can be done with it."""
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 import streamlit as st
@@ -18,10 +19,18 @@ from pages.ui.theme import dark
 
 
 def title(run: Run) -> str:
-    """What a person calls a run: network, data, when it was started."""
+    """What a person calls a run: network, data, when it was made."""
     model = catalogue.MODELS[run.config.model].title if run.config.model in catalogue.MODELS else run.config.model
-    when = time.strftime("%d %b %H:%M", time.localtime(run.status.created))
-    return f"{model} on {run.config.data}, {when}"
+    made = time.localtime(run.status.created)
+    year = "" if made.tm_year == time.localtime().tm_year else " %Y"
+    return f"{model} on {run.config.data}, {time.strftime(f'%d %b{year} %H:%M:%S', made)}"
+
+
+def titles(runs_: Sequence[Run]) -> dict[str, str]:
+    """Titles by id, no two alike: where two would be, the end of the id tells them apart."""
+    plain = {run.id: title(run) for run in runs_}
+    often = Counter(plain.values())
+    return {name: f"{text} ({name[-3:]})" if often[text] > 1 else text for name, text in plain.items()}
 
 
 def badge(status: Status) -> None:

@@ -528,3 +528,17 @@ def test_a_dataset_that_lost_its_description_can_be_removed_and_added_again(xray
         datasets.add(str(root), "small")
     datasets.remove("small")
     assert datasets.add(str(root), "small").images == 13
+
+
+def test_what_a_killed_addition_left_is_cleared_by_the_next_of_any_name(xray_tree: Tree):
+    left = workspace.adding("dead")
+    left.mkdir(parents=True)
+    left.with_name(".dead.lock").touch()
+    datasets.add(str(xray_tree()), "good")
+    assert list(workspace.adding().iterdir()) == []
+
+
+def test_a_refused_addition_leaves_nothing(tmp_path: Path):
+    with pytest.raises(BadDataset):
+        datasets.add(str(tmp_path), "empty")
+    assert list(workspace.adding().iterdir()) == []

@@ -1,5 +1,7 @@
 """Every page, with data and without, through the entry file as a browser would reach it."""
 
+import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from cxr_core.data import datasets
 from cxr_core.jobs import errands
 from cxr_core.runs import folder as runs
 from tests.conftest import PROJECT
@@ -212,3 +215,79 @@ def test_a_folder_with_a_table_of_findings_is_added_with_its_options(
             "mass=Mass,Nodule",
         )
     ]
+
+
+@pytest.fixture
+def twins(trained_home: Path) -> list[str]:
+    """Ids of two runs of the same second, told apart by their accuracy."""
+    (first,) = runs.every()
+    second = f"{first.id[:-3]}zzz" if not first.id.endswith("zzz") else f"{first.id[:-3]}aaa"
+    shutil.copytree(first.folder, first.folder.with_name(second))
+    figures = json.loads((first.folder / "metrics.json").read_text())
+    figures["test"]["accuracy"] = 0.123
+    (first.folder.with_name(second) / "metrics.json").write_text(json.dumps(figures))
+    return [first.id, second]
+
+
+def accuracy_shown(test: AppTest) -> str:
+    return next(metric.value for metric in test.metric if metric.label == "Accuracy")
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_link_to_a_run_shows_that_run(twins: list[str], which: int) -> None:
+    wanted = runs.get(twins[which])
+    test = visit("pages/model/results.py", run=wanted.id)
+    assert accuracy_shown(test) == f"{100 * wanted.metrics['test']['accuracy']:.1f} %"
+    assert not test.warning or "any more" not in text(test)
+
+
+def test_runs_of_the_same_second_have_different_titles_and_the_address_keeps_the_choice(twins: list[str]) -> None:
+    test = visit("pages/model/results.py")
+    box = next(one for one in test.selectbox if one.label == "Run")
+    assert len(set(box.options)) == 2
+    first = accuracy_shown(test)
+    other = next(one for one in twins if one != box.value)
+    box.set_value(other).run()
+    assert test.query_params["run"] in (other, [other])
+    assert accuracy_shown(test) != first
+
+
+@pytest.mark.parametrize(
+    ("page", "key"),
+    [("pages/model/results.py", "run"), ("pages/model/predict.py", "run"), ("pages/data/browse.py", "data")],
+)
+def test_a_link_to_what_is_gone_says_so(trained_home: Path, page: str, key: str) -> None:
+    assert f"There is no {'run' if key == 'run' else 'dataset'} 'nope' (any more)" in text(visit(page, **{key: "nope"}))
+
+
+def test_a_chosen_run_that_is_deleted_meanwhile_is_not_silently_another(twins: list[str]) -> None:
+    test = visit("pages/model/results.py", run=twins[1])
+    runs.delete(twins[1])
+    test.run()
+    assert f"There is no run '{twins[1]}' (any more)" in text(test)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_one_damaged_dataset_takes_no_page_down(trained_home: Path, page: str) -> None:
+    half = trained_home / "datasets" / "half"
+    half.mkdir()
+    (half / "dataset.json").write_text("{")
+    test = visit(page)
+    assert len(test.title) == 1
+    assert "phantoms" in str([*test.selectbox, *test.markdown, *test.metric])
+    told = "The description of dataset 'half' is damaged" in text(test)
+    assert told == (page == PAGES[0])
+
+
+def test_home_asks_before_it_removes_a_dataset(trained_home: Path) -> None:
+    test = visit(PAGES[0])
+    test.button(key="remove-phantoms").click().run()
+    assert "1 run trained on it stay" in text(test)
+    assert any(one.label == "Remove it" for one in test.button)
+    assert datasets.names() == ["phantoms"]
+
+
+def test_figures_of_synthetic_images_are_marked_too(trained_home: Path) -> None:
+    assert any("(synthetic)" in metric.label for metric in visit(PAGES[0]).metric)
+    table = next(one.value for one in visit("pages/model/results.py").dataframe if "origin" in one.value)
+    assert "phantoms (synthetic)" in set(table["data"])

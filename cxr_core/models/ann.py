@@ -1,0 +1,23 @@
+"""A plain artificial neural network, no convolution: what the paper's literature table calls ANN (row [3]).
+
+input   float32 (N, S, S, 3) in 0..255, three equal channels
+output  float32 (N, classes), softmax
+"""
+
+import keras
+from keras import layers
+
+from cxr_core.models import parts
+
+_SHRINK = 3  # a third of the side: 180 pixels become 60, else the first dense layer alone has 12 million parameters
+
+
+def build(*, classes: int, size: int, dropout: float, scaling: str, head: str) -> keras.Model:  # noqa: ARG001
+    """A fresh network; arguments as of `registry.build` (it has its own head)."""
+    inputs, x = parts.scaled(size, parts.UNIT if scaling == parts.OWN else scaling)
+    x = layers.AveragePooling2D(_SHRINK, name="small_image")(x)
+    x = layers.Flatten(name="flatten")(x)
+    x = layers.Dense(128, activation="relu", name="dense1")(x)
+    x = layers.Dropout(dropout, name="dropout")(x)
+    x = layers.Dense(64, activation="relu", name="dense2")(x)
+    return keras.Model(inputs, parts.probabilities(x, classes), name="ann")

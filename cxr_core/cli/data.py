@@ -82,7 +82,7 @@ def build_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="DATASET:CLASS=COUNT",
-        help="add so many images of a class of another dataset to the training images",
+        help="add so many images of a class of another dataset to those that are trained on; a patient split takes some to val",
     )
     parser.add_argument("--split", default="official", help=" | ".join(manifest.SPLIT_RULES))
     parser.add_argument("--val-fraction", type=float, default=0.15, help="share of val in a patient split")
@@ -92,6 +92,8 @@ def build_options(parser: argparse.ArgumentParser) -> None:
 def _data_add(chosen: argparse.Namespace) -> None:
     progress = silent if chosen.quiet else Meter()
     findings = {label: found.split(",") for label, found in map(pair, chosen.finding)}
+    if not chosen.source.strip():
+        raise BadInput(f"A source is needed: {' | '.join(sources.SOURCES)} | a folder | a .zip. Received: ''.")
     dataset = datasets.add(
         chosen.source,
         "" if chosen.name is None else workspace.checked_name(chosen.name),
@@ -140,7 +142,13 @@ def _data_remove(chosen: argparse.Namespace) -> None:
 
 def _data_build(chosen: argparse.Namespace) -> None:
     made = built(chosen.name, chosen)
-    answer(chosen, {"manifest": made.id, **asdict(made)}, f"Manifest {made.id}: {made.counts}")
+    if made.already_there:
+        say(f"{made.already_there:,} images of the supplements are in '{made.data}' already and could not be drawn.")
+    lines = [
+        f"{split:<6} {sum(row.values()):>7,}   " + ", ".join(f"{label} {count:,}" for label, count in row.items())
+        for split, row in made.counts.items()
+    ]
+    answer(chosen, {"manifest": made.id, **asdict(made)}, "\n".join([f"Manifest {made.id}", *lines]))
 
 
 def built(data: str, chosen: argparse.Namespace) -> manifest.Manifest:

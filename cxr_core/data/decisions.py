@@ -119,7 +119,7 @@ def record(name: str) -> list[Decision]:
     path = _path(name)
     if not path.is_file():
         return []
-    return [_parsed(path, line) for line in _whole(path.read_bytes()).splitlines()]
+    return [_parsed(path, number, line) for number, line in enumerate(_whole(path.read_bytes()).splitlines(), start=1)]
 
 
 def in_force(name: str) -> list[Decision]:
@@ -181,6 +181,10 @@ def _path(name: str) -> Path:
 
 def _append(name: str, action: Any, images: tuple[str, ...], value: str, reason: str, who: str) -> Decision:
     for title, text in (("reason", reason), ("name", who), ("value", value)):
+        if not text.replace("\n", " ").replace("\t", " ").isprintable():
+            raise BadInput(
+                f"The {title} holds control characters. Write it in letters, digits and signs. Nothing was recorded."
+            )
         if len(text) > _MOST_TEXT:
             raise BadInput(f"The {title} has {len(text):,} characters; at most {_MOST_TEXT} are kept.")
     path = _path(name)
@@ -207,9 +211,13 @@ def _whole(content: bytes) -> bytes:
     return content[: content.rfind(b"\n") + 1]
 
 
-def _parsed(path: Path, line: bytes) -> Decision:
+def _parsed(path: Path, number: int, line: bytes) -> Decision:
     try:
         document = json.loads(line)
         return Decision(**{**document, "images": tuple(document["images"])})
     except (ValueError, TypeError, KeyError) as error:
-        raise WorkFailed(f"{path} is damaged at the line '{line[:80].decode(errors='replace')}'.") from error
+        said = "".join(one if one.isprintable() else "?" for one in line[:80].decode(errors="replace"))
+        raise WorkFailed(
+            f"{path} is damaged in line {number}: '{said}'. Mend or remove that line in a text editor (keep a copy); "
+            "every other line is a decision of its own and stays valid."
+        ) from error

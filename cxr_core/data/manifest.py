@@ -24,7 +24,6 @@ import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -39,7 +38,6 @@ SPLIT_RULES = {
     "patient": "Test as the source has it; train and val pooled and split anew, no patient in both, classes in proportion.",
 }
 COLUMNS = ("id", "split", "class", "patient", "sha256", "data", "row", "copy", "view", "weight", "was", "decisions")
-_MOST_FOLDS = 20  # shares are met in steps of a twentieth, or as closely as the number of patients allows
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,8 @@ class Supplement:
 class Manifest:
     """What is known of a manifest without reading its rows.
 
-    `counts` are rows per split and class; `images` the same without repeats.
+    `counts` are rows per split and class; `images` the same without repeats; `already_there` counts the images that no
+    supplement could draw, since the same file is in the dataset itself or in a supplement before it.
     """
 
     id: str
@@ -70,6 +69,7 @@ class Manifest:
     images: dict[str, dict[str, int]]
     excluded: int
     relabelled: int
+    already_there: int = 0
 
 
 def build(
@@ -95,7 +95,7 @@ def build(
         UnknownName: no such dataset, split rule, balance or class.
         BadInput: a share out of range, too few patients to keep them apart, or too few images to draw from.
     """
-    table = plan(data, split=split, val_fraction=val_fraction, seed=seed, balance=balance, supplements=supplements)
+    table, already_there = _planned(data, split, val_fraction, seed, balance, supplements)
     classes = datasets.get(data).classes
     manifest = Manifest(
         id=_content_id(table),
@@ -110,6 +110,7 @@ def build(
         images=datasets.counts(table[table["copy"] == 0], classes),
         excluded=int(decisions.applied(data)["excluded"].sum()),
         relabelled=int((table["was"].astype(str) != table["class"].astype(str)).sum()),
+        already_there=already_there,
     )
     folder = workspace.dataset(data) / "manifests"
     if not _is_whole(manifest):
@@ -128,6 +129,15 @@ def plan(
     supplements: Sequence[Supplement] = (),
 ) -> pd.DataFrame:
     """The rows (COLUMNS) that `build` with the same arguments would freeze; nothing is written."""
+    return _planned(data, split, val_fraction, seed, balance, supplements)[0]
+
+
+def _planned(
+    data: str, split: str, val_fraction: float, seed: int, balance: str, supplements: Sequence[Supplement]
+) -> tuple[pd.DataFrame, int]:
+    """The rows, and how many images no supplement could draw because they are there already."""
+    if not 0 <= seed < 2**32:
+        raise BadInput(f"The seed is a whole number from 0 to {2**32 - 1:,}. Received: {seed}.")
     if split not in SPLIT_RULES:
         raise UnknownName("split rule", split, SPLIT_RULES)
     if balance not in balancing.STRATEGIES:
@@ -136,12 +146,16 @@ def plan(
     table = _curated(data)
     if table.empty:
         raise BadInput(f"All images of '{data}' are excluded; there is nothing to build from. Undo a decision first.")
-    drawn = [_drawn(one, data, classes, seed) for one in supplements]
-    table = pd.concat([table, *drawn], ignore_index=True) if drawn else table
+    # All of the dataset's files, excluded ones too: what was left out is not to come back, least of all from test.
+    known, already_there = set(index.column(data, "sha256")), 0
+    for one in supplements:
+        drawn, passed_over = _drawn(one, data, classes, seed, known)
+        table = pd.concat([table, drawn], ignore_index=True)
+        known, already_there = known | set(drawn["sha256"]), already_there + passed_over
     if split == "patient":
         table = _by_patient(table, val_fraction, seed)
     table = balancing.balanced(table, balance, seed)
-    return table[list(COLUMNS)]
+    return table[list(COLUMNS)], already_there
 
 
 def get(data: str, manifest_id: str) -> Manifest:
@@ -221,22 +235,29 @@ def _curated(data: str) -> pd.DataFrame:
     return table[~excluded].reset_index(drop=True)
 
 
-def _drawn(supplement: Supplement, data: str, classes: tuple[str, ...], seed: int) -> pd.DataFrame:
+def _drawn(
+    supplement: Supplement, data: str, classes: tuple[str, ...], seed: int, known: set[str]
+) -> tuple[pd.DataFrame, int]:
+    """Its rows, and how many of its class are passed over since their files are `known`."""
     if supplement.data == data:
         raise BadInput(f"A supplement comes from another dataset. Received: '{data}' itself.")
     if supplement.label not in classes:
         raise UnknownName(f"class in {data}", supplement.label, classes)
     table = _curated(supplement.data)
-    pool = table[table["class"] == supplement.label].sort_values("id")
+    every = table[table["class"] == supplement.label].sort_values("id")
+    pool = every[~every["sha256"].isin(known)].drop_duplicates("sha256")
+    passed_over = int(every["sha256"].isin(known).sum())
     if not 0 < supplement.images <= len(pool):
+        there = f" {passed_over:,} more are in '{data}' already." if passed_over else ""
         raise BadInput(
-            f"'{supplement.data}' has {len(pool):,} {supplement.label} images to draw from. "
+            f"'{supplement.data}' has {len(pool):,} {supplement.label} images to draw from.{there} "
             f"Received: {supplement.images:,}."
         )
     rng = np.random.default_rng([seed, zlib.crc32(f"{supplement.data}/{supplement.label}".encode())])
     chosen = pool.iloc[np.sort(rng.permutation(len(pool))[: supplement.images])]
     prefix = supplement.data + ":"
-    return chosen.assign(split="train", id=prefix + chosen["id"], patient=prefix + chosen["patient"])
+    drawn = chosen.assign(split="train", id=prefix + chosen["id"], patient=prefix + chosen["patient"])
+    return drawn, passed_over
 
 
 def _content_id(table: pd.DataFrame) -> str:
@@ -248,26 +269,36 @@ def _content_id(table: pd.DataFrame) -> str:
 
 
 def _by_patient(table: pd.DataFrame, val_fraction: float, seed: int) -> pd.DataFrame:
-    from sklearn.model_selection import StratifiedGroupKFold
+    """Train and val anew: in each class, patients in the order of a hash of seed and patient, the first ones to val.
 
+    So a patient stays where it is when other images come or go, but for the few at the cut.
+    """
     if not 0 < val_fraction <= 0.5:
         raise BadInput(f"The validation share is above 0 and at most 0.5. Received: {val_fraction}.")
-    pool = np.flatnonzero(table["split"] != "test")
-    if not len(pool):
+    pool = table[table["split"] != "test"]
+    if pool.empty:
         raise BadInput(
             "All images are in the test split; there are none to train on and to split. Add a training split."
         )
-    groups, labels = table["patient"].to_numpy()[pool], table["class"].to_numpy()[pool]
-    fewest = min(len(set(groups[labels == label])) for label in set(labels))
-    share = Fraction(val_fraction).limit_denominator(min(_MOST_FOLDS, fewest))
-    if not 0 < share < 1:
-        raise BadInput(
-            f"A validation share of {val_fraction} needs at least {math.ceil(1 / val_fraction)} patients in each class; "
-            f"one class has {fewest}. Choose a larger share, or the official split."
-        )
-    splitter = StratifiedGroupKFold(share.denominator, shuffle=True, random_state=seed)
-    folds = [fold for _, fold in splitter.split(pool, labels, groups)]
-    split = table["split"].to_numpy(dtype=object, copy=True)
-    split[pool] = "train"
-    split[pool[np.concatenate(folds[: share.numerator])]] = "val"
+    by_class = pool.groupby(["patient", "class"], observed=True).size().reset_index(name="images")
+    # A patient with several classes counts for the most frequent one.
+    labels = (
+        by_class.sort_values(["images", "class"]).drop_duplicates("patient", keep="last").set_index("patient")["class"]
+    )
+    patients = pd.DataFrame({"label": labels, "images": by_class.groupby("patient")["images"].sum()})
+    patients["order"] = [
+        hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8).hexdigest() for name in patients.index
+    ]
+    chosen: set[str] = set()
+    for _, own in patients.sort_values(by="order").groupby("label"):
+        images = np.concatenate([[0], own["images"].cumsum()])
+        cut = int(np.abs(images - val_fraction * images[-1]).argmin())
+        if not 0 < cut < len(own):
+            fewest = int(patients["label"].value_counts().min())
+            raise BadInput(
+                f"A validation share of {val_fraction} needs at least {math.ceil(1 / val_fraction)} patients in each class; "
+                f"one class has {fewest}. Choose a larger share, or the official split."
+            )
+        chosen.update(own.index[:cut])
+    split = np.where(table["split"] == "test", "test", np.where(table["patient"].isin(chosen), "val", "train"))
     return table.assign(split=split.astype(str))

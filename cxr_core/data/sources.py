@@ -176,6 +176,9 @@ def _tree(root: Path) -> Listing:
     found, skipped = [], []
     for split, folder, path in files:
         name = path.relative_to(top).as_posix()
+        if not _is_utf8(name):
+            skipped.append((_readable(name), "The file name is not valid UTF-8. Rename it to take it in."))
+            continue
         label = naming.label(folder, path.stem) if told_apart else folder
         if label:
             found.append(Found(name, split, label, naming.patient(path.stem, label, split)))
@@ -232,6 +235,15 @@ def _subfolders(folder: Path) -> list[str]:
         for entry in os.scandir(folder)
         if entry.is_dir() and not entry.name.startswith(".") and entry.name != "__MACOSX"
     )
+
+
+def _is_utf8(name: str) -> bool:
+    """Bytes that are no UTF-8 come from the file system as lone surrogates, which nothing can write down."""
+    return not any("\ud800" <= one <= "\udfff" for one in name)
+
+
+def _readable(name: str) -> str:
+    return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _walk(top: Path) -> Iterator[tuple[str, str, Path]]:

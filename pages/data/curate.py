@@ -65,7 +65,11 @@ def supplement_editor(dataset: Dataset) -> tuple[Supplement, ...]:
     if not others:
         st.caption("With a second dataset, its images could fill up a class here.")
         return ()
-    st.markdown("Add images of a class from another dataset:")
+    st.markdown(
+        "Add images of a class from another dataset:",
+        help="They join the images that are trained on; with a new patient split some of them go to validation. Files that "
+        "are in this dataset already are passed over.",
+    )
     table = st.data_editor(
         pd.DataFrame({"From": pd.Series(dtype=str), "Class": pd.Series(dtype=str), "Images": pd.Series(dtype="Int64")}),
         num_rows="dynamic",

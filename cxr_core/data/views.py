@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import affine_transform
+from scipy.ndimage import affine_transform, gaussian_filter
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -24,6 +24,9 @@ class Limits:
     flip: bool = True
     brightness: float = 0.1
     contrast: float = 0.1
+    gamma: float = 0.0
+    sharpness: float = 0.0
+    noise: float = 0.0
 
     @classmethod
     def of(cls, settings: object) -> "Limits":
@@ -47,7 +50,14 @@ def view(image: Pixels, seed: int, limits: Limits | None = None) -> Pixels:
     moved = move(image, angle=angle, right=right, down=down, zoom=zoom, mirror=mirror)
     brightness, contrast = rng.uniform(-most.brightness, most.brightness), rng.uniform(-most.contrast, most.contrast)
     lit = np.clip(moved + brightness * 255, 0, 255)
-    return np.clip((lit - lit.mean()) * (1 + contrast) + lit.mean() + 0.5, 0, 255).astype(np.uint8)
+    lit = (lit - lit.mean()) * (1 + contrast) + lit.mean()
+    if most.gamma:
+        lit = 255 * (np.clip(lit, 0, 255) / 255) ** math.exp(rng.uniform(-most.gamma, most.gamma))
+    if most.sharpness:
+        lit = lit + rng.uniform(-most.sharpness, most.sharpness) * (lit - gaussian_filter(lit, 1.0, mode="reflect"))
+    if most.noise:
+        lit = lit + rng.uniform(0, most.noise) * 255 * rng.standard_normal(lit.shape)
+    return np.clip(lit + 0.5, 0, 255).astype(np.uint8)
 
 
 def move(

@@ -9,10 +9,12 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from cxr_core import images
+from cxr_core import images, workspace
 from cxr_core.data.packing import Stack
 from cxr_core.errors import BadInput, WorkFailed
+from cxr_core.models import catalogue, cut, registry, weights
 from cxr_core.runs import folder as runs
+from cxr_core.runs.folder import Run
 
 BATCH = 100
 
@@ -23,12 +25,20 @@ def _nobody(count: int) -> None:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A run's model, ready to answer."""
+    """A run's model, ready to answer.
+
+    Attributes:
+        model: images float32 (N, size, size, 3) in 0..255 to probabilities.
+        head: features to probabilities, if the run stands on a frozen trunk.
+        flip: whether the answer is the mean over the image and its mirror image.
+    """
 
     run_id: str
     classes: tuple[str, ...]
     size: int
     model: Any
+    head: Any = None
+    flip: bool = False
 
     @classmethod
     def load(cls, run_id: str) -> "Predictor":
@@ -40,14 +50,18 @@ class Predictor:
             WorkFailed: the model file is damaged.
         """
         run = runs.get(run_id)
-        path = run.folder / "model.keras"
-        if not path.is_file():
+        if not run.has_model:
             raise BadInput(f"Run '{run_id}' has no model yet ({run.status.state}). Choose a finished run.")
+        whole, behind = (run.folder / name for name in runs.MODELS)
+        head = None
         try:
-            model = keras.saving.load_model(path, compile=False)
+            if whole.is_file():
+                model = keras.saving.load_model(whole, compile=False)
+            else:
+                model, head = _on_trunk(run, keras.saving.load_model(behind, compile=False))
         except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
             raise WorkFailed(f"The model of run '{run_id}' is damaged ({error}). Train it again.") from error
-        return cls(run_id, run.config.classes, run.config.image_size, model)
+        return cls(run_id, run.config.classes, run.config.image_size, model, head, run.config.test_flip)
 
     def probabilities(
         self,
@@ -67,14 +81,88 @@ class Predictor:
             float64 (n, classes), rows summing to 1.
         """
         chosen = np.arange(len(pixels)) if rows is None else rows
+
+        def answer(some: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+            batch = images.to_input(pixels[some])
+            plain = _answers(self.model, batch)
+            return (plain + _answers(self.model, batch[:, :, ::-1])) / 2 if self.flip else plain
+
+        return self._in_batches(chosen, answer, progress)
+
+    def of_features(
+        self,
+        values: npt.NDArray[np.float32],
+        places: npt.NDArray[np.int64],
+        *,
+        progress: Callable[[int], None] = _nobody,
+    ) -> npt.NDArray[np.float64]:
+        """The same from what the frozen trunk has made of the images already.
+
+        Args:
+            values: float32 (N, h, w, c), may be memory-mapped.
+            places: int (n, v), where the views of each image are in `values`: the first is the image as it is, the last
+                with `flip` its mirror image.
+            progress: called with the number of images done.
+
+        Returns:
+            float64 (n, classes), rows summing to 1.
+        """
+
+        def answer(some: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+            plain = _answers(self.head, values[some[:, 0]])
+            return (plain + _answers(self.head, values[some[:, -1]])) / 2 if self.flip else plain
+
+        return self._in_batches(places, answer, progress)
+
+    def _in_batches(
+        self,
+        chosen: npt.NDArray[np.int64],
+        answer: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float64]],
+        progress: Callable[[int], None],
+    ) -> npt.NDArray[np.float64]:
         parts = [np.empty((0, len(self.classes)))]
         for start in range(0, len(chosen), BATCH):
-            batch = images.to_input(pixels[chosen[start : start + BATCH]])
-            parts.append(np.asarray(self.model.predict_on_batch(batch), dtype=np.float64))
-            progress(start + len(batch))
+            parts.append(answer(chosen[start : start + BATCH]))
+            progress(start + len(parts[-1]))
         return np.concatenate(parts)
 
     def of_image(self, grey: npt.NDArray[np.uint8]) -> dict[str, float]:
         """Probability of each class for one decoded image, uint8 (H, W), of any size."""
         row = self.probabilities(images.prepare(grey, self.size)[None])[0]
         return {name: float(value) for name, value in zip(self.classes, row, strict=True)}
+
+
+def _answers(model: Any, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    return np.asarray(model.predict_on_batch(batch), dtype=np.float64)
+
+
+def _on_trunk(run: Run, head: keras.Model) -> tuple[keras.Model, keras.Model]:
+    """The whole network of a run that stands on a frozen trunk, one flat graph, and the part of it behind the trunk.
+
+    The trunk is the one that was laid down when the run was trained, else it comes from where its weights came.
+
+    Raises:
+        WorkFailed: it is gone, or another one has taken its place.
+    """
+    config, digest = run.config, workspace.read_json(run.folder / "trunk.json")["digest"]
+    stored, trunk = workspace.trunk(digest), None
+    if not stored.is_file():
+        trunk = weights.trunk(config.model, size=config.image_size, scaling=config.scaling, weights=config.weights)
+    core = registry.build(
+        config.model,
+        classes=len(config.classes),
+        size=config.image_size,
+        dropout=config.dropout,
+        scaling=config.scaling,
+        head=config.head,
+        trunk=trunk,
+    )
+    below, part = cut.cut(core, catalogue.get(config.model).boundary(config.trained))
+    if trunk is None:
+        below.load_weights(stored)
+    if weights.digest(below) != digest:
+        raise WorkFailed(
+            f"The frozen part of run '{run.id}' is not the one that it was trained on (expected {digest}). Train it again."
+        )
+    part.set_weights(head.get_weights())
+    return core, part

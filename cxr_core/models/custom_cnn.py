@@ -10,26 +10,20 @@ than a hundred images a second.
 import keras
 from keras import layers
 
+from cxr_core.models import parts
+
 FILTERS = (16, 32, 64, 128, 128)
 _MOMENTUM = 0.9  # batch normalisation forgets fast enough to be right after a few dozen steps
 
 
-def build(*, classes: int, size: int, dropout: float) -> keras.Model:
-    """A fresh network.
-
-    Args:
-        classes: number of outputs, at least 2.
-        size: side of the input in pixels, at least 32.
-        dropout: share of the dense layer's outputs dropped in training, in [0, 1).
-    """
-    inputs = keras.Input((size, size, 3), name="image")
-    x = layers.Rescaling(1 / 255, name="to_unit")(inputs)
+def build(*, classes: int, size: int, dropout: float, scaling: str, head: str) -> keras.Model:
+    """A fresh network; arguments as of `registry.build`. With head "average" the dense layer sees means over all places."""
+    inputs, x = parts.scaled(size, scaling)
     for number, filters in enumerate(FILTERS, start=1):
         x = layers.Conv2D(filters, 3, padding="same", activation="relu", name=f"conv{number}")(x)
         x = layers.MaxPooling2D(name=f"pool{number}")(x)
         x = layers.BatchNormalization(momentum=_MOMENTUM, name=f"norm{number}")(x)
-    x = layers.Flatten(name="flatten")(x)
+    x = parts.row(x, head)
     x = layers.Dense(128, activation="relu", name="dense")(x)
     x = layers.Dropout(dropout, name="dropout")(x)
-    outputs = layers.Dense(classes, activation="softmax", name="probabilities")(x)
-    return keras.Model(inputs, outputs, name="custom_cnn")
+    return keras.Model(inputs, parts.probabilities(x, classes), name="custom_cnn")

@@ -5,17 +5,7 @@ from typing import Any
 import keras
 from keras import layers
 
-OWN, UNIT, STANDARD = "own", "unit", "standard"
-SCALINGS: dict[str, str] = {
-    OWN: "as the network was made for",
-    UNIT: "pixels from 0 to 1, as the paper has it",
-    STANDARD: "each image by itself to mean 0 and deviation 1, so that exposure does not matter",
-}
-FLATTEN, AVERAGE = "flatten", "average"
-HEADS: dict[str, str] = {
-    FLATTEN: "every feature at every place counts by itself, as the paper has it",
-    AVERAGE: "features are averaged over the image first",
-}
+from cxr_core.models.catalogue import AVERAGE, STANDARD
 
 
 def scaled(size: int, scaling: str) -> tuple[Any, Any]:
@@ -36,14 +26,20 @@ def row(features: Any, head: str) -> Any:
     return layers.Flatten(name="flatten")(features)
 
 
-def probabilities(x: Any, classes: int) -> Any:
+def probabilities(x: Any, classes: int, *, start: str = "glorot_uniform") -> Any:
     """The last layer, float32 also where the network computes in half precision."""
-    return layers.Dense(classes, activation="softmax", dtype="float32", name="probabilities")(x)
+    return layers.Dense(classes, activation="softmax", dtype="float32", kernel_initializer=start, name="probabilities")(
+        x
+    )
 
 
 def classifier(features: Any, *, classes: int, dropout: float, head: str) -> Any:
-    """PAPER.md's end of a pretrained network: Flatten, Dense with softmax; a dropout before it if asked for."""
+    """PAPER.md's end of a pretrained network: Flatten, Dense with softmax; a dropout before it if asked for.
+
+    It starts from zeros. There are more features than images, so whatever a random start puts where no image leads
+    stays there for good: on patients kept apart it cost 2 to 6 points of accuracy.
+    """
     x = row(features, head)
     if dropout:
         x = layers.Dropout(dropout, name="dropout")(x)
-    return probabilities(x, classes)
+    return probabilities(x, classes, start="zeros")

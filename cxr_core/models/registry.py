@@ -1,28 +1,60 @@
 """From a model's name to a Keras model: every builder has the same signature."""
 
 from collections.abc import Callable
+from functools import partial
 
 import keras
 
-from cxr_core.models import catalogue, custom_cnn
+from cxr_core.errors import BadInput
+from cxr_core.models import ann, backbones, catalogue, custom_cnn, parts, resnet_small
 
-BUILDERS: dict[str, Callable[..., keras.Model]] = {
-    "custom_cnn": custom_cnn.build,
+Builder = Callable[..., keras.Model]
+
+TRUNKS: dict[str, Builder] = {
+    **{name: partial(backbones.trunk, name) for name in backbones.PUBLISHED},
+    **{name: partial(resnet_small.trunk, name) for name in resnet_small.BLOCKS},
 }
+BUILDERS: dict[str, Builder] = {"custom_cnn": custom_cnn.build, "ann": ann.build}
 
 
-def build(name: str, *, classes: int, size: int, dropout: float) -> keras.Model:
-    """Build the model `name` with fresh weights.
+def build(
+    name: str,
+    *,
+    classes: int,
+    size: int,
+    dropout: float = 0.0,
+    scaling: str = catalogue.OWN,
+    head: str = catalogue.FLATTEN,
+    trunk: keras.Model | None = None,
+) -> keras.Model:
+    """Build the model `name`, with fresh weights or on a given trunk.
 
     Args:
         classes: number of outputs.
         size: side of the input, in pixels.
         dropout: share dropped before the last layer in training, in [0, 1).
+        scaling: how pixels are scaled, of `catalogue.SCALINGS`.
+        head: how features become one row, of `catalogue.HEADS`.
+        trunk: from `build_trunk`, with its weights loaded; only for models that have one.
 
     Returns:
         A flat Keras model: float32 (N, size, size, 3) in 0..255 to float32 (N, classes), rows summing to 1.
 
     Raises:
         UnknownName: no such model.
+        BadInput: the image is too small for it.
     """
-    return BUILDERS[catalogue.get(name).name](classes=classes, size=size, dropout=dropout)
+    model = catalogue.get(name)
+    if size < model.smallest:
+        raise BadInput(f"{model.title} needs images of at least {model.smallest} pixels a side. Received: {size}.")
+    if name in BUILDERS:
+        return BUILDERS[name](classes=classes, size=size, dropout=dropout, scaling=scaling, head=head)
+    if trunk is None:
+        trunk = build_trunk(name, size=size, scaling=scaling)
+    outputs = parts.classifier(trunk.output, classes=classes, dropout=dropout, head=head)
+    return keras.Model(trunk.input, outputs, name=name)
+
+
+def build_trunk(name: str, *, size: int, scaling: str = catalogue.OWN) -> keras.Model:
+    """The part of the model `name` that makes features, with fresh weights: float32 (N, size, size, 3) to (N, h, w, c)."""
+    return TRUNKS[catalogue.get(name).name](size, scaling)

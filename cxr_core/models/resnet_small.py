@@ -10,15 +10,15 @@ from typing import Any
 import keras
 from keras import layers
 
+from cxr_core.models import catalogue, parts
+
 CHANNELS = (64, 128, 256, 512)
 BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
 
 
 def trunk(name: str, size: int, scaling: str) -> keras.Model:
-    """The network without its classifier; `scaling` as in `parts.SCALINGS`."""
-    from cxr_core.models import parts
-
-    inputs, x = parts.scaled(size, parts.STANDARD if scaling == parts.OWN else scaling)
+    """The network without its classifier; `scaling` as in `catalogue.SCALINGS`."""
+    inputs, x = parts.scaled(size, catalogue.STANDARD if scaling == catalogue.OWN else scaling)
     x = _convolution(x, 64, 7, 2, "stem")
     x = layers.ReLU(name="stem_relu")(x)
     x = layers.MaxPooling2D(3, strides=2, padding="same", name="stem_pool")(x)

@@ -2,12 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 from cxr_core.errors import BadInput, UnknownName
-from cxr_core.models import recipes
+from cxr_core.models import catalogue, recipes
+from cxr_core.models.catalogue import ALL
 
 CLASS_WEIGHTS = ("none", "balanced")
+SCHEDULES = ("constant", "cosine")
+KEEPS = ("val_accuracy", "val_loss", "last")
+PRECISIONS = ("auto", "float32")
+
+
+def _options(meanings: Mapping[str, str]) -> str:
+    return "; ".join(f"{name}: {meaning}" for name, meaning in meanings.items()) + "."
 
 
 def _number(default: float, low: float, high: float, title: str, meaning: str) -> Any:
@@ -30,9 +39,36 @@ class RunConfig:
     epochs: int = _number(100, 1, 1000, "Epochs", "How often the network sees every training image.")
     batch_size: int = _number(100, 1, 1024, "Batch size", "Images per step; the paper uses 100.")
     seed: int = _number(0, 0, 2**31 - 1, "Seed", "The same seed and data give the same result on the same machine.")
-    weights: str = _choice("none", "Starting weights", "none: trained from nothing.", ("none",))
+    weights: str = _choice(
+        catalogue.SCRATCH, "Starting weights", f"{', '.join(catalogue.WEIGHTS)}, or the path of a weights file."
+    )
+    trained: str = _choice(ALL, "What learns", _options(catalogue.TRAINED), tuple(catalogue.TRAINED))
+    head_epochs: int = _number(0, 0, 1000, "Epochs of the head alone", "Before the rest of what learns is released.")
+    scaling: str = _choice(catalogue.OWN, "Pixel scaling", _options(catalogue.SCALINGS), tuple(catalogue.SCALINGS))
+    head: str = _choice(catalogue.FLATTEN, "Features to a row", _options(catalogue.HEADS), tuple(catalogue.HEADS))
     image_size: int = _number(180, 32, 512, "Image size", "Side of the square that images are resized to, in pixels.")
     learning_rate: float = _number(0.0005, 1e-6, 1.0, "Learning rate", "Step size of the Adam optimiser.")
+    schedule: str = _choice(
+        "constant", "Learning rate over time", "cosine: from the learning rate down to a hundredth of it.", SCHEDULES
+    )
+    weight_decay: float = _number(0.0, 0.0, 1.0, "Weight decay", "Pull of every weight towards 0, per step.")
+    average: float = _number(
+        0.0,
+        0.0,
+        0.9999,
+        "Weight averaging",
+        "Share of the running mean of the weights kept at each step; 0: no averaging.",
+    )
+    label_smoothing: float = _number(
+        0.0, 0.0, 0.5, "Label smoothing", "Share of the target given to the other classes."
+    )
+    keep: str = _choice(
+        "val_accuracy",
+        "Epoch to keep",
+        "By the best validation accuracy, the least validation loss, or the last.",
+        KEEPS,
+    )
+    patience: int = _number(0, 0, 1000, "Patience", "Epochs without a better one after which it ends; 0: never.")
     dropout: float = _number(0.2, 0.0, 0.9, "Dropout", "Share of the dense layer that is left out at random.")
     class_weights: str = _choice("none", "Class weights", "balanced: rarer classes count more.", CLASS_WEIGHTS)
     rotation: float = _number(7.0, 0.0, 45.0, "Rotation", "At most so many degrees either way.")
@@ -48,6 +84,18 @@ class RunConfig:
     )
     brightness: float = _number(0.1, 0.0, 0.9, "Brightness", "Up or down by at most this share of the grey range.")
     contrast: float = _number(0.1, 0.0, 0.9, "Contrast", "Up or down by at most this share.")
+    gamma: float = _number(0.0, 0.0, 1.0, "Gamma", "Exponent of the grey curve, at most e to this power either way.")
+    sharpness: float = _number(0.0, 0.0, 2.0, "Sharpness", "Blurred or sharpened by at most this share.")
+    noise: float = _number(0.0, 0.0, 0.2, "Noise", "Deviation of added noise, at most this share of the grey range.")
+    views: int = _number(
+        0, 0, 20, "Changed views", "Of each training image, where features of a frozen part are computed once."
+    )
+    test_flip: bool = _choice(
+        False, "Mirror when predicting", "The answer is the mean over the image and its mirror image."
+    )
+    precision: str = _choice(
+        "auto", "Precision", "auto: half precision on a graphics card that has it, float32 elsewhere.", PRECISIONS
+    )
 
 
 SETTINGS: dict[str, Field[Any]] = {one.name: one for one in fields(RunConfig) if one.metadata}
@@ -70,16 +118,48 @@ def make(
 
     Raises:
         UnknownName: no such model, recipe or setting; lists the known ones.
-        BadInput: a value of the wrong type or out of range.
+        BadInput: a value of the wrong type or out of range, or settings that do not fit the model.
     """
-    chosen = recipes.get(recipe, model=model)
+    asked = dict(settings or {})
+    chosen = recipes.get(recipe, model=model, weights=str(asked.get("weights", "")))
     config = RunConfig(model=model, recipe=recipe, data=data, manifest=manifest, classes=tuple(classes))
-    return changed(config, {**chosen.settings, **(settings or {})})
+    return changed(config, {**chosen.settings, **asked})
 
 
 def changed(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
-    """A copy of `config` with other settings, each checked."""
-    return replace(config, **{name: _checked(name, value) for name, value in settings.items()})
+    """A copy of `config` with other settings, each checked, and all together against what the model offers."""
+    made = replace(config, **{name: _checked(name, value) for name, value in settings.items()})
+    model = catalogue.get(made.model)
+    if made.image_size < model.smallest:
+        raise BadInput(
+            f"{model.title} needs images of at least {model.smallest} pixels a side. Received: image_size={made.image_size}."
+        )
+    if made.trained not in model.parts:
+        raise BadInput(
+            f"{model.title} has no pretrained part that could stay frozen, so all of it learns (trained=all). "
+            f"Received: trained={made.trained}."
+        )
+    return replace(made, weights=_weights(model, made.weights))
+
+
+def _weights(model: catalogue.Model, asked: str) -> str:
+    """The name as it is, or the whole path of the file."""
+    if asked in model.weights:
+        return asked
+    offer = f"{model.title} can start from: {', '.join(model.weights)}" + (
+        ", or a weights file." if model.has_trunk else "."
+    )
+    if asked in catalogue.WEIGHTS or not model.has_trunk:
+        raise BadInput(f"{offer} Received: weights={asked}.")
+    path = Path(asked).expanduser()
+    if not path.is_file():
+        raise BadInput(f"{offer} There is no file '{asked}'.")
+    return str(path.resolve())
+
+
+def on(config: RunConfig, manifest: str, classes: tuple[str, ...]) -> RunConfig:
+    """The same settings on other frozen splits."""
+    return replace(config, manifest=manifest, classes=classes)
 
 
 def to_document(config: RunConfig) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """The runs of a workspace, each a folder that says all there is to know of it.
 
-    config.json  status.json  environment.json  history.csv  log.txt  model.keras
+    config.json  status.json  environment.json  history.csv  log.txt
+    model.keras                  the whole network, or
+    head.keras  trunk.json       the part behind a frozen trunk, and which trunk that is
     predictions/<split>.parquet  metrics.json
     stop                         asks the run to stop
 
@@ -24,6 +26,7 @@ from cxr_core.runs import status as states
 from cxr_core.runs.config import RunConfig
 from cxr_core.runs.status import Status
 
+MODELS = ("model.keras", "head.keras")
 HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")
 
 
@@ -39,6 +42,10 @@ class Run:
     @property
     def folder(self) -> Path:
         return folder(self.id)
+
+    @property
+    def has_model(self) -> bool:
+        return any((self.folder / name).is_file() for name in MODELS)
 
     @property
     def usable(self) -> bool:

@@ -26,6 +26,7 @@ class Status:
         epoch: whole epochs done, of `epochs`.
         batch: batches done of the epoch under way, of `batches`.
         rate: images a second, training.
+        images: training images of an epoch.
     """
 
     state: State = "queued"
@@ -41,6 +42,7 @@ class Status:
     batch: int = 0
     batches: int = 0
     rate: float = 0.0
+    images: int = 0
     seconds_left: float = 0.0
     device: str = ""
 

@@ -1,72 +1,88 @@
-"""Train one model on one manifest by the settings of a run, and keep the epoch with the best validation accuracy."""
+"""Train one model on one manifest by the settings of a run, and keep the epoch that the settings call the best."""
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from cxr_core import workspace
 from cxr_core.data.packing import Stack
 from cxr_core.errors import WorkFailed
-from cxr_core.models import augmentation, registry
+from cxr_core.models import augmentation, catalogue, cut, registry, weights
 from cxr_core.runs.config import RunConfig
 from cxr_core.runs.status import Reporter
-from cxr_core.training.batches import Batches
-from cxr_core.training.watching import KeepBest, Watch
+from cxr_core.training import devices, frozen
+from cxr_core.training.batches import Batches, Features, Pictures, Source
+from cxr_core.training.frozen import Frozen
+from cxr_core.training.watching import HEAD_MODEL, MODEL, KeepBest, Patience, Watch, raise_if_asked
+
+_MOVES = ("rotation", "translation", "zoom", "flip", "moved", "brightness", "contrast", "gamma", "sharpness", "noise")
 
 
-def fit(config: RunConfig, pixels: Stack, rows: pd.DataFrame, place: Path, reporter: Reporter) -> None:
-    """Run the epochs; the folder gets `history.csv` and `model.keras` as they come.
+@dataclass(frozen=True)
+class Fitted:
+    """What came of it: why it ended before the last epoch (empty if it did not), and the features, if a trunk was frozen."""
+
+    reason: str
+    frozen: Frozen | None
+
+
+def fit(config: RunConfig, pixels: Stack, rows: pd.DataFrame, place: Path, reporter: Reporter) -> Fitted:
+    """Run the epochs; the folder gets `history.csv` and the model as they come.
 
     Args:
         config: the settings.
         pixels: the packed images of the manifest's datasets.
-        rows: of the manifest: columns `place` (in `pixels`), `split`, `class`, `view`, `weight`.
+        rows: of the manifest: columns `place` (in `pixels`), `data`, `row`, `split`, `class`, `view`, `weight`.
         place: the run's folder.
         reporter: of the run's status.
 
     Raises:
+        BadInput, WorkFailed: the starting weights cannot be had.
         WorkFailed: a split that training needs is empty, or the loss is no number any more.
         StopRequested: someone asked the run to stop.
     """
+    for split in ("train", "val"):
+        if not (rows["split"] == split).any():
+            raise WorkFailed(
+                f"The manifest has no {split} images, and training needs them. Build one with the patient split."
+            )
     keras.utils.set_random_seed(config.seed)
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
-    train = _split(config, pixels, rows, "train", seed=config.seed)
-    val = _split(config, pixels, rows, "val", seed=None)
-    core = registry.build(config.model, classes=len(config.classes), size=config.image_size, dropout=config.dropout)
-    model = augmentation.training_model(
-        core,
-        size=config.image_size,
-        seed=config.seed,
-        rotation=config.rotation,
-        translation=config.translation,
-        zoom=config.zoom,
-        flip=config.flip,
-        moved=config.moved,
-        brightness=config.brightness,
-        contrast=config.contrast,
-    )
-    model.compile(
-        optimizer=keras.optimizers.Adam(config.learning_rate), loss="categorical_crossentropy", metrics=["accuracy"]
-    )
-    images = int((rows["split"] == "train").sum())
-    model.fit(
-        train,
-        validation_data=val,
-        epochs=config.epochs,
-        verbose=2,
-        callbacks=[
-            KeepBest(core, place),
-            Watch(place, reporter, batches=len(train), images=images),
-            keras.callbacks.TerminateOnNaN(),
-        ],
-    )
-    if not (place / "model.keras").is_file():
+    trunk = _trunk(config, reporter)
+    core = _network(config, trunk)
+    boundary = catalogue.get(config.model).boundary(config.trained)
+    if not boundary:
+        halves = devices.half_precision() if config.precision == "auto" else None
+        with devices.spread(), devices.precision(halves):
+            learner = _network(config, None)
+            learner.set_weights(core.get_weights())
+            shown = augmentation.training_model(
+                learner, size=config.image_size, seed=config.seed, **{name: getattr(config, name) for name in _MOVES}
+            )
+        kept, known, path = core, None, place / MODEL
+        sources = _pictures(pixels, rows)
+    else:
+        below, shown = cut.cut(core, boundary)
+        frozen.keep(below)
+        known = _features(config, below, pixels, rows, place, reporter)
+        speed = {"features_made": known.made, "seconds": round(known.seconds, 1)}
+        workspace.write_json(place / "trunk.json", {**frozen.about(config, below), **speed})
+        learner, kept, path = shown, keras.models.clone_model(shown), place / HEAD_MODEL
+        sources = _of_features(config, known, rows)
+    learning = _Learning(config, rows, sources, learner, shown, KeepBest(learner, kept, path, by=config.keep))
+    reason = learning.run(place, reporter)
+    if not path.is_file():
         raise WorkFailed("The loss stopped being a number before an epoch was done. Try a lower learning rate.")
+    return Fitted(reason, known)
 
 
 def codes(config: RunConfig, classes: pd.Series) -> npt.NDArray[np.int64]:
@@ -75,21 +91,149 @@ def codes(config: RunConfig, classes: pd.Series) -> npt.NDArray[np.int64]:
     return np.asarray([number[name] for name in classes.astype(str)], dtype=np.int64)
 
 
-def _split(config: RunConfig, pixels: Stack, rows: pd.DataFrame, split: str, *, seed: int | None) -> Batches:
-    chosen = rows[rows["split"] == split]
-    if chosen.empty:
-        raise WorkFailed(
-            f"The manifest has no {split} images, and training needs them. Build one with the patient split."
+@dataclass
+class _Learning:
+    """The epochs of one run. `shown` is what sees the batches, `learner` the network in it whose layers are released."""
+
+    config: RunConfig
+    rows: pd.DataFrame
+    sources: Callable[[str], Source]
+    learner: keras.Model
+    shown: keras.Model
+    keep: KeepBest
+
+    def run(self, place: Path, reporter: Reporter) -> str:
+        """All phases; returns why they ended early, or nothing."""
+        model, config = catalogue.get(self.config.model), self.config
+        pretrained = config.weights != catalogue.SCRATCH
+        phases = [(config.epochs, config.trained)]
+        if 0 < config.head_epochs < config.epochs and config.trained != catalogue.HEAD and model.has_trunk:
+            phases.insert(0, (config.head_epochs, catalogue.HEAD))
+        watch = Watch(place, reporter, images=int((self.rows["split"] == "train").sum()))
+        reason = ""
+        for until, trained in phases:
+            cut.release(self.learner, model, trained, pretrained=pretrained)
+            reason = self._phase(until, watch, reporter)
+            if reason:
+                break
+        return reason
+
+    def _phase(self, until: int, watch: Watch, reporter: Reporter) -> str:
+        """Epochs up to number `until`, with half the batch where the device's memory is too small."""
+        while True:
+            try:
+                return self._epochs(until, watch, reporter)
+            except Exception as error:
+                if not devices.is_full(error) or self.config.batch_size == 1:
+                    raise
+                half = max(1, self.config.batch_size // 2)
+                print(
+                    f"The device's memory is full: batches of {half} instead of {self.config.batch_size}.", flush=True
+                )
+                self.config = replace(self.config, batch_size=half)
+
+    def _epochs(self, until: int, watch: Watch, reporter: Reporter) -> str:
+        train, val = self._batches("train", seed=self.config.seed), self._batches("val", seed=None)
+        done = reporter.status.epoch
+        steps = len(train) * (until - done)
+        self.shown.compile(
+            optimizer=_optimizer(self.config, steps),
+            loss=keras.losses.CategoricalCrossentropy(label_smoothing=self.config.label_smoothing),
+            metrics=["accuracy"],
         )
-    return Batches(
-        pixels,
-        chosen["place"].to_numpy(),
-        codes(config, chosen["class"]),
+        patience, no_number = Patience(self.keep, self.config.patience), keras.callbacks.TerminateOnNaN()
+        callbacks: list[Any] = [self.keep, patience, no_number]
+        if self.config.average:
+            callbacks.append(keras.callbacks.SwapEMAWeights())
+        watch.batches = len(train)
+        self.shown.fit(
+            train,
+            validation_data=val,
+            initial_epoch=done,
+            epochs=until,
+            verbose=2,
+            callbacks=[*callbacks, watch],
+        )
+        if patience.ended:
+            return f"Ended after epoch {reporter.status.epoch}: {self.config.patience} epochs in a row were no better."
+        if reporter.status.epoch < until:
+            return (
+                f"The loss stopped being a number in epoch {reporter.status.epoch}; the best epoch before that is kept. "
+                "Try a lower learning rate."
+            )
+        return ""
+
+    def _batches(self, split: str, *, seed: int | None) -> Batches:
+        chosen = self.rows[self.rows["split"] == split]
+        return Batches(
+            self.sources(split),
+            codes(self.config, chosen["class"]),
+            classes=len(self.config.classes),
+            batch_size=self.config.batch_size,
+            seed=seed,
+            weights=_weights(self.config, chosen) if split == "train" else None,
+        )
+
+
+def _trunk(config: RunConfig, reporter: Reporter) -> keras.Model | None:
+    if not catalogue.get(config.model).has_trunk:
+        return None
+
+    def tell(done: int, total: int) -> None:
+        reporter.tell(soon=True, stage="downloading", batch=done >> 20, batches=total >> 20)
+
+    return weights.trunk(
+        config.model, size=config.image_size, scaling=config.scaling, weights=config.weights, progress=tell
+    )
+
+
+def _network(config: RunConfig, trunk: keras.Model | None) -> keras.Model:
+    return registry.build(
+        config.model,
         classes=len(config.classes),
-        batch_size=config.batch_size,
-        seed=seed,
-        views=chosen["view"].to_numpy(),
-        weights=_weights(config, chosen) if split == "train" else None,
+        size=config.image_size,
+        dropout=config.dropout,
+        scaling=config.scaling,
+        head=config.head,
+        trunk=trunk,
+    )
+
+
+def _pictures(pixels: Stack, rows: pd.DataFrame) -> Callable[[str], Source]:
+    def of(split: str) -> Source:
+        chosen = rows[rows["split"] == split]
+        return Pictures(pixels, chosen["place"].to_numpy(), chosen["view"].to_numpy())
+
+    return of
+
+
+def _features(
+    config: RunConfig, trunk: keras.Model, pixels: Stack, rows: pd.DataFrame, place: Path, reporter: Reporter
+) -> Frozen:
+    def tell(done: int, total: int) -> None:
+        raise_if_asked(place)
+        reporter.tell(soon=True, stage="features", batch=done, batches=total)
+
+    return frozen.features_of(config, trunk, pixels, rows, tell)
+
+
+def _of_features(config: RunConfig, known: Frozen, rows: pd.DataFrame) -> Callable[[str], Source]:
+    def of(split: str) -> Source:
+        places = known.places[(rows["split"] == split).to_numpy()]
+        return Features(known.values, places[:, : 1 + config.views if split == "train" else 1], seed=config.seed)
+
+    return of
+
+
+def _optimizer(config: RunConfig, steps: int) -> keras.optimizers.Optimizer:
+    rate: Any = config.learning_rate
+    if config.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(config.learning_rate, max(steps, 1), alpha=0.01)
+    return keras.optimizers.Adam(
+        rate,
+        weight_decay=config.weight_decay or None,
+        use_ema=bool(config.average),
+        ema_momentum=config.average or 0.99,
     )
 
 
@@ -98,8 +242,8 @@ def _weights(config: RunConfig, chosen: pd.DataFrame) -> npt.NDArray[np.float64]
 
     None if all count alike.
     """
-    weights = chosen["weight"].to_numpy(dtype=np.float64, copy=True)
+    weights_ = chosen["weight"].to_numpy(dtype=np.float64, copy=True)
     if config.class_weights == "balanced":
         totals = chosen.groupby(chosen["class"].astype(str))["weight"].sum()
-        weights *= chosen["class"].astype(str).map(totals.sum() / (len(totals) * totals)).to_numpy()
-    return None if np.allclose(weights, 1) else weights
+        weights_ *= chosen["class"].astype(str).map(totals.sum() / (len(totals) * totals)).to_numpy()
+    return None if np.allclose(weights_, 1) else weights_

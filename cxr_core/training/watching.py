@@ -10,11 +10,17 @@ import keras
 from cxr_core.runs import folder as runs
 from cxr_core.runs.status import Reporter
 
-MODEL = "model.keras"
+MODEL, HEAD_MODEL = runs.MODELS
 
 
 class StopRequested(Exception):
     """Someone asked this run to stop; raised after a batch, so that the fit ends at once."""
+
+
+def raise_if_asked(place: Path) -> None:
+    """Raises StopRequested if the file `stop` is in the run's folder."""
+    if (place / "stop").exists():
+        raise StopRequested
 
 
 class Watch(keras.callbacks.Callback):
@@ -23,35 +29,36 @@ class Watch(keras.callbacks.Callback):
     Args:
         place: the run's folder.
         reporter: of this run.
-        batches: per epoch.
         images: per epoch.
+
+    Attributes:
+        batches: per epoch; set it before the first.
     """
 
-    def __init__(self, place: Path, reporter: Reporter, *, batches: int, images: int):
+    def __init__(self, place: Path, reporter: Reporter, *, images: int):
         super().__init__()
-        self._place, self._reporter = place, reporter
-        self._batches, self._images = batches, images
+        self._place, self._reporter, self._images = place, reporter, images
+        self.batches = 0
         self._rows: list[dict[str, float]] = []
         self._epoch_began = 0.0
         self._pace: list[float] = []  # seconds of each whole epoch, validation included
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         self._epoch_began = time.monotonic()
-        self._reporter.tell(stage="training", epoch=epoch, batch=0, batches=self._batches)
+        self._reporter.tell(stage="training", epoch=epoch, batch=0, batches=self.batches, images=self._images)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         done = batch + 1
         spent = max(time.monotonic() - self._epoch_began, 1e-3)
-        per_epoch = min(self._pace) if self._pace else spent / done * self._batches
-        epochs_left = self._reporter.status.epochs - self._reporter.status.epoch - done / self._batches
+        per_epoch = min(self._pace) if self._pace else spent / done * self.batches
+        epochs_left = self._reporter.status.epochs - self._reporter.status.epoch - done / self.batches
         self._reporter.tell(
             soon=True,
             batch=done,
-            rate=round(self._images * done / self._batches / spent, 1),
+            rate=round(self._images * done / self.batches / spent, 1),
             seconds_left=round(per_epoch * epochs_left, 1),
         )
-        if (self._place / "stop").exists():
-            raise StopRequested
+        raise_if_asked(self._place)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         seconds = time.monotonic() - self._epoch_began
@@ -62,21 +69,59 @@ class Watch(keras.callbacks.Callback):
 
 
 class KeepBest(keras.callbacks.Callback):
-    """Saves the model inside the training wrapper whenever the validation accuracy is the best so far.
+    """Saves the network whenever an epoch is the best so far.
 
-    What Keras' ModelCheckpoint does with `save_best_only`, but the file appears whole, and a model whose loss is no
-    number is never kept.
+    What Keras' ModelCheckpoint does with `save_best_only`, but the file appears whole, a network whose loss is no number
+    is never kept, and of epochs with the same accuracy the one with the smaller loss is the better: sixteen validation
+    images, as the paper has, give many ties.
+
+    Args:
+        learner: whose weights are looked at as they are in validation (averaged ones, if they are averaged).
+        kept: the same network in float32; gets the weights and is saved.
+        path: a .keras file.
+        by: of `runs.config.KEEPS`.
     """
 
-    def __init__(self, core: keras.Model, place: Path):
+    def __init__(self, learner: keras.Model, kept: keras.Model, path: Path, *, by: str):
         super().__init__()
-        self._core, self._best = core, -math.inf
+        self._learner, self._kept, self._by = learner, kept, by
+        self._best: tuple[float, ...] = ()
+        self._weights: list[Any] = []
         # A hidden name until it is whole: a reader, or a kill, never meets half a model.
-        self._part, self._whole = place / ".part.keras", place / MODEL
+        self._part, self._whole = path.with_name(f".part{path.suffix}"), path
+        self.since = 0  # epochs since the best one
+
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        self._weights = self._learner.get_weights()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        now = logs or {}
+        self.since += 1
+        if not math.isfinite(now["loss"]):
+            return
+        rank = self._rank(epoch, now)
+        if not self._best or rank > self._best:
+            self._best, self.since = rank, 0
+            self._kept.set_weights(self._weights)
+            self._kept.save(self._part)
+            self._part.replace(self._whole)
+
+    def _rank(self, epoch: int, now: dict[str, Any]) -> tuple[float, ...]:
+        if self._by == "last":
+            return (epoch,)
+        if self._by == "val_loss":
+            return (-now["val_loss"],)
+        return (round(now["val_accuracy"], 6), -now["val_loss"])
+
+
+class Patience(keras.callbacks.Callback):
+    """Ends the training when so many epochs in a row were no better than the best; 0: never."""
+
+    def __init__(self, keep: KeepBest, epochs: int):
+        super().__init__()
+        self._keep, self._epochs = keep, epochs
+        self.ended = False
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        now = logs or {}
-        if math.isfinite(now["loss"]) and now["val_accuracy"] > self._best:
-            self._best = now["val_accuracy"]
-            self._core.save(self._part)
-            self._part.replace(self._whole)
+        if self._epochs and self._keep.since >= self._epochs:
+            self.ended = self.model.stop_training = True

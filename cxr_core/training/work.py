@@ -3,7 +3,6 @@
 import errno
 import time
 import traceback
-from pathlib import Path
 
 import pandas as pd
 
@@ -14,12 +13,12 @@ from cxr_core.errors import CxrError
 from cxr_core.evaluation import metrics, predictions
 from cxr_core.inference.predictor import Predictor
 from cxr_core.runs import folder as runs
-from cxr_core.runs.config import RunConfig
 from cxr_core.runs.folder import Run
 from cxr_core.runs.status import Reporter
-from cxr_core.training import environment
+from cxr_core.training import devices, environment
 from cxr_core.training.fit import fit
-from cxr_core.training.watching import MODEL, StopRequested
+from cxr_core.training.frozen import Frozen
+from cxr_core.training.watching import StopRequested
 
 
 def work(run_id: str) -> None:
@@ -27,7 +26,7 @@ def work(run_id: str) -> None:
     run = runs.get(run_id)
     with Reporter(run.folder) as reporter:
         try:
-            reporter.tell(stage="preparing", device=environment.device())
+            reporter.tell(stage="preparing", device=devices.words())
             _train(run, reporter)
         except CxrError as error:
             reporter.tell(state="failed", stage="", reason=str(error), ended=time.time())
@@ -50,31 +49,26 @@ def _train(run: Run, reporter: Reporter) -> None:
     )
     rows["place"] = pixels.places(rows["data"], rows["row"])
     workspace.write_json(run.folder / "environment.json", environment.describe())
-    state, reason = "finished", ""
+    state, known = "finished", None
     try:
-        fit(config, pixels, rows, run.folder, reporter)
-        if reporter.status.epoch < config.epochs:
-            reason = (
-                f"The loss stopped being a number in epoch {reporter.status.epoch}; the best epoch before that is kept. "
-                "Try a lower learning rate."
-            )
+        fitted = fit(config, pixels, rows, run.folder, reporter)
+        reason, known = fitted.reason, fitted.frozen
     except StopRequested:
         state = "stopped"
         epoch = reporter.status.epoch
         reason = f"Stopped by hand after {epoch} whole epoch{'' if epoch == 1 else 's'}; the best one is kept."
-    if (run.folder / MODEL).is_file():
+    if run.has_model:
         reporter.tell(stage="predicting", batch=0, batches=len(rows), seconds_left=0.0)
-        _predict(run.id, run.folder, config, pixels, rows, reporter)
+        _predict(run, known, pixels, rows, reporter)
     else:
         reason = "Stopped by hand before the first epoch was done: there is no model to keep."
     reporter.tell(state=state, stage="", reason=reason, ended=time.time(), seconds_left=0.0)
 
 
-def _predict(
-    run_id: str, place: Path, config: RunConfig, pixels: packing.Stack, rows: pd.DataFrame, reporter: Reporter
-) -> None:
+def _predict(run: Run, known: Frozen | None, pixels: packing.Stack, rows: pd.DataFrame, reporter: Reporter) -> None:
     """One predictions table per split, by the saved model, and the figures made of them."""
-    predictor = Predictor.load(run_id)
+    config, place = run.config, run.folder
+    predictor = Predictor.load(run.id)
     tables, before = {}, 0
     for split in ("train", "val", "test"):
         chosen = rows[(rows["split"] == split) & (rows["copy"] == 0)]
@@ -85,7 +79,10 @@ def _predict(
         def tell(count: int, done: int = done) -> None:
             reporter.tell(soon=True, batch=done + count)
 
-        probabilities = predictor.probabilities(pixels, rows=chosen["place"].to_numpy(), progress=tell)
+        if known is None:
+            probabilities = predictor.probabilities(pixels, rows=chosen["place"].to_numpy(), progress=tell)
+        else:  # the trunk has seen these images already
+            probabilities = predictor.of_features(known.values, known.places[chosen.index], progress=tell)
         tables[split] = predictions.make(chosen["id"], chosen["class"].astype(str), probabilities, config.classes)
         predictions.write(place / "predictions" / f"{split}.parquet", tables[split])
         before += len(chosen)
@@ -95,7 +92,6 @@ def _predict(
 def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return "The disk is full. Free some space and start the run again."
-    full = ("OOM when", "RESOURCE_EXHAUSTED")  # TensorFlow's and JAX's words
-    if type(error).__name__ == "ResourceExhaustedError" or any(words in str(error) for words in full):
+    if devices.is_full(error):
         return "The device's memory is full. Try a smaller batch or image size."
     return f"An unexpected error ended it ({type(error).__name__}: {str(error)[:300]}). The log has the details."

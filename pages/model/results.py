@@ -4,7 +4,9 @@ import pandas as pd
 import streamlit as st
 
 from cxr_core.data import datasets
-from cxr_core.evaluation import figures, leaderboard, metrics, paper
+from cxr_core.evaluation import figures, leaderboard, metrics, paper, reproduction
+from cxr_core.jobs import reproduce
+from cxr_core.models import catalogue
 from cxr_core.runs import folder as runs
 from cxr_core.runs.folder import Run
 from pages.ui import choose, loaders, notices, run_card, words
@@ -175,6 +177,74 @@ def all_runs(found: list[Run]) -> None:
     )
 
 
+def reproduction_table() -> None:
+    """Table 4.1 beside the newest runs of the paper's recipe, redrawn while one of them is under way."""
+    data = choose.addressed("On the dataset", datasets.names(), key="again", kind="dataset", width=320)
+    found = reproduction.latest(runs.every(), data)
+    table = reproduction.table(found)
+    table["model"] = [catalogue.get(one).title for one in table["model"]]
+    table["split"] = [words.split(one) for one in table["split"]]
+    table["between"] = [
+        words.interval((low, high)) if pd.notna(low) else words.STATES[state][0] if state else ""
+        for low, high, state in zip(table["low"], table["high"], table["state"], strict=True)
+    ]
+    share = {"format": "percent"}
+    st.dataframe(
+        table,
+        hide_index=True,
+        column_order=["model", "split", "paper", "here", "between", "difference", "weights"],
+        column_config={
+            "model": "Model",
+            "split": "Images",
+            "paper": st.column_config.NumberColumn("Paper", **share),
+            "here": st.column_config.NumberColumn("Here", **share),
+            "between": st.column_config.TextColumn("95 % interval, or state", help="Of the accuracy here (Wilson)."),
+            "difference": st.column_config.NumberColumn("Here less paper", **share),
+            "weights": st.column_config.TextColumn(
+                "Started from", help="The paper's pretrained models start from ImageNet."
+            ),
+        },
+        placeholder="–",
+        key="table-4-1",
+        alt="Accuracies of the paper's Table 4.1 and of the same trainings here",
+    )
+    for run in found.values():
+        if run.status.state == "failed":
+            st.warning(f"**{run_card.title(run)}**: {run.status.reason}", icon=":material/error:")
+
+
+def reproduce_panel() -> None:
+    st.subheader(
+        "The paper's Table 4.1, trained again",
+        anchor=False,
+        help="The three models by the paper's recipe on the official split; the newest such run of each is shown.",
+    )
+    if not datasets.names():
+        return
+    busy = any(run.config.recipe == "paper" and run.status.state in ("queued", "running") for run in runs.every())
+    st.fragment(reproduction_table, run_every=2.0 if busy else None)()
+    with st.expander("Train them", icon=":material/replay:"):
+        st.markdown("Custom CNN, VGG-16 and ResNet-152, 100 epochs each, one after the other. Train shows them live.")
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            weights = {
+                name: st.selectbox(
+                    f"{catalogue.get(name).title} starts from",
+                    catalogue.get(name).weights,
+                    key=f"again_{name}",
+                    help="  \n".join(f"**{one}**: {catalogue.WEIGHTS[one]}" for one in catalogue.get(name).weights),
+                    width=240,
+                )
+                for name in reproduce.MODELS
+                if catalogue.get(name).has_trunk
+            }
+            if st.button("Train the three", type="primary", icon=":material/play_arrow:"):
+                data = st.query_params.get("again", "")
+                names = datasets.names()
+                reproduce.submit(data if data in names else names[0], weights=weights, changes={})
+                st.toast("Three trainings were queued.", icon=":material/play_arrow:")
+                st.rerun()
+
+
 st.title("Results", anchor=False)
 found = runs.every()
 usable = [run for run in found if run.usable]
@@ -200,4 +270,5 @@ else:
     with right:
         report(run, split)
     curves(run)
+reproduce_panel()
 all_runs(found)

@@ -1,41 +1,70 @@
-"""Train: choose a network, its data and settings, start it, and watch."""
+"""Train: choose networks, their data and settings, start them, and watch."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
 
+from cxr_core import machine
 from cxr_core.data import datasets, manifest
+from cxr_core.data.datasets import Dataset
 from cxr_core.errors import BadInput, CxrError
 from cxr_core.jobs import queue
 from cxr_core.models import catalogue, recipes
 from cxr_core.runs import config as settings
 from cxr_core.runs import folder as runs
-from pages.ui import choose, notices, run_card, words
+from cxr_core.runs.config import RunConfig
+from pages.ui import choose, model_card, notices, run_card, words
 
 WAYS = {**words.SPLIT_RULES, "manifest": "A manifest"}
 RECENT = 5
+FIRST_LOOK = 10  # epochs proposed for a network that learns as a whole, which takes long on a processor
 
 
-def form() -> None:
-    data, model = st.columns(2)
-    with data, st.container(border=True, height="stretch"):
+@dataclass(frozen=True)
+class Splits:
+    """The chosen data: a frozen manifest, or how to build one."""
+
+    dataset: Dataset
+    rule: str
+    share: float
+    frozen: manifest.Manifest | None
+
+    @property
+    def images(self) -> dict[str, int]:
+        """About how many images each split has."""
+        if self.frozen:
+            return {split: sum(row.values()) for split, row in self.frozen.counts.items()}
+        found = {split: sum(row.values()) for split, row in self.dataset.counts.items()}
+        if self.rule == "patient":
+            pool = found.get("train", 0) + found.get("val", 0)
+            found |= {"train": round(pool * (1 - self.share)), "val": round(pool * self.share)}
+        return found
+
+
+def data_panel() -> Splits:
+    with st.container(border=True):
         st.markdown("**Data**")
         names = datasets.names()
         asked = st.query_params.get("manifest", "").partition(":")[0]
         place = names.index(asked) if asked in names else 0
-        name = st.selectbox("Dataset", names, place, key="train_data", persist_state="session")
-        dataset = datasets.get(name)
-        notices.synthetic(dataset)
-        rule = st.segmented_control(
-            "Validation images",
-            list(WAYS),
-            default="manifest" if "manifest" in st.query_params else "official",
-            required=True,
-            format_func=WAYS.__getitem__,
-            key="train_split",
-            persist_state="session",
-            help="They choose which epoch is kept. " + " ".join(manifest.SPLIT_RULES.values()),
-        )
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            name = st.selectbox("Dataset", names, place, key="train_data", persist_state="session", width=320)
+            dataset = datasets.get(name)
+            notices.synthetic(dataset)
+            rule = st.segmented_control(
+                "Validation images",
+                list(WAYS),
+                default="manifest" if "manifest" in st.query_params else "official",
+                required=True,
+                format_func=WAYS.__getitem__,
+                key="train_split",
+                persist_state="session",
+                help="They choose which epoch is kept. " + " ".join(manifest.SPLIT_RULES.values()),
+            )
+            share = 0.15
+            if rule == "patient":
+                share = st.slider("Share for validation", 0.05, 0.40, 0.15, 0.05, key="train_share", width=240)
         val = dataset.counts.get("val", {})
         if rule == "official" and (sum(val.values()) < 100 or not all(val.values())):
             missing = [words.label(one).lower() for one in dataset.classes if not val.get(one)]
@@ -44,52 +73,7 @@ def form() -> None:
                 + (f", none of {' or '.join(missing)}" if missing else "")
                 + ". Too few to choose an epoch by: take a new split for anything but the paper's table."
             )
-        share = 0.15
-        if rule == "patient":
-            share = st.slider("Share for validation", 0.05, 0.40, 0.15, 0.05, key="train_share")
-        frozen = built(name) if rule == "manifest" else None
-    with model, st.container(border=True, height="stretch"):
-        st.markdown("**Network**")
-        chosen = st.selectbox(
-            "Architecture",
-            list(catalogue.MODELS),
-            format_func=lambda one: catalogue.MODELS[one].title,
-            key="train_model",
-        )
-        entry = catalogue.get(chosen)
-        st.caption(f"{entry.summary} {entry.parameters:,} parameters, {entry.gflops:.2f} GFLOP an image.")
-        recipe = st.selectbox("Recipe", entry.recipes, format_func=str.capitalize, key="train_recipe")
-        st.caption(recipes.get(recipe, model=chosen).summary)
-        epochs = st.number_input(
-            "Epochs",
-            1,
-            1000,
-            10,
-            key="train_epochs",
-            persist_state="session",
-            help=settings.SETTINGS["epochs"].metadata["help"],
-        )
-    entry_recipe = recipes.get(recipe, model=chosen)
-    usual = settings.SETTINGS["batch_size"].default
-    batch = recipes.batch_size(entry_recipe, usual=usual, images=sum(dataset.counts.get("train", {}).values()))
-    changes = advanced({**entry_recipe.settings, "batch_size": batch}, data=name)
-    if changes["batch_size"] < usual:
-        st.caption(
-            f":material/info: This set is small: with batches of {changes['batch_size']} instead of the paper's {usual} "
-            "an epoch has enough steps to learn from. Advanced settings change it."
-        )
-    if st.button("Start training", type="primary", icon=":material/play_arrow:"):
-        frozen = frozen or manifest.build(name, split=rule, val_fraction=share, seed=changes["seed"])
-        config = settings.make(
-            model=chosen,
-            recipe=recipe,
-            data=name,
-            manifest=frozen.id,
-            classes=frozen.classes,
-            settings={**changes, "epochs": epochs},
-        )
-        queue.submit(config)
-        st.toast("The training was started. It goes on when you leave this page.", icon=":material/play_arrow:")
+        return Splits(dataset, rule, share, built(name) if rule == "manifest" else None)
 
 
 def built(data: str) -> manifest.Manifest:
@@ -115,25 +99,128 @@ def built(data: str) -> manifest.Manifest:
     return found[chosen]
 
 
-def advanced(defaults: dict[str, Any], *, data: str) -> dict[str, Any]:
-    """Every other setting of a run, with its limits and meaning; another dataset brings its own defaults."""
+def networks_panel(splits: Splits, done: list[runs.Run]) -> list[RunConfig]:
+    """The chosen networks, a card for each; their settings."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        chosen = st.multiselect(
+            "Architectures",
+            list(catalogue.MODELS),
+            default=["custom_cnn"],
+            format_func=lambda one: catalogue.MODELS[one].title,
+            key="train_models",
+            persist_state="session",
+            width=620,
+            help="One or several; each becomes a training of its own, one after the other.",
+        )
+        recipe = st.segmented_control(
+            "Recipe",
+            list(recipes.SUMMARIES),
+            default="paper",
+            required=True,
+            format_func={"paper": "As in the paper", "tuned": "Tuned"}.__getitem__,
+            key="train_recipe",
+            persist_state="session",
+        )
+    st.caption(recipes.SUMMARIES[recipe])
+    cards = machine.cards()
+    where = (
+        ", ".join(f"{one.name} ({one.memory_gb:.0f} GB)" for one in cards)
+        or "this machine's processor; no graphics card found"
+    )
+    st.caption(f":material/memory: Trains on {where}.")
+    configs = []
+    for start in range(0, len(chosen), 2):
+        for column, name in zip(st.columns(2), chosen[start : start + 2], strict=False):
+            with column, st.container(border=True):
+                configs.append(network(name, recipe, splits, done))
+    return configs
+
+
+def network(name: str, recipe: str, splits: Splits, done: list[runs.Run]) -> RunConfig:
+    """One architecture's card: what it is, what it starts from, how long it takes, its settings."""
+    entry = catalogue.get(name)
+    model_card.heading(entry)
+    weights = model_card.starting_weights(entry)
+    fitting = recipes.get(recipe, model=name, weights=weights)
+    proposed = proposals(fitting, splits)
+    key = f"{splits.dataset.name}-{name}-{recipe}-{weights}"
+    epochs = st.number_input(
+        "Epochs",
+        1,
+        1000,
+        proposed["epochs"],
+        key=f"train_epochs-{name}-{recipe}-{weights}",
+        help=settings.SETTINGS["epochs"].metadata["help"],
+        width=160,
+    )
+    changes = advanced(proposed, key=key)
+    config = settings.make(
+        model=name,
+        recipe=recipe,
+        data=splits.dataset.name,
+        manifest="",
+        classes=splits.frozen.classes if splits.frozen else splits.dataset.classes,
+        settings={**changes, "weights": weights, "epochs": epochs},
+    )
+    usual = fitting.settings.get("batch_size", settings.SETTINGS["batch_size"].default)
+    if config.batch_size < usual and changes["batch_size"] == proposed["batch_size"]:
+        st.caption(
+            f":material/info: This set is small: with batches of {config.batch_size} instead of {usual} an epoch has enough "
+            "steps to learn from. Advanced settings change it."
+        )
+    model_card.facts(entry, config, splits.images, done)
+    model_card.layers(entry)
+    return config
+
+
+def proposals(recipe: recipes.Recipe, splits: Splits) -> dict[str, Any]:
+    """The recipe's settings, with a batch for small sets and fewer epochs where each takes long."""
+    found = {name: one.default for name, one in settings.SETTINGS.items()} | recipe.settings
+    usual = settings.SETTINGS["batch_size"].default
+    found["batch_size"] = recipes.batch_size(recipe, usual=usual, images=splits.images.get("train", 0))
+    if found["trained"] == catalogue.ALL:
+        found["epochs"] = min(found["epochs"], FIRST_LOOK)
+    return found
+
+
+def advanced(defaults: dict[str, Any], *, key: str) -> dict[str, Any]:
+    """Every other setting of a run, with its limits and meaning; another dataset or recipe brings its own defaults."""
     chosen = {}
     with st.expander("Advanced settings", icon=":material/tune:"), st.container(horizontal=True):
         for name, one in settings.SETTINGS.items():
-            if name == "epochs":
+            if name in ("epochs", "weights"):
                 continue
-            value, about = defaults.get(name, one.default), one.metadata
-            common = {"help": about["help"], "key": f"train_{name}-{data}", "width": 200}
+            value, about = defaults[name], one.metadata
+            common = {"help": about["help"], "key": f"train_{name}-{key}", "width": 200}
             if isinstance(value, bool):
                 chosen[name] = st.checkbox(about["title"], value, **common)
             elif about.get("options"):
                 chosen[name] = st.selectbox(about["title"], about["options"], about["options"].index(value), **common)
             else:
-                step = 1 if isinstance(value, int) else 0.0001 if name == "learning_rate" else 0.05
-                form_ = "%d" if isinstance(value, int) else "%.4f" if name == "learning_rate" else "%.2f"
+                small = (about["high"] >= 1 and 0 < about["low"] < 1e-3) or name in ("weight_decay", "average")
+                step = 1 if isinstance(value, int) else 0.0001 if small else 0.05
+                form_ = "%d" if isinstance(value, int) else "%.6f" if small else "%.2f"
                 low, high = (type(value)(about[edge]) for edge in ("low", "high"))
                 chosen[name] = st.number_input(about["title"], low, high, value, step=step, format=form_, **common)
     return chosen
+
+
+def start(configs: list[RunConfig], splits: Splits) -> None:
+    for config in configs:
+        frozen = splits.frozen or manifest.build(
+            splits.dataset.name, split=splits.rule, val_fraction=splits.share, seed=config.seed
+        )
+        queue.submit(settings.on(config, frozen.id, frozen.classes))
+    what = "The training was" if len(configs) == 1 else f"{len(configs)} trainings were"
+    st.toast(f"{what} started. It goes on when you leave this page.", icon=":material/play_arrow:")
+
+
+def form() -> None:
+    splits = data_panel()
+    configs = networks_panel(splits, runs.every())
+    label = "Start training" if len(configs) < 2 else f"Start {len(configs)} trainings"
+    if st.button(label, type="primary", icon=":material/play_arrow:", disabled=not configs):
+        start(configs, splits)
 
 
 def active() -> list[runs.Run]:

@@ -118,6 +118,8 @@ def _progress(status: Status) -> None:
         text = {
             "starting": "Starting TensorFlow",
             "preparing": "Preparing the images",
+            "downloading": "Downloading the starting weights (MB)",
+            "features": "Features of the frozen part, computed once",
             "predicting": "Predicting every split with the best model",
         }.get(status.stage, status.stage)
         if status.batches:

@@ -1,5 +1,6 @@
 """The predictor: one way from pixels to probabilities, for a whole split and for a live upload."""
 
+import dataclasses
 import io
 import zipfile
 from pathlib import Path
@@ -174,3 +175,30 @@ def test_a_shipped_run_answers_as_well(
     (home / "runs").rename(shipped)
     monkeypatch.setattr(workspace, "pretrained", lambda: shipped)
     assert Predictor.load(run_id).probabilities(PIXELS[:2]).shape == (2, 3)
+
+
+def test_with_mirroring_the_answer_is_the_mean_over_the_image_and_its_mirror_image(predictor: Predictor):
+    plain, mirrored = predictor.probabilities(PIXELS), predictor.probabilities(PIXELS[:, :, ::-1])
+    assert not np.allclose(plain, mirrored, atol=1e-4)
+    both = dataclasses.replace(predictor, flip=True).probabilities(PIXELS)
+    np.testing.assert_allclose(both, (plain + mirrored) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_run_mirrors_if_its_settings_say_so(run_id: str, file: bytes, flip: bool):
+    document = workspace.read_json(runs.folder(run_id) / "config.json")
+    workspace.write_json(runs.folder(run_id) / "config.json", {**document, "test_flip": flip})
+    assert loaded(run_id, file).flip is flip
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_features_that_are_known_give_the_answers_of_their_images(predictor: Predictor, flip: bool):
+    """With a head that is the whole network, the features are the images themselves."""
+    values = np.concatenate([images.to_input(PIXELS), images.to_input(PIXELS[:, :, ::-1])])
+    places = np.stack([np.arange(30), np.full(30, 59), np.arange(30, 60)], axis=1)  # the one between is not looked at
+    asked = dataclasses.replace(predictor, head=predictor.model, flip=flip)
+    seen: list[int] = []
+    rows = np.array([4, 29, 0])
+    found = asked.of_features(values, places[rows], progress=seen.append)
+    np.testing.assert_allclose(found, asked.probabilities(PIXELS, rows=rows), atol=1e-6)
+    assert seen == [3]

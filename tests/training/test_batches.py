@@ -8,7 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from cxr_core.training.batches import Batches
+from cxr_core.data.packing import Stack
+from cxr_core.data.views import view
+from cxr_core.training.batches import Batches, Features, Pictures
 
 COUNT, CLASSES = 23, 3
 PIXELS = np.broadcast_to(np.arange(40, dtype=np.uint8)[:, None, None], (40, 8, 8)).copy()  # image i is all i
@@ -18,7 +20,8 @@ CODES = ROWS % CLASSES  # so that an image tells its own class
 
 def batches(**changes: Any) -> Batches:
     given: dict[str, Any] = {"classes": CLASSES, "batch_size": 5, "seed": 7} | changes
-    return Batches(given.pop("pixels", PIXELS), ROWS, CODES, **given)
+    source = Pictures(given.pop("pixels", PIXELS), ROWS, given.pop("views", None))
+    return Batches(source, CODES, **given)
 
 
 def order(of: Batches) -> list[int]:
@@ -104,6 +107,63 @@ def test_a_read_only_memory_mapped_array_does(tmp_path: Path):
             np.testing.assert_array_equal(one, other)
     made[0][0][:] = 0  # a copy that a layer may write to
     np.testing.assert_array_equal(mapped, PIXELS)
+
+
+def test_a_stack_of_datasets_does():
+    stack = Stack({"first": PIXELS[:15], "second": PIXELS[15:]})
+    assert epochs(batches(pixels=stack)) == epochs(batches())
+
+
+def test_only_images_with_a_view_are_changed_and_always_in_the_same_way():
+    noise = np.random.default_rng(5).integers(0, 256, (40, 8, 8), dtype=np.uint8)
+    views = np.where(np.arange(COUNT) == 4, 77, 0)
+    made = batches(pixels=noise, views=views, seed=None, batch_size=COUNT)
+    expected = noise[ROWS]
+    expected[4] = view(noise[ROWS[4]], 77)
+    for _ in range(2):
+        np.testing.assert_array_equal(made[0][0][..., 0], expected)
+        made.on_epoch_end()
+    np.testing.assert_array_equal(noise, np.random.default_rng(5).integers(0, 256, (40, 8, 8), dtype=np.uint8))
+
+
+def test_weights_travel_with_their_images_and_without_them_there_are_two_things():
+    made = batches(weights=ROWS / 4)
+    for number in range(len(made)):
+        images, _, weights = made[number]
+        assert weights.dtype == np.float32
+        np.testing.assert_array_equal(weights * 4, images[:, 0, 0, 0])
+    assert len(batches()[0]) == 2
+
+
+VALUES = np.arange(60, dtype=np.float32)[:, None, None, None] * np.ones((1, 2, 2, 3), np.float32)
+PLACES = np.arange(60).reshape(3, 20).T[:COUNT]  # image i has its three views at i, i + 20, i + 40
+
+
+def feature_epochs(seed: int, count: int) -> list[list[int]]:
+    made = Batches(Features(VALUES, PLACES, seed=seed), PLACES[:, 0] % 3, classes=3, batch_size=7)
+    seen = []
+    for _ in range(count):
+        parts = [made[number] for number in range(len(made))]
+        seen.append([int(one[0, 0, 0]) for features, _ in parts for one in features])
+        np.testing.assert_array_equal(np.concatenate([one.argmax(axis=1) for _, one in parts]), np.arange(20) % 3)
+        made.on_epoch_end()
+    return seen
+
+
+def test_features_come_in_another_view_each_epoch_and_all_views_in_turn():
+    seen = feature_epochs(seed=1, count=6)
+    for one in seen:
+        assert [value % 20 for value in one] == list(range(20))  # each image once, whatever its view
+    for image in range(20):
+        turns = [one[image] // 20 for one in seen]
+        assert sorted(turns[:3]) == [0, 1, 2]
+        assert turns[3:] == turns[:3]
+    assert len({one // 20 for one in seen[0]}) == 3  # not all images in the same view at once
+
+
+def test_the_seed_decides_which_view_comes_first():
+    assert feature_epochs(1, 2) == feature_epochs(1, 2)
+    assert feature_epochs(1, 1) != feature_epochs(2, 1)
 
 
 class Notes(keras.layers.Layer):

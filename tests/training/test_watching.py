@@ -15,7 +15,7 @@ from cxr_core.models import registry
 from cxr_core.runs import folder as runs
 from cxr_core.runs import status as states
 from cxr_core.runs.status import Reporter, Status
-from cxr_core.training.watching import MODEL, KeepBest, StopRequested, Watch
+from cxr_core.training.watching import MODEL, KeepBest, Patience, StopRequested, Watch
 
 LOGS = {"loss": 0.5, "accuracy": 0.75, "val_loss": 0.25, "val_accuracy": 0.875}
 
@@ -34,7 +34,9 @@ def reporter(place: Path) -> Reporter:
 
 @pytest.fixture
 def watch(place: Path, reporter: Reporter) -> Watch:
-    return Watch(place, reporter, batches=2, images=14)
+    made = Watch(place, reporter, images=14)
+    made.batches = 2
+    return made
 
 
 @pytest.fixture
@@ -128,14 +130,30 @@ def core() -> keras.Model:
 
 
 @pytest.fixture
-def keep(core: keras.Model, place: Path) -> KeepBest:
-    """Set up as `fit` does: told of the training wrapper, keeping the model inside."""
+def saved() -> keras.Model:
+    """The network that is saved, another one than that which learns."""
+    return registry.build("custom_cnn", classes=3, size=32, dropout=0.0)
+
+
+def keeping(core: keras.Model, saved: keras.Model, place: Path, by: str) -> KeepBest:
+    """Set up as `fit` does: told of the training wrapper, looking at the model inside."""
     grey = keras.Input((32, 32, 1))
     wrapper = keras.Model(grey, core(keras.layers.Concatenate()([grey, grey, grey])))
-    callback = KeepBest(core, place)
+    callback = KeepBest(core, saved, place / MODEL, by=by)
     callback.set_model(wrapper)
     callback.on_train_begin()
     return callback
+
+
+@pytest.fixture
+def keep(core: keras.Model, saved: keras.Model, place: Path) -> KeepBest:
+    return keeping(core, saved, place, "val_accuracy")
+
+
+def end(keep: KeepBest, epoch: int, logs: dict[str, float]) -> None:
+    """What Keras calls at the end of an epoch: first its validation ends."""
+    keep.on_test_end(logs)
+    keep.on_epoch_end(epoch, logs)
 
 
 def mark(core: keras.Model, value: int) -> None:
@@ -153,65 +171,106 @@ def kept_mark(place: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    ("accuracies", "epochs"),
+    ("by", "accuracies", "losses", "epochs"),
     [
-        ([0.5, 0.75, 0.6], [1, 2, 2]),
-        ([0.75, 0.75, 0.5], [1, 1, 1]),  # the first of equals
-        ([0.1, 0.2, 0.3], [1, 2, 3]),
-        ([0.0, 0.0, 0.0], [1, 1, 1]),
+        ("val_accuracy", [0.5, 0.75, 0.6], [1, 2, 0.1], [1, 2, 2]),
+        ("val_accuracy", [0.1, 0.2, 0.3], [1, 2, 3], [1, 2, 3]),
+        ("val_accuracy", [0.75, 0.75, 0.5], [1, 1, 1], [1, 1, 1]),  # the first of equals
+        ("val_accuracy", [0.75, 0.75, 0.75], [1, 2, 0.5], [1, 1, 3]),  # with the same accuracy the smaller loss
+        ("val_accuracy", [0.0, 0.0, 0.0], [1, 1, 1], [1, 1, 1]),
+        ("val_loss", [0.9, 0.1, 0.2], [3, 1, 2], [1, 2, 2]),
+        ("val_loss", [0.1, 0.9, 0.2], [1, 1, 1], [1, 1, 1]),
+        ("last", [0.9, 0.1, 0.2], [1, 3, 2], [1, 2, 3]),
     ],
 )
 def test_after_each_epoch_the_first_best_so_far_is_there(
-    keep: KeepBest, core: keras.Model, place: Path, accuracies: list[float], epochs: list[int]
+    core: keras.Model,
+    saved: keras.Model,
+    place: Path,
+    by: str,
+    accuracies: list[float],
+    losses: list[float],
+    epochs: list[int],
 ):
-    for epoch, (accuracy, best) in enumerate(zip(accuracies, epochs, strict=True), start=1):
+    keep = keeping(core, saved, place, by)
+    for epoch, (accuracy, loss, best) in enumerate(zip(accuracies, losses, epochs, strict=True), start=1):
         mark(core, epoch)
-        keep.on_epoch_end(epoch - 1, {**LOGS, "val_loss": 1 / epoch, "val_accuracy": accuracy})
+        end(keep, epoch - 1, {**LOGS, "val_loss": loss, "val_accuracy": accuracy})
         assert kept_mark(place) == best
+        assert keep.since == epoch - best
         assert not (place / ".part.keras").exists()
 
 
-def test_the_model_inside_is_kept_and_not_the_training_wrapper(keep: KeepBest, core: keras.Model, place: Path):
+def test_the_weights_kept_are_those_that_were_validated(keep: KeepBest, core: keras.Model, place: Path):
+    """Averaged ones are in the network only during the validation."""
+    mark(core, 1)
+    keep.on_test_end(LOGS)
+    mark(core, 2)
     keep.on_epoch_end(0, LOGS)
+    assert kept_mark(place) == 1
+
+
+def test_patience_counts_epochs_that_were_no_better(keep: KeepBest):
+    patience = Patience(keep, 2)
+    patience.set_model(keep.model)
+    stops = []
+    for epoch, accuracy in enumerate((0.5, 0.4, 0.6, 0.6, 0.5)):  # 0.6 twice with the same loss: no better
+        end(keep, epoch, {**LOGS, "val_accuracy": accuracy})
+        patience.on_epoch_end(epoch, LOGS)
+        stops.append(patience.ended)
+    assert stops == [False, False, False, False, True]
+    assert keep.model.stop_training
+
+
+def test_patience_of_0_never_ends_it(keep: KeepBest):
+    patience = Patience(keep, 0)
+    patience.set_model(keep.model)
+    for epoch in range(5):
+        end(keep, epoch, LOGS)
+        patience.on_epoch_end(epoch, LOGS)
+    assert not patience.ended
+
+
+def test_the_model_inside_is_kept_and_not_the_training_wrapper(keep: KeepBest, core: keras.Model, place: Path):
+    end(keep, 0, LOGS)
     assert [layer.name for layer in kept(place).layers] == [layer.name for layer in core.layers]
     assert kept(place).input_shape == (None, 32, 32, 3)
 
 
 def test_a_write_that_breaks_off_leaves_the_best_model_so_far(
-    keep: KeepBest, core: keras.Model, place: Path, monkeypatch: pytest.MonkeyPatch
+    keep: KeepBest, core: keras.Model, saved: keras.Model, place: Path, monkeypatch: pytest.MonkeyPatch
 ):
     mark(core, 1)
-    keep.on_epoch_end(0, {**LOGS, "val_accuracy": 0.5})
+    end(keep, 0, {**LOGS, "val_accuracy": 0.5})
 
     def half(path: str, **_: object) -> None:
         Path(path).write_bytes(b"half a file")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(core, "save", half)
+    monkeypatch.setattr(saved, "save", half)
     with pytest.raises(OSError, match="No space left"):
-        keep.on_epoch_end(1, {**LOGS, "val_accuracy": 0.9})
+        end(keep, 1, {**LOGS, "val_accuracy": 0.9})
     assert kept_mark(place) == 1
 
 
 def test_half_a_file_of_an_earlier_process_never_becomes_the_model(keep: KeepBest, core: keras.Model, place: Path):
     (place / ".part.keras").write_bytes(b"half a file")
     mark(core, 1)
-    keep.on_epoch_end(0, LOGS)
+    end(keep, 0, LOGS)
     assert kept_mark(place) == 1
     assert sorted(one.name for one in place.iterdir()) == [MODEL, "status.json"]
 
 
 def test_an_epoch_whose_loss_is_no_number_is_never_the_best(keep: KeepBest, core: keras.Model, place: Path):
     mark(core, 1)
-    keep.on_epoch_end(0, {**LOGS, "val_accuracy": 0.3})
+    end(keep, 0, {**LOGS, "val_accuracy": 0.3})
     mark(core, 2)
-    keep.on_epoch_end(1, {"loss": np.nan, "accuracy": 0.4, "val_loss": np.nan, "val_accuracy": 0.4})
+    end(keep, 1, {"loss": np.nan, "accuracy": 0.4, "val_loss": np.nan, "val_accuracy": 0.4})
     assert kept_mark(place) == 1
+    assert keep.since == 1
 
 
-def test_a_folder_with_braces_in_its_name_is_as_good_as_any(core: keras.Model, tmp_path: Path):
+def test_a_folder_with_braces_in_its_name_is_as_good_as_any(core: keras.Model, saved: keras.Model, tmp_path: Path):
     (tmp_path / "my {home}").mkdir()
-    keep = KeepBest(core, tmp_path / "my {home}")
-    keep.set_model(core)
-    keep.on_epoch_end(0, LOGS)
+    end(keeping(core, saved, tmp_path / "my {home}", "val_accuracy"), 0, LOGS)
     assert (tmp_path / "my {home}" / MODEL).is_file()

@@ -23,6 +23,7 @@ from cxr_core.runs import folder as runs
 from cxr_core.runs.folder import Run
 from cxr_core.runs.status import Reporter
 from cxr_core.training import work as working
+from cxr_core.training.fit import Fitted
 from cxr_core.training.watching import MODEL, StopRequested
 from cxr_core.training.work import work
 
@@ -61,10 +62,11 @@ def queued(**changes: Any) -> str:
     return runs.create(config)
 
 
-def keep_a_model(config: Any, pixels: Any, rows: Any, place: Path, reporter: Reporter) -> None:
+def keep_a_model(config: Any, pixels: Any, rows: Any, place: Path, reporter: Reporter) -> Fitted:
     keras.utils.set_random_seed(3)
     registry.build(config.model, classes=len(config.classes), size=32, dropout=0.0).save(place / MODEL)
     reporter.tell(stage="training", epoch=config.epochs)
+    return Fitted("", None)
 
 
 def failing(error: BaseException) -> Callable[..., None]:
@@ -185,6 +187,17 @@ def test_a_stop_later_keeps_the_best_model_with_its_predictions(run_id: str, mon
     assert run.usable
 
 
+def test_a_run_that_ended_early_says_why_and_has_finished(run_id: str, monkeypatch: pytest.MonkeyPatch):
+    def fit(*given: Any) -> Fitted:
+        keep_a_model(*given)
+        return Fitted("Ended after epoch 1: it was enough.", None)
+
+    monkeypatch.setattr(working, "fit", fit)
+    run = done(run_id)
+    assert (run.status.state, run.status.reason) == ("finished", "Ended after epoch 1: it was enough.")
+    assert run.usable
+
+
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
 
@@ -274,9 +287,9 @@ def test_images_that_have_gone_are_told_in_words(run_id: str, tree: Path):
 def test_images_are_packed_at_the_size_of_the_run(run_id: str, monkeypatch: pytest.MonkeyPatch):
     seen: list[Any] = []
 
-    def fit(config: Any, pixels: Any, rows: Any, *others: Any) -> None:
+    def fit(config: Any, pixels: Any, rows: Any, *others: Any) -> Fitted:
         seen.extend([pixels.shape, len(rows)])
-        keep_a_model(config, pixels, rows, *others)
+        return keep_a_model(config, pixels, rows, *others)
 
     monkeypatch.setattr(working, "fit", fit)
     done(run_id)

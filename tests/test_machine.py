@@ -1,0 +1,43 @@
+"""What this machine can do, told without Keras."""
+
+import sys
+
+import pynvml
+import pytest
+
+from cxr_core import machine
+from tests.conftest import PROJECT
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> None:
+    machine.cards.cache_clear()
+    machine.gflops.cache_clear()
+
+
+def test_the_rate_of_matrix_products_is_that_of_a_processor():
+    assert 1 < machine.gflops() < 1e5
+
+
+def test_without_a_driver_there_are_no_cards(monkeypatch: pytest.MonkeyPatch):
+    def missing() -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", missing)
+    assert machine.cards() == ()
+
+
+def test_cards_have_a_name_and_their_memory(monkeypatch: pytest.MonkeyPatch):
+    for name, answer in {
+        "nvmlInit": None, "nvmlShutdown": None, "nvmlDeviceGetCount": 1, "nvmlDeviceGetHandleByIndex": 0,
+        "nvmlDeviceGetName": "NVIDIA T4", "nvmlDeviceGetMemoryInfo": type("Memory", (), {"total": 16 * 2**30})(),
+    }.items():  # fmt: skip
+        monkeypatch.setattr(pynvml, name, lambda *_, answer=answer: answer)
+    assert machine.cards() == (machine.Card("NVIDIA T4", 16.0),)
+
+
+def test_no_keras_is_needed():
+    import subprocess
+
+    code = "import sys; import cxr_core.machine, cxr_core.jobs.estimate; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT).returncode == 0

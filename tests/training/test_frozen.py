@@ -1,0 +1,329 @@
+"""Features of a frozen trunk: right for every image and view, and never computed twice."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+
+from cxr_core import images, workspace
+from cxr_core.data import datasets, features, manifest, packing
+from cxr_core.data.views import Limits, view
+from cxr_core.errors import WorkFailed
+from cxr_core.models import weights
+from cxr_core.runs import config as settings
+from cxr_core.runs.config import RunConfig
+from cxr_core.training import frozen
+from cxr_core.training.frozen import Frozen
+from cxr_core.training.watching import StopRequested
+
+SIZE, COUNT = 32, 13
+
+
+@pytest.fixture(autouse=True)
+def small(xray_tree: Any) -> None:
+    """A dataset of 13 images, named `small`."""
+    datasets.add(str(xray_tree()), "small")
+
+
+class Counted:
+    """A trunk that notes how many images each of its calls has seen."""
+
+    def __init__(self, seed: int = 1):
+        keras.utils.set_random_seed(seed)
+        inputs = keras.Input((SIZE, SIZE, 3))
+        x = keras.layers.Rescaling(1 / 255)(inputs)
+        x = keras.layers.Conv2D(4, 5, strides=8, activation="relu")(x)
+        self.model = keras.Model(inputs, x)
+        self.calls: list[int] = []
+        real = self.model.predict_on_batch
+
+        def noting(batch: npt.NDArray[np.float32]) -> Any:
+            self.calls.append(len(batch))
+            return real(batch)
+
+        self.model.predict_on_batch = noting
+
+    def of(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Straight through, without any store."""
+        return np.asarray(self.model(images.to_input(pixels)))
+
+
+@pytest.fixture
+def trunk() -> Counted:
+    return Counted()
+
+
+def config(**changes: Any) -> RunConfig:
+    return settings.make(
+        model="vgg16",
+        recipe="paper",
+        data="small",
+        manifest="0" * 12,
+        classes=("normal", "viral", "bacterial"),
+        settings={"image_size": SIZE, "weights": "none", "trained": "head", **changes},
+    )
+
+
+def table() -> tuple[packing.Stack, pd.DataFrame]:
+    """Pixels and rows of a manifest, as a run's work prepares them."""
+    rows = manifest.rows(manifest.build("small"))
+    pixels = packing.stacked(rows["data"].unique(), size=SIZE)
+    rows["place"] = pixels.places(rows["data"], rows["row"])
+    return pixels, rows
+
+
+def silent(done: int, total: int) -> None:
+    pass
+
+
+def known(trunk: Counted, rows: pd.DataFrame | None = None, tell: Any = silent, **changes: Any) -> Frozen:
+    pixels, every = table()
+    return frozen.features_of(config(**changes), trunk.model, pixels, every if rows is None else rows, tell)
+
+
+def seen(pixels: packing.Stack, rows: pd.DataFrame) -> npt.NDArray[np.uint8]:
+    return pixels[rows["place"].to_numpy()]
+
+
+def check(found: Frozen, column: int, expected: npt.NDArray[np.float32]) -> None:
+    np.testing.assert_allclose(found.values[found.places[:, column]], expected, atol=1e-6)
+
+
+def test_features_are_those_of_a_direct_pass_and_each_image_its_own(trunk: Counted):
+    pixels, rows = table()
+    found = known(trunk)
+    assert found.places.shape == (COUNT, 1)
+    direct = trunk.of(seen(pixels, rows))
+    check(found, 0, direct)
+    assert len({one.tobytes() for one in direct}) == COUNT
+
+
+def test_a_second_run_computes_nothing(trunk: Counted):
+    first = known(trunk)
+    assert sum(trunk.calls) == COUNT
+    again = Counted()
+    second = known(again)
+    assert again.calls == []
+    check(second, 0, first.values[first.places[:, 0]])
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_another_split_of_the_same_images_computes_nothing(trunk: Counted, seed: int):
+    known(trunk)
+    trunk.calls.clear()
+    pixels, rows = table()
+    rng = np.random.default_rng(seed)
+    rows = rows.sample(frac=1, random_state=seed).reset_index(drop=True)
+    rows["split"] = rng.choice(["train", "val", "test"], COUNT)
+    check(known(trunk, rows), 0, trunk.of(seen(pixels, rows)))
+    assert trunk.calls == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 7},
+        {"learning_rate": 0.01},
+        {"epochs": 3},
+        {"batch_size": 7},
+        {"head": "average"},
+        {"dropout": 0.5},
+        {"rotation": 30},
+        {"test_flip": False},
+    ],
+)
+def test_settings_that_do_not_reach_the_trunk_compute_nothing(trunk: Counted, changes: dict[str, Any]):
+    known(trunk)
+    trunk.calls.clear()
+    known(trunk, **changes)
+    assert trunk.calls == []
+
+
+def test_another_trunk_has_features_of_its_own(trunk: Counted):
+    known(trunk)
+    other = Counted(seed=2)
+    pixels, rows = table()
+    check(known(other), 0, other.of(seen(pixels, rows)))
+    assert sum(other.calls) == COUNT
+    assert len(features.kept()) == 2
+
+
+def test_only_images_that_are_new_are_computed(trunk: Counted):
+    pixels, rows = table()
+    known(trunk, rows.iloc[3:9].reset_index(drop=True))
+    assert trunk.calls == [6]
+    trunk.calls.clear()
+    check(known(trunk), 0, trunk.of(seen(pixels, rows)))
+    assert trunk.calls == [COUNT - 6]
+
+
+def test_an_image_that_is_there_twice_is_computed_once(trunk: Counted):
+    pixels, rows = table()
+    twice = pd.concat([rows, rows.iloc[::-1]], ignore_index=True)
+    found = known(trunk, twice)
+    assert trunk.calls == [COUNT]
+    check(found, 0, trunk.of(seen(pixels, twice)))
+
+
+def test_a_batch_is_no_larger_than_it_should_be(trunk: Counted, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(frozen, "BATCH", 5)
+    known(trunk)
+    assert trunk.calls == [5, 5, 3]
+
+
+def test_a_stop_in_the_middle_keeps_what_was_made(trunk: Counted, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(frozen, "BATCH", 4)
+
+    def stopping(done: int, total: int) -> None:
+        if done >= 8:
+            raise StopRequested
+
+    with pytest.raises(StopRequested):
+        known(trunk, tell=stopping)
+    assert trunk.calls == [4, 4]
+    assert [one.images for one in features.kept()] == [8]
+    trunk.calls.clear()
+    pixels, rows = table()
+    check(known(trunk), 0, trunk.of(seen(pixels, rows)))
+    assert trunk.calls == [4, 1]
+
+
+def test_progress_counts_images_up_to_all_of_them(trunk: Counted, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(frozen, "BATCH", 5)
+    told: list[tuple[int, int]] = []
+    known(trunk, table()[1].iloc[:4].reset_index(drop=True))
+    known(trunk, tell=lambda done, total: told.append((done, total)))
+    assert told == [(4, COUNT), (9, COUNT), (COUNT, COUNT)]
+
+
+def test_changed_views_are_made_of_training_images_only(trunk: Counted):
+    pixels, rows = table()
+    found = known(trunk, views=2)
+    training = (rows["split"] == "train").to_numpy()
+    assert 0 < training.sum() < COUNT
+    assert found.places.shape == (COUNT, 3)
+    check(found, 0, trunk.of(seen(pixels, rows)))
+    assert (found.places[~training] == found.places[~training, :1]).all()
+    assert sum(trunk.calls) == COUNT + 2 * training.sum()
+    limits = Limits.of(config())
+    sha256 = frozen._hashes(rows)
+    for row in np.flatnonzero(training):
+        for number, seed in enumerate(features.seeds(sha256[row], 2), start=1):
+            changed = view(seen(pixels, rows)[row], seed, limits)
+            own = found.values[found.places[row, number]]
+            np.testing.assert_allclose(own, trunk.of(changed[None])[0], atol=1e-6)
+            assert not np.allclose(own, found.values[found.places[row, 0]], atol=1e-3)
+
+
+def test_more_views_compute_only_the_new_ones_and_other_limits_only_the_changed_ones(trunk: Counted):
+    training = int((table()[1]["split"] == "train").sum())
+    known(trunk, views=1)
+    trunk.calls.clear()
+    known(trunk, views=3)
+    assert sum(trunk.calls) == 2 * training
+    trunk.calls.clear()
+    pixels, rows = table()
+    found = known(trunk, views=3, rotation=30)
+    assert sum(trunk.calls) == 3 * training
+    row = int(np.flatnonzero(rows["split"] == "train")[0])
+    seed = features.seeds(frozen._hashes(rows)[row], 1)[0]
+    changed = view(seen(pixels, rows)[row], seed, replace(Limits.of(config()), rotation=30.0))
+    np.testing.assert_allclose(found.values[found.places[row, 1]], trunk.of(changed[None])[0], atol=1e-6)
+
+
+def test_with_test_flip_the_last_view_is_the_mirrored_image(trunk: Counted):
+    pixels, rows = table()
+    found = known(trunk, test_flip=True)
+    assert found.places.shape == (COUNT, 2)
+    check(found, 0, trunk.of(seen(pixels, rows)))
+    check(found, 1, trunk.of(seen(pixels, rows)[:, :, ::-1]))
+    both = known(trunk, test_flip=True, views=2)
+    assert both.places.shape == (COUNT, 4)
+    np.testing.assert_array_equal(both.places[:, 3], found.places[:, 1])
+
+
+def test_a_view_that_the_manifest_asks_for_is_the_first_with_its_usual_limits(trunk: Counted):
+    pixels, rows = table()
+    rows.loc[2, "view"] = 77
+    found = known(trunk, rows, rotation=40, views=1)
+    expected = seen(pixels, rows)
+    expected[2] = view(expected[2], 77)
+    check(found, 0, trunk.of(expected))
+
+
+def test_two_trainings_at_once_compute_everything_once(trunk: Counted, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(frozen, "BATCH", 2)
+    other = Counted()
+    pixels, rows = table()
+    with ThreadPoolExecutor(2) as pool:
+        made = [pool.submit(frozen.features_of, config(), one.model, pixels, rows, silent) for one in (trunk, other)]
+    for one in made:
+        check(one.result(), 0, trunk.of(seen(pixels, rows)))
+    assert sum(trunk.calls) + sum(other.calls) == COUNT
+
+
+def test_a_full_disk_is_told_before_the_first_image(trunk: Counted, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(features.shutil, "disk_usage", lambda place: SimpleNamespace(free=0))
+    with pytest.raises(WorkFailed, match="The features of 13 images need"):
+        known(trunk)
+    assert trunk.calls == []
+
+
+def test_what_is_there_needs_no_free_disk(trunk: Counted, monkeypatch: pytest.MonkeyPatch):
+    known(trunk)
+    monkeypatch.setattr(features.shutil, "disk_usage", lambda place: SimpleNamespace(free=0))
+    known(trunk)
+
+
+def test_a_trunk_is_laid_down_once_under_the_name_of_its_content(trunk: Counted, home: Path):
+    name = frozen.keep(trunk.model)
+    path = workspace.trunk(name)
+    assert path == home / "trunks" / f"{name}.weights.h5"
+    before = path.stat().st_mtime_ns, path.stat().st_ino
+    assert frozen.keep(Counted().model) == name
+    assert (path.stat().st_mtime_ns, path.stat().st_ino) == before
+    other = Counted(seed=2)
+    assert frozen.keep(other.model) != name
+    assert len(list((home / "trunks").iterdir())) == 2
+    other.model.load_weights(path)
+    assert weights.digest(other.model) == name
+
+
+def test_a_trunk_that_breaks_off_while_it_is_laid_down_is_not_taken_for_whole(
+    trunk: Counted, monkeypatch: pytest.MonkeyPatch
+):
+    def half(path: Path) -> None:
+        path.write_bytes(b"half a file")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as during:
+        during.setattr(trunk.model, "save_weights", half)
+        with pytest.raises(OSError, match="No space left"):
+            frozen.keep(trunk.model)
+    assert not workspace.trunk(weights.digest(trunk.model)).exists()
+    again = Counted(seed=2)
+    again.model.load_weights(workspace.trunk(frozen.keep(trunk.model)))
+    assert weights.digest(again.model) == weights.digest(trunk.model)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"trained": "last_block"}, {"scaling": "unit"}, {"image_size": 64}], ids=lambda one: next(iter(one))
+)
+def test_what_features_depend_on_is_written_beside_them(trunk: Counted, changes: dict[str, Any]):
+    plain, other = frozen.about(config(), trunk.model), frozen.about(config(**changes), trunk.model)
+    assert plain != other
+    assert plain == {
+        "model": "vgg16",
+        "weights": "none",
+        "digest": weights.digest(trunk.model),
+        "trained": "head",
+        "scaling": "own",
+        "size": SIZE,
+    }

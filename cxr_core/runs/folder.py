@@ -9,9 +9,11 @@
 A run writes only its own folder. Runs that ship with the project lie in `artifacts/pretrained/`.
 """
 
+import math
 import secrets
 import shutil
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,6 +148,30 @@ def history(run_id: str) -> pd.DataFrame:
         return pd.read_csv(path).astype({"epoch": int})
     except (ValueError, KeyError) as error:
         raise WorkFailed(f"{path} is damaged: it is no table of epochs.") from error
+
+
+def rank(epoch: Mapping[Any, Any], by: str) -> tuple[float, ...]:
+    """How good an epoch is, to be compared: the largest is kept.
+
+    Args:
+        epoch: a row of the history.
+        by: of `config.KEEPS`. Of epochs with the same validation accuracy the one with the smaller loss is the better:
+            sixteen validation images, as the paper has, give many ties.
+    """
+    if by == "last":
+        return (epoch["epoch"],)
+    if by == "val_loss":
+        return (-epoch["val_loss"],)
+    return (round(epoch["val_accuracy"], 6), -epoch["val_loss"])
+
+
+def best_epoch(run: Run) -> int | None:
+    """The epoch whose weights are kept; None before the first."""
+    table = history(run.id)
+    if not {"val_accuracy", "val_loss"} <= set(table):
+        return None
+    rows = [row for row in table.to_dict("records") if math.isfinite(row["loss"]) and pd.notna(row["val_loss"])]
+    return int(max(rows, key=lambda row: rank(row, run.config.keep))["epoch"]) if rows else None
 
 
 def write_history(place: Path, rows: list[dict[str, float]]) -> None:

@@ -72,8 +72,7 @@ class KeepBest(keras.callbacks.Callback):
     """Saves the network whenever an epoch is the best so far.
 
     What Keras' ModelCheckpoint does with `save_best_only`, but the file appears whole, a network whose loss is no number
-    is never kept, and of epochs with the same accuracy the one with the smaller loss is the better: sixteen validation
-    images, as the paper has, give many ties.
+    is never kept, and which of two epochs is the better one is said by `runs.folder.rank`.
 
     Args:
         learner: whose weights are looked at as they are in validation (averaged ones, if they are averaged).
@@ -99,19 +98,12 @@ class KeepBest(keras.callbacks.Callback):
         self.since += 1
         if not math.isfinite(now["loss"]):
             return
-        rank = self._rank(epoch, now)
+        rank = runs.rank({**now, "epoch": epoch}, self._by)
         if not self._best or rank > self._best:
             self._best, self.since = rank, 0
             self._kept.set_weights(self._weights)
             self._kept.save(self._part)
             self._part.replace(self._whole)
-
-    def _rank(self, epoch: int, now: dict[str, Any]) -> tuple[float, ...]:
-        if self._by == "last":
-            return (epoch,)
-        if self._by == "val_loss":
-            return (-now["val_loss"],)
-        return (round(now["val_accuracy"], 6), -now["val_loss"])
 
 
 class Patience(keras.callbacks.Callback):

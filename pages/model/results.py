@@ -116,7 +116,7 @@ def report(run: Run, split: str) -> None:
 def curves(run: Run) -> None:
     st.subheader("Learning curves", anchor=False)
     history = runs.history(run.id)
-    best = run_card.best_epoch(history)
+    best = runs.best_epoch(run)
     st.plotly_chart(
         figures.learning_curves(history, best_epoch=best, dark=dark()),
         config=figures.CONFIG,
@@ -124,7 +124,12 @@ def curves(run: Run) -> None:
         alt=f"Accuracy and loss over {len(history)} epochs",
     )
     if best is not None:
-        st.caption(f"Epoch {best} of {len(history)} is kept: the first with the best validation accuracy.")
+        why = {
+            "val_accuracy": "the best validation accuracy",
+            "val_loss": "the least validation loss",
+            "last": "the last",
+        }
+        st.caption(f"Epoch {best} of {len(history)} is kept: {why[run.config.keep]}.")
 
 
 def all_runs(found: list[Run]) -> None:
@@ -199,7 +204,7 @@ def reproduction_table() -> None:
             "paper": st.column_config.NumberColumn("Paper", **share),
             "here": st.column_config.NumberColumn("Here", **share),
             "between": st.column_config.TextColumn("95 % interval, or state", help="Of the accuracy here (Wilson)."),
-            "difference": st.column_config.NumberColumn("Here less paper", **share),
+            "difference": st.column_config.NumberColumn("Here less paper (points)", **share),
             "weights": st.column_config.TextColumn(
                 "Started from", help="The paper's pretrained models start from ImageNet."
             ),

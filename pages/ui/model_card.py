@@ -67,7 +67,7 @@ def _time(config: RunConfig, images: Mapping[str, int], runs: list[Run]) -> str:
     if expected is None:
         return "How long it takes on this graphics card is not known before the first run."
     basis = "by runs like it here" if expected.measured else "computed from this machine's speed"
-    return f"**About {words.duration(expected.low)} to {words.duration(expected.high)}** here, {basis}."
+    return f"**About {words.roughly(expected.low)} to {words.roughly(expected.high)}** here, {basis}."
 
 
 def _best(config: RunConfig, runs: list[Run]) -> str:

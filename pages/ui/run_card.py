@@ -66,20 +66,13 @@ def card(run: Run, *, delete: Callable[[str], None] | None = None) -> None:
 def _curves(run: Run, history: pd.DataFrame) -> None:
     if len(history):
         st.plotly_chart(
-            figures.learning_curves(history, best_epoch=best_epoch(history), dark=dark()),
+            figures.learning_curves(history, best_epoch=runs.best_epoch(run), dark=dark()),
             config=figures.CONFIG,
             key=f"curves-{run.id}",
             alt=f"Accuracy and loss over {len(history)} epochs",
         )
     elif run.status.state == "running":
         st.caption("The curves begin when the first epoch is done.")
-
-
-def best_epoch(history: pd.DataFrame) -> int | None:
-    """The epoch whose weights are kept: the first of the best validation accuracy."""
-    if not len(history) or "val_accuracy" not in history or history["val_accuracy"].isna().all():
-        return None
-    return int(history.loc[history["val_accuracy"].idxmax(), "epoch"])
 
 
 def _actions(run: Run) -> None:

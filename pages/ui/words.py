@@ -44,6 +44,13 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def roughly(seconds: float) -> str:
+    """A time that is only estimated: '40 s', '19 min', '2.5 h'."""
+    if seconds < 90:
+        return f"{max(10, round(seconds, -1)):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def plural(count: int, noun: str) -> str:
     """'1 image', '5,856 images'."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -240,3 +240,18 @@ def test_a_damaged_history_is_told_in_words(content: str):
     (workspace.run(OLD) / "history.csv").write_text(content)
     with pytest.raises(WorkFailed, match=r"history\.csv is damaged"):
         folder.history(OLD)
+
+
+@pytest.mark.parametrize(
+    ("by", "best"), [("val_accuracy", 3), ("val_loss", 4), ("last", 5)], ids=["accuracy", "loss", "last"]
+)
+def test_the_best_epoch_is_the_one_that_is_kept(by: str, best: int):
+    """Of equal accuracies the one with the smaller loss; an epoch without a loss never."""
+    made = config.make(
+        model="custom_cnn", recipe="paper", data="d", manifest="m", classes=("a", "b"), settings={"keep": by}
+    )
+    run_id = folder.create(made)
+    rows = [(1, 0.5, 0.9, 1.0), (2, 0.5, 0.8, 0.9), (3, 0.5, 0.9, 0.7), (4, 0.5, 0.1, 0.2), (5, 0.5, 0.2, 0.8)]
+    names = ("epoch", "loss", "val_accuracy", "val_loss")
+    folder.write_history(workspace.run(run_id), [dict(zip(names, row, strict=True)) for row in rows])
+    assert folder.best_epoch(folder.get(run_id)) == best

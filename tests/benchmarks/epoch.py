@@ -1,0 +1,94 @@
+"""Whether an epoch keeps the processor busy: `python tests/benchmarks/epoch.py DATASET [--model custom_cnn] [--epochs 3]`.
+
+DATASET is one of the workspace (CXR_HOME). Trains it in this process by the usual settings and prints, over the epochs after
+the first (which builds the graphs), the share of all cores' time that was used, images/s, and how many image files were
+opened: none may be, since an epoch reads the packed array only.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import keras
+import psutil
+
+from cxr_core import images, process
+from cxr_core.data import manifest
+from cxr_core.runs import config as settings
+from cxr_core.runs import folder as runs
+from cxr_core.training import fit as fitting
+from cxr_core.training import work
+
+OPENED: list[str] = []
+
+
+def note(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "open" and str(arguments[0]).lower().endswith(tuple(images.SUFFIXES)):
+        OPENED.append(str(arguments[0]))
+
+
+class Clock(keras.callbacks.Callback):
+    """Processor seconds and wall seconds of each epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.marks: list[tuple[float, float, int]] = [self.now()]
+
+    def now(self) -> tuple[float, float, int]:
+        used = psutil.Process().cpu_times()
+        return used.user + used.system, time.perf_counter(), len(OPENED)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.marks.append(self.now())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data")
+    parser.add_argument("--model", default="custom_cnn")
+    parser.add_argument("--epochs", type=int, default=3)
+    chosen = parser.parse_args()
+    frozen = manifest.build(chosen.data, split="patient")
+    config = settings.make(
+        model=chosen.model, recipe="paper", data=chosen.data, manifest=frozen.id, classes=frozen.classes,
+        settings={"epochs": chosen.epochs},
+    )  # fmt: skip
+    run_id, clock = runs.create(config), Clock()
+    own = fitting.Watch.on_epoch_end
+
+    def both(watch: Any, epoch: int, logs: Any = None) -> None:
+        own(watch, epoch, logs)
+        clock.on_epoch_end(epoch)
+
+    fitting.Watch.on_epoch_end = both  # type: ignore[method-assign]
+    sys.addaudithook(note)
+    with Path(os.devnull).open("w") as quiet:
+        before, sys.stdout = sys.stdout, quiet
+        work.work(run_id)
+        sys.stdout = before
+    (cpu, wall, opened), (cpu_end, wall_end, opened_end) = clock.marks[1], clock.marks[-1]
+    seconds = wall_end - wall
+    print(
+        json.dumps(
+            {
+                "model": chosen.model,
+                "cores_busy": round((cpu_end - cpu) / seconds / process.cores(), 3),
+                "images_per_s": round((chosen.epochs - 1) * sum(frozen.counts["train"].values()) / seconds, 1),
+                "image_files_opened": opened_end - opened,
+                "cores": process.cores(),
+                "epochs": chosen.epochs - 1,
+            }
+        )
+    )
+    runs.delete(run_id)
+
+
+if __name__ == "__main__":
+    main()

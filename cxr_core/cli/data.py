@@ -9,7 +9,6 @@ from cxr_core import workspace
 from cxr_core.cli.terminal import Meter, answer, command, json_flag, pair, say
 from cxr_core.data import audit, balancing, datasets, decisions, manifest, sources
 from cxr_core.data.progress import noting, silent
-from cxr_core.data.shortcuts import NOTABLE
 from cxr_core.errors import BadInput
 from cxr_core.runs import folder as runs
 
@@ -177,9 +176,7 @@ def _data_audit(chosen: argparse.Namespace) -> None:
         progress = noting(errand, progress)
     found = audit.run(chosen.name, progress=progress)
     lines = [f"{one.severity:>6}  {one.title}: {one.images:,} images, {one.groups:,} groups" for one in found.findings]
-    lines += [
-        f"  trait  AUC {one.auc:.2f} on {one.split}: {one.sentence}" for one in found.shortcuts if one.auc >= NOTABLE
-    ]
+    lines += [f"  trait  AUC {one.auc:.2f} on {one.split}: {one.sentence}" for one in found.shortcuts if one.notable]
     document = {"data": found.data, "images": found.images, "made": found.made}
     document["issues"] = [asdict(one) for one in found.findings]
     document["shortcuts"] = [{**asdict(one), "meaning": one.sentence} for one in found.shortcuts]

@@ -22,7 +22,7 @@ from cxr_core.data.shortcuts import Shortcut
 from cxr_core.errors import WorkFailed
 
 Severity = Literal["high", "medium", "low"]
-_VERSION = 1
+_VERSION = 2
 _EXAMPLES = 5  # groups or images named in the short form
 
 Groups = npt.NDArray[np.int64]  # (n,): group number of each row of the index, -1 for rows without the finding
@@ -123,6 +123,21 @@ KINDS: dict[str, Kind] = {
             "high",
             "One of the labels is wrong. Relabel or exclude.",
             lambda table: _varying(table, table["exact"].to_numpy(), "class"),
+        ),
+        Kind(
+            "near_duplicates_in_two_splits",
+            "Near duplicates in two splits",
+            "high",
+            "Different files that look the same, such as one picture saved again. If it is the same picture, what is tested "
+            "was learned before.",
+            lambda table: _varying(table, _only_near(table), "split"),
+        ),
+        Kind(
+            "near_duplicates_with_different_labels",
+            "Near duplicates, different classes",
+            "high",
+            "Different files that look the same. If it is the same picture, one of the labels is wrong.",
+            lambda table: _varying(table, _only_near(table), "class"),
         ),
         Kind(
             "exact_duplicates",

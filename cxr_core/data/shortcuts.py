@@ -19,6 +19,7 @@ TRAITS = {
     "sharpness": "Sharpness",
 }
 STRONG, NOTABLE = 0.9, 0.75  # areas under the curve
+_SURE = 0.6  # the lower end of the interval has to be above, else it may be chance: few images give wide intervals
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,16 @@ class Shortcut:
     higher: bool
 
     @property
+    def notable(self) -> bool:
+        """Whether a person should know of it."""
+        return self.auc >= NOTABLE and self.ci95[0] >= _SURE
+
+    @property
     def sentence(self) -> str:
         """What it means, for a person."""
         name = TRAITS[self.trait]
+        if self.auc >= NOTABLE and not self.notable:
+            return f"{name} may say something about the class, but there are too few images to tell."
         if self.auc >= STRONG:
             verdict = "nearly gives the class away: a network can learn it instead of the lungs"
         elif self.auc >= NOTABLE:

@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from cxr_core.data import audit, shortcuts
+from cxr_core.data import audit
 from cxr_core.data.audit import Audit, Finding
 from cxr_core.data.datasets import Dataset
 from cxr_core.jobs import errands
@@ -115,8 +115,8 @@ def shortcut_table(found: Audit) -> None:
     if not found.shortcuts:
         st.caption("No split has two classes to tell apart.")
         return
-    strongest = found.shortcuts[0]
-    if strongest.auc >= shortcuts.NOTABLE:
+    strongest = next((one for one in found.shortcuts if one.notable), None)
+    if strongest:
         st.warning(
             f"**{strongest.sentence}** AUC {strongest.auc:.2f} on the {words.split(strongest.split).lower()} images. "
             "A model that leans on it will fail on images from elsewhere.",
@@ -126,12 +126,11 @@ def shortcut_table(found: Audit) -> None:
         st.success("No trait of the files says much about the class.", icon=":material/check_circle:")
     table = pd.DataFrame(
         {
-            "Trait": [shortcuts.TRAITS[one.trait] for one in found.shortcuts],
+            "What that means": [one.sentence for one in found.shortcuts],
             "Split": [words.split(one.split) for one in found.shortcuts],
             "AUC": [one.auc for one in found.shortcuts],
             "95 % interval": [f"{one.ci95[0]:.2f} to {one.ci95[1]:.2f}" for one in found.shortcuts],
             "Tells best": [words.label(one.label) for one in found.shortcuts],
-            "What that means": [one.sentence for one in found.shortcuts],
         }
     )
     st.dataframe(

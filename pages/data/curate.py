@@ -153,8 +153,13 @@ def build_panel(dataset: Dataset) -> None:
         with st.spinner("Building …"):
             built = manifest.build(dataset.name, **chosen)
         st.session_state["built"] = built.id
-    for one in manifest.every(dataset.name)[:10]:
-        manifest_card(one, fresh=one.id == st.session_state.get("built"))
+    made = manifest.every(dataset.name)
+    if not made:
+        return
+    st.subheader(f"{words.plural(len(made), 'manifest')}, newest first", anchor=False)
+    with st.container(height=900 if len(made) > 5 else "content", border=False):
+        for one in made:
+            manifest_card(one, fresh=one.id == st.session_state.get("built"))
 
 
 def manifest_card(one: Manifest, *, fresh: bool) -> None:

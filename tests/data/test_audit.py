@@ -47,6 +47,16 @@ PLANTS: dict[str, tuple[int, int, Plant]] = {
         1,
         lambda root: save(root, "train/normal/synthetic-p0090-0.jpeg", images.prepare(film()(root), 200)),
     ),
+    "near_duplicates_in_two_splits": (
+        2,
+        1,
+        lambda root: save(root, "test/normal/synthetic-p0090-0.jpeg", images.prepare(film()(root), 200)),
+    ),
+    "near_duplicates_with_different_labels": (
+        2,
+        1,
+        lambda root: save(root, "train/viral/synthetic-p0090-0.jpeg", images.prepare(film()(root), 200)),
+    ),
     "smaller_than_input": (1, 1, lambda root: save(root, "train/viral/small.jpeg", images.prepare(film()(root), 100))),
     "dark": (1, 1, lambda root: save(root, "train/viral/dark.jpeg", film()(root) // 5)),
     "bright": (1, 1, lambda root: save(root, "train/viral/bright.jpeg", 255 - film()(root) // 5)),

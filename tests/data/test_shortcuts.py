@@ -62,3 +62,10 @@ def test_a_split_of_one_class_is_left_out():
     table, measures = tables()
     table.loc[table["split"] == "test", "class"] = "normal"
     assert {one.split for one in shortcuts.find(table, measures)} == {"train"}
+
+
+def test_what_may_be_chance_is_no_warning():
+    few = shortcuts.Shortcut("mean", "val", "normal", 0.75, (0.5, 1.0), True)
+    many = shortcuts.Shortcut("mean", "train", "normal", 0.75, (0.73, 0.77), True)
+    assert not few.notable and "too few images to tell" in few.sentence
+    assert many.notable and "hints at the class" in many.sentence

@@ -10,6 +10,7 @@ An addition is built in `datasets/.adding/<name>/` and moved into place when it 
 
 import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -24,6 +25,7 @@ from cxr_core.data import index, packing, sources
 from cxr_core.data.progress import Progress, noting, silent
 from cxr_core.errors import AlreadyExists, BadDataset, BadInput, CxrError, UnknownName, WorkFailed
 
+_JUST_NOW = 60.0  # seconds
 SYNTHETIC_IMAGES = 900  # made at the first start: enough to learn from in a minute, drawn in seconds
 
 
@@ -200,8 +202,10 @@ def _staging(name: str) -> Iterator[Path]:
 
 
 def _clear_dead(place: Path) -> None:
-    """Remove what additions that were killed have left, of any name."""
+    """Remove what additions that were killed have left, of any name; not what is being begun at this moment."""
     for lock_file in place.glob(".*.lock"):
+        if time.time() - lock_file.stat().st_mtime < _JUST_NOW:
+            continue
         lock = FileLock(lock_file)
         with suppress(Timeout), lock.acquire(timeout=0):
             shutil.rmtree(place / lock_file.name[1 : -len(".lock")], ignore_errors=True)

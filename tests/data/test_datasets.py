@@ -534,6 +534,7 @@ def test_what_a_killed_addition_left_is_cleared_by_the_next_of_any_name(xray_tre
     left = workspace.adding("dead")
     left.mkdir(parents=True)
     left.with_name(".dead.lock").touch()
+    os.utime(left.with_name(".dead.lock"), (0, 0))
     datasets.add(str(xray_tree()), "good")
     assert list(workspace.adding().iterdir()) == []
 

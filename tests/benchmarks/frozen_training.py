@@ -52,8 +52,7 @@ def measured(chosen: argparse.Namespace, place: Path) -> dict[str, Any]:
 
     datasets.add(chosen.folder, "whole")
     rows = manifest.rows(manifest.build("whole", split="patient", seed=0))
-    step = max(1, len(rows) // chosen.images) if chosen.images else 1
-    rows = rows.iloc[::step][: chosen.images or None]
+    rows = rows.iloc[np.linspace(0, len(rows) - 1, chosen.images or len(rows)).astype(int)]
     tree = place / "tree"
     for split, label, name in zip(rows["split"].astype(str), rows["class"].astype(str), rows["id"], strict=True):
         target = tree / split / label / Path(name).name

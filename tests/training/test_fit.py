@@ -28,7 +28,7 @@ from cxr_core.runs.config import RunConfig
 from cxr_core.runs.folder import Run
 from cxr_core.runs.status import Reporter, Status
 from cxr_core.training import fit as fitting
-from cxr_core.training import frozen, watching
+from cxr_core.training import frozen
 from cxr_core.training import work as working
 from cxr_core.training.fit import fit
 from cxr_core.training.watching import StopRequested
@@ -474,7 +474,7 @@ def test_without_averaging_the_last_weights_are_kept(pretrained: Path, place: Pa
 
 def test_patience_ends_it_early_and_says_so(pretrained: Path, place: Path, monkeypatch: pytest.MonkeyPatch):
     ranks = {0: (1,), 1: (2,), 2: (1,), 3: (2,)}
-    monkeypatch.setattr(watching.KeepBest, "_rank", lambda keep, epoch, now: ranks.get(epoch, (0,)))
+    monkeypatch.setattr(runs, "rank", lambda now, by: ranks.get(now["epoch"], (0,)))
     fitted = fit_on_trunk(vgg(pretrained, epochs=9, patience=3), place)
     assert fitted.reason == "Ended after epoch 5: 3 epochs in a row were no better."
     assert pd.read_csv(place / "history.csv")["epoch"].tolist() == [1, 2, 3, 4, 5]

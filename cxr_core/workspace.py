@@ -2,6 +2,7 @@
 
     <home>/datasets/<name>/       index, images, packed arrays, manifests of one dataset
     <home>/datasets/.adding/<name>/   one that is being added; moved into place when whole
+    <home>/datasets/.removed/<name>-<time>.jsonl   decisions of datasets that were removed
     <home>/datasets/.errands/<name>/  who adds it in the background, of what, and what that process printed
     <home>/runs/<id>/             one training each
     <home>/trunks/<digest>.weights.h5   weights of frozen trunks that runs stand on
@@ -15,6 +16,7 @@ import json
 import os
 import re
 import secrets
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,11 @@ def dataset(name: str) -> Path:
 def adding(name: str = "") -> Path:
     """The staging folder of all additions, or of the one called `name`."""
     return datasets() / ".adding" / checked_name(name) if name else datasets() / ".adding"
+
+
+def removed_decisions(name: str) -> Path:
+    """Where the record of decisions of the removed dataset `name` is kept; the time tells several apart."""
+    return datasets() / ".removed" / f"{checked_name(name)}-{time.strftime('%Y%m%d-%H%M%S')}.jsonl"
 
 
 def errand(name: str = "") -> Path:

@@ -133,10 +133,11 @@ def _totals(dataset: datasets.Dataset) -> str:
 
 
 def _data_remove(chosen: argparse.Namespace) -> None:
-    datasets.remove(chosen.name)
+    record = datasets.remove(chosen.name)
     learned = sum(run.config.data == chosen.name for run in runs.every())
     kept = f" {learned} run{'' if learned == 1 else 's'} trained on it stay, with their results." if learned else ""
-    say(f"Removed dataset '{chosen.name}'.{kept}")
+    decided = f" Its record of decisions is kept in {record}." if record else ""
+    say(f"Removed dataset '{chosen.name}'.{decided}{kept}")
 
 
 def _data_build(chosen: argparse.Namespace) -> None:

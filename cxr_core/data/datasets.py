@@ -145,15 +145,25 @@ def default_name(source: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "-", stem).lstrip("._-")[:80] or "dataset"
 
 
-def remove(name: str) -> None:
-    """Forget a dataset and delete what it keeps of its own; a folder that it only points to stays as it is."""
+def remove(name: str) -> Path | None:
+    """Forget a dataset and delete what it keeps of its own; a folder that it only points to stays as it is.
+
+    Returns:
+        Where its record of decisions is kept, if it had one: that is a person's work.
+    """
     folder = workspace.dataset(name)
     if not folder.is_dir():
         raise UnknownName("dataset", name, names())
     trash = folder.with_name(f".{name}.removed")
     shutil.rmtree(trash, ignore_errors=True)
     folder.replace(trash)
+    kept, record = workspace.removed_decisions(name), trash / "decisions.jsonl"
+    has_record = record.is_file() and record.stat().st_size > 0
+    if has_record:
+        workspace.made(kept.parent)
+        record.replace(kept)
     shutil.rmtree(trash, ignore_errors=True)
+    return kept if has_record else None
 
 
 def image_path(name: str, image_id: str) -> Path:

@@ -82,8 +82,8 @@ def next_steps(found: list[datasets.Dataset], trained: list[runs.Run]) -> None:
 def confirm_remove(name: str) -> None:
     learned = sum(run.config.data == name for run in runs.every())
     st.markdown(
-        f"**{name}** goes with its decisions, manifests and the images that it keeps itself; a folder that it only points to "
-        "stays as it is."
+        f"**{name}** goes with its manifests and the images that it keeps itself; a folder that it only points to stays as it "
+        "is, and so does the record of its decisions (in datasets/.removed)."
         + (f" {words.plural(learned, 'run')} trained on it stay, with their results." if learned else "")
     )
     if st.button("Remove it", type="primary", icon=":material/delete:"):

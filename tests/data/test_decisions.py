@@ -164,3 +164,11 @@ def test_control_characters_are_refused(ids: list[str], field: str):
     with pytest.raises(BadInput, match="control characters"):
         decisions.decide("small", "exclude", ids[:1], **{field: "A\x1b[31mred"})
     assert decisions.record("small") == []
+
+
+def test_removing_a_dataset_keeps_its_record(ids: list[str]):
+    decisions.decide("small", "exclude", ids[:1], reason="lateral")
+    content = record_file().read_bytes()
+    kept = datasets.remove("small")
+    assert kept is not None and kept.read_bytes() == content
+    assert datasets.names() == []

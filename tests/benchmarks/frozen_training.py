@@ -78,7 +78,18 @@ def our_way(chosen: argparse.Namespace, manifest: str) -> dict[str, Any]:
     from cxr_core.runs import folder as runs
 
     options = ["--data", "same", "--model", chosen.model, "--weights", chosen.weights, "--manifest", manifest]
-    options += ["--epochs", chosen.epochs, "--seed", chosen.seed, "--set", "trained=head", "--wait", "--json"]
+    options += [
+        "--epochs",
+        chosen.epochs,
+        "--seed",
+        chosen.seed,
+        "--set",
+        "trained=head",
+        "--set",
+        "dropout=0",
+        "--wait",
+        "--json",
+    ]
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "cxr_core", "train", *map(str, options)],

@@ -121,6 +121,7 @@ class _Learning:
         reason = ""
         for until, trained in phases:
             cut.release(self.learner, model, trained, pretrained=pretrained)
+            self.keep.since = 0  # what is released now gets its own patience
             reason = self._phase(until, watch, reporter)
             if reason:
                 break
@@ -149,7 +150,10 @@ class _Learning:
             loss=keras.losses.CategoricalCrossentropy(label_smoothing=self.config.label_smoothing),
             metrics=["accuracy"],
         )
-        patience, no_number = Patience(self.keep, self.config.patience), keras.callbacks.TerminateOnNaN()
+        asked = (
+            self.config.patience if until == self.config.epochs else 0
+        )  # the head's epochs alone are all gone through
+        patience, no_number = Patience(self.keep, asked), keras.callbacks.TerminateOnNaN()
         callbacks: list[Any] = [self.keep, patience, no_number]
         if self.config.average:
             callbacks.append(keras.callbacks.SwapEMAWeights())

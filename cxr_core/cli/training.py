@@ -15,6 +15,7 @@ from cxr_core.jobs import queue, reproduce
 from cxr_core.models import catalogue, recipes
 from cxr_core.runs import config as settings
 from cxr_core.runs import folder as runs
+from cxr_core.runs import status as states
 from cxr_core.runs.folder import Run
 
 
@@ -96,9 +97,9 @@ def _reproduce(chosen: argparse.Namespace) -> None:
     weights: dict[str, str] = {}
     for one in chosen.weights:
         model, what = pair(one) if "=" in one else ("", one)
-        if model and model not in reproduce.MODELS:
-            raise UnknownName("model of the paper", model, reproduce.MODELS)
-        pretrained = [name for name in reproduce.MODELS if catalogue.get(name).has_trunk]
+        if model and model not in catalogue.PAPER:
+            raise UnknownName("model of the paper", model, catalogue.PAPER)
+        pretrained = [name for name in catalogue.PAPER if catalogue.get(name).has_trunk]
         weights |= dict.fromkeys([model] if model else pretrained, what)
     changes = {**dict(pair(one) for one in chosen.set), "seed": chosen.seed}
     if chosen.epochs is not None:
@@ -119,7 +120,7 @@ def _reproduce(chosen: argparse.Namespace) -> None:
 
 
 def _broke(run: Run) -> bool:
-    return run.status.state in ("failed", "stopped", "interrupted")
+    return run.status.state in states.ENDED and run.status.state != "finished"
 
 
 def _table_4_1(table: pd.DataFrame) -> str:

@@ -40,13 +40,17 @@ class Store:
     shape: tuple[int, ...]
 
     @classmethod
-    def of(cls, about: dict[str, Any], shape: Sequence[int]) -> "Store":
-        """The store of what `about` describes (a JSON document), made if it is not there yet."""
+    def of(cls, about: dict[str, Any], shape: Sequence[int], *, note: dict[str, Any] | None = None) -> "Store":
+        """The store of what `about` describes (a JSON document), made if it is not there yet.
+
+        Args:
+            note: for people: written down beside `about` when the store is made, and no part of what tells stores apart.
+        """
         document = {**about, "shape": list(shape)}
         key = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
         folder = workspace.made(workspace.features() / key)
         if not (folder / "about.json").is_file():
-            workspace.write_json(folder / "about.json", document)
+            workspace.write_json(folder / "about.json", {**(note or {}), **document})
         return cls(folder, tuple(shape))
 
     @property

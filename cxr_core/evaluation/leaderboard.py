@@ -13,7 +13,6 @@ COLUMNS = (
     "model", "origin", "data", "recipe", "epochs",
     "train", "test", "test_low", "test_high", "val", "macro_f1", "run",
 )  # fmt: skip
-_PAPER_TITLES = {"custom_cnn": "Custom CNN", "vgg16": "VGG-16", "resnet152": "ResNet-152"}
 
 
 def leaderboard(runs: Sequence[Run]) -> pd.DataFrame:
@@ -31,7 +30,7 @@ def leaderboard(runs: Sequence[Run]) -> pd.DataFrame:
 def _published(model: str) -> dict[str, object]:
     low, high = paper.accuracy_interval(model, "test")
     return {
-        "model": _PAPER_TITLES[model],
+        "model": catalogue.title(model),
         "origin": "paper",
         "data": "paper's, official split",
         "recipe": "paper",
@@ -44,11 +43,10 @@ def _published(model: str) -> dict[str, object]:
 
 
 def _row(run: Run) -> dict[str, object]:
-    title = catalogue.MODELS[run.config.model].title if run.config.model in catalogue.MODELS else run.config.model
     test = run.metrics.get("test")
     low, high = test["ci95"]["accuracy"] if test else (None, None)
     return {
-        "model": title,
+        "model": catalogue.title(run.config.model),
         "origin": "run",
         "data": run.config.data,
         "recipe": run.config.recipe,

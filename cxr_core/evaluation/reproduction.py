@@ -6,11 +6,10 @@ import pandas as pd
 
 from cxr_core.data import manifest
 from cxr_core.errors import CxrError
-from cxr_core.evaluation import paper
+from cxr_core.evaluation import leaderboard, paper
+from cxr_core.models import recipes
 from cxr_core.runs.folder import Run
 
-RECIPE = "paper"
-SPLITS = ("train", "test", "val")  # the order of the paper's columns
 COLUMNS = ("model", "split", "paper", "here", "low", "high", "difference", "within", "state", "weights", "run")
 
 
@@ -26,7 +25,7 @@ def latest(runs: Sequence[Run], data: str) -> dict[str, Run]:
         if (
             config.model in paper.ACCURACY
             and config.model not in found
-            and (config.data, config.recipe) == (data, RECIPE)
+            and (config.data, config.recipe) == (data, recipes.PAPER)
         ) and _official(run):
             found[config.model] = run
     return found
@@ -52,7 +51,7 @@ def table(found: Mapping[str, Run]) -> pd.DataFrame:
     rows = []
     for model, printed in paper.ACCURACY.items():
         run = found.get(model)
-        for split in SPLITS:
+        for split in leaderboard.SPLITS:
             figures = run.metrics.get(split) if run else None
             here = figures["accuracy"] if figures else None
             low, high = figures["ci95"]["accuracy"] if figures else (None, None)

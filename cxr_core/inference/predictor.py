@@ -12,7 +12,8 @@ import numpy.typing as npt
 from cxr_core import images, workspace
 from cxr_core.data.packing import Stack
 from cxr_core.errors import BadInput, WorkFailed
-from cxr_core.models import catalogue, cut, registry, weights
+from cxr_core.inference import network
+from cxr_core.models import catalogue, cut, weights
 from cxr_core.runs import folder as runs
 from cxr_core.runs.folder import Run
 
@@ -148,15 +149,7 @@ def _on_trunk(run: Run, head: keras.Model) -> tuple[keras.Model, keras.Model]:
     stored, trunk = workspace.trunk(digest), None
     if not stored.is_file():
         trunk = weights.trunk(config.model, size=config.image_size, scaling=config.scaling, weights=config.weights)
-    core = registry.build(
-        config.model,
-        classes=len(config.classes),
-        size=config.image_size,
-        dropout=config.dropout,
-        scaling=config.scaling,
-        head=config.head,
-        trunk=trunk,
-    )
+    core = network.of(config, trunk)
     below, part = cut.cut(core, catalogue.get(config.model).boundary(config.trained))
     if trunk is None:
         below.load_weights(stored)

@@ -73,8 +73,7 @@ def _computed(config: RunConfig, images: Mapping[str, int]) -> tuple[float, floa
     if config.trained == ALL:
         return _START + mirrored * every * pass_, (_BACKWARD * train + val) * pass_ + steps * _STEP
     behind = 0.0 if config.trained == HEAD else model.tail
-    seen = (every + config.views * train) * (mirrored if config.test_flip else 1)
-    missing = max(0, seen - _known(config))
+    missing = max(0, every + config.views * train + (every if config.test_flip else 0) - _known(config))
     learning = (_BACKWARD * train + val) * pass_ * behind + 2 * steps * _STEP
     return _START + missing * pass_ * (1 - behind) + mirrored * every * pass_ * behind, learning
 

@@ -5,11 +5,9 @@ from typing import Any
 
 from cxr_core.data import datasets, manifest
 from cxr_core.jobs import queue
+from cxr_core.models import catalogue, recipes
 from cxr_core.runs import config as settings
 from cxr_core.runs.config import RunConfig
-
-MODELS = ("custom_cnn", "vgg16", "resnet152")  # PAPER.md, "Models", in its order
-RECIPE = "paper"
 
 
 def configs(data: str, *, weights: Mapping[str, str], changes: Mapping[str, Any]) -> list[RunConfig]:
@@ -27,13 +25,13 @@ def configs(data: str, *, weights: Mapping[str, str], changes: Mapping[str, Any]
     made = [
         settings.make(
             model=model,
-            recipe=RECIPE,
+            recipe=recipes.PAPER,
             data=data,
             manifest="",
             classes=classes,
             settings={**changes, **({"weights": weights[model]} if model in weights else {})},
         )
-        for model in MODELS
+        for model in catalogue.PAPER
     ]
     frozen = manifest.build(data, split="official")
     return [settings.on(one, frozen.id, frozen.classes) for one in made]

@@ -388,6 +388,14 @@ MODELS: dict[str, Model] = {
 }
 
 
+PAPER = ("custom_cnn", "vgg16", "resnet152")  # PAPER.md, "Models", in its order
+
+
+def title(name: str) -> str:
+    """A model's title; one that this version does not know is called by its name."""
+    return MODELS[name].title if name in MODELS else name
+
+
 def get(name: str) -> Model:
     """One model of the catalogue.
 

@@ -20,10 +20,11 @@ class Recipe:
     settings: dict[str, Any]
 
 
+PAPER, TUNED = "paper", "tuned"
 SUMMARIES: dict[str, str] = {
-    "paper": "As the paper trains: Adam, cross-entropy, batches of 100, up to 100 epochs, the epoch with the best validation "
+    PAPER: "As the paper trains: Adam, cross-entropy, batches of 100, up to 100 epochs, the epoch with the best validation "
     "accuracy is kept. A pretrained network stays frozen, only its last layer learns.",
-    "tuned": "As a good engineer trains it today: exposure taken out, strong but plausible changes to the images, classes "
+    TUNED: "As a good engineer trains it today: exposure taken out, strong but plausible changes to the images, classes "
     "weighed, the learning rate lowered along the way, weights averaged over many steps. A pretrained network learns in its "
     "last block too.",
 }
@@ -109,7 +110,7 @@ def get(name: str, *, model: str, weights: str = "") -> Recipe:
 
 def _settings(name: str, model: catalogue.Model, *, scratch: bool) -> dict[str, Any]:
     if not model.has_trunk:
-        return _TUNED_SMALL if name == "tuned" else {}
-    if name == "tuned":
+        return _TUNED_SMALL if name == TUNED else {}
+    if name == TUNED:
         return _TUNED_SCRATCH if scratch else _TUNED_FROZEN
     return _PAPER_SCRATCH if scratch else _PAPER_FROZEN

@@ -11,7 +11,7 @@ import threading
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -158,7 +158,8 @@ def _loaded(name: str, size: int, scaling: str, path: Path) -> keras.Model:
         _copy(keras.saving.load_model(path, compile=False), model)
         return model
     if name in backbones.PUBLISHED:
-        return backbones.trunk(name, size, scaling, weights=str(path))
+        with suppress(ValueError):  # as Keras nests the network; what is saved here is one flat graph
+            return backbones.trunk(name, size, scaling, weights=str(path))
     model = registry.build_trunk(name, size=size, scaling=scaling)
     model.load_weights(path)
     return model
@@ -170,21 +171,16 @@ def _untouched(fresh: Any, loaded: Any) -> bool:
 
 
 def _copy(source: keras.Model, target: keras.Model) -> None:
-    """Weights layer by layer, in their order; a classifier of dense layers at the end of `source` is left away.
+    """Weights in their order; a classifier of dense layers at the end of `source` is left away.
 
     Raises:
-        ValueError: there are more or fewer layers, or a shape is another one.
+        ValueError: there are more or fewer of them, or a shape is another one.
     """
-    there = [layer for layer in source._flatten_layers(include_self=False, recursive=True) if _holds_weights(layer)]
-    here = [layer for layer in target.layers if layer.weights]
-    while len(there) > len(here) and isinstance(there[-1], keras.layers.Dense):
-        there.pop()
-    for old, new in zip(there, here, strict=True):
-        new.set_weights(old.get_weights())
-
-
-def _holds_weights(layer: Any) -> bool:
-    return bool(layer.weights) and not isinstance(layer, keras.Model)
+    values, wanted = source.get_weights(), len(target.weights)
+    there = [layer for layer in source.layers if layer.weights]
+    while len(values) > wanted and there and isinstance(there[-1], keras.layers.Dense):
+        values = values[: -len(there.pop().weights)]
+    target.set_weights(values)
 
 
 def here() -> dict[str, list[str]]:

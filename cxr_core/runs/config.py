@@ -19,8 +19,10 @@ def _options(meanings: Mapping[str, str]) -> str:
     return "; ".join(f"{name}: {meaning}" for name, meaning in meanings.items()) + "."
 
 
-def _number(default: float, low: float, high: float, title: str, meaning: str) -> Any:
-    return field(default=default, metadata={"low": low, "high": high, "title": title, "help": meaning})
+def _number(default: float, low: float, high: float, title: str, meaning: str, *, step: float = 0.05) -> Any:
+    """`step` is by how much a person changes it at a time; whole numbers by 1."""
+    step = 1 if isinstance(default, int) else step
+    return field(default=default, metadata={"low": low, "high": high, "step": step, "title": title, "help": meaning})
 
 
 def _choice(default: Any, title: str, meaning: str, options: tuple[Any, ...] = ()) -> Any:
@@ -36,6 +38,7 @@ class RunConfig:
     data: str
     manifest: str
     classes: tuple[str, ...]
+    group: str = ""  # of the runs that were started as one, empty for a run of its own
     epochs: int = _number(100, 1, 1000, "Epochs", "How often the network sees every training image.")
     batch_size: int = _number(100, 1, 1024, "Batch size", "Images per step; the paper uses 100.")
     seed: int = _number(0, 0, 2**31 - 1, "Seed", "The same seed and data give the same result on the same machine.")
@@ -47,17 +50,18 @@ class RunConfig:
     scaling: str = _choice(catalogue.OWN, "Pixel scaling", _options(catalogue.SCALINGS), tuple(catalogue.SCALINGS))
     head: str = _choice(catalogue.FLATTEN, "Features to a row", _options(catalogue.HEADS), tuple(catalogue.HEADS))
     image_size: int = _number(180, 32, 512, "Image size", "Side of the square that images are resized to, in pixels.")
-    learning_rate: float = _number(0.0005, 1e-6, 1.0, "Learning rate", "Step size of the Adam optimiser.")
+    learning_rate: float = _number(0.0005, 1e-6, 1.0, "Learning rate", "Step size of the Adam optimiser.", step=1e-5)
     schedule: str = _choice(
         "constant", "Learning rate over time", "cosine: from the learning rate down to a hundredth of it.", SCHEDULES
     )
-    weight_decay: float = _number(0.0, 0.0, 1.0, "Weight decay", "Pull of every weight towards 0, per step.")
+    weight_decay: float = _number(0.0, 0.0, 1.0, "Weight decay", "Pull of every weight towards 0, per step.", step=1e-5)
     average: float = _number(
         0.0,
         0.0,
         0.9999,
         "Weight averaging",
         "Share of the running mean of the weights kept at each step; 0: no averaging.",
+        step=0.001,
     )
     label_smoothing: float = _number(
         0.0, 0.0, 0.5, "Label smoothing", "Share of the target given to the other classes."

@@ -165,13 +165,12 @@ def rank(epoch: Mapping[Any, Any], by: str) -> tuple[float, ...]:
     return (round(epoch["val_accuracy"], 6), -epoch["val_loss"])
 
 
-def best_epoch(run: Run) -> int | None:
-    """The epoch whose weights are kept; None before the first."""
-    table = history(run.id)
+def best_epoch(table: pd.DataFrame, by: str) -> int | None:
+    """The epoch of a `history` whose weights are kept, `by` as in `rank`; None before the first."""
     if not {"val_accuracy", "val_loss"} <= set(table):
         return None
     rows = [row for row in table.to_dict("records") if math.isfinite(row["loss"]) and pd.notna(row["val_loss"])]
-    return int(max(rows, key=lambda row: rank(row, run.config.keep))["epoch"]) if rows else None
+    return int(max(rows, key=lambda row: rank(row, by))["epoch"]) if rows else None
 
 
 def write_history(place: Path, rows: list[dict[str, float]]) -> None:

@@ -51,12 +51,12 @@ class Features:
     """
 
     def __init__(self, values: Values, places: npt.NDArray[np.int64], *, seed: int = 0):
-        self._values, self._places, self._seed = values, np.asarray(places), seed
+        self._values, self._places = values, np.asarray(places)
+        count, self._views = self._places.shape
+        self._first = np.asarray(np.random.default_rng([seed, count]).integers(self._views, size=count))
 
     def __call__(self, chosen: npt.NDArray[np.int64], epoch: int) -> Values:
-        count, views = self._places.shape
-        first = np.asarray(np.random.default_rng([self._seed, count]).integers(views, size=count))
-        return self._values[self._places[chosen, (first[chosen] + epoch) % views]]
+        return self._values[self._places[chosen, (self._first[chosen] + epoch) % self._views]]
 
 
 class Batches(keras.utils.PyDataset):

@@ -84,7 +84,7 @@ def spread() -> Any:
 
 def is_full(error: BaseException) -> bool:
     """Whether the error says that the device's memory is full, in the words of any backend."""
-    said = ("OOM when", "RESOURCE_EXHAUSTED", "CUDA out of memory", "out of memory")
+    said = ("OOM when", "RESOURCE_EXHAUSTED", "out of memory")  # TensorFlow, JAX, torch
     return type(error).__name__ in ("ResourceExhaustedError", "OutOfMemoryError") or any(
         one in str(error) for one in said
     )

@@ -14,7 +14,8 @@ import pandas as pd
 from cxr_core import workspace
 from cxr_core.data.packing import Stack
 from cxr_core.errors import WorkFailed
-from cxr_core.models import augmentation, catalogue, cut, registry, weights
+from cxr_core.inference import network
+from cxr_core.models import augmentation, catalogue, cut, weights
 from cxr_core.runs.config import RunConfig
 from cxr_core.runs.status import Reporter
 from cxr_core.training import devices, frozen
@@ -67,11 +68,11 @@ def fit(config: RunConfig, pixels: Stack, rows: pd.DataFrame, place: Path, repor
 def _fitted(
     config: RunConfig, boundary: str, pixels: Stack, rows: pd.DataFrame, place: Path, reporter: Reporter
 ) -> Fitted:
-    core = _network(config, _trunk(config, reporter))
+    core = network.of(config, _trunk(config, reporter))
     if not boundary:
         halves = devices.half_precision() if config.precision == "auto" else None
         with devices.precision(halves):
-            learner = _network(config, None)
+            learner = network.of(config)
             learner.set_weights(core.get_weights())
             shown = augmentation.training_model(
                 learner, size=config.image_size, seed=config.seed, **{name: getattr(config, name) for name in _MOVES}
@@ -80,10 +81,10 @@ def _fitted(
         sources = _pictures(pixels, rows)
     else:
         below, shown = cut.cut(core, boundary)
-        frozen.keep(below)
-        known = _features(config, below, pixels, rows, place, reporter)
+        digest = frozen.keep(below)
+        known = _features(config, below, digest, pixels, rows, place, reporter)
         speed = {"features_made": known.made, "seconds": round(known.seconds, 1)}
-        workspace.write_json(place / "trunk.json", {**frozen.about(config, below), **speed})
+        workspace.write_json(place / "trunk.json", {**frozen.about(config, digest), **speed})
         learner, kept, path = shown, keras.models.clone_model(shown), place / HEAD_MODEL
         sources = _of_features(config, known, rows)
     learning = _Learning(config, rows, sources, learner, shown, KeepBest(learner, kept, path, by=config.keep))
@@ -150,11 +151,9 @@ class _Learning:
             loss=keras.losses.CategoricalCrossentropy(label_smoothing=self.config.label_smoothing),
             metrics=["accuracy"],
         )
-        asked = (
-            self.config.patience if until == self.config.epochs else 0
-        )  # the head's epochs alone are all gone through
-        patience, no_number = Patience(self.keep, asked), keras.callbacks.TerminateOnNaN()
-        callbacks: list[Any] = [self.keep, patience, no_number]
+        last_phase = until == self.config.epochs  # the epochs of the head alone are all gone through
+        patience = Patience(self.keep, self.config.patience if last_phase else 0)
+        callbacks: list[Any] = [self.keep, patience, keras.callbacks.TerminateOnNaN()]
         if self.config.average:
             callbacks.append(keras.callbacks.SwapEMAWeights())
         watch.batches = len(train)
@@ -199,18 +198,6 @@ def _trunk(config: RunConfig, reporter: Reporter) -> keras.Model | None:
     )
 
 
-def _network(config: RunConfig, trunk: keras.Model | None) -> keras.Model:
-    return registry.build(
-        config.model,
-        classes=len(config.classes),
-        size=config.image_size,
-        dropout=config.dropout,
-        scaling=config.scaling,
-        head=config.head,
-        trunk=trunk,
-    )
-
-
 def _pictures(pixels: Stack, rows: pd.DataFrame) -> Callable[[str], Source]:
     def of(split: str) -> Source:
         chosen = rows[rows["split"] == split]
@@ -220,13 +207,19 @@ def _pictures(pixels: Stack, rows: pd.DataFrame) -> Callable[[str], Source]:
 
 
 def _features(
-    config: RunConfig, trunk: keras.Model, pixels: Stack, rows: pd.DataFrame, place: Path, reporter: Reporter
+    config: RunConfig,
+    trunk: keras.Model,
+    digest: str,
+    pixels: Stack,
+    rows: pd.DataFrame,
+    place: Path,
+    reporter: Reporter,
 ) -> Frozen:
     def tell(done: int, total: int) -> None:
         raise_if_asked(place)
         reporter.tell(soon=True, stage="features", batch=done, batches=total)
 
-    return frozen.features_of(config, trunk, pixels, rows, tell)
+    return frozen.features_of(config, trunk, digest, pixels, rows, tell)
 
 
 def _of_features(config: RunConfig, known: Frozen, rows: pd.DataFrame) -> Callable[[str], Source]:

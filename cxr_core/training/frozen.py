@@ -39,12 +39,11 @@ class Frozen:
     seconds: float
 
 
-def about(config: RunConfig, trunk: keras.Model) -> dict[str, str | int]:
-    """What the features depend on, as a JSON document."""
+def about(config: RunConfig, digest: str) -> dict[str, str | int]:
+    """What the features of the trunk `digest` depend on, as a JSON document; where its weights came from is not part of it."""
     return {
         "model": config.model,
-        "weights": config.weights,
-        "digest": weights.digest(trunk),
+        "digest": digest,
         "trained": config.trained,
         "scaling": config.scaling,
         "size": config.image_size,
@@ -63,12 +62,15 @@ def keep(trunk: keras.Model) -> str:
     return name
 
 
-def features_of(config: RunConfig, trunk: keras.Model, pixels: Stack, rows: pd.DataFrame, tell: Tell) -> Frozen:
+def features_of(
+    config: RunConfig, trunk: keras.Model, digest: str, pixels: Stack, rows: pd.DataFrame, tell: Tell
+) -> Frozen:
     """The features of every row of a manifest.
 
     Args:
         config: of the run; `views`, `test_flip` and the limits of the changes.
         trunk: images float32 (N, S, S, 3) to features.
+        digest: names its weights, as `keep` returns it.
         pixels: the packed images.
         rows: of the manifest, with column `place` (in `pixels`).
         tell: about twice a second.
@@ -80,7 +82,7 @@ def features_of(config: RunConfig, trunk: keras.Model, pixels: Stack, rows: pd.D
     sha256 = _hashes(rows)
     views = _views(config, rows, sha256)
     keys = np.stack([features.keys(sha256, views[:, one], _limits(one, limits)) for one in range(views.shape[1])], 1)
-    store = Store.of(about(config, trunk), trunk.output.shape[1:])
+    store = Store.of(about(config, digest), trunk.output.shape[1:], note={"weights": config.weights})
     pictures = rows["place"].to_numpy()
 
     def shown(number: int) -> npt.NDArray[np.uint8]:

@@ -9,6 +9,7 @@ from cxr_core.jobs import reproduce
 from cxr_core.models import catalogue
 from cxr_core.runs import folder as runs
 from cxr_core.runs.folder import Run
+from cxr_core.runs.status import ENDED
 from pages.ui import choose, loaders, notices, run_card, words
 from pages.ui.theme import dark
 
@@ -116,7 +117,7 @@ def report(run: Run, split: str) -> None:
 def curves(run: Run) -> None:
     st.subheader("Learning curves", anchor=False)
     history = runs.history(run.id)
-    best = runs.best_epoch(run)
+    best = runs.best_epoch(history, run.config.keep)
     st.plotly_chart(
         figures.learning_curves(history, best_epoch=best, dark=dark()),
         config=figures.CONFIG,
@@ -182,9 +183,8 @@ def all_runs(found: list[Run]) -> None:
     )
 
 
-def reproduction_table() -> None:
-    """Table 4.1 beside the newest runs of the paper's recipe, redrawn while one of them is under way."""
-    data = choose.addressed("On the dataset", datasets.names(), key="again", kind="dataset", width=320)
+def reproduction_table(data: str) -> None:
+    """Table 4.1 beside the newest runs of the paper's recipe on a dataset, redrawn while one of them is under way."""
     found = reproduction.latest(runs.every(), data)
     table = reproduction.table(found)
     table["model"] = [catalogue.get(one).title for one in table["model"]]
@@ -218,7 +218,7 @@ def reproduction_table() -> None:
             st.warning(f"**{run_card.title(run)}**: {run.status.reason}", icon=":material/error:")
 
 
-def reproduce_panel() -> None:
+def reproduce_panel(found: list[Run]) -> None:
     st.subheader(
         "The paper's Table 4.1, trained again",
         anchor=False,
@@ -226,8 +226,9 @@ def reproduce_panel() -> None:
     )
     if not datasets.names():
         return
-    busy = any(run.config.recipe == "paper" and run.status.state in ("queued", "running") for run in runs.every())
-    st.fragment(reproduction_table, run_every=2.0 if busy else None)()
+    data = choose.addressed("On the dataset", datasets.names(), key="again", kind="dataset", width=320)
+    busy = any(run.config.data == data and run.status.state not in ENDED for run in found)
+    st.fragment(reproduction_table, run_every=2.0 if busy else None)(data)
     with st.expander("Train them", icon=":material/replay:"):
         st.markdown("Custom CNN, VGG-16 and ResNet-152, 100 epochs each, one after the other. Train shows them live.")
         with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -239,13 +240,11 @@ def reproduce_panel() -> None:
                     help="  \n".join(f"**{one}**: {catalogue.WEIGHTS[one]}" for one in catalogue.get(name).weights),
                     width=240,
                 )
-                for name in reproduce.MODELS
+                for name in catalogue.PAPER
                 if catalogue.get(name).has_trunk
             }
             if st.button("Train the three", type="primary", icon=":material/play_arrow:"):
-                data = st.query_params.get("again", "")
-                names = datasets.names()
-                reproduce.submit(data if data in names else names[0], weights=weights, changes={})
+                reproduce.submit(data, weights=weights, changes={})
                 st.toast("Three trainings were queued.", icon=":material/play_arrow:")
                 st.rerun()
 
@@ -275,5 +274,5 @@ else:
     with right:
         report(run, split)
     curves(run)
-reproduce_panel()
+reproduce_panel(found)
 all_runs(found)

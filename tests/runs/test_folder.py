@@ -254,4 +254,4 @@ def test_the_best_epoch_is_the_one_that_is_kept(by: str, best: int):
     rows = [(1, 0.5, 0.9, 1.0), (2, 0.5, 0.8, 0.9), (3, 0.5, 0.9, 0.7), (4, 0.5, 0.1, 0.2), (5, 0.5, 0.2, 0.8)]
     names = ("epoch", "loss", "val_accuracy", "val_loss")
     folder.write_history(workspace.run(run_id), [dict(zip(names, row, strict=True)) for row in rows])
-    assert folder.best_epoch(folder.get(run_id)) == best
+    assert folder.best_epoch(folder.history(run_id), by) == best

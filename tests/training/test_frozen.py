@@ -85,7 +85,9 @@ def silent(done: int, total: int) -> None:
 
 def known(trunk: Counted, rows: pd.DataFrame | None = None, tell: Any = silent, **changes: Any) -> Frozen:
     pixels, every = table()
-    return frozen.features_of(config(**changes), trunk.model, pixels, every if rows is None else rows, tell)
+    return frozen.features_of(
+        config(**changes), trunk.model, weights.digest(trunk.model), pixels, every if rows is None else rows, tell
+    )
 
 
 def seen(pixels: packing.Stack, rows: pd.DataFrame) -> npt.NDArray[np.uint8]:
@@ -263,7 +265,7 @@ def test_two_trainings_at_once_compute_everything_once(trunk: Counted, monkeypat
     other = Counted()
     pixels, rows = table()
     with ThreadPoolExecutor(2) as pool:
-        made = [pool.submit(frozen.features_of, config(), one.model, pixels, rows, silent) for one in (trunk, other)]
+        made = [pool.submit(known, one) for one in (trunk, other)]
     for one in made:
         check(one.result(), 0, trunk.of(seen(pixels, rows)))
     assert sum(trunk.calls) + sum(other.calls) == COUNT
@@ -317,13 +319,25 @@ def test_a_trunk_that_breaks_off_while_it_is_laid_down_is_not_taken_for_whole(
     "changes", [{"trained": "last_block"}, {"scaling": "unit"}, {"image_size": 64}], ids=lambda one: next(iter(one))
 )
 def test_what_features_depend_on_is_written_beside_them(trunk: Counted, changes: dict[str, Any]):
-    plain, other = frozen.about(config(), trunk.model), frozen.about(config(**changes), trunk.model)
+    digest = weights.digest(trunk.model)
+    plain, other = frozen.about(config(), digest), frozen.about(config(**changes), digest)
     assert plain != other
     assert plain == {
         "model": "vgg16",
-        "weights": "none",
-        "digest": weights.digest(trunk.model),
+        "digest": digest,
         "trained": "head",
         "scaling": "own",
         "size": SIZE,
     }
+
+
+def test_the_same_weights_from_another_place_find_their_features(trunk: Counted, tmp_path: Path):
+    """The store knows a trunk by its content, and notes where the weights came from for people."""
+    known(trunk)
+    copy = tmp_path / "copy.weights.h5"
+    copy.touch()
+    trunk.calls.clear()
+    known(trunk, weights=str(copy))
+    assert trunk.calls == []
+    (kept,) = features.kept()
+    assert kept.about["weights"] == "none"

@@ -141,7 +141,12 @@ def history(run_id: str) -> pd.DataFrame:
         UnknownName: there is no such run.
         WorkFailed: the file is damaged.
     """
-    path = folder(run_id) / "history.csv"
+    return history_in(folder(run_id))
+
+
+def history_in(place: Path) -> pd.DataFrame:
+    """The `history` of the run in the folder `place`."""
+    path = place / "history.csv"
     if not path.is_file():
         return pd.DataFrame(columns=list(HISTORY), dtype=float)
     try:

@@ -69,6 +69,7 @@ class Batches(keras.utils.PyDataset):
         batch_size: B; the last batch of an epoch may be smaller.
         seed: of the shuffling; None keeps the order.
         weights: float (n,), of each image in the loss.
+        epoch: the one to begin with, from 0; the order of an epoch depends on its number alone.
 
     Each item is (B, …), float32 (B, k) and, with `weights`, float32 (B,).
     """
@@ -82,12 +83,13 @@ class Batches(keras.utils.PyDataset):
         batch_size: int,
         seed: int | None = None,
         weights: npt.NDArray[np.float64] | None = None,
+        epoch: int = 0,
     ):
         super().__init__()
         self._source, self._codes = source, np.asarray(codes)
         self._one_hot = np.eye(classes, dtype=np.float32)
         self._weights = None if weights is None else np.asarray(weights, dtype=np.float32)
-        self._batch_size, self._seed, self._epoch = batch_size, seed, 0
+        self._batch_size, self._seed, self._epoch = batch_size, seed, epoch
         self._order = self._shuffled()
 
     def __len__(self) -> int:

@@ -18,10 +18,11 @@ from cxr_core.inference import network
 from cxr_core.models import augmentation, catalogue, cut, weights
 from cxr_core.runs.config import RunConfig
 from cxr_core.runs.status import Reporter
-from cxr_core.training import devices, frozen
+from cxr_core.training import checkpoint, devices, frozen
 from cxr_core.training.batches import Batches, Features, Pictures, Source
+from cxr_core.training.checkpoint import Checkpoint
 from cxr_core.training.frozen import Frozen
-from cxr_core.training.watching import HEAD_MODEL, MODEL, KeepBest, Patience, Watch, raise_if_asked
+from cxr_core.training.watching import HEAD_MODEL, MODEL, KeepBest, KeepState, Patience, Watch, raise_if_asked
 
 _MOVES = ("rotation", "translation", "zoom", "flip", "moved", "brightness", "contrast", "gamma", "sharpness", "noise")
 
@@ -36,6 +37,8 @@ class Fitted:
 
 def fit(config: RunConfig, pixels: Stack, rows: pd.DataFrame, place: Path, reporter: Reporter) -> Fitted:
     """Run the epochs; the folder gets `history.csv` and the model as they come.
+
+    A training that was interrupted goes on after its last whole epoch, with the result that it would have had.
 
     Args:
         config: the settings.
@@ -60,13 +63,21 @@ def fit(config: RunConfig, pixels: Stack, rows: pd.DataFrame, place: Path, repor
 
         tf.config.experimental.enable_op_determinism()
     boundary = catalogue.get(config.model).boundary(config.trained)
+    state = checkpoint.read(place)
+    reporter.tell(epoch=state.epoch if state else 0)
     # One layer on features is too little work to be shared by several cards.
     with nullcontext() if boundary else devices.spread():
-        return _fitted(config, boundary, pixels, rows, place, reporter)
+        return _fitted(config, boundary, pixels, rows, place, reporter, state)
 
 
 def _fitted(
-    config: RunConfig, boundary: str, pixels: Stack, rows: pd.DataFrame, place: Path, reporter: Reporter
+    config: RunConfig,
+    boundary: str,
+    pixels: Stack,
+    rows: pd.DataFrame,
+    place: Path,
+    reporter: Reporter,
+    state: Checkpoint | None,
 ) -> Fitted:
     core = network.of(config, _trunk(config, reporter))
     if not boundary:
@@ -87,7 +98,8 @@ def _fitted(
         workspace.write_json(place / "trunk.json", {**frozen.about(config, digest), **speed})
         learner, kept, path = shown, keras.models.clone_model(shown), place / HEAD_MODEL
         sources = _of_features(config, known, rows)
-    learning = _Learning(config, rows, sources, learner, shown, KeepBest(learner, kept, path, by=config.keep))
+    keep = KeepBest(learner, kept, path, by=config.keep)
+    learning = _Learning(config, rows, sources, learner, shown, keep, state)
     reason = learning.run(place, reporter)
     if not path.is_file():
         raise WorkFailed("The loss stopped being a number before an epoch was done. Try a lower learning rate.")
@@ -102,7 +114,10 @@ def codes(config: RunConfig, classes: pd.Series) -> npt.NDArray[np.int64]:
 
 @dataclass
 class _Learning:
-    """The epochs of one run. `shown` is what sees the batches, `learner` the network in it whose layers are released."""
+    """The epochs of one run.
+
+    `shown` is what sees the batches, `learner` the network in it whose layers are released, `state` where it goes on from.
+    """
 
     config: RunConfig
     rows: pd.DataFrame
@@ -110,6 +125,7 @@ class _Learning:
     learner: keras.Model
     shown: keras.Model
     keep: KeepBest
+    state: Checkpoint | None
 
     def run(self, place: Path, reporter: Reporter) -> str:
         """All phases; returns why they ended early, or nothing."""
@@ -119,20 +135,23 @@ class _Learning:
         if 0 < config.head_epochs < config.epochs and config.trained != catalogue.HEAD and model.has_trunk:
             phases.insert(0, (config.head_epochs, catalogue.HEAD))
         watch = Watch(place, reporter, images=int((self.rows["split"] == "train").sum()))
-        reason = ""
+        if self.state:
+            self.keep.best = self.state.best
+            self.config = replace(config, batch_size=self.state.batch_size)
+        reason, began = "", 0
         for until, trained in phases:
-            cut.release(self.learner, model, trained, pretrained=pretrained)
-            self.keep.since = 0  # what is released now gets its own patience
-            reason = self._phase(until, watch, reporter)
-            if reason:
-                break
+            if not reason and reporter.status.epoch < until:
+                cut.release(self.learner, model, trained, pretrained=pretrained)
+                self.keep.since = 0  # what is released now gets its own patience
+                reason = self._phase(began, until, place, watch, reporter)
+            began = until
         return reason
 
-    def _phase(self, until: int, watch: Watch, reporter: Reporter) -> str:
-        """Epochs up to number `until`, with half the batch where the device's memory is too small."""
+    def _phase(self, began: int, until: int, place: Path, watch: Watch, reporter: Reporter) -> str:
+        """Epochs `began` to `until`, with half the batch where the device's memory is too small."""
         while True:
             try:
-                return self._epochs(until, watch, reporter)
+                return self._epochs(began, until, place, watch, reporter)
             except Exception as error:
                 if not devices.is_full(error) or self.config.batch_size == 1:
                     raise
@@ -142,10 +161,11 @@ class _Learning:
                 )
                 self.config = replace(self.config, batch_size=half)
 
-    def _epochs(self, until: int, watch: Watch, reporter: Reporter) -> str:
-        train, val = self._batches("train", seed=self.config.seed), self._batches("val", seed=None)
+    def _epochs(self, began: int, until: int, place: Path, watch: Watch, reporter: Reporter) -> str:
         done = reporter.status.epoch
-        steps = len(train) * (until - done)
+        train = self._batches("train", seed=self.config.seed, epoch=done)
+        val = self._batches("val", seed=None, epoch=done)
+        steps = len(train) * (until - began)
         self.shown.compile(
             optimizer=_optimizer(self.config, steps),
             loss=keras.losses.CategoricalCrossentropy(label_smoothing=self.config.label_smoothing),
@@ -156,16 +176,21 @@ class _Learning:
         callbacks: list[Any] = [self.keep, patience, keras.callbacks.TerminateOnNaN()]
         if self.config.average:
             callbacks.append(keras.callbacks.SwapEMAWeights())
+        callbacks += [watch, KeepState(place, self.keep, began=began, batch_size=self.config.batch_size)]
         watch.batches = len(train)
-        self.shown.fit(
-            train,
-            validation_data=val,
-            initial_epoch=done,
-            epochs=until,
-            verbose=2,
-            callbacks=[*callbacks, watch],
-        )
-        if patience.ended:
+        self._restore(began, done, place)
+        if not patience.over:
+            # Batches shuffle themselves, by the number of the epoch; Keras would shuffle them once more by a hidden state.
+            self.shown.fit(
+                train,
+                validation_data=val,
+                initial_epoch=done,
+                epochs=until,
+                shuffle=False,
+                verbose=2,
+                callbacks=callbacks,
+            )
+        if patience.over:
             return f"Ended after epoch {reporter.status.epoch}: {self.config.patience} epochs in a row were no better."
         if reporter.status.epoch < until:
             return (
@@ -174,7 +199,15 @@ class _Learning:
             )
         return ""
 
-    def _batches(self, split: str, *, seed: int | None) -> Batches:
+    def _restore(self, began: int, done: int, place: Path) -> None:
+        """Put back what the checkpoint holds, if this is the epoch that it was written after; once."""
+        if self.state and self.state.epoch == done:
+            same_phase = self.state.began == began
+            checkpoint.restore(place, self.state, self.shown, optimizer=same_phase)
+            self.keep.since = self.state.since if same_phase else 0
+        self.state = None
+
+    def _batches(self, split: str, *, seed: int | None, epoch: int) -> Batches:
         chosen = self.rows[self.rows["split"] == split]
         return Batches(
             self.sources(split),
@@ -183,6 +216,7 @@ class _Learning:
             batch_size=self.config.batch_size,
             seed=seed,
             weights=_weights(self.config, chosen) if split == "train" else None,
+            epoch=epoch,
         )
 
 

@@ -9,6 +9,8 @@ import keras
 
 from cxr_core.runs import folder as runs
 from cxr_core.runs.status import Reporter
+from cxr_core.training import checkpoint
+from cxr_core.training.checkpoint import Checkpoint
 
 MODEL, HEAD_MODEL = runs.MODELS
 
@@ -39,7 +41,10 @@ class Watch(keras.callbacks.Callback):
         super().__init__()
         self._place, self._reporter, self._images = place, reporter, images
         self.batches = 0
-        self._rows: list[dict[str, float]] = []
+        before = runs.history_in(
+            place
+        )  # of a training that goes on; what came after its last whole epoch is done again
+        self._rows: list[dict[Any, Any]] = before[before["epoch"] <= reporter.status.epoch].to_dict("records")
         self._epoch_began = 0.0
         self._pace: list[float] = []  # seconds of each whole epoch, validation included
 
@@ -84,7 +89,7 @@ class KeepBest(keras.callbacks.Callback):
     def __init__(self, learner: keras.Model, kept: keras.Model, path: Path, *, by: str):
         super().__init__()
         self._learner, self._kept, self._by = learner, kept, by
-        self._best: tuple[float, ...] = ()
+        self.best: tuple[float, ...] = ()  # rank of the best epoch
         self._weights: list[Any] = []
         # A hidden name until it is whole: a reader, or a kill, never meets half a model.
         self._part, self._whole = path.with_name(f".part{path.suffix}"), path
@@ -99,8 +104,8 @@ class KeepBest(keras.callbacks.Callback):
         if not math.isfinite(now["loss"]):
             return
         rank = runs.rank({**now, "epoch": epoch}, self._by)
-        if not self._best or rank > self._best:
-            self._best, self.since = rank, 0
+        if not self.best or rank > self.best:
+            self.best, self.since = rank, 0
             self._kept.set_weights(self._weights)
             self._kept.save(self._part)
             self._part.replace(self._whole)
@@ -112,8 +117,31 @@ class Patience(keras.callbacks.Callback):
     def __init__(self, keep: KeepBest, epochs: int):
         super().__init__()
         self._keep, self._epochs = keep, epochs
-        self.ended = False
+
+    @property
+    def over(self) -> bool:
+        return 0 < self._epochs <= self._keep.since
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        if self._epochs and self._keep.since >= self._epochs:
-            self.ended = self.model.stop_training = True
+        if self.over:
+            self.model.stop_training = True
+
+
+class KeepState(keras.callbacks.Callback):
+    """Writes the checkpoint (checkpoint.py) after each whole epoch whose loss is a number; the last one of the callbacks.
+
+    Args:
+        place: the run's folder.
+        keep: knows the best epoch.
+        began: epochs that were done when this phase began.
+        batch_size: as it is now.
+    """
+
+    def __init__(self, place: Path, keep: KeepBest, *, began: int, batch_size: int):
+        super().__init__()
+        self._place, self._keep, self._began, self._batch_size = place, keep, began, batch_size
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if math.isfinite((logs or {})["loss"]):
+            state = Checkpoint(epoch + 1, self._began, self._batch_size, self._keep.best, self._keep.since)
+            checkpoint.write(self._place, state, self.model)

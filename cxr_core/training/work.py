@@ -15,7 +15,7 @@ from cxr_core.inference.predictor import Predictor
 from cxr_core.runs import folder as runs
 from cxr_core.runs.folder import Run
 from cxr_core.runs.status import Reporter
-from cxr_core.training import devices, environment
+from cxr_core.training import checkpoint, devices, environment
 from cxr_core.training.fit import fit
 from cxr_core.training.frozen import Frozen
 from cxr_core.training.watching import StopRequested
@@ -62,6 +62,8 @@ def _train(run: Run, reporter: Reporter) -> None:
         _predict(run, known, pixels, rows, reporter)
     else:
         reason = "Stopped by hand before the first epoch was done: there is no model to keep."
+    if state == "finished":
+        checkpoint.clear(run.folder)
     reporter.tell(state=state, stage="", reason=reason, ended=time.time(), seconds_left=0.0)
 
 

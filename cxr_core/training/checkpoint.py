@@ -1,0 +1,102 @@
+"""Where a training stands after its last whole epoch: all that it takes to go on as if it had never been interrupted.
+
+<run>/checkpoint/<epoch>.npz        every variable of the network and of its optimizer, random seeds included
+<run>/checkpoint/checkpoint.json    which file that is, and what the callbacks knew
+
+The description is written last and whole, so a kill leaves the epoch before. The folder goes when the run is finished.
+"""
+
+import os
+import shutil
+import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from cxr_core import workspace
+from cxr_core.errors import WorkFailed
+
+FOLDER = "checkpoint"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """State after `epoch` whole epochs.
+
+    Attributes:
+        began: epochs that were done when the phase under way began; its schedule and optimizer are as old as that.
+        batch_size: as it is now, after any halving.
+        best: rank of the best epoch so far (`runs.folder.rank`), empty before the first.
+        since: epochs since the best one.
+    """
+
+    epoch: int
+    began: int
+    batch_size: int
+    best: tuple[float, ...]
+    since: int
+
+
+def write(place: Path, state: Checkpoint, model: keras.Model) -> None:
+    """Keep `state` and every variable of a compiled model in the run's folder `place`.
+
+    Raises:
+        WorkFailed: the disk is full or cannot be written.
+    """
+    folder = workspace.made(place / FOLDER)
+    part, whole = folder / ".part.npz", folder / f"{state.epoch}.npz"
+    try:
+        with part.open("wb") as out:
+            np.savez(out, *[keras.ops.convert_to_numpy(one) for one in _variables(model)])
+            out.flush()
+            os.fsync(out.fileno())  # the description must never be on the disk before what it describes
+        part.replace(whole)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise WorkFailed(f"The state of the training could not be written to {folder}: {error.strerror}.") from error
+    workspace.write_json(folder / "checkpoint.json", asdict(state))
+    for old in folder.glob("*.npz"):
+        if old != whole:
+            old.unlink(missing_ok=True)
+
+
+def read(place: Path) -> Checkpoint | None:
+    """The state in the run's folder; None if there is none that can be used, and the training begins anew."""
+    folder = place / FOLDER
+    try:
+        found = workspace.read_json(folder / "checkpoint.json")
+        state = Checkpoint(**{**found, "best": tuple(found["best"])})
+        with zipfile.ZipFile(folder / f"{state.epoch}.npz") as file:
+            return None if file.testzip() else state
+    except FileNotFoundError:
+        return None
+    except (WorkFailed, OSError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        print(f"The state of the training cannot be read, so it begins anew ({error}).", flush=True)
+        return None
+
+
+def restore(place: Path, state: Checkpoint, model: keras.Model, *, optimizer: bool) -> None:
+    """Put the variables back into a compiled model of the same shape.
+
+    Args:
+        optimizer: its variables too; not at the beginning of a phase, which has an optimizer of its own.
+    """
+    if optimizer:
+        model.optimizer.build(model.trainable_variables)
+    with np.load(place / FOLDER / f"{state.epoch}.npz") as file:
+        arrays = [file[name] for name in file.files]
+    for variable, array in zip(_variables(model, optimizer=optimizer), arrays, strict=False):
+        variable.assign(array)
+
+
+def clear(place: Path) -> None:
+    shutil.rmtree(place / FOLDER, ignore_errors=True)
+
+
+def _variables(model: keras.Model, *, optimizer: bool = True) -> Sequence[Any]:
+    """The network's, weights and random seeds, then the optimizer's; metrics begin anew with each epoch."""
+    return [*model.variables, *(model.optimizer.variables if optimizer else ())]

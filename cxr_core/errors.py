@@ -14,6 +14,8 @@ Every message is one or more whole sentences: what happened, what was expected, 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_LISTED = 50  # more names than this do not help
+
 
 class CxrError(Exception):
     """Root of the tree; `str(error)` is fit to be shown to a person."""
@@ -44,7 +46,7 @@ class UnknownName(BadInput):
         names = list(known)
         near = get_close_matches(name, names, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
-        listed = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+        listed = ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
         offer = f"Known: {listed}." if names else f"There is no {kind} yet."
         super().__init__(f"There is no {kind} named '{name}'.{hint} {offer}")
         self.name, self.known = name, names

@@ -1,12 +1,17 @@
 """What this machine can do, without Keras: its graphics cards, and how fast its processor multiplies matrices."""
 
+import os
 import time
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 
 import numpy as np
 import pynvml
 
+from cxr_core.errors import BadInput
+
+BACKENDS = ("tensorflow", "jax", "torch")
 _SIDE = 2048  # large enough to reach the processor's rate, small enough to be measured in a fraction of a second
 
 
@@ -16,6 +21,22 @@ class Card:
 
     name: str
     memory_gb: float
+
+
+def check_backend() -> None:
+    """What Keras is asked to compute on by `KERAS_BACKEND` can be had here.
+
+    Raises:
+        BadInput: it is none of BACKENDS, or is not installed.
+    """
+    asked = os.environ.get("KERAS_BACKEND") or BACKENDS[0]
+    if asked not in BACKENDS:
+        raise BadInput(f"KERAS_BACKEND is one of {', '.join(BACKENDS)}. Received: '{asked}'.")
+    if find_spec(asked) is None:
+        raise BadInput(
+            f"KERAS_BACKEND={asked} was asked for, but {asked} is not installed. Install it with pip install {asked}, "
+            "or unset KERAS_BACKEND to compute on TensorFlow."
+        )
 
 
 @cache
@@ -33,6 +54,14 @@ def cards() -> tuple[Card, ...]:
         )
     finally:
         pynvml.nvmlShutdown()
+
+
+def card_numbers() -> tuple[str, ...]:
+    """The graphics cards that trainings may use, as CUDA_VISIBLE_DEVICES names them."""
+    asked = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if asked is None:
+        return tuple(str(number) for number in range(len(cards())))
+    return tuple(one for one in asked.split(",") if one and one != "-1") if cards() else ()
 
 
 @cache

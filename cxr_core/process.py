@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -39,15 +39,16 @@ def alive(who: Owner) -> bool:
         return False
 
 
-def start(arguments: Sequence[str], *, log: Path) -> Owner:
+def start(arguments: Sequence[str], *, log: Path, variables: Mapping[str, str] | None = None) -> Owner:
     """Start `python -m cxr_core ARGUMENTS` detached: it goes on when this process, its terminal or its browser ends.
 
     Args:
         arguments: of the command line.
         log: file that its output is appended to.
+        variables: of its environment, besides this process's own.
     """
     package = Path(__file__).resolve().parent
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(package.parent)}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(package.parent), **(variables or {})}
     with log.open("ab") as out:
         child = subprocess.Popen(
             [sys.executable, "-m", package.name, *arguments],
@@ -71,6 +72,11 @@ def kill(who: Owner) -> None:
         psutil.wait_procs([process], timeout=5)
     except psutil.NoSuchProcess:
         return
+
+
+def memory_gb() -> float:
+    """Main memory that this process holds, in 2³⁰ bytes."""
+    return float(psutil.Process().memory_info().rss) / 2**30
 
 
 def cores() -> int:

@@ -5,6 +5,7 @@
     <home>/datasets/.removed/<name>-<time>.jsonl   decisions of datasets that were removed
     <home>/datasets/.errands/<name>/  who adds it in the background, of what, and what that process printed
     <home>/runs/<id>/             one training each
+    <home>/runs/.deleted/<id>/    one that was deleted and can still be brought back
     <home>/trunks/<digest>.weights.h5   weights of frozen trunks that runs stand on
     <home>/features/<key>/        what such trunks made of images
     <project>/artifacts/pretrained/<id>/   runs that ship with the project
@@ -62,6 +63,11 @@ def runs() -> Path:
 
 def run(run_id: str) -> Path:
     return runs() / checked_name(run_id)
+
+
+def deleted_run(run_id: str) -> Path:
+    """Where a deleted run waits to be brought back or deleted for good."""
+    return runs() / ".deleted" / checked_name(run_id)
 
 
 def features() -> Path:

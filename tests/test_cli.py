@@ -257,7 +257,7 @@ def test_reproduce_answers_with_the_papers_table(
 ) -> None:
     from cxr_core import process
 
-    monkeypatch.setattr(process, "start", lambda arguments, log: process.owner())
+    monkeypatch.setattr(process, "start", lambda arguments, log, variables=None: process.owner())
     document = answer(capsys, "reproduce", "--data", "phantoms", "--weights", "resnet152=none", "--no-wait")
     assert isinstance(document, dict)
     assert list(document["runs"]) == ["custom_cnn", "vgg16", "resnet152"]

@@ -36,10 +36,10 @@ def test_a_misspelt_name_is_answered_with_the_near_one():
     assert "Did you mean 'custom_cnn'?" in str(UnknownName("model", "custom_cn", ["vgg16", "custom_cnn"]))
 
 
-def test_a_long_list_of_known_names_is_cut_at_20_and_counted():
-    message = str(UnknownName("run", "zzz", [f"r{number:02}" for number in range(25)]))
-    assert "r19 and 5 more." in message
-    assert "r20" not in message
+def test_a_long_list_of_known_names_is_cut_at_50_and_counted():
+    message = str(UnknownName("run", "zzz", [f"r{number:02}" for number in range(55)]))
+    assert "r49 and 5 more." in message
+    assert "r50" not in message
 
 
 def test_where_there_is_nothing_yet_the_message_says_so():

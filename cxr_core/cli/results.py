@@ -41,6 +41,7 @@ def _predict(chosen: argparse.Namespace) -> None:
     from cxr_core import images
 
     runs.get(chosen.run)  # a wrong name is told at once, before the engine is started
+    machine.check_backend()
     results: list[dict[str, Any]] = []
     predictor = None
     for file in chosen.files:

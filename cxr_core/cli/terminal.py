@@ -27,10 +27,11 @@ def json_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
 
-def pair(text: str) -> tuple[str, str]:
+def pair(text: str, *, option: str = "--set", example: str = "dropout=0.3") -> tuple[str, str]:
+    """The two sides of KEY=VALUE, as `option` takes it."""
     name, equals, value = text.partition("=")
     if not equals:
-        raise BadInput(f"--set and --finding take key=value, such as --set dropout=0.3. Received: '{text}'.")
+        raise BadInput(f"{option} takes key=value, such as {option} {example}. Received: '{text}'.")
     return name.strip(), value.strip()
 
 

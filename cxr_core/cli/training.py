@@ -1,20 +1,23 @@
 """`train` and `runs …`: start, watch, stop and delete trainings."""
 
 import argparse
-from dataclasses import asdict
+import time
+from dataclasses import asdict, replace
 from typing import Any
 
 import pandas as pd
 
+from cxr_core import machine
 from cxr_core.cli.data import build_options, built
 from cxr_core.cli.terminal import Meter, answer, command, json_flag, pair, say
 from cxr_core.data import datasets, features, manifest
-from cxr_core.errors import BadInput, UnknownName, WorkFailed
+from cxr_core.errors import BadInput, CxrError, UnknownName, WorkFailed
 from cxr_core.evaluation import reproduction
 from cxr_core.jobs import queue, reproduce
 from cxr_core.models import catalogue, recipes
 from cxr_core.runs import config as settings
 from cxr_core.runs import folder as runs
+from cxr_core.runs import groups, trash
 from cxr_core.runs import status as states
 from cxr_core.runs.folder import Run
 
@@ -58,10 +61,23 @@ def add_commands(commands: Any) -> None:
     json_flag(group)
     actions = group.add_subparsers(metavar="COMMAND")
     for name, help_, action in (
-        ("stop", "end a run; its best model so far is kept", _runs_stop),
-        ("delete", "remove a run that has ended", _runs_delete),
+        ("stop", "end a run, or all of a group; the best model so far is kept", _runs_stop),
+        ("resume", "go on with a run that was stopped or interrupted, or has failed", _runs_resume),
+        ("delete", f"remove a run that has ended; it can be brought back for {trash.KEPT_DAYS} days", _runs_delete),
+        ("restore", "bring a deleted run back", _runs_restore),
     ):
         command(actions, name, help_, action).add_argument("run", metavar="RUN")
+    again = command(actions, "duplicate", "train once more with other settings", _runs_duplicate)
+    again.add_argument("run", metavar="RUN")
+    again.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
+    json_flag(again)
+    describe = command(actions, "describe", "give a run a name or a note", _runs_describe)
+    describe.add_argument("run", metavar="RUN")
+    describe.add_argument("--name", help="what to call it; empty takes the name away")
+    describe.add_argument("--note", help="what to remember of it")
+    move = command(actions, "move", "change when a queued run starts", _runs_move)
+    move.add_argument("run", metavar="RUN")
+    move.add_argument("to", choices=queue.MOVES)
 
 
 def _train(chosen: argparse.Namespace) -> None:
@@ -162,8 +178,12 @@ def _stage(run: Run) -> str:
 def _work(chosen: argparse.Namespace) -> None:
     with queue.turn():  # whoever started this process still writes down that it did
         run = runs.get(chosen.run)
-    from cxr_core.training.work import work
-
+    try:
+        machine.check_backend()
+        from cxr_core.training.work import work
+    except (CxrError, ImportError) as error:
+        states.write(run.folder, replace(run.status, state="failed", stage="", reason=str(error), ended=time.time()))
+        raise
     work(run.id)
     queue.dispatch()
 
@@ -190,14 +210,49 @@ def _run_document(run: Run) -> dict[str, Any]:
         "epoch": run.status.epoch,
         "epochs": run.status.epochs,
         "metrics": {split: {name: figures[name] for name in kept} for split, figures in run.metrics.items()},
+        "name": run.name,
+        "note": run.note,
+        "group": run.config.group,
     }
 
 
 def _runs_stop(chosen: argparse.Namespace) -> None:
-    queue.stop(chosen.run)
-    say(f"Asked run {chosen.run} to stop.")
+    members = groups.members(chosen.run, runs.every())
+    if not members:
+        queue.stop(chosen.run)
+        say(f"Asked run {chosen.run} to stop.")
+        return
+    asked = groups.active(members)
+    for run in reversed(asked):  # the last first, so that none of them starts meanwhile
+        queue.stop(run.id)
+    say(f"Asked {len(asked)} of the {len(members)} runs of {chosen.run} to stop.")
+
+
+def _runs_resume(chosen: argparse.Namespace) -> None:
+    queue.resume(chosen.run)
+    say(f"Run {chosen.run} goes on.")
 
 
 def _runs_delete(chosen: argparse.Namespace) -> None:
-    runs.delete(chosen.run)
-    say(f"Deleted run {chosen.run}.")
+    trash.delete(chosen.run)
+    say(f"Deleted run {chosen.run}. For {trash.KEPT_DAYS} days it can be brought back: runs restore {chosen.run}")
+
+
+def _runs_restore(chosen: argparse.Namespace) -> None:
+    trash.restore(chosen.run)
+    say(f"Run {chosen.run} is back.")
+
+
+def _runs_duplicate(chosen: argparse.Namespace) -> None:
+    run_id = queue.duplicate(chosen.run, dict(pair(one) for one in chosen.set))
+    answer(chosen, {"run": run_id}, run_id)
+
+
+def _runs_describe(chosen: argparse.Namespace) -> None:
+    runs.describe(chosen.run, name=chosen.name, note=chosen.note)
+    say(f"Run {chosen.run} is described.")
+
+
+def _runs_move(chosen: argparse.Namespace) -> None:
+    queue.move(chosen.run, chosen.to)
+    say(f"Run {chosen.run} starts {chosen.to}.")

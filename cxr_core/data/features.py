@@ -2,16 +2,18 @@
 
     <home>/features/<key>/about.json    what made them: model, weights (by their content), layer, scaling, size
     <home>/features/<key>/values.f32    float32, one feature map after the other
-    <home>/features/<key>/keys.bin      40 bytes each: SHA-256 of the image's file, number of the view
+    <home>/features/<key>/entries.bin   44 bytes each: SHA-256 of the image's file, number of the view, CRC-32 of the values
 
 Images are known by their content, so all datasets, splits and manifests share them, and what a stopped training has made is
-not made again. Both files only grow, the values first: what a killed one left half is cut off by the next.
+not made again. Both files only grow, the values first: what a killed one left half is cut off by the next, and what is not
+what was written is made again behind it.
 """
 
 import hashlib
 import json
 import math
 import shutil
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,7 @@ from cxr_core.errors import WorkFailed
 
 AS_IT_IS, MIRRORED = 0, -1
 _KEY = np.dtype([("sha256", "V32"), ("view", "<i8")])
+_ENTRY = np.dtype([("key", _KEY), ("crc", "<u4")])
 
 Keys = npt.NDArray[np.void]
 Values = npt.NDArray[np.float32]
@@ -59,14 +62,23 @@ class Store:
 
     def __len__(self) -> int:
         """How many whole feature maps are there."""
-        keys, values = self._sizes()
-        return min(keys // _KEY.itemsize, values // self.item_bytes)
+        entries, values = self._sizes()
+        return min(entries // _ENTRY.itemsize, values // self.item_bytes)
 
     def places(self, keys: Keys) -> npt.NDArray[np.int64]:
-        """int (n,): where the features of `keys` are, -1 where they are not."""
-        there = np.fromfile(self.folder / "keys.bin", _KEY, count=len(self)) if len(self) else np.empty(0, _KEY)
-        place = {key.tobytes(): number for number, key in enumerate(there)}
+        """int (n,): where the features of `keys` are, the latest that were written; -1 where they are not."""
+        place = {key.tobytes(): number for number, key in enumerate(self._entries()["key"])}
         return np.array([place.get(key.tobytes(), -1) for key in keys], dtype=np.int64)
+
+    def sound(self, keys: Keys) -> npt.NDArray[np.int64]:
+        """As `places`, but -1 also where the values are not what was written; reads them all."""
+        places, crc, values = self.places(keys), self._entries()["crc"], self.values()
+        asked = np.unique(places[places >= 0])
+        damaged = [place for place in asked if zlib.crc32(values[place].data) != crc[place]]
+        return np.where(np.isin(places, damaged), -1, places) if damaged else places
+
+    def _entries(self) -> npt.NDArray[np.void]:
+        return np.fromfile(self.folder / "entries.bin", _ENTRY, count=len(self)) if len(self) else np.empty(0, _ENTRY)
 
     def values(self) -> Values:
         """float32 (n, h, w, c), memory-mapped and read-only."""
@@ -82,14 +94,21 @@ class Store:
         """Add the features `values`, float32 (n, h, w, c), of `keys`; call it under `turn`.
 
         Raises:
-            WorkFailed: the disk is full or cannot be written.
+            WorkFailed: the disk is full or cannot be written, or the values are no numbers.
         """
-        whole = len(self)
+        if not np.isfinite(values).all():
+            raise WorkFailed("The frozen part makes features that are no numbers. Its starting weights will not do.")
+        whole, values = len(self), np.ascontiguousarray(values, dtype="<f4")
+        entries = np.zeros(len(keys), _ENTRY)
+        entries["key"], entries["crc"] = keys, [zlib.crc32(one.data) for one in values]
         try:
-            for name, array, itemsize in (("values.f32", values, self.item_bytes), ("keys.bin", keys, _KEY.itemsize)):
+            for name, array, itemsize in (
+                ("values.f32", values, self.item_bytes),
+                ("entries.bin", entries, _ENTRY.itemsize),
+            ):
                 with (self.folder / name).open("ab") as out:
                     out.truncate(whole * itemsize)
-                    out.write(np.ascontiguousarray(array).data.cast("B") if name != "keys.bin" else array.tobytes())
+                    out.write(array.tobytes())
         except OSError as error:
             raise WorkFailed(f"Features could not be written to {self.folder}: {error.strerror or error}.") from error
 
@@ -108,7 +127,7 @@ class Store:
 
     def _sizes(self) -> tuple[int, int]:
         try:
-            return (self.folder / "keys.bin").stat().st_size, (self.folder / "values.f32").stat().st_size
+            return (self.folder / "entries.bin").stat().st_size, (self.folder / "values.f32").stat().st_size
         except FileNotFoundError:
             return 0, 0
 

@@ -140,19 +140,22 @@ def _answers(model: Any, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float
 def _on_trunk(run: Run, head: keras.Model) -> tuple[keras.Model, keras.Model]:
     """The whole network of a run that stands on a frozen trunk, one flat graph, and the part of it behind the trunk.
 
-    The trunk is the one that was laid down when the run was trained, else it comes from where its weights came.
+    The trunk is the one that was laid down when the run was trained; if that is gone or damaged, it comes from where its
+    weights came.
 
     Raises:
         WorkFailed: it is gone, or another one has taken its place.
     """
     config, digest = run.config, workspace.read_json(run.folder / "trunk.json")["digest"]
-    stored, trunk = workspace.trunk(digest), None
-    if not stored.is_file():
-        trunk = weights.trunk(config.model, size=config.image_size, scaling=config.scaling, weights=config.weights)
-    core = network.of(config, trunk)
-    below, part = cut.cut(core, catalogue.get(config.model).boundary(config.trained))
-    if trunk is None:
+    stored, boundary = workspace.trunk(digest), catalogue.get(config.model).boundary(config.trained)
+    core = network.of(config)
+    below, part = cut.cut(core, boundary)
+    if weights.is_whole(stored):
         below.load_weights(stored)
+    if weights.digest(below) != digest:
+        source = weights.trunk(config.model, size=config.image_size, scaling=config.scaling, weights=config.weights)
+        core = network.of(config, source)
+        below, part = cut.cut(core, boundary)
     if weights.digest(below) != digest:
         raise WorkFailed(
             f"The frozen part of run '{run.id}' is not the one that it was trained on (expected {digest}). Train it again."

@@ -16,6 +16,7 @@ from cxr_core.runs.folder import Run
 
 _START = 12.0  # seconds until Keras is up and the network is built
 _STEP = 0.004  # seconds that a step costs besides its arithmetic
+_SCALES = 4  # a run says something of one on up to so many times its images
 _BACKWARD = 3.0  # a step forward and back costs about three times a step forward
 
 
@@ -49,16 +50,20 @@ def estimate(config: RunConfig, images: Mapping[str, int], runs: Sequence[Run]) 
 
 
 def _measured_epoch(config: RunConfig, train: int, runs: Sequence[Run]) -> float | None:
-    """Seconds of an epoch, by the pace of the latest run of this model on this machine that learnt the same part."""
-    alike = ("model", "trained", "image_size")
+    """Seconds of an epoch, by the pace of the latest run of this model on this machine that learnt the same part.
+
+    The first epoch is left out, since it builds the graphs, and so are runs on much fewer images, where what an epoch costs
+    besides its images would be counted many times over.
+    """
+    alike = ("model", "trained", "image_size", "batch_size")
     for run in runs:
         owner = run.status.owner
         if owner is None or owner["host"] != socket.gethostname() or not run.status.images:
             continue
         if any(getattr(run.config, name) != getattr(config, name) for name in alike):
             continue
-        seconds = folder.history(run.id)["seconds"]
-        if len(seconds):
+        seconds = folder.history(run.id)["seconds"][1:]
+        if len(seconds) and run.status.images >= train / _SCALES:
             return float(np.median(seconds)) * train / run.status.images
     return None
 

@@ -1,30 +1,36 @@
-"""Trainings: first come, first served, as many at once as there are places.
+"""Trainings: first come, first served, as many at once as there are places; or all handed to a cluster (cluster.py).
 
 There is no server: whoever looks, submits or finishes starts what is next, one at a time under a file lock.
 """
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any, Literal
 
 from filelock import FileLock
 
-from cxr_core import process, workspace
+from cxr_core import machine, process, workspace
 from cxr_core.errors import BadInput
+from cxr_core.jobs import cluster
+from cxr_core.runs import config as settings
 from cxr_core.runs import folder as runs
 from cxr_core.runs import status as states
 from cxr_core.runs.config import RunConfig
 from cxr_core.runs.folder import Run
 
+Move = Literal["first", "earlier", "later", "last"]
+MOVES: tuple[Move, ...] = ("first", "earlier", "later", "last")
+
 
 def places() -> int:
-    """How many runs train at once: `CXR_PLACES`, else 1, since one keeps all cores busy.
+    """How many runs train at once on this machine: `CXR_PLACES`, else one a graphics card, else 1.
 
     Raises:
         BadInput: the variable is no whole number.
     """
-    asked = os.environ.get("CXR_PLACES") or "1"
+    asked = os.environ.get("CXR_PLACES") or str(len(machine.card_numbers()))
     try:
         return max(1, int(asked))
     except ValueError as error:
@@ -32,20 +38,35 @@ def places() -> int:
 
 
 def submit(config: RunConfig) -> str:
-    """Queue a run, start it if there is a place, and return its id."""
+    """Queue a run, start it if there is a place, and return its id.
+
+    Raises:
+        BadInput: what Keras is asked to compute on is not there.
+    """
+    machine.check_backend()
     run_id = runs.create(config)
     dispatch()
     return run_id
 
 
+def duplicate(run_id: str, changes: Mapping[str, Any]) -> str:
+    """Queue a run with the settings and frozen splits of another one, but for `changes`, and return its id.
+
+    Raises:
+        UnknownName: no such run or setting.
+        BadInput: a value out of range.
+    """
+    return submit(replace(settings.changed(runs.get(run_id).config, changes), group=""))
+
+
 def dispatch() -> None:
     """Start queued runs while there are free places. Cheap when there is nothing to do; call it whenever one looks."""
     with turn():
-        waiting = [run for run in runs.every() if run.status.state in ("queued", "running")]
-        free = places() - sum(run.status.state == "running" for run in waiting)
-        queued = sorted((run for run in waiting if run.status.state == "queued"), key=lambda run: run.status.created)
-        for run in queued[: max(0, free)]:
-            _start(run)
+        found = runs.every()
+        if cluster.address():
+            _hand_over(found)
+        else:
+            _fill(found)
 
 
 def turn() -> FileLock:
@@ -53,12 +74,48 @@ def turn() -> FileLock:
     return FileLock(workspace.made(workspace.runs()) / ".queue.lock")
 
 
-def _start(run: Run) -> None:
-    who = process.start(["work", run.id], log=run.folder / "log.txt")
+def _fill(found: Sequence[Run]) -> None:
+    running = [run for run in found if run.status.state == "running"]
+    free = places() - len(running)
+    if free <= 0:
+        return
+    taken = {one for run in running for one in run.status.cards.split(",")}
+    cards = [one for one in machine.card_numbers() if one not in taken]
+    share = max(1, len(machine.card_numbers()) // places())
+    for run in waiting(found)[:free]:
+        own, cards = cards[:share], cards[share:]
+        _start(run, ",".join(own))
+
+
+def waiting(found: Sequence[Run]) -> list[Run]:
+    """The queued ones of `found`, the next to start first."""
+    queued = [run for run in found if run.status.state == "queued"]
+    return sorted(queued, key=lambda run: run.status.turn or run.status.created)
+
+
+def _start(run: Run, cards: str) -> None:
+    variables = {"CUDA_VISIBLE_DEVICES": cards} if cards else {}
+    who = process.start(["work", run.id], log=run.folder / "log.txt", variables=variables)
     now = time.time()
-    states.write(
-        run.folder, replace(run.status, state="running", stage="starting", started=now, heartbeat=now, owner=who)
-    )
+    begun = replace(run.status, state="running", stage="starting", started=now, heartbeat=now, owner=who, cards=cards)
+    states.write(run.folder, begun)
+
+
+def _hand_over(found: Sequence[Run]) -> None:
+    """Give queued runs to the cluster, which starts them when it has room, and bring back those whose machine was lost."""
+    for run in found:
+        if run.status.job and run.status.revived < cluster.REVIVALS and _is_lost(run):
+            print(f"The machine that trained {run.id} was lost; it goes on elsewhere.", flush=True)
+            _requeue(run, revived=run.status.revived + 1)
+    for run in waiting(runs.every()):
+        if not run.status.job:
+            states.write(run.folder, replace(run.status, job=cluster.submit(run.id), stage="waiting for the cluster"))
+
+
+def _is_lost(run: Run) -> bool:
+    if run.status.state == "interrupted":
+        return True
+    return run.status.state == "queued" and cluster.has_failed(run.status.job)
 
 
 def stop(run_id: str) -> None:
@@ -71,6 +128,7 @@ def stop(run_id: str) -> None:
     with turn():
         run = runs.get(run_id)
         if run.status.state == "queued":
+            cluster.stop(run.status.job)
             states.write(
                 run.folder,
                 replace(run.status, state="stopped", ended=time.time(), reason="Stopped before it was started."),
@@ -81,9 +139,59 @@ def stop(run_id: str) -> None:
             raise BadInput(f"Run '{run_id}' has ended already ({run.status.state}); there is nothing to stop.")
 
 
+def resume(run_id: str) -> None:
+    """Queue a run that was stopped or interrupted or has failed once more; it goes on after its last whole epoch.
+
+    Raises:
+        UnknownName: no such run.
+        BadInput: it is queued or running, or finished, or ships with the project.
+    """
+    machine.check_backend()
+    with turn():
+        run = runs.get(run_id)
+        if run.status.state not in ("stopped", "failed", "interrupted") or run.folder.parent != workspace.runs():
+            raise BadInput(
+                f"Run '{run_id}' is {run.status.state}. Only one that was stopped or interrupted, or has failed, can go on; "
+                f"to train a finished one longer, copy it: runs duplicate {run_id} --set epochs=…"
+            )
+        _requeue(run, revived=0)
+    dispatch()
+
+
+def _requeue(run: Run, *, revived: int) -> None:
+    if run.status.owner is not None:
+        process.kill(run.status.owner)  # a stopped one may still be predicting
+    (run.folder / "stop").unlink(missing_ok=True)
+    now = time.time()
+    fresh = states.Status(
+        created=run.status.created, turn=now, epoch=run.status.epoch, epochs=run.config.epochs, revived=revived
+    )
+    states.write(run.folder, fresh)
+
+
+def move(run_id: str, to: Move) -> None:
+    """Change when a queued run starts, among the queued ones.
+
+    Raises:
+        UnknownName: no such run.
+        BadInput: it is not queued.
+    """
+    with turn():
+        order = waiting(runs.every())
+        place = next((number for number, run in enumerate(order) if run.id == run_id), None)
+        if place is None:
+            raise BadInput(f"Run '{run_id}' is {runs.get(run_id).status.state}; only a queued one can be moved.")
+        run = order.pop(place)
+        order.insert({"first": 0, "earlier": max(0, place - 1), "later": place + 1, "last": len(order)}[to], run)
+        turns = sorted(one.status.turn or one.status.created for one in order)
+        for one, when in zip(order, turns, strict=True):
+            if one.status.turn != when:
+                states.write(one.folder, replace(one.status, turn=when))
+
+
 def wait(run_id: str, look: Callable[[Run], None]) -> Run:
     """Return the run when it has ended; `look` is called with it about once a second until then."""
-    while (run := runs.get(run_id)).status.state not in states.ENDED:
+    while (run := runs.get(run_id)).status.at_work:
         look(run)
         dispatch()
         time.sleep(0.5)

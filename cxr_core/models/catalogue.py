@@ -63,6 +63,9 @@ class Model:
         layers: (kind, what it does) from input to output, for a table.
         tail: share of `gflops` behind `last_block`.
         tail_parameters: of the trunk, behind `last_block`.
+        places: of a feature map, h · w.
+        last: inputs of the last layer, where it is not the only one of the head.
+        first: weights of the head's first layer for one place, where averaging over places spares them.
     """
 
     name: str
@@ -80,14 +83,26 @@ class Model:
     layers: tuple[tuple[str, str], ...]
     tail: float = 0.0
     tail_parameters: int = 0
+    places: int = 36
+    last: int = 0
+    first: int = 0
 
-    def learning(self, trained: str) -> int:
-        """How many parameters learn, of `parameters`."""
-        return {HEAD: self.head, LAST_BLOCK: self.head + self.tail_parameters, ALL: self.parameters}[trained]
+    def parameters(self, classes: int = 3, head: str = FLATTEN) -> int:
+        """All of them, for so many classes under a head of HEADS."""
+        return self.trunk + self.head_parameters(classes, head)
 
-    @property
-    def parameters(self) -> int:
-        return self.trunk + self.head
+    def learning(self, trained: str, classes: int = 3, head: str = FLATTEN) -> int:
+        """How many of `parameters` learn."""
+        own = self.head_parameters(classes, head)
+        return {HEAD: own, LAST_BLOCK: own + self.tail_parameters, ALL: self.trunk + own}[trained]
+
+    def head_parameters(self, classes: int, head: str) -> int:
+        """Of the head: `head` holds for three classes and FLATTEN."""
+        if not self.has_trunk:  # dense layers before the last one; its own weights and biases differ
+            averaged = (self.places - 1) * self.first if head == AVERAGE else 0
+            return self.head - averaged + (classes - 3) * (self.last + 1)
+        features = self.head // 3 - 1
+        return classes * ((features // self.places if head == AVERAGE else features) + 1)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -120,6 +135,7 @@ def _backbone(
     smallest: int = 32,
     tail: float = 0.0,
     tail_parameters: int = 0,
+    places: int = 36,
 ) -> Model:
     """A published network without its own classifier, under Flatten and one dense layer."""
     return Model(
@@ -137,6 +153,7 @@ def _backbone(
         last_block=last_block,
         tail=tail,
         tail_parameters=tail_parameters,
+        places=places,
         layers=(*layers, ("Flatten", "features to one row of numbers"), ("Dense", "softmax over the classes")),
     )
 
@@ -157,6 +174,9 @@ MODELS: dict[str, Model] = {
             weights=(SCRATCH,),
             smallest=32,
             features="norm5",
+            places=25,
+            last=128,
+            first=128 * 128,
             last_block="",
             layers=(
                 ("Rescaling", "0-255 to 0-1"),
@@ -178,6 +198,7 @@ MODELS: dict[str, Model] = {
             pace=1.17,
             weights=(IMAGENET, HED, SCRATCH),
             features="block5_pool",
+            places=25,
             last_block="block4_pool",
             layers=(("5 × 2 or 3 Conv2D, MaxPooling2D", "3 × 3 filters, ReLU; 64, 128, 256, 512, 512 channels"),),
         ),
@@ -213,6 +234,7 @@ MODELS: dict[str, Model] = {
             weights=(SCRATCH,),
             smallest=32,
             features="small_image",
+            last=64,
             last_block="",
             layers=(
                 ("Rescaling, AveragePooling2D", "0-255 to 0-1, a third of the side"),
@@ -308,6 +330,7 @@ MODELS: dict[str, Model] = {
             tail_parameters=9_439_232,
             pace=0.73,
             features="block5_pool",
+            places=25,
             last_block="block4_pool",
             layers=(("5 × 2 or 4 Conv2D, MaxPooling2D", "3 × 3 filters, ReLU; 64, 128, 256, 512, 512 channels"),),
         ),
@@ -322,6 +345,7 @@ MODELS: dict[str, Model] = {
             tail_parameters=2_190_336,
             pace=0.62,
             features="relu",
+            places=25,
             last_block="pool4_pool",
             layers=(
                 ("Conv2D, MaxPooling2D", "7 × 7 filters, 64 channels"),
@@ -342,6 +366,7 @@ MODELS: dict[str, Model] = {
             tail_parameters=12_827_520,
             pace=1.81,
             features="mixed10",
+            places=16,
             last_block="mixed7",
             smallest=75,
             layers=(
@@ -378,6 +403,7 @@ MODELS: dict[str, Model] = {
             tail_parameters=15_471_360,
             pace=0.15,
             features="last_norm",
+            places=25,
             last_block="convnext_tiny_downsampling_conv_2",
             layers=(
                 ("Conv2D", "4 × 4 filters, 96 channels"),

@@ -145,8 +145,10 @@ def _of_file(name: str, size: int, scaling: str, path: Path) -> keras.Model:
             warnings.simplefilter("ignore")  # Keras names every layer that a file lacks, before it refuses the file
             loaded = _loaded(name, size, scaling, path)
     except (ValueError, OSError, KeyError, TypeError, IndexError, zipfile.BadZipFile) as error:
-        what = "is damaged or cut short" if _damaged(path) else f"does not fit {title}"
+        what = "is damaged or cut short" if not is_whole(path) else f"does not fit {title}"
         raise BadInput(f"The weights file {path.name} {what}. {expected}") from error
+    if not all(np.isfinite(one).all() for one in loaded.get_weights()):
+        raise BadInput(f"The weights file {path.name} holds values that are no numbers (NaN or infinite). {expected}")
     if any(_untouched(old, new) for old, new in zip(fresh.weights, loaded.weights, strict=True)):
         raise BadInput(f"The weights file {path.name} does not fit {title}: it lacks some of its layers. {expected}")
     return loaded
@@ -196,11 +198,12 @@ def _cache() -> Path:
     return Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models"
 
 
-def _damaged(path: Path) -> bool:
+def is_whole(path: Path) -> bool:
+    """Whether there is a weights file that can be opened, of its full length; its content is not looked at."""
     if path.suffix == ".keras":
-        return not zipfile.is_zipfile(path)
+        return zipfile.is_zipfile(path)
     try:
         with h5py.File(path):
-            return False
+            return True
     except OSError:
-        return True
+        return False

@@ -4,6 +4,8 @@
     model.keras                  the whole network, or
     head.keras  trunk.json       the part behind a frozen trunk, and which trunk that is
     predictions/<split>.parquet  metrics.json
+    checkpoint/                  where a training that is not finished goes on from
+    label.json                   name and note that a person gave it
     stop                         asks the run to stop
 
 A run writes only its own folder. Runs that ship with the project lie in `artifacts/pretrained/`.
@@ -11,11 +13,9 @@ A run writes only its own folder. Runs that ship with the project lie in `artifa
 
 import math
 import secrets
-import shutil
 import time
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,19 @@ HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")
 
 @dataclass(frozen=True)
 class Run:
-    """One run as it stands on disk. `metrics` maps splits to figures (see evaluation/metrics.py), empty until predicted."""
+    """One run as it stands on disk.
+
+    Attributes:
+        metrics: splits to figures (see evaluation/metrics.py), empty until predicted; shared, so never change it.
+        name, note: what a person calls it and says of it, empty if nothing was said.
+    """
 
     id: str
     config: RunConfig
     status: Status
     metrics: dict[str, Any]
+    name: str = ""
+    note: str = ""
 
     @property
     def folder(self) -> Path:
@@ -73,7 +80,8 @@ def create(config: RunConfig) -> str:
         except OSError as error:
             raise WorkFailed(f"Could not make {place}: {error.strerror}.") from error
     workspace.write_json(place / "config.json", settings.to_document(config))
-    states.write(place, Status(created=time.time(), epochs=config.epochs))
+    now = time.time()
+    states.write(place, Status(created=now, turn=now, epochs=config.epochs))
     return run_id
 
 
@@ -109,25 +117,67 @@ def get(run_id: str) -> Run:
     """
     place = folder(run_id)
     try:
-        config = settings.from_document(workspace.read_json(place / "config.json"))
-        metrics = workspace.read_json(place / "metrics.json") if (place / "metrics.json").is_file() else {}
-        return Run(run_id, config, states.read(place), metrics)
+        kept = _kept.get(place)
+        stamp = _stamp(place)
+        if kept is None or kept[0] != stamp:
+            kept = (stamp, _read(run_id, place))
+            _kept[place] = kept
+        return replace(kept[1], status=states.seen(kept[1].status))
     except FileNotFoundError as error:
         raise WorkFailed(f"Run '{run_id}' lacks {error.filename}. Delete it with: runs delete {run_id}") from error
 
 
+_FILES = ("config.json", "status.json", "metrics.json", "label.json")
+_kept: dict[Path, tuple[Any, Run]] = {}  # what was read and is still the same on disk: a page looks at a thousand runs
+
+
+def _stamp(place: Path) -> list[tuple[int, int] | None]:
+    """Changes whenever one of the files is written, since each is written anew under its name."""
+    found: list[tuple[int, int] | None] = []
+    for name in _FILES:
+        try:
+            about = (place / name).stat()
+            found.append((about.st_ino, about.st_mtime_ns))
+        except FileNotFoundError:
+            found.append(None)
+    return found
+
+
+def _read(run_id: str, place: Path) -> Run:
+    config = settings.from_document(workspace.read_json(place / "config.json"))
+    metrics = workspace.read_json(place / "metrics.json") if (place / "metrics.json").is_file() else {}
+    label = workspace.read_json(place / "label.json") if (place / "label.json").is_file() else {}
+    return Run(run_id, config, states.written(place), metrics, str(label.get("name", "")), str(label.get("note", "")))
+
+
+def describe(run_id: str, *, name: str | None = None, note: str | None = None) -> None:
+    """Give a run a name, at most 80 characters, or a note; None leaves it as it is, an empty one takes it away.
+
+    Raises:
+        UnknownName: there is no such run.
+        BadInput: the name is too long, or the run ships with the project.
+    """
+    run = get(run_id)
+    if run.folder.parent != workspace.runs():
+        raise BadInput(f"Run '{run_id}' ships with the project; its name and note stay as they are.")
+    name, note = (old if new is None else " ".join(new.split()) for old, new in ((run.name, name), (run.note, note)))
+    if len(name) > 80:
+        raise BadInput(f"A name has at most 80 characters. Received: {len(name)}.")
+    workspace.write_json(run.folder / "label.json", {"name": name, "note": note})
+
+
 def every() -> list[Run]:
     """All runs that can be read, newest first; the others are named by `damaged`."""
-    found = [one for one in map(_read, ids()) if isinstance(one, Run)]
+    found = [one for one in map(_tried, ids()) if isinstance(one, Run)]
     return sorted(found, key=lambda run: run.status.created, reverse=True)
 
 
 def damaged() -> dict[str, str]:
     """Runs that cannot be read, with the sentence that says why."""
-    return {run_id: str(one) for run_id in ids() if isinstance(one := _read(run_id), WorkFailed | BadInput)}
+    return {run_id: str(one) for run_id in ids() if isinstance(one := _tried(run_id), WorkFailed | BadInput)}
 
 
-def _read(run_id: str) -> Run | CxrError:
+def _tried(run_id: str) -> Run | CxrError:
     try:
         return get(run_id)
     except CxrError as error:
@@ -204,21 +254,3 @@ def predictions_path(run_id: str, split: str) -> Path:
     if split not in known:
         raise UnknownName(f"split with predictions in run {run_id}", split, known)
     return place / f"{split}.parquet"
-
-
-def delete(run_id: str) -> None:
-    """Remove a run's folder.
-
-    Raises:
-        UnknownName: there is none.
-        BadInput: it is running, or ships with the project.
-    """
-    place = folder(run_id)
-    if place.parent != workspace.runs():
-        raise BadInput(f"Run '{run_id}' ships with the project and is not deleted from here.")
-    with suppress(WorkFailed):  # a damaged one does not run
-        if states.read(place).state == "running":
-            raise BadInput(f"Run '{run_id}' is running. Stop it first: runs stop {run_id}")
-    trash = place.with_name(f".{run_id}.deleted")
-    place.replace(trash)
-    shutil.rmtree(trash, ignore_errors=True)

@@ -26,7 +26,12 @@ class Status:
         epoch: whole epochs done, of `epochs`.
         batch: batches done of the epoch under way, of `batches`.
         rate: images a second, training.
+        memory_gb: main memory that its process holds, in 2³⁰ bytes.
         images: training images of an epoch.
+        turn: queued runs start in the order of this; when it was queued (seconds since 1970), unless it was moved.
+        cards: numbers of the graphics cards that it computes on, joined by commas; empty: whatever there is.
+        job: what a cluster calls it, if it was handed to one.
+        revived: how often it was started again after its machine was lost.
     """
 
     state: State = "queued"
@@ -45,6 +50,16 @@ class Status:
     images: int = 0
     seconds_left: float = 0.0
     device: str = ""
+    memory_gb: float = 0.0
+    turn: float = 0.0
+    cards: str = ""
+    job: str = ""
+    revived: int = 0
+
+    @property
+    def at_work(self) -> bool:
+        """Whether more will come of it: it waits, runs, or was stopped and its kept model is still answering."""
+        return self.state not in ENDED or (self.state == "stopped" and self.stage == "predicting")
 
 
 def write(folder: Path, status: Status) -> None:
@@ -58,14 +73,27 @@ def read(folder: Path) -> Status:
         FileNotFoundError: there is no run in this folder.
         WorkFailed: the file is damaged.
     """
+    return seen(written(folder))
+
+
+def written(folder: Path) -> Status:
+    """The state as it was last written; see `read`."""
     status = _of_document(workspace.read_json(folder / "status.json"))
     if status is None:
         raise WorkFailed(f"{folder / 'status.json'} is damaged: it is no status of a run.")
+    return status
+
+
+def seen(status: Status) -> Status:
+    """What was written, but for a run whose process is gone: it is interrupted, and a stopped one predicts no more."""
+    if status.state in ENDED and status.stage and _is_gone(status):
+        return replace(status, stage="")
     if status.state == "running" and _is_gone(status):
         return replace(
             status,
             state="interrupted",
-            reason="The process that trained it ended without a word: the machine was switched off, or ran out of memory.",
+            reason="The process that trained it ended without a word: the machine was switched off, or ran out of memory. "
+            "It can go on from its last whole epoch.",
         )
     return status
 
@@ -126,7 +154,7 @@ class Reporter:
     def tell(self, *, soon: bool = False, **changes: Any) -> None:
         """Change fields of the status; with `soon` the file may lag half a second behind."""
         with self._lock:
-            self._status = replace(self._status, **changes)
+            self._status = replace(self._status, **changes, memory_gb=round(process.memory_gb(), 2))
             if not soon or time.monotonic() - self._written > 0.5:
                 self._write()
 

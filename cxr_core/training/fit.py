@@ -18,7 +18,7 @@ from cxr_core.inference import network
 from cxr_core.models import augmentation, catalogue, cut, weights
 from cxr_core.runs.config import RunConfig
 from cxr_core.runs.status import Reporter
-from cxr_core.training import checkpoint, devices, frozen
+from cxr_core.training import checkpoint, devices, frozen, trackers
 from cxr_core.training.batches import Batches, Features, Pictures, Source
 from cxr_core.training.checkpoint import Checkpoint
 from cxr_core.training.frozen import Frozen
@@ -176,7 +176,8 @@ class _Learning:
         callbacks: list[Any] = [self.keep, patience, keras.callbacks.TerminateOnNaN()]
         if self.config.average:
             callbacks.append(keras.callbacks.SwapEMAWeights())
-        callbacks += [watch, KeepState(place, self.keep, began=began, batch_size=self.config.batch_size)]
+        callbacks += [*trackers.callbacks(self.config, place), watch]
+        callbacks += [KeepState(place, self.keep, began=began, batch_size=self.config.batch_size)]
         watch.batches = len(train)
         self._restore(began, done, place)
         if not patience.over:

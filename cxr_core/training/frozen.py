@@ -1,5 +1,6 @@
 """The features of a frozen trunk for all images of a manifest: read where they are kept, made where they are not."""
 
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,11 +55,10 @@ def keep(trunk: keras.Model) -> str:
     """Lay the trunk's weights down under the name of their content, and return that name."""
     name = weights.digest(trunk)
     target = workspace.trunk(name)
-    if not target.is_file():
-        part = target.with_name(f".{name}.part.weights.h5")
-        workspace.made(target.parent)
-        trunk.save_weights(part)
-        part.replace(target)
+    part = target.with_name(f".{name}.{secrets.token_hex(4)}.part.weights.h5")
+    workspace.made(target.parent)
+    trunk.save_weights(part)
+    part.replace(target)  # whatever lies there: it may have been damaged since
     return name
 
 
@@ -118,16 +118,16 @@ def _complete(
     store: Store, keys: Keys, trunk: keras.Model, shown: Callable[[int], npt.NDArray[np.uint8]], tell: Tell
 ) -> npt.NDArray[np.int64]:
     """Make what is missing, one process at a time, and return where everything is."""
-    places = store.places(keys)
+    places = store.sound(keys)
     while (places < 0).any():
         tell(int((places >= 0).sum()), len(places))
         try:
             with store.turn().acquire(timeout=0.5):
-                places = store.places(keys)
+                places = store.sound(keys)
                 _make(store, keys, places, trunk, shown, tell)
                 places = store.places(keys)
         except Timeout:  # another training is at it; what it makes need not be made here
-            places = store.places(keys)
+            places = store.sound(keys)
     return places
 
 

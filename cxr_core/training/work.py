@@ -6,7 +6,7 @@ import traceback
 
 import pandas as pd
 
-from cxr_core import workspace
+from cxr_core import process, workspace
 from cxr_core.data import manifest as manifests
 from cxr_core.data import packing
 from cxr_core.errors import CxrError
@@ -26,7 +26,14 @@ def work(run_id: str) -> None:
     run = runs.get(run_id)
     with Reporter(run.folder) as reporter:
         try:
-            reporter.tell(stage="preparing", device=devices.words())
+            now = time.time()
+            reporter.tell(
+                state="running",
+                stage="preparing",
+                started=reporter.status.started or now,
+                owner=process.owner(),
+                device=devices.words(),
+            )
             _train(run, reporter)
         except CxrError as error:
             reporter.tell(state="failed", stage="", reason=str(error), ended=time.time())
@@ -57,11 +64,14 @@ def _train(run: Run, reporter: Reporter) -> None:
         state = "stopped"
         epoch = reporter.status.epoch
         reason = f"Stopped by hand after {epoch} whole epoch{'' if epoch == 1 else 's'}; the best one is kept."
-    if run.has_model:
-        reporter.tell(stage="predicting", batch=0, batches=len(rows), seconds_left=0.0)
-        _predict(run, known, pixels, rows, reporter)
-    else:
+    if not run.has_model:
         reason = "Stopped by hand before the first epoch was done: there is no model to keep."
+        reporter.tell(state=state, stage="", reason=reason, ended=time.time(), seconds_left=0.0)
+        return
+    reporter.tell(stage="predicting", batch=0, batches=len(rows), seconds_left=0.0)
+    if state == "stopped":  # at once, not only when the kept model has answered for thousands of images
+        reporter.tell(state=state, reason=reason, ended=time.time())
+    _predict(run, known, pixels, rows, reporter)
     if state == "finished":
         checkpoint.clear(run.folder)
     reporter.tell(state=state, stage="", reason=reason, ended=time.time(), seconds_left=0.0)
@@ -92,7 +102,7 @@ def _predict(run: Run, known: Frozen | None, pixels: packing.Stack, rows: pd.Dat
 
 
 def _sentence(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left on device" in str(error):
         return "The disk is full. Free some space and start the run again."
     if devices.is_full(error):
         return "The device's memory is full. Try a smaller batch or image size."

@@ -14,6 +14,7 @@ from cxr_core.jobs import queue
 from cxr_core.models import catalogue, recipes
 from cxr_core.runs import config as settings
 from cxr_core.runs import folder as runs
+from cxr_core.runs import trash
 from cxr_core.runs.config import RunConfig
 from pages.ui import choose, model_card, notices, run_card, words
 
@@ -252,7 +253,7 @@ def watch() -> None:
 def confirm_delete(run_id: str) -> None:
     st.markdown(f"**{run_id}** with its model, predictions and log will be gone for good.")
     if st.button("Delete it", type="primary", icon=":material/delete:"):
-        runs.delete(run_id)
+        trash.delete(run_id)
         st.rerun()
 
 

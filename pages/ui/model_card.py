@@ -59,10 +59,11 @@ def starting_weights(model: Model) -> str:
 
 def facts(model: Model, config: RunConfig, images: Mapping[str, int], runs: list[Run]) -> None:
     """Parameters, cost, expected time and the best result so far."""
-    learning = model.learning(config.trained)
+    of = {"classes": len(config.classes), "head": config.head}
+    learning, all_ = model.learning(config.trained, **of), model.parameters(**of)
     lines = [
-        f"{model.parameters:,} parameters, {learning:,} learn: {_LEARNS[config.trained]}.",
-        f"{model.gflops:.3g} GFLOP an image at 180 × 180 pixels (multiplications and additions, in 10⁹).",
+        f"{all_:,} parameters (numbers that are fitted), {learning:,} learn: {_LEARNS[config.trained]}.",
+        f"{model.gflops:.3g} billion multiplications and additions an image of 180 × 180 pixels.",
         _time(config, images, runs),
         _best(config, runs),
     ]
@@ -90,7 +91,8 @@ def _best(config: RunConfig, runs: list[Run]) -> str:
     test = best.metrics["test"]
     return (
         f"Best so far, by validation: test accuracy **{words.percent(test['accuracy'])}** "
-        f"(95 % interval {words.interval(test['ci95']['accuracy'])})."
+        f"(95 % interval {words.interval(test['ci95']['accuracy'])}), after {words.plural(best.status.epoch, 'epoch')} "
+        f"at {best.config.image_size} pixels."
     )
 
 

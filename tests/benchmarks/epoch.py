@@ -23,6 +23,7 @@ from cxr_core import images, process
 from cxr_core.data import manifest
 from cxr_core.runs import config as settings
 from cxr_core.runs import folder as runs
+from cxr_core.runs import trash
 from cxr_core.training import fit as fitting
 from cxr_core.training import work
 
@@ -87,7 +88,7 @@ def main() -> None:
             }
         )
     )
-    runs.delete(run_id)
+    trash.delete(run_id)
 
 
 if __name__ == "__main__":

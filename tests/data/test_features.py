@@ -101,10 +101,10 @@ def test_the_same_description_is_the_same_store_and_another_is_not(store: Store)
         ("values.f32", 2 * ITEM + 7, 2),
         ("values.f32", 1 * ITEM, 1),
         ("values.f32", 0, 0),
-        ("keys.bin", 3 * 40 - 1, 2),
-        ("keys.bin", 2 * 40 + 13, 2),
-        ("keys.bin", 5, 0),
-        ("keys.bin", 0, 0),
+        ("entries.bin", 3 * 44 - 1, 2),
+        ("entries.bin", 2 * 44 + 13, 2),
+        ("entries.bin", 5, 0),
+        ("entries.bin", 0, 0),
     ],
 )
 def test_a_torn_file_loses_only_what_was_torn_and_is_mended_by_the_next(store: Store, name: str, left: int, whole: int):
@@ -115,10 +115,26 @@ def test_a_torn_file_loses_only_what_was_torn_and_is_mended_by_the_next(store: S
     fill(store, 9, 3)
     check(store, *(1, 2, 3)[:whole], 9, 3)
     assert (store.folder / "values.f32").stat().st_size == (whole + 2) * ITEM
-    assert (store.folder / "keys.bin").stat().st_size == (whole + 2) * 40
+    assert (store.folder / "entries.bin").stat().st_size == (whole + 2) * 44
 
 
-@pytest.mark.parametrize("name", ["values.f32", "keys.bin"])
+def test_values_that_are_not_what_was_written_are_made_again_and_then_taken(store: Store):
+    fill(store, 1, 2, 3)
+    with (store.folder / "values.f32").open("r+b") as out:
+        out.seek(ITEM + 4)
+        out.write(b"!!!!")
+    assert store.sound(keys(1, 2, 3)).tolist() == [0, -1, 2]
+    store.append(keys(2), maps(2))
+    assert store.sound(keys(1, 2, 3)).tolist() == [0, 3, 2]
+
+
+def test_features_that_are_no_numbers_are_refused(store: Store):
+    with pytest.raises(WorkFailed, match="no numbers"):
+        store.append(keys(1), np.full((1, *SHAPE), np.nan, np.float32))
+    check(store)
+
+
+@pytest.mark.parametrize("name", ["values.f32", "entries.bin"])
 def test_a_file_that_has_gone_empties_the_store(store: Store, name: str):
     fill(store, 1, 2)
     (store.folder / name).unlink()
@@ -146,7 +162,7 @@ def test_values_are_written_before_the_keys_that_promise_them(store: Store, monk
 
     monkeypatch.setattr(Path, "open", note)
     store.append(keys(1), maps(1))
-    assert opened == ["values.f32", "keys.bin"]
+    assert opened == ["values.f32", "entries.bin"]
 
 
 def test_a_map_taken_before_the_store_grew_stays_right(store: Store):
@@ -191,7 +207,7 @@ def test_what_does_not_fit_on_the_disk_is_refused_before_the_work(store: Store, 
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux' always full device")
-@pytest.mark.parametrize("name", ["values.f32", "keys.bin"])
+@pytest.mark.parametrize("name", ["values.f32", "entries.bin"])
 def test_a_disk_that_is_full_while_writing_is_told_and_breaks_nothing(
     store: Store, name: str, monkeypatch: pytest.MonkeyPatch
 ):

@@ -3,13 +3,13 @@
 import contextlib
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cxr_core import process, workspace
+from cxr_core import machine, process, workspace
 from cxr_core.errors import BadInput, CxrError, UnknownName
 from cxr_core.jobs import queue
 from cxr_core.runs import config, folder
@@ -27,7 +27,7 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """The runs that were started, in order; nothing is trained, and this process stands in for theirs."""
     calls: list[str] = []
 
-    def start(arguments: Sequence[str], *, log: Path) -> process.Owner:
+    def start(arguments: Sequence[str], *, log: Path, variables: Mapping[str, str]) -> process.Owner:
         work, run_id = arguments
         assert work == "work"
         assert log == workspace.run(run_id) / "log.txt"
@@ -36,7 +36,8 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 
     monkeypatch.setattr(process, "start", start)
     monkeypatch.setattr(workspace, "pretrained", lambda: tmp_path / "pretrained")
-    monkeypatch.delenv("CXR_PLACES", raising=False)
+    for name in ("CXR_PLACES", "CXR_EXECUTOR", "CUDA_VISIBLE_DEVICES", "KERAS_BACKEND"):
+        monkeypatch.delenv(name, raising=False)
     return calls
 
 
@@ -162,9 +163,9 @@ def test_a_damaged_run_does_not_stop_the_queue(started: list[str]):
 def test_many_who_look_at_once_start_a_run_once(started: list[str], monkeypatch: pytest.MonkeyPatch):
     fast = process.start
 
-    def slow(arguments: Sequence[str], *, log: Path) -> process.Owner:
+    def slow(arguments: Sequence[str], *, log: Path, variables: Mapping[str, str]) -> process.Owner:
         time.sleep(0.1)
-        return fast(arguments, log=log)
+        return fast(arguments, log=log, variables=variables)
 
     monkeypatch.setattr(process, "start", slow)
     ids = [folder.create(settings(name)) for name in "abc"]
@@ -252,3 +253,89 @@ def test_waiting_for_one_that_has_ended_returns_at_once():
     [run_id] = submit(1)
     end(run_id, "failed")
     assert queue.wait(run_id, lambda run: pytest.fail(f"{run.id} was looked at")).status.state == "failed"
+
+
+@pytest.mark.parametrize("how", ["stopped", "failed", "interrupted"])
+def test_a_run_that_did_not_finish_goes_on_when_it_is_its_turn(
+    started: list[str], how: states.State, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(process, "kill", lambda who: None)  # it would be this very process
+    first, second = submit(2)
+    queue.stop(first)
+    end(first, how)
+    queue.dispatch()
+    queue.resume(first)
+    status = folder.get(first).status
+    assert (status.state, status.reason, status.ended) == ("queued", "", 0.0)
+    assert not (workspace.run(first) / "stop").exists()
+    end(second)
+    queue.dispatch()
+    assert started == [first, second, first]
+
+
+@pytest.mark.parametrize("how", ["finished", "running", "queued"])
+def test_nothing_else_goes_on(how: states.State):
+    [run_id] = submit(1)
+    end(run_id, how)
+    with pytest.raises(BadInput, match=f"is {how}. Only one that was stopped"):
+        queue.resume(run_id)
+
+
+@pytest.mark.parametrize(("to", "order"), [("first", "dabc"), ("earlier", "abdc"), ("later", "abcd"), ("last", "abcd")])
+def test_the_last_of_the_queue_is_moved(started: list[str], to: queue.Move, order: str):
+    running, *ids = [queue.submit(settings(name)) for name in "rabcd"]
+    queue.move(ids[3], to)
+    assert "".join(run.config.data for run in queue.waiting(folder.every())) == order
+    end(running)
+    queue.dispatch()
+    assert folder.get(started[-1]).config.data == order[0]
+
+
+@pytest.mark.parametrize(("to", "order"), [("later", "bacd"), ("last", "bcda"), ("earlier", "abcd")])
+def test_the_first_of_the_queue_is_moved(to: queue.Move, order: str):
+    _, *ids = [queue.submit(settings(name)) for name in "rabcd"]
+    queue.move(ids[0], to)
+    assert "".join(run.config.data for run in queue.waiting(folder.every())) == order
+
+
+def test_one_that_is_not_queued_is_not_moved():
+    [run_id] = submit(1)
+    with pytest.raises(BadInput, match="only a queued one"):
+        queue.move(run_id, "first")
+
+
+def test_each_run_has_graphics_cards_of_its_own(monkeypatch: pytest.MonkeyPatch):
+    given: list[str] = []
+
+    def start(arguments: Sequence[str], *, log: Path, variables: Mapping[str, str]) -> process.Owner:
+        given.append(variables["CUDA_VISIBLE_DEVICES"])
+        return process.owner()
+
+    monkeypatch.setattr(process, "start", start)
+    monkeypatch.setattr(machine, "cards", lambda: (machine.Card("T4", 15.0),) * 4)
+    ids = submit(5)
+    assert given == ["0", "1", "2", "3"]
+    end(ids[2])
+    queue.dispatch()
+    assert given[4:] == ["2"]
+    for one in ids:
+        end(one)
+    given.clear()
+    monkeypatch.setenv("CXR_PLACES", "2")
+    submit(2)
+    assert given == ["0,1", "2,3"]
+
+
+def test_a_copy_has_the_same_settings_but_for_the_changes():
+    [run_id] = submit(1)
+    copy = folder.get(queue.duplicate(run_id, {"epochs": "3", "seed": 7}))
+    assert copy.config == config.changed(folder.get(run_id).config, {"epochs": 3, "seed": 7})
+    with pytest.raises(UnknownName):
+        queue.duplicate(run_id, {"nonsense": 1})
+
+
+def test_a_backend_that_is_not_there_is_told_before_anything_is_queued(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("KERAS_BACKEND", "abacus")
+    with pytest.raises(BadInput, match="one of tensorflow, jax, torch"):
+        submit(1)
+    assert folder.ids() == []

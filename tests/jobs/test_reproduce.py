@@ -14,7 +14,7 @@ from cxr_core.runs import folder as runs
 
 @pytest.fixture(autouse=True)
 def no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "start", lambda arguments, log: process.owner())
+    monkeypatch.setattr(process, "start", lambda arguments, log, variables=None: process.owner())
 
 
 def test_three_runs_by_the_papers_recipe_on_its_split(trained_home: Path):

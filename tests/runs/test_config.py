@@ -54,12 +54,11 @@ def test_an_unknown_model_or_recipe_lists_the_known_ones(change: dict[str, str])
         config.make(**{**GIVEN, **change})
 
 
-def test_an_unknown_setting_lists_the_known_ones_and_how_many_more():
+def test_an_unknown_setting_lists_all_the_known_ones():
     with pytest.raises(UnknownName, match=r"no setting named 'epoch'\. Did you mean 'epochs'\?") as caught:
         made(epoch=3)
     assert caught.value.known == list(SETTINGS)
-    assert all(name in str(caught.value) for name in list(SETTINGS)[:20])
-    assert f" and {len(SETTINGS) - 20} more." in str(caught.value)
+    assert all(name in str(caught.value) for name in SETTINGS)
 
 
 @pytest.mark.parametrize("name", ["model", "recipe", "data", "manifest", "classes"])

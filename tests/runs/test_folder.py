@@ -10,7 +10,7 @@ import pytest
 
 from cxr_core import process, workspace
 from cxr_core.errors import BadInput, UnknownName, WorkFailed
-from cxr_core.runs import config, folder
+from cxr_core.runs import config, folder, trash
 from cxr_core.runs import status as states
 from cxr_core.runs.config import RunConfig
 from cxr_core.runs.status import Status
@@ -110,7 +110,6 @@ def test_a_shipped_run_is_found_and_the_users_own_of_the_same_id_comes_first(shi
         folder.get,
         folder.history,
         folder.log,
-        folder.delete,
         lambda run_id: folder.predictions_path(run_id, "test"),
     ],
 )
@@ -158,7 +157,7 @@ def test_a_run_without_its_settings_is_told_with_the_way_out():
     with pytest.raises(WorkFailed, match=rf"Run '{OLD}' lacks .*config\.json\. Delete it with: runs delete {OLD}"):
         folder.get(OLD)
     assert folder.every() == []
-    folder.delete(OLD)
+    trash.delete(OLD)
     assert folder.ids() == []
 
 
@@ -203,37 +202,6 @@ def test_a_split_without_predictions_lists_those_that_have_some():
         folder.predictions_path(OLD, "train")
 
 
-@pytest.mark.parametrize("state", [*states.ENDED, "queued"])
-def test_a_run_that_is_not_running_is_deleted_whole(state: states.State):
-    placed(OLD, state=state)
-    placed(NEW)
-    (workspace.run(OLD) / "model.keras").write_bytes(b"x")
-    folder.delete(OLD)
-    assert folder.ids() == [NEW]
-    assert [one.name for one in workspace.runs().iterdir()] == [NEW]
-
-
-def test_a_running_run_is_not_deleted():
-    placed(OLD, state="running", owner=process.owner())
-    with pytest.raises(BadInput, match=f"is running. Stop it first: runs stop {OLD}"):
-        folder.delete(OLD)
-    assert folder.ids() == [OLD]
-
-
-def test_a_run_whose_process_died_is_deleted():
-    placed(OLD, state="running", owner={**process.owner(), "born": 1.0})
-    folder.delete(OLD)
-    assert folder.ids() == []
-
-
-def test_a_shipped_run_is_not_deleted(shipped: Path):
-    placed(OLD, root=shipped, state="finished")
-    with pytest.raises(BadInput, match="ships with the project"):
-        folder.delete(OLD)
-    assert (shipped / OLD / "status.json").is_file()
-    assert folder.ids() == [OLD]
-
-
 @pytest.mark.parametrize("content", ["", "\0", 'epoch,loss\n1,"2'])
 def test_a_damaged_history_is_told_in_words(content: str):
     placed(OLD)
@@ -255,3 +223,34 @@ def test_the_best_epoch_is_the_one_that_is_kept(by: str, best: int):
     names = ("epoch", "loss", "val_accuracy", "val_loss")
     folder.write_history(workspace.run(run_id), [dict(zip(names, row, strict=True)) for row in rows])
     assert folder.best_epoch(folder.history(run_id), by) == best
+
+
+def test_a_name_and_a_note_are_kept_one_without_the_other():
+    placed(OLD)
+    folder.describe(OLD, name="  The  best ")
+    folder.describe(OLD, note="trained on a train")
+    run = folder.get(OLD)
+    assert (run.name, run.note) == ("The best", "trained on a train")
+    folder.describe(OLD, name="")
+    assert (folder.get(OLD).name, folder.get(OLD).note) == ("", "trained on a train")
+    with pytest.raises(BadInput, match="at most 80 characters"):
+        folder.describe(OLD, name="x" * 81)
+
+
+def test_a_thousand_runs_are_looked_at_again_in_a_moment_and_no_change_is_missed():
+    for number in range(1000):
+        placed(f"custom_cnn-d-20250101-{number:06}-aaa", state="finished", created=float(number))
+    folder.every()
+    start = time.perf_counter()
+    assert len(folder.every()) == 1000
+    assert time.perf_counter() - start < 0.5
+    changed = f"custom_cnn-d-20250101-{500:06}-aaa"
+    states.write(workspace.run(changed), Status(state="failed", created=500.0))
+    assert [run.id for run in folder.every() if run.status.state == "failed"] == [changed]
+
+
+def test_a_run_that_dies_is_seen_so_though_its_files_stay_the_same(monkeypatch: pytest.MonkeyPatch):
+    placed(OLD, state="running", owner=process.owner())
+    assert folder.get(OLD).status.state == "running"
+    monkeypatch.setattr(process, "alive", lambda _: False)
+    assert folder.get(OLD).status.state == "interrupted"

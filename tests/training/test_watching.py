@@ -217,7 +217,7 @@ def test_patience_counts_epochs_that_were_no_better(keep: KeepBest):
     for epoch, accuracy in enumerate((0.5, 0.4, 0.6, 0.6, 0.5)):  # 0.6 twice with the same loss: no better
         end(keep, epoch, {**LOGS, "val_accuracy": accuracy})
         patience.on_epoch_end(epoch, LOGS)
-        stops.append(patience.ended)
+        stops.append(patience.over)
     assert stops == [False, False, False, False, True]
     assert keep.model.stop_training
 
@@ -228,7 +228,7 @@ def test_patience_of_0_never_ends_it(keep: KeepBest):
     for epoch in range(5):
         end(keep, epoch, LOGS)
         patience.on_epoch_end(epoch, LOGS)
-    assert not patience.ended
+    assert not patience.over
 
 
 def test_the_model_inside_is_kept_and_not_the_training_wrapper(keep: KeepBest, core: keras.Model, place: Path):

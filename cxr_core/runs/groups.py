@@ -1,0 +1,42 @@
+"""Runs that were started as one: several models, recipes, seeds or folds, shown and stopped together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cxr_core.runs.folder import Run
+from cxr_core.runs.status import ENDED
+
+
+@dataclass(frozen=True)
+class Group:
+    """`runs` in the order in which they were started."""
+
+    id: str
+    runs: tuple[Run, ...]
+
+    @property
+    def title(self) -> str:
+        models = len({run.config.model for run in self.runs})
+        return f"{len(self.runs)} runs of {models} model{'' if models == 1 else 's'} on {self.runs[0].config.data}"
+
+    @property
+    def done(self) -> int:
+        """How many have ended."""
+        return sum(run.status.state in ENDED for run in self.runs)
+
+
+def every(runs: Sequence[Run]) -> list[Group]:
+    """The groups among `runs`, those of the latest start first."""
+    names = dict.fromkeys(run.config.group for run in runs if run.config.group)
+    found = [Group(name, tuple(members(name, runs))) for name in names]
+    return sorted(found, key=lambda one: -one.runs[0].status.created)
+
+
+def members(name: str, runs: Sequence[Run]) -> list[Run]:
+    """Those of `runs` in the group called `name`, in the order of their start; empty if there is no such group."""
+    return sorted((run for run in runs if run.config.group == name != ""), key=lambda run: run.status.created)
+
+
+def active(runs: Sequence[Run]) -> list[Run]:
+    """Those of `runs` that are queued or running."""
+    return [run for run in runs if run.status.state not in ENDED]

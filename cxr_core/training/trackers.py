@@ -1,0 +1,90 @@
+"""What people track their trainings with already, fed as a run goes: TensorBoard and MLflow, both off by default.
+
+`CXR_TRACKERS=tensorboard,mlflow` switches them on; each needs its package. TensorBoard reads `<home>/runs/<id>/tensorboard`;
+MLflow is where its own variable MLFLOW_TRACKING_URI says, by default a file beside the runs.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from cxr_core import workspace
+from cxr_core.errors import BadInput
+from cxr_core.runs.config import RunConfig
+
+_NUMBERS = ("loss", "accuracy", "val_loss", "val_accuracy")
+
+
+def asked() -> list[str]:
+    """The trackers that are switched on.
+
+    Raises:
+        BadInput: one that is not known, or whose package is not installed.
+    """
+    names = [one.strip() for one in os.environ.get("CXR_TRACKERS", "").split(",") if one.strip()]
+    for name in names:
+        if name not in _TRACKERS:
+            raise BadInput(f"CXR_TRACKERS lists any of {', '.join(_TRACKERS)}. Received: '{name}'.")
+        if find_spec(name) is None:
+            raise BadInput(f"CXR_TRACKERS asks for {name}, which is not installed. Install it with: pip install {name}")
+    return names
+
+
+def callbacks(config: RunConfig, place: Path) -> list[Any]:
+    """One Keras callback for each tracker that is switched on.
+
+    Args:
+        config: the run's settings, told as its parameters.
+        place: the run's folder.
+    """
+    return [_TRACKERS[name](config, place) for name in asked()]
+
+
+def _tensorboard(config: RunConfig, place: Path) -> Any:  # noqa: ARG001 - one signature for all
+    return keras.callbacks.TensorBoard(str(place / "tensorboard"), write_graph=False, update_freq="epoch")
+
+
+class _Mlflow(keras.callbacks.Callback):
+    """One MLflow run a training, under the experiment of its dataset; one that goes on after a break is the same."""
+
+    def __init__(self, config: RunConfig, place: Path):
+        super().__init__()
+        self._config, self._place = config, place
+        self._client: Any = None
+        self._id = ""
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        if self._client is not None:
+            return
+        import mlflow
+
+        where = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{workspace.home() / 'mlflow.db'}"
+        self._client = client = mlflow.MlflowClient(where)
+        name = f"chest X-rays: {self._config.data}"
+        known = client.get_experiment_by_name(name)
+        experiment = known.experiment_id if known else client.create_experiment(name)
+        marked = client.search_runs([experiment], filter_string=f"tags.cxr_run = '{self._place.name}'")
+        if marked:
+            self._id = marked[0].info.run_id
+            return
+        self._id = client.create_run(
+            experiment, run_name=self._place.name, tags={"cxr_run": self._place.name}
+        ).info.run_id
+        for key, value in asdict(self._config).items():
+            client.log_param(self._id, key, str(value)[:500])
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        for name in _NUMBERS:
+            if name in (logs or {}):
+                self._client.log_metric(self._id, name, float((logs or {})[name]), step=epoch + 1)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        self._client.set_terminated(self._id)
+
+
+_TRACKERS: dict[str, Callable[[RunConfig, Path], Any]] = {"tensorboard": _tensorboard, "mlflow": _Mlflow}

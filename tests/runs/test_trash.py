@@ -1,0 +1,98 @@
+"""Deleting runs, and bringing them back."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from cxr_core import process, workspace
+from cxr_core.errors import AlreadyExists, BadInput, UnknownName
+from cxr_core.runs import config, folder, trash
+from cxr_core.runs import status as states
+from cxr_core.runs.status import Status
+
+ONE, OTHER = "custom_cnn-z-20250101-120000-fff", "vgg16-a-20251231-235959-000"
+
+
+@pytest.fixture(autouse=True)
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(workspace, "pretrained", lambda: tmp_path / "pretrained")
+    return tmp_path / "pretrained"
+
+
+def placed(run_id: str, *, root: Path | None = None, digest: str = "", **status: object) -> Path:
+    place = (root or workspace.runs()) / run_id
+    made = config.make(model="custom_cnn", recipe="paper", data="d", manifest="0" * 12, classes=("a", "b"))
+    workspace.write_json(place / "config.json", config.to_document(made))
+    if digest:
+        workspace.write_json(place / "trunk.json", {"digest": digest})
+        workspace.write_bytes(workspace.trunk(digest), b"weights")
+    states.write(place, Status(**status))  # type: ignore[arg-type]
+    return place
+
+
+@pytest.mark.parametrize("state", [*states.ENDED, "queued"])
+def test_a_run_that_is_not_running_is_deleted_and_comes_back_whole(state: states.State):
+    place = placed(ONE, state=state)
+    placed(OTHER)
+    (place / "model.keras").write_bytes(b"x")
+    trash.delete(ONE)
+    assert (folder.ids(), trash.deleted()) == ([OTHER], [ONE])
+    trash.restore(ONE)
+    assert (sorted(folder.ids()), trash.deleted()) == (sorted([ONE, OTHER]), [])
+    assert (place / "model.keras").read_bytes() == b"x"
+
+
+def test_a_running_run_is_not_deleted():
+    placed(ONE, state="running", owner=process.owner())
+    with pytest.raises(BadInput, match=f"is running. Stop it first: runs stop {ONE}"):
+        trash.delete(ONE)
+    assert folder.ids() == [ONE]
+
+
+def test_a_run_whose_process_died_is_deleted():
+    placed(ONE, state="running", owner={**process.owner(), "born": 1.0})
+    trash.delete(ONE)
+    assert folder.ids() == []
+
+
+def test_a_shipped_run_is_not_deleted(shipped: Path):
+    place = placed(ONE, root=shipped, state="finished")
+    with pytest.raises(BadInput, match="ships with the project"):
+        trash.delete(ONE)
+    assert (place / "status.json").is_file()
+
+
+def test_what_was_never_deleted_is_not_brought_back_and_nothing_is_overwritten():
+    placed(ONE, state="finished")
+    with pytest.raises(UnknownName, match="deleted run"):
+        trash.restore(ONE)
+    with pytest.raises(UnknownName, match=f"Known: {ONE}"):
+        trash.delete(OTHER)
+    trash.delete(ONE)
+    placed(ONE, state="failed")
+    with pytest.raises(AlreadyExists):
+        trash.restore(ONE)
+    assert folder.get(ONE).status.state == "failed"
+
+
+def test_after_a_week_it_is_gone_for_good():
+    placed(ONE, state="finished")
+    trash.delete(ONE)
+    old = time.time() - (trash.KEPT_DAYS + 1) * 86400
+    os.utime(workspace.deleted_run(ONE), (old, old))
+    trash.purge()
+    assert trash.deleted() == []
+
+
+def test_a_trunk_goes_with_the_last_run_that_stands_on_it():
+    placed(ONE, state="finished", digest="a" * 16)
+    placed(OTHER, state="finished", digest="b" * 16)
+    trash.delete(ONE)
+    assert workspace.trunk("a" * 16).is_file()  # the run can still come back
+    trash.purge(days=0)
+    assert not workspace.trunk("a" * 16).exists()
+    assert workspace.trunk("b" * 16).is_file()
+    assert json.loads((workspace.run(OTHER) / "trunk.json").read_bytes())["digest"] == "b" * 16

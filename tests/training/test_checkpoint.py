@@ -1,0 +1,86 @@
+"""A training that was interrupted goes on to the result that it would have had; a damaged checkpoint is passed over."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from cxr_core.runs import folder as runs
+from cxr_core.training import checkpoint
+from cxr_core.training.fit import fit
+from cxr_core.training.watching import Watch
+from tests.training.test_fit import PIXELS, config, folder, manifest
+
+
+class Interrupted(Exception):
+    """The machine is switched off."""
+
+
+def trained(place: Path, *, breaks: tuple[tuple[int, int], ...] = (), **changes: Any) -> pd.DataFrame:
+    """The history of a training that is interrupted in batch b of epoch e (from 0), for each (e, b), and taken up again."""
+    settings = config(**changes)
+    whole = Watch.on_train_batch_end
+    with pytest.MonkeyPatch.context() as patch:
+        for epoch, batch in breaks:
+
+            def stop(watch: Watch, number: int, logs: Any = None, at: tuple[int, int] = (epoch, batch)) -> None:
+                whole(watch, number, logs)
+                if (watch._reporter.status.epoch, number) == at:
+                    raise Interrupted
+
+            patch.setattr(Watch, "on_train_batch_end", stop)
+            with pytest.raises(Interrupted):
+                fit(settings, PIXELS, manifest(), place, folder(place, settings.epochs))
+    fit(settings, PIXELS, manifest(), place, folder(place, settings.epochs))
+    return runs.history_in(place).drop(columns="seconds")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {
+            "average": 0.9,
+            "schedule": "cosine",
+            "weight_decay": 1e-4,
+            "label_smoothing": 0.1,
+            "class_weights": "balanced",
+        },
+        {"gamma": 0.3, "noise": 0.05, "sharpness": 0.5, "keep": "val_loss"},
+    ],
+    ids=["paper", "averaged", "toned"],
+)
+def test_an_interrupted_training_ends_as_an_unbroken_one(tmp_path: Path, changes: dict[str, Any]):
+    changes = {"epochs": 4, **changes}
+    unbroken = trained(tmp_path / "a", **changes)
+    broken = trained(tmp_path / "b", breaks=((1, 1), (3, 0)), **changes)
+    pd.testing.assert_frame_equal(broken, unbroken, check_exact=True)
+    assert (tmp_path / "a" / "model.keras").stat().st_size == (tmp_path / "b" / "model.keras").stat().st_size
+
+
+def test_patience_goes_on_counting_where_it_was(tmp_path: Path):
+    changes = {"epochs": 12, "patience": 2, "learning_rate": 1e-6, "seed": 3}
+    unbroken = trained(tmp_path / "a", **changes)
+    assert 2 < len(unbroken) < 12
+    last = len(unbroken) - 1
+    pd.testing.assert_frame_equal(trained(tmp_path / "b", breaks=((last, 1),), **changes), unbroken, check_exact=True)
+
+
+def test_without_a_checkpoint_or_with_a_damaged_one_it_begins_anew(tmp_path: Path):
+    unbroken = trained(tmp_path / "a", epochs=2)
+    place = tmp_path / "b"
+    trained(place, epochs=2)
+    (state,) = (place / checkpoint.FOLDER).glob("*.npz")
+    state.write_bytes(state.read_bytes()[:-200])
+    assert checkpoint.read(place) is None
+    pd.testing.assert_frame_equal(trained(place, epochs=2), unbroken, check_exact=True)
+    (place / checkpoint.FOLDER / "checkpoint.json").write_text("{")
+    assert checkpoint.read(place) is None
+    checkpoint.clear(place)
+    assert checkpoint.read(place) is None
+
+
+def test_only_the_latest_state_is_kept(tmp_path: Path):
+    trained(tmp_path, epochs=3)
+    assert sorted(path.name for path in (tmp_path / checkpoint.FOLDER).iterdir()) == ["3.npz", "checkpoint.json"]

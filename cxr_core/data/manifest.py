@@ -70,6 +70,8 @@ class Manifest:
     excluded: int
     relabelled: int
     already_there: int = 0
+    folds: int = 0
+    fold: int = 0
 
 
 def build(
@@ -80,6 +82,8 @@ def build(
     seed: int = 0,
     balance: str = "none",
     supplements: Sequence[Supplement] = (),
+    folds: int = 0,
+    fold: int = 0,
 ) -> Manifest:
     """Freeze a dataset: its decisions in force, its splits, its balance. Building the same again gives the same id.
 
@@ -90,18 +94,21 @@ def build(
         seed: of the patient split, and of what is drawn at random.
         balance: a key of balancing.STRATEGIES; it changes the training images only.
         supplements: from other datasets, before the split.
+        folds: of a cross-validation, 2 to 20; then val is fold number `fold` (from 1) of so many instead of `val_fraction`,
+            every image is in val in exactly one of them, and no patient in two; only for "patient". 0: none.
 
     Raises:
         UnknownName: no such dataset, split rule, balance or class.
         BadInput: a share out of range, too few patients to keep them apart, or too few images to draw from.
     """
-    table, already_there = _planned(data, split, val_fraction, seed, balance, supplements)
+    part = _part(split, val_fraction, folds, fold)
+    table, already_there = _planned(data, split, part, seed, balance, supplements)
     classes = datasets.get(data).classes
     manifest = Manifest(
         id=_content_id(table),
         data=data,
         split=split,
-        val_fraction=val_fraction if split == "patient" else 0.0,
+        val_fraction=(1 / folds if folds else val_fraction) if split == "patient" else 0.0,
         seed=seed if split == "patient" or supplements or balance not in ("none", "class_weights") else 0,
         balance=balance,
         supplements=tuple(supplements),
@@ -111,6 +118,8 @@ def build(
         excluded=int(decisions.applied(data)["excluded"].sum()),
         relabelled=int((table["was"].astype(str) != table["class"].astype(str)).sum()),
         already_there=already_there,
+        folds=folds,
+        fold=fold,
     )
     folder = workspace.dataset(data) / "manifests"
     if not _is_whole(manifest):
@@ -129,11 +138,22 @@ def plan(
     supplements: Sequence[Supplement] = (),
 ) -> pd.DataFrame:
     """The rows (COLUMNS) that `build` with the same arguments would freeze; nothing is written."""
-    return _planned(data, split, val_fraction, seed, balance, supplements)[0]
+    return _planned(data, split, _part(split, val_fraction, 0, 0), seed, balance, supplements)[0]
+
+
+def _part(split: str, val_fraction: float, folds: int, fold: int) -> tuple[float, float]:
+    """From which share to which, in the order of their patients, the pooled images go to val."""
+    if not folds:
+        return 0.0, val_fraction
+    if split != "patient":
+        raise BadInput(f"Folds are made of the patient split. Received: the {split} split with {folds} folds.")
+    if not 2 <= folds <= 20 or not 1 <= fold <= folds:
+        raise BadInput(f"There are 2 to 20 folds, and a fold is a number from 1 to that. Received: {fold} of {folds}.")
+    return (fold - 1) / folds, fold / folds
 
 
 def _planned(
-    data: str, split: str, val_fraction: float, seed: int, balance: str, supplements: Sequence[Supplement]
+    data: str, split: str, part: tuple[float, float], seed: int, balance: str, supplements: Sequence[Supplement]
 ) -> tuple[pd.DataFrame, int]:
     """The rows, and how many images no supplement could draw because they are there already."""
     if not 0 <= seed < 2**32:
@@ -153,7 +173,7 @@ def _planned(
         table = pd.concat([table, drawn], ignore_index=True)
         known, already_there = known | set(drawn["sha256"]), already_there + passed_over
     if split == "patient":
-        table = _by_patient(table, val_fraction, seed)
+        table = _by_patient(table, part, seed)
     table = balancing.balanced(table, balance, seed)
     return table[list(COLUMNS)], already_there
 
@@ -268,11 +288,12 @@ def _content_id(table: pd.DataFrame) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
 
 
-def _by_patient(table: pd.DataFrame, val_fraction: float, seed: int) -> pd.DataFrame:
-    """Train and val anew: in each class, patients in the order of a hash of seed and patient, the first ones to val.
+def _by_patient(table: pd.DataFrame, part: tuple[float, float], seed: int) -> pd.DataFrame:
+    """Train and val anew: in each class, patients in the order of a hash of seed and patient, a `part` of them to val.
 
     So a patient stays where it is when other images come or go, but for the few at the cut.
     """
+    val_fraction = part[1] - part[0]
     if not 0 < val_fraction <= 0.5:
         raise BadInput(f"The validation share is above 0 and at most 0.5. Received: {val_fraction}.")
     pool = table[table["split"] != "test"]
@@ -292,13 +313,13 @@ def _by_patient(table: pd.DataFrame, val_fraction: float, seed: int) -> pd.DataF
     chosen: set[str] = set()
     for _, own in patients.sort_values(by="order").groupby("label"):
         images = np.concatenate([[0], own["images"].cumsum()])
-        cut = int(np.abs(images - val_fraction * images[-1]).argmin())
-        if not 0 < cut < len(own):
+        first, end = (int(np.abs(images - share * images[-1]).argmin()) for share in part)
+        if not 0 < end - first < len(own):
             fewest = int(patients["label"].value_counts().min())
             raise BadInput(
-                f"A validation share of {val_fraction} needs at least {math.ceil(1 / val_fraction)} patients in each class; "
+                f"A validation share of {val_fraction:.3g} needs at least {math.ceil(1 / val_fraction)} patients in each class; "
                 f"one class has {fewest}. Choose a larger share, or the official split."
             )
-        chosen.update(own.index[:cut])
+        chosen.update(own.index[first:end])
     split = np.where(table["split"] == "test", "test", np.where(table["patient"].isin(chosen), "val", "train"))
     return table.assign(split=split.astype(str))

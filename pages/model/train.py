@@ -1,6 +1,5 @@
 """Train: choose networks, their data and settings, start them, and watch."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,16 +9,16 @@ from cxr_core import machine
 from cxr_core.data import datasets, manifest
 from cxr_core.data.datasets import Dataset
 from cxr_core.errors import BadInput, CxrError
-from cxr_core.jobs import queue
+from cxr_core.jobs import queue, sweep
 from cxr_core.models import catalogue, recipes
 from cxr_core.runs import config as settings
 from cxr_core.runs import folder as runs
-from cxr_core.runs import trash
+from cxr_core.runs import groups
 from cxr_core.runs.config import RunConfig
-from pages.ui import choose, model_card, notices, run_card, words
+from pages.ui import choose, model_card, notices, run_card, run_list, words
+from pages.ui.settings_form import settings_form
 
 WAYS = {**words.SPLIT_RULES, "manifest": "A manifest"}
-RECENT = 5
 FIRST_LOOK = 10  # epochs proposed for a network that learns as a whole, which takes long on a processor
 
 
@@ -54,21 +53,22 @@ def data_panel() -> Splits:
             name = st.selectbox("Dataset", names, place, key="train_data", persist_state="session", width=320)
             dataset = datasets.get(name)
             notices.synthetic(dataset)
-            rule = st.segmented_control(
+            usual = "patient" if few_to_choose_by(dataset) else "official"
+            rule = st.selectbox(
                 "Validation images",
                 list(WAYS),
-                default="manifest" if "manifest" in st.query_params else "official",
-                required=True,
+                list(WAYS).index("manifest" if "manifest" in st.query_params else usual),
                 format_func=WAYS.__getitem__,
-                key="train_split",
+                key=f"train_split-{name}",
                 persist_state="session",
+                width=320,
                 help="They choose which epoch is kept. " + " ".join(manifest.SPLIT_RULES.values()),
             )
             share = 0.15
             if rule == "patient":
                 share = st.slider("Share for validation", 0.05, 0.40, 0.15, 0.05, key="train_share", width=240)
-        val = dataset.counts.get("val", {})
-        if rule == "official" and (sum(val.values()) < 100 or not all(val.values())):
+        if rule == "official" and few_to_choose_by(dataset):
+            val = dataset.counts.get("val", {})
             missing = [words.label(one).lower() for one in dataset.classes if not val.get(one)]
             st.caption(
                 f":material/warning: Only {words.plural(sum(val.values()), 'validation image')}"
@@ -76,6 +76,12 @@ def data_panel() -> Splits:
                 + ". Too few to choose an epoch by: take a new split for anything but the paper's table."
             )
         return Splits(dataset, rule, share, built(name) if rule == "manifest" else None)
+
+
+def few_to_choose_by(dataset: Dataset) -> bool:
+    """Whether the source's own validation images are too few to choose an epoch by, as the paper's sixteen are."""
+    val = dataset.counts.get("val", {})
+    return sum(val.values()) < 100 or not all(val.values())
 
 
 def built(data: str) -> manifest.Manifest:
@@ -160,7 +166,8 @@ def network(name: str, recipe: str, splits: Splits, done: list[runs.Run]) -> Run
         help=settings.SETTINGS["epochs"].metadata["help"],
         width=160,
     )
-    changes = advanced(proposed, key=key)
+    with st.expander("Advanced settings", icon=":material/tune:"):
+        changes = settings_form(proposed, key=f"train_{key}", leave_out=("epochs", "weights"))
     config = settings.make(
         model=name,
         recipe=recipe,
@@ -174,6 +181,15 @@ def network(name: str, recipe: str, splits: Splits, done: list[runs.Run]) -> Run
         st.caption(
             f":material/info: This set is small: with batches of {config.batch_size} instead of {usual} an epoch has enough "
             "steps to learn from. Advanced settings change it."
+        )
+    if (
+        proposed["epochs"] < fitting.settings.get("epochs", settings.SETTINGS["epochs"].default)
+        and epochs == FIRST_LOOK
+    ):
+        full = fitting.settings.get("epochs", settings.SETTINGS["epochs"].default)
+        st.caption(
+            f":material/info: {FIRST_LOOK} epochs are proposed for a first look; the recipe has up to {full}, "
+            "which takes that much longer."
         )
     model_card.facts(entry, config, splits.images, done)
     model_card.layers(entry)
@@ -190,70 +206,77 @@ def proposals(recipe: recipes.Recipe, splits: Splits) -> dict[str, Any]:
     return found
 
 
-def advanced(defaults: dict[str, Any], *, key: str) -> dict[str, Any]:
-    """Every other setting of a run, with its limits and meaning; another dataset or recipe brings its own defaults."""
-    chosen = {}
-    with st.expander("Advanced settings", icon=":material/tune:"), st.container(horizontal=True):
-        for name, one in settings.SETTINGS.items():
-            if name in ("epochs", "weights"):
-                continue
-            value, about = defaults[name], one.metadata
-            common = {"help": about["help"], "key": f"train_{name}-{key}", "width": 200}
-            if isinstance(value, bool):
-                chosen[name] = st.checkbox(about["title"], value, **common)
-            elif about.get("options"):
-                chosen[name] = st.selectbox(about["title"], about["options"], about["options"].index(value), **common)
-            else:
-                low, high, step = (type(value)(about[edge]) for edge in ("low", "high", "step"))
-                digits = 0 if isinstance(value, int) else max(2, math.ceil(-math.log10(step)))
-                format_ = f"%.{digits}f" if digits else "%d"
-                chosen[name] = st.number_input(about["title"], low, high, value, step=step, format=format_, **common)
-    return chosen
+def repeats() -> tuple[list[int], int]:
+    """Seeds of the trainings, and folds of a cross-validation, for those who want to know how much chance there is."""
+    with st.expander("Repeat: several seeds, cross-validation", icon=":material/repeat:"):
+        st.caption(
+            "How much of a figure is chance? Train the same with several random starts, or on several parts of the patients. "
+            "The runs form one group, shown with mean and standard deviation and stopped together."
+        )
+        with st.container(horizontal=True):
+            seeds = st.number_input(
+                "Random starts",
+                1,
+                20,
+                1,
+                key="train_seeds",
+                width=200,
+                help="Trainings that differ in their seed only.",
+            )
+            folds = st.selectbox(
+                "Cross-validation",
+                [0, 3, 5, 10],
+                format_func=lambda one: f"{one} parts, by patients" if one else "None",
+                key="train_folds",
+                width=240,
+                help="Every training image is in the validation part of exactly one training, no patient in two.",
+            )
+    return list(range(seeds)), folds
 
 
-def start(configs: list[RunConfig], splits: Splits) -> None:
-    for config in configs:
+def start(configs: list[RunConfig], splits: Splits, seeds: list[int], folds: int) -> None:
+    every = [settings.changed(config, {"seed": config.seed + seed}) for config in configs for seed in seeds]
+    if len(every) == 1 and not folds:
+        config = every[0]
         frozen = splits.frozen or manifest.build(
             splits.dataset.name, split=splits.rule, val_fraction=splits.share, seed=config.seed
         )
         queue.submit(settings.on(config, frozen.id, frozen.classes))
-    what = "The training was" if len(configs) == 1 else f"{len(configs)} trainings were"
+    elif splits.frozen and not folds:
+        sweep.submit_on(every, [splits.frozen])
+    else:
+        sweep.submit(every, folds=folds, split="patient" if folds else splits.rule, val_fraction=splits.share)
+    count = len(every) * max(1, folds)
+    what = "The training was" if count == 1 else f"{count} trainings were"
     st.toast(f"{what} started. It goes on when you leave this page.", icon=":material/play_arrow:")
 
 
 def form() -> None:
     splits = data_panel()
+    above = st.container()  # beside the choice of networks, not below all their cards
     configs = networks_panel(splits, runs.every())
-    label = "Start training" if len(configs) < 2 else f"Start {len(configs)} trainings"
-    if st.button(label, type="primary", icon=":material/play_arrow:", disabled=not configs):
-        start(configs, splits)
-
-
-def active() -> list[runs.Run]:
-    return [run for run in runs.every() if run.status.state in ("queued", "running")]
+    with above, st.container(horizontal=True, vertical_alignment="center"):
+        seeds, folds = repeats()
+        count = len(configs) * len(seeds) * max(1, folds)
+        label = "Start training" if count < 2 else f"Start {count} trainings"
+        if st.button(label, type="primary", icon=":material/play_arrow:", disabled=not configs):
+            start(configs, splits, seeds, folds)
 
 
 def watch() -> None:
     """The runs under way, redrawn every second; when one ends, the whole page is."""
     queue.dispatch()
-    now = active()
-    for run in now:
-        run_card.card(run)
+    found = runs.every()
+    now = [run for run in found if run.status.at_work]
+    run_list.under_way(now, groups.every(found))
     before = st.session_state.get("watched", set())
     st.session_state["watched"] = {run.id for run in now}
     for run_id in before - st.session_state["watched"]:
         if run_id in runs.ids():
             ended = runs.get(run_id)
-            st.toast(f"{run_card.title(ended)}: {ended.status.state}.", icon=words.STATES[ended.status.state][1])
+            link = f" [Results](/results?run={run_id})" if ended.usable else ""
+            st.toast(f"{run_card.title(ended)}: {ended.status.state}.{link}", icon=words.STATES[ended.status.state][1])
     if before != st.session_state["watched"]:
-        st.rerun()
-
-
-@st.dialog("Delete this run?")
-def confirm_delete(run_id: str) -> None:
-    st.markdown(f"**{run_id}** with its model, predictions and log will be gone for good.")
-    if st.button("Delete it", type="primary", icon=":material/delete:"):
-        trash.delete(run_id)
         st.rerun()
 
 
@@ -264,16 +287,15 @@ try:
     form()
 except CxrError as error:
     st.error(str(error), icon=":material/error:")
+st.page_link(
+    "pages/model/results.py",
+    label="The paper's three trainings at once, and its Table 4.1, are on Results",
+    icon=":material/replay:",
+)
 st.subheader("Under way", anchor=False)
-if not active():
+found = runs.every()
+busy = any(run.status.at_work for run in found)
+if not busy:
     st.caption("No training is under way.")
-st.fragment(watch, run_every=1.0 if active() else None)()
-ended = [run for run in runs.every() if run.status.state not in ("queued", "running")]
-if ended:
-    st.subheader("Latest runs", anchor=False)
-    for run in ended[:RECENT]:
-        run_card.card(run, delete=confirm_delete)
-    if len(ended) > RECENT:
-        st.page_link(
-            "pages/model/results.py", label=f"All {len(ended)} runs are in Results", icon=":material/query_stats:"
-        )
+st.fragment(watch, run_every=1.0 if busy else None)()
+run_list.ended([run for run in found if not run.status.at_work])

@@ -7,14 +7,17 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 import streamlit as st
 
-from cxr_core.errors import WorkFailed
+from cxr_core import workspace
+from cxr_core.errors import CxrError
 from cxr_core.evaluation import figures
 from cxr_core.jobs import queue
 from cxr_core.models import catalogue
 from cxr_core.runs import folder as runs
+from cxr_core.runs import trash
 from cxr_core.runs.folder import Run
 from cxr_core.runs.status import Status
 from pages.ui import words
+from pages.ui.settings_form import settings_form
 from pages.ui.theme import dark
 
 
@@ -22,6 +25,8 @@ def title(run: Run) -> str:
     """What a person calls a run: network, data, when it was made."""
     made = time.localtime(run.status.created)
     year = "" if made.tm_year == time.localtime().tm_year else " %Y"
+    if run.name:
+        return run.name
     return f"{catalogue.title(run.config.model)} on {run.config.data}, {time.strftime(f'%d %b{year} %H:%M:%S', made)}"
 
 
@@ -37,25 +42,29 @@ def badge(status: Status) -> None:
     st.badge(text, icon=icon, color=shade)
 
 
-def card(run: Run, *, delete: Callable[[str], None] | None = None) -> None:
-    """The card of a run that is queued, running, or has ended; `delete` asks before it deletes."""
+def card(run: Run, *, place: int = 0, waiting: int = 0) -> None:
+    """The card of a run that is queued (as number `place` of `waiting`), running, or has ended."""
     with st.container(border=True, key=f"card-{run.id}"):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"**{title(run)}**", width="content")
             badge(run.status)
             st.space("stretch")
-            _actions(run)
-            if delete and st.button(
-                "", key=f"delete-{run.id}", icon=":material/delete:", type="tertiary", help="Delete this run …"
-            ):
-                delete(run.id)
+            _actions(run, place, waiting)
+        if run.note:
+            st.caption(run.note)
         if run.status.reason:
             st.markdown(run.status.reason)
-        if run.status.state == "running":
+        if place:
+            st.caption(
+                f"Number {place} of {waiting} in the queue."
+                + (f" {run.status.stage.capitalize()}." if run.status.job else "")
+            )
+            return
+        if run.status.state == "running" or run.status.at_work:
             _progress(run.status)
         try:
             _curves(run, runs.history(run.id))
-        except WorkFailed as error:
+        except CxrError as error:
             st.warning(str(error), icon=":material/error:")
         with st.expander("Log and settings", icon=":material/notes:"):
             st.code(runs.log(run.id) or "Nothing has been printed yet.", language=None, height=220)
@@ -74,7 +83,17 @@ def _curves(run: Run, history: pd.DataFrame) -> None:
         st.caption("The curves begin when the first epoch is done.")
 
 
-def _actions(run: Run) -> None:
+def _actions(run: Run, place: int, waiting: int) -> None:
+    if place:
+        for to, icon, help_, useless in (
+            ("first", ":material/vertical_align_top:", "Next to start", place == 1),
+            ("earlier", ":material/arrow_upward:", "Earlier", place == 1),
+            ("later", ":material/arrow_downward:", "Later", place == waiting),
+        ):
+            st.button(
+                "", key=f"{to}-{run.id}", icon=icon, type="tertiary", help=help_, disabled=useless,
+                on_click=_tried, args=(queue.move, run.id, to),
+            )  # fmt: skip
     if run.status.state in ("queued", "running"):
         asked = (run.folder / "stop").exists()
         st.button(
@@ -82,19 +101,80 @@ def _actions(run: Run) -> None:
             key=f"stop-{run.id}",
             icon=":material/stop:",
             disabled=asked,
-            on_click=_stop,
+            on_click=stop,
             args=(run.id,),
-            help="Ends after the batch under way; the best model so far is kept.",
+            help="Ends after the batch under way; the best model so far is kept, and it can go on later.",
         )
-    elif run.usable:
+        return
+    if run.usable:
         st.page_link(
             "pages/model/results.py", label="Results", icon=":material/query_stats:", query_params={"run": run.id}
         )
+    if run.folder.parent != workspace.runs():
+        return
+    if run.status.state != "finished":
+        st.button(
+            "Go on",
+            key=f"resume-{run.id}",
+            icon=":material/play_arrow:",
+            on_click=_tried,
+            args=(queue.resume, run.id),
+            help="From its last whole epoch, with the result that it would have had.",
+        )
+    for label, icon, dialog in (
+        ("Name and note …", ":material/edit:", _describe),
+        ("Train again with changes …", ":material/content_copy:", _duplicate),
+        ("Delete …", ":material/delete:", _delete),
+    ):
+        if st.button("", key=f"{icon}-{run.id}", icon=icon, type="tertiary", help=label):
+            dialog(run)
 
 
-def _stop(run_id: str) -> None:
+def _tried(work: Callable[..., None], *arguments: str) -> None:
+    """What another browser has made impossible meanwhile is said, and nothing else happens."""
+    try:
+        work(*arguments)
+    except CxrError as error:
+        st.toast(str(error), icon=":material/error:")
+
+
+def stop(run_id: str) -> None:
     if runs.get(run_id).status.state in ("queued", "running"):  # it may have ended while the button was on screen
         queue.stop(run_id)
+
+
+@st.dialog("Name and note")
+def _describe(run: Run) -> None:
+    name = st.text_input("Name", run.name, placeholder=title(run), max_chars=80)
+    note = st.text_area("Note", run.note)
+    if st.button("Keep", type="primary", icon=":material/check:"):
+        runs.describe(run.id, name=name, note=note)
+        st.rerun()
+
+
+@st.dialog("Train again with changes", width="large")
+def _duplicate(run: Run) -> None:
+    st.caption(f"The settings of {title(run)}, on the same frozen splits. Change what you like.")
+    chosen = settings_form(run.config.__dict__, key=f"again-{run.id}")
+    if st.button("Start training", type="primary", icon=":material/play_arrow:"):
+        try:
+            queue.duplicate(run.id, chosen)
+        except CxrError as error:
+            st.error(str(error), icon=":material/error:")
+            return
+        st.rerun()
+
+
+@st.dialog("Delete this run?")
+def _delete(run: Run) -> None:
+    st.markdown(
+        f"**{title(run)}** goes with its model, predictions and log. For {trash.KEPT_DAYS} days it can be brought back from "
+        "the bottom of this page."
+    )
+    if st.button("Delete it", type="primary", icon=":material/delete:"):
+        _tried(trash.delete, run.id)
+        st.session_state["deleted-run"] = run.id
+        st.rerun()
 
 
 def _progress(status: Status) -> None:
@@ -112,8 +192,9 @@ def _progress(status: Status) -> None:
             "preparing": "Preparing the images",
             "downloading": "Downloading the starting weights (MB)",
             "features": "Features of the frozen part, computed once",
-            "predicting": "Predicting every split with the best model",
+            "predicting": "The best model answers for every split",
         }.get(status.stage, status.stage)
         if status.batches:
             text += f", {status.batch:,} of {status.batches:,}"
-    st.progress(min(max(share, 0.0), 1.0), text=f"{text} · {status.device}" if status.device else text)
+    where = f" · {status.device}" + (f", {status.memory_gb:.1f} GB of memory" if status.memory_gb else "")
+    st.progress(min(max(share, 0.0), 1.0), text=text + (where if status.device else ""))

@@ -138,7 +138,7 @@ def test_a_manifest_can_be_trained_on(trained_home: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(process, "start", lambda arguments, log, variables=None: process.owner())
     built = manifest.build(NAME, balance="undersample")
     test = visit("pages/model/train.py")
-    test.session_state["train_split"] = "manifest"
+    test.session_state["train_split-phantoms"] = "manifest"
     test.run()
     press(test, "Start training")
     assert runs.every()[0].config.manifest == built.id

@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 from cxr_core import process
 from cxr_core.data import datasets
 from cxr_core.jobs import errands
-from cxr_core.models import catalogue
+from cxr_core.models import catalogue, recipes
 from cxr_core.runs import folder as runs
 from cxr_core.runs import trash
 from tests.conftest import PROJECT
@@ -125,7 +125,7 @@ def test_train_page_starts_a_run_with_the_chosen_settings(trained_home: Path, mo
     )
     test = visit("pages/model/train.py")
     test.number_input(key="train_epochs-custom_cnn-paper-none").set_value(3)
-    test.number_input(key="train_dropout-phantoms-custom_cnn-paper-none").set_value(0.25)
+    test.number_input(key="train_phantoms-custom_cnn-paper-none-dropout").set_value(0.25)
     test.run()
     next(button for button in test.button if button.label == "Start training").click().run()
     assert not test.exception
@@ -306,7 +306,8 @@ def test_every_architecture_has_a_card_with_its_cost_and_expected_time(trained_h
     assert not test.exception and not test.error
     told = text(test)
     for model in catalogue.MODELS.values():
-        assert f"**{model.title}**" in told and f"{model.parameters():,} parameters" in told
+        head = recipes.get(recipe, model=model.name).settings.get("head", catalogue.FLATTEN)
+        assert f"**{model.title}**" in told and f"{model.parameters(3, head):,} parameters" in told
     assert told.count(" here, ") == len(catalogue.MODELS)
     assert "Best so far, by validation: test accuracy" in told
 

@@ -1,0 +1,91 @@
+"""Runs one below the other: those under way, in their groups and in the order of the queue, and those that have ended."""
+
+import pandas as pd
+import streamlit as st
+
+from cxr_core.errors import CxrError
+from cxr_core.jobs import queue
+from cxr_core.runs import groups, trash
+from cxr_core.runs.folder import Run
+from cxr_core.runs.groups import Group
+from pages.ui import run_card, words
+
+RECENT = 5
+NEXT = 4  # cards of runs that wait; the rest of the queue is a table
+
+
+def under_way(now: list[Run], all_groups: list[Group]) -> None:
+    """Cards of what runs and of what is next, a table of what waits behind it."""
+    ids = {run.config.group for run in now if run.config.group}
+    for group in all_groups:
+        if group.id in ids:
+            _group(group)
+    for run in now:
+        if run.status.state != "queued":
+            run_card.card(run)
+    waiting = queue.waiting(now)
+    for place, run in enumerate(waiting[:NEXT], start=1):
+        run_card.card(run, place=place, waiting=len(waiting))
+    if len(waiting) > NEXT:
+        with st.expander(f"{len(waiting) - NEXT} more wait", icon=":material/schedule:"):
+            st.dataframe(
+                pd.DataFrame({"Run": [run_card.title(run) for run in waiting[NEXT:]]}),
+                alt="Runs that wait, in the order of the queue",
+                hide_index=True,
+            )
+
+
+def _group(group: Group) -> None:
+    active = groups.active(group.runs)
+    with st.container(border=True, key=f"group-{group.id}"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**Group: {group.title}**", width="content")
+            st.space("stretch")
+            st.button("Stop all", key=f"stop-{group.id}", icon=":material/stop:", on_click=_stop_all, args=(active,))
+        st.progress(group.done / len(group.runs), text=f"{group.done} of {words.plural(len(group.runs), 'run')} done")
+
+
+def _stop_all(active: list[Run]) -> None:
+    for run in reversed(active):  # the last first, so that none of them starts meanwhile
+        run_card.stop(run.id)
+
+
+def ended(done: list[Run]) -> None:
+    """The latest that have ended, and a way to take a deletion back."""
+    _undo()
+    if not done:
+        return
+    st.subheader("Latest runs", anchor=False)
+    for run in done[:RECENT]:
+        run_card.card(run)
+    if len(done) > RECENT:
+        st.page_link(
+            "pages/model/results.py",
+            label=f"All {words.plural(len(done), 'run')} are in Results",
+            icon=":material/query_stats:",
+        )
+
+
+def _undo() -> None:
+    found = trash.deleted()
+    if not found:
+        return
+    latest = st.session_state.get("deleted-run", "")
+    with st.expander(
+        f"{words.plural(len(found), 'deleted run')}, kept for {trash.KEPT_DAYS} days",
+        icon=":material/delete:",
+        expanded=latest in found,
+    ):
+        for run_id in found[:20]:
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.markdown(run_id, width="content")
+                st.button(
+                    "Bring back", key=f"restore-{run_id}", icon=":material/undo:", on_click=_restore, args=(run_id,)
+                )
+
+
+def _restore(run_id: str) -> None:
+    try:
+        trash.restore(run_id)
+    except CxrError as error:  # somebody else was faster
+        st.toast(str(error), icon=":material/error:")

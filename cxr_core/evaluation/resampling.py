@@ -140,6 +140,22 @@ def figures(answers: Answers, how: Draws, *, scores: bool = True) -> Drawn:
     return _centred(answers, found) if scores else found
 
 
+def interval(name: str, drawn: npt.ArrayLike, point: float, fewest: int) -> Interval | None:
+    """The 95 % interval of the figure `name`: of areas on the logit scale, where they spread evenly; else percentiles.
+
+    Simulation shows percentiles of an area near 1 to cover too little, the logit to be right (tests/evaluation).
+    """
+    values = np.asarray(drawn, dtype=np.float64)
+    values = values[np.isfinite(values)]
+    area = name.split(":", maxsplit=1)[0] in ("auc", "ap", "macro_auc", "macro_ap")
+    if not area or not len(values) or not 0 < point < 1 or values.min() <= 0 or values.max() >= 1:
+        return percentiles(values, fewest)
+    n = max(fewest, 5)
+    reach = np.sqrt(n / (n - 1)) * t.ppf(0.975, n - 1) * np.log(values / (1 - values)).std()
+    middle = np.log(point / (1 - point))
+    return float(1 / (1 + np.exp(reach - middle))), float(1 / (1 + np.exp(-reach - middle)))
+
+
 def percentiles(drawn: npt.ArrayLike, fewest: int, confidence: float = 0.95) -> Interval | None:
     """(low, high): the expanded percentile interval; None if no value is defined.
 

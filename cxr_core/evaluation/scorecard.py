@@ -105,7 +105,9 @@ def card(
     how = IMAGES if patients is None else PATIENTS
     found: Card = {}
     for name, value in exact.items():
-        between = resampling.percentiles(drawn[name], draws.fewest) if np.isfinite(value) and len(answers) else None
+        between = (
+            resampling.interval(name, drawn[name], value, draws.fewest) if np.isfinite(value) and len(answers) else None
+        )
         found[name] = _figure(value, between, how)
     return found | _shares(answers)
 

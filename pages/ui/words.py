@@ -45,6 +45,17 @@ def figure(one: Figure, *, share: bool = True) -> str:
     return f"{one.value:.3f}" + (f" ({one.low:.3f} to {one.high:.3f})" if one.interval else "")
 
 
+def apart(one: Figure, *, share: bool = True) -> str:
+    """A difference with its 95 % interval: '+2.1 points (-0.4 to +4.6)'."""
+    if one.value is None:
+        return "–"
+    scale, digits, unit = (100, 1, " points") if share else (1, 3, "")
+    told = f"{scale * one.value:+.{digits}f}{unit}"
+    if one.interval is None:
+        return told
+    return told + f" ({scale * one.interval[0]:+.{digits}f} to {scale * one.interval[1]:+.{digits}f})"
+
+
 def duration(seconds: float) -> str:
     """'45 s', '3 min 20 s', '1 h 05 min'."""
     whole = round(seconds)

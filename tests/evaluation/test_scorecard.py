@@ -143,9 +143,9 @@ def test_bootstrap_intervals_cover_the_truth_in_about_95_of_100() -> None:
     for _ in range(1000):
         sample = world.take(np.concatenate([rng.choice(own, 100) for own in by_class]))
         how = resampling.draws(sample.true, None, resamples=400)
-        drawn = resampling.figures(sample, how)
+        drawn, point = resampling.figures(sample, how), scorecard.points(sample)
         for name in COVERED:
-            low, high = resampling.percentiles(drawn[name], how.fewest) or (1, 0)
+            low, high = resampling.interval(name, drawn[name], point[name], how.fewest) or (1, 0)
             hits[name] += low <= truth[name] <= high
     for name, count in hits.items():
         assert 930 <= count <= 970, (name, count)

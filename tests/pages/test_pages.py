@@ -24,6 +24,7 @@ PAGES = [
     "pages/model/train.py",
     "pages/model/results.py",
     "pages/model/leaderboard.py",
+    "pages/model/compare.py",
     "pages/model/predict.py",
 ]
 LIGHT = [page for page in PAGES if "predict" not in page]
@@ -338,7 +339,7 @@ def test_a_weights_file_that_is_not_there_is_a_sentence(trained_home: Path) -> N
 def test_results_fill_in_the_papers_table_from_runs_by_its_recipe_on_its_split(trained_home: Path) -> None:
     (run,) = runs.every()
     test = visit("pages/model/leaderboard.py")
-    table = next(frame.value for frame in test.dataframe if "difference" in frame.value)
+    table = next(frame.value for frame in test.dataframe if "here" in frame.value)
     assert len(table) == 9
     ours = table[(table["model"] == "Custom CNN") & (table["split"] == "Test")].iloc[0]
     assert ours["here"] == pytest.approx(run.metrics["test"]["accuracy"])

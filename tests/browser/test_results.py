@@ -45,6 +45,9 @@ def test_cell_to_decision(browser: Browser, serve: Callable[..., Any], trained_h
     expect(page.get_by_role("heading", name="Normal, wrongly called viral pneumonia")).to_be_visible(timeout=MINUTE)
     assert "cell=normal" in page.url
 
+    page.wait_for_timeout(1500)  # the chart forgets the click, which runs the page once more
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning", timeout=MINUTE)
+
     # One of its images, large, with the heatmap or word that there is none.
     page.get_by_role("button", name="Open the large view").first.click()
     dialog = page.get_by_role("dialog")

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from cxr_core.data import datasets
+from cxr_core.data import datasets, decisions
 from cxr_core.errors import CxrError
 from cxr_core.evaluation import figures
 from cxr_core.evaluation.answers import Answers
@@ -156,25 +156,18 @@ def _picture(run: Run, dataset: datasets.Dataset, row: pd.Series, label: str) ->
 
 
 def _decision(dataset: datasets.Dataset, row: pd.Series) -> None:
-    """Exclude or relabel this one image."""
-    key = f"case-{dataset.name}"
-    with st.expander("Exclude or relabel", icon=":material/rule:"):
-        who = st.text_input("Your name", key="decider", persist_state="session", max_chars=80)
-        reason = st.text_input("Reason", key=f"reason-{key}", max_chars=500)
-        label = st.selectbox("Class", dataset.classes, format_func=words.label, key=f"class-{key}")
-        target = (dataset.name, (row["id"],), reason, who, key)
+    """Exclude or relabel this one image; the page behind shows it once the large view is closed."""
+    with st.expander("Exclude or relabel", icon=":material/rule:"), st.form("case", border=False):
+        who = st.text_input("Your name", st.session_state.get("decider", ""), max_chars=80)
+        reason = st.text_input("Reason", max_chars=500)
+        label = st.selectbox("Class", dataset.classes, format_func=words.label)
         with st.container(horizontal=True):
-            st.button(
-                "Set class",
-                key="case-relabel",
-                icon=":material/label:",
-                on_click=decide._decide,
-                args=("relabel", label, *target),
-            )
-            st.button(
-                "Exclude",
-                key="case-exclude",
-                icon=":material/block:",
-                on_click=decide._decide,
-                args=("exclude", "", *target),
-            )
+            relabel = st.form_submit_button("Set class", icon=":material/label:")
+            exclude = st.form_submit_button("Exclude", icon=":material/block:")
+    if relabel or exclude:
+        action, value = ("relabel", str(label)) if relabel else ("exclude", "")
+        try:
+            made = decisions.decide(dataset.name, action, [row["id"]], value=value, reason=reason, who=who)
+            st.success(f"{decide.sentence(made)}: recorded as decision {made.number}.", icon=":material/check:")
+        except CxrError as error:
+            st.error(str(error), icon=":material/error:")

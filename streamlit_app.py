@@ -17,6 +17,8 @@ page = st.navigation(
         "Model": [
             st.Page("pages/model/train.py", title="Train", icon=":material/model_training:"),
             st.Page("pages/model/results.py", title="Results", icon=":material/query_stats:"),
+            st.Page("pages/model/leaderboard.py", title="Leaderboard", icon=":material/leaderboard:"),
+            st.Page("pages/model/compare.py", title="Compare", icon=":material/compare:"),
             st.Page("pages/model/predict.py", title="Predict", icon=":material/radiology:"),
         ],
     },

@@ -1,6 +1,7 @@
-"""`evaluate`, `predict`, `doctor`: what runs are worth, what they say of an image, what this machine has."""
+"""`evaluate`, `compare`, `ensemble`, `report`, `predict`, `doctor`: what runs are worth, what they say, what is here."""
 
 import argparse
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,19 @@ def add_commands(commands: Any) -> None:
     evaluate.add_argument("run", metavar="RUN")
     evaluate.add_argument("--split", default="test", help="train, val or test")
     json_flag(evaluate)
+    compare = command(commands, "compare", "two runs on the images that both have answered", _compare)
+    compare.add_argument("runs", nargs=2, metavar="RUN")
+    compare.add_argument("--split", default="test", help="train, val or test")
+    json_flag(compare)
+    ensemble = command(commands, "ensemble", "make one run of several", _ensemble)
+    ensemble.add_argument("runs", nargs="+", metavar="RUN")
+    ensemble.add_argument("--way", default="mean", help="mean, weighted (weights from validation) or vote")
+    json_flag(ensemble)
+    report = command(commands, "report", "one HTML file on a run, or on several compared", _report)
+    report.add_argument("runs", nargs="+", metavar="RUN")
+    report.add_argument("--out", required=True, metavar="FILE.html")
+    report.add_argument("--split", default="test", help="train, val or test")
+    json_flag(report)
     predict = command(commands, "predict", f"classify image files. {DISCLAIMER}", _predict)
     predict.add_argument("run", metavar="RUN")
     predict.add_argument("files", nargs="+", metavar="FILE")
@@ -35,6 +49,49 @@ def _evaluate(chosen: argparse.Namespace) -> None:
         f"accuracy {figures['accuracy']:.3f}, 95 % interval {low:.3f} to {high:.3f}, n = {figures['n']:,}"
     )
     answer(chosen, figures, words)
+
+
+def _compare(chosen: argparse.Namespace) -> None:
+    from cxr_core.evaluation import answers, background, comparison, scorecard
+
+    shared = answers.common([answers.read(one, chosen.split) for one in chosen.runs])
+    first, second = shared.members
+    about = background.of(first, runs.get(chosen.runs[0]).config.data)
+    apart = comparison.differences(first, second, None if about is None else about["patient"])
+    test, (alike, kappa) = comparison.mcnemar(first, second), comparison.agreement(first, second)
+    document = {
+        "n": len(shared),
+        "second_less_first": scorecard.document(apart),
+        "mcnemar": asdict(test),
+        "agreement": alike,
+        "kappa": None if math.isnan(kappa) else kappa,
+    }
+    lines = [
+        f"{name}: {one.value:+.4f} ({one.low:+.4f} to {one.high:+.4f})"
+        for name, one in apart.items()
+        if one.value is not None and one.low is not None and one.high is not None
+    ]
+    told = (
+        f"on {len(shared):,} images that both have answered; McNemar's exact p = {test.p:.3g}, same answer {alike:.1%}"
+    )
+    answer(chosen, document, "\n".join([f"{chosen.runs[1]} less {chosen.runs[0]}, {told}", *lines]))
+
+
+def _ensemble(chosen: argparse.Namespace) -> None:
+    from cxr_core.evaluation import ensembles
+
+    made = ensembles.make(chosen.runs, chosen.way)
+    found = ensembles.of_run(made)
+    answer(chosen, {"run": made, **(asdict(found) if found else {})}, made)
+
+
+def _report(chosen: argparse.Namespace) -> None:
+    from cxr_core.evaluation import report
+
+    content = report.html(chosen.runs, split=chosen.split).encode()
+    path = Path(chosen.out).expanduser().resolve()
+    workspace.write_bytes(path, content)
+    answer(chosen, {"file": str(path), "bytes": len(content)}, f"{path} ({len(content) / 2**20:.1f} MB)")
 
 
 def _predict(chosen: argparse.Namespace) -> None:

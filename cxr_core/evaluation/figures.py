@@ -36,19 +36,28 @@ def colour(name: str, place: int = 0) -> str:
 
 
 def confusion(
-    counts: Sequence[Sequence[int]], titles: Sequence[str], *, shares: bool = False, dark: bool = False
+    counts: Sequence[Sequence[int]],
+    titles: Sequence[str],
+    *,
+    shares: bool = False,
+    by: str = "true",
+    chosen: tuple[int, int] | None = None,
+    dark: bool = False,
 ) -> go.Figure:
-    """A confusion matrix: rows true, columns predicted, shade by share of the row.
+    """A confusion matrix: rows true, columns predicted, shade by share. Its last trace lies over the cells to be clicked.
 
     Args:
         counts: int (k, k).
         titles: k class titles.
-        shares: write the share of the row large and the count small, instead of the reverse.
+        shares: write the share large and the count small, instead of the reverse.
+        by: "true": shares of the row (recall on the diagonal); "predicted": of the column (precision on the diagonal).
+        chosen: row and column of a cell to frame.
         dark: the page's background.
     """
     values = np.asarray(counts)
-    support = values.sum(axis=1, keepdims=True)
+    support = values.sum(axis=1 if by == "true" else 0, keepdims=True)
     share = values / np.maximum(support, 1)
+    whole = np.broadcast_to(support, values.shape)
     figure = go.Figure(
         go.Heatmap(
             z=share,
@@ -63,7 +72,7 @@ def confusion(
         )
     )
     for row, column in np.ndindex(*values.shape):
-        count, part = f"{values[row, column]:,}", f"{share[row, column]:.0%}" if support[row, 0] else "–"
+        count, part = f"{values[row, column]:,}", f"{share[row, column]:.0%}" if whole[row, column] else "–"
         large, small = (part, count) if shares else (count, part)
         light_cell = (share[row, column] > 0.73) if dark else (share[row, column] < 0.78)  # contrast of 4 : 1 at least
         figure.add_annotation(
@@ -73,11 +82,39 @@ def confusion(
             showarrow=False,
             font={"size": 19, "color": "#10222b" if light_cell else "#ffffff"},
         )
+    if chosen is not None:
+        row, column = chosen
+        frame = {"color": "#f5a623" if dark else "#b3470b", "width": 4}
+        figure.add_shape(
+            type="rect", x0=column - 0.47, x1=column + 0.47, y0=row - 0.47, y1=row + 0.47, line=frame
+        )  # fmt: skip
+    _cover(figure, values, titles)
     names = [title.replace(" ", "<br>") for title in titles]
     ticks = {"tickmode": "array", "tickvals": list(range(len(titles))), "ticktext": names, "fixedrange": True}
-    figure.update_xaxes(title="Predicted class", side="bottom", **ticks)
+    edge = len(titles) - 0.5
+    figure.update_xaxes(title="Predicted class", side="bottom", range=[-0.5, edge], **ticks)
     figure.update_yaxes(title="True class", autorange="reversed", **ticks)
-    return _plain(figure, dark, height=130 + 95 * len(titles))
+    return plain(figure, dark, height=130 + 95 * len(titles))
+
+
+def _cover(figure: go.Figure, values: Any, titles: Sequence[str]) -> None:
+    """Invisible squares over the cells, since a click on a heatmap is told to nobody; customdata is [row, column]."""
+    cells = list(np.ndindex(*values.shape))
+    said = _sentences(values, titles)
+    figure.add_trace(
+        go.Scatter(
+            x=[column for _, column in cells],
+            y=[row for row, _ in cells],
+            mode="markers",
+            marker={"symbol": "square", "size": 78, "opacity": 0, "color": "#888888"},
+            customdata=[list(cell) for cell in cells],
+            hovertext=[said[row][column] for row, column in cells],
+            hovertemplate="%{hovertext}<extra></extra>",
+            showlegend=False,
+            unselected={"marker": {"opacity": 0}},
+            selected={"marker": {"opacity": 0}},
+        )
+    )
 
 
 def _sentences(values: Any, titles: Sequence[str]) -> list[list[str]]:
@@ -150,7 +187,7 @@ def learning_curves(history: pd.DataFrame, *, best_epoch: int | None = None, dar
     figure.update_layout(
         hovermode="x unified", legend={"orientation": "h", "y": 1.12, "x": 1, "xanchor": "right", "yanchor": "bottom"}
     )
-    return _plain(figure, dark, height=330, top=64)
+    return plain(figure, dark, height=330, top=64)
 
 
 def class_counts(
@@ -198,7 +235,7 @@ def class_counts(
     figure.update_layout(
         bargap=0.28, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal"}
     )
-    return _plain(figure, dark, height=60 + 30 * len(titles) * len(splits), top=40, right=56)
+    return plain(figure, dark, height=60 + 30 * len(titles) * len(splits), top=40, right=56)
 
 
 def probabilities(found: Mapping[str, float], titles: Mapping[str, str], *, dark: bool = False) -> go.Figure:
@@ -219,7 +256,7 @@ def probabilities(found: Mapping[str, float], titles: Mapping[str, str], *, dark
     figure.update_xaxes(range=[0, 1.18], visible=False, fixedrange=True)
     figure.update_yaxes(autorange="reversed", fixedrange=True)
     figure.update_layout(bargap=0.4)
-    return _plain(figure, dark, height=40 + 46 * len(names), top=8)
+    return plain(figure, dark, height=40 + 46 * len(names), top=8)
 
 
 def histogram(pixels: npt.NDArray[np.uint8], *, dark: bool = False) -> go.Figure:
@@ -240,10 +277,11 @@ def histogram(pixels: npt.NDArray[np.uint8], *, dark: bool = False) -> go.Figure
     )
     figure.update_xaxes(title="Grey value, 0 black to 255 white", range=[0, 256], fixedrange=True)
     figure.update_yaxes(tickformat=".0%", fixedrange=True)
-    return _plain(figure, dark, height=300, top=8)
+    return plain(figure, dark, height=300, top=8)
 
 
-def _plain(figure: go.Figure, dark: bool, *, height: int, top: int = 16, right: int = 16) -> go.Figure:
+def plain(figure: go.Figure, dark: bool, *, height: int, top: int = 16, right: int = 16) -> go.Figure:
+    """What all plots have in common: no background of their own, the page's letters and ink, no dragging."""
     ink = "#dfe8ec" if dark else "#22343e"
     grid = "#26353f" if dark else "#e2eaee"
     figure.update_layout(

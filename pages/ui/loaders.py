@@ -11,8 +11,6 @@ from cxr_core import images
 from cxr_core.data import datasets, decisions, index, manifest, packing, query
 from cxr_core.data.datasets import Dataset
 from cxr_core.data.query import Query
-from cxr_core.evaluation import predictions
-from cxr_core.runs import folder as runs
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
@@ -91,12 +89,6 @@ def original(name: str, created: str, image_id: str) -> bytes:  # noqa: ARG001
         CxrError: the file is gone or damaged.
     """
     return images.encode(images.read(datasets.image_path(name, image_id)), quality=92)
-
-
-@st.cache_data(max_entries=64, show_spinner=False)
-def predictions_of(run_id: str, split: str) -> pd.DataFrame:
-    """The predictions table of a run that has ended."""
-    return predictions.read(runs.predictions_path(run_id, split))
 
 
 def jpeg(grey: np.ndarray) -> BytesIO:

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from cxr_core.evaluation.scorecard import Figure
+
 SPLITS = {"train": "Training", "val": "Validation", "test": "Test"}
 CLASSES = {"normal": "Normal", "viral": "Viral pneumonia", "bacterial": "Bacterial pneumonia"}
 SPLIT_RULES = {"official": "As the source has it", "patient": "A new one, patient by patient"}
@@ -32,6 +34,26 @@ def percent(value: float | None) -> str:
 def interval(pair: Sequence[float] | None) -> str:
     """A 95 % interval of shares: '78.0 to 84.1 %'."""
     return "" if pair is None else f"{100 * pair[0]:.1f} to {100 * pair[1]:.1f} %"
+
+
+def figure(one: Figure, *, share: bool = True) -> str:
+    """A figure with its 95 % interval: '81.2 % (78.0 to 84.1 %)', or '0.312 (0.290 to 0.334)'."""
+    if one.value is None:
+        return "–"
+    if share:
+        return percent(one.value) + (f" ({interval(one.interval)})" if one.interval else "")
+    return f"{one.value:.3f}" + (f" ({one.low:.3f} to {one.high:.3f})" if one.interval else "")
+
+
+def apart(one: Figure, *, share: bool = True) -> str:
+    """A difference with its 95 % interval: '+2.1 points (-0.4 to +4.6)'."""
+    if one.value is None:
+        return "–"
+    scale, digits, unit = (100, 1, " points") if share else (1, 3, "")
+    told = f"{scale * one.value:+.{digits}f}{unit}"
+    if one.interval is None:
+        return told
+    return told + f" ({scale * one.interval[0]:+.{digits}f} to {scale * one.interval[1]:+.{digits}f})"
 
 
 def duration(seconds: float) -> str:

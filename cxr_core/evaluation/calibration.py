@@ -1,0 +1,117 @@
+"""Whether probabilities mean what they say, and the one number that mends the most of it.
+
+`true` is int (n,) of codes 0 to k - 1, `probabilities` float (n, k) in [0, 1], rows summing to 1.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.optimize import minimize_scalar
+
+from cxr_core.evaluation import intervals
+
+Floats = npt.NDArray[np.float64]
+BINS = 15  # as in Guo et al.
+COLDEST, HOTTEST = 0.05, 20.0
+_LEAST = 1e-12  # a probability of 0 has no logarithm
+
+
+def brier(true: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
+    """Mean over the images of the squared distance between answer and truth, summed over the classes: 0 best, 2 worst.
+
+    Source: G. W. Brier, Monthly Weather Review 78 (1950) 1-3. For two classes twice scikit-learn's. NaN without images.
+    """
+    return _mean(brier_terms(true, probabilities))
+
+
+def brier_terms(true: npt.ArrayLike, probabilities: npt.ArrayLike) -> Floats:
+    """(n,) each image's part of `brier`."""
+    values, codes = np.asarray(probabilities, dtype=np.float64), np.asarray(true, dtype=np.intp)
+    found: Floats = (values**2).sum(axis=1) - 2 * values[np.arange(len(codes)), codes] + 1
+    return found
+
+
+def log_loss(true: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
+    """Mean over the images of minus the natural logarithm of the true class's probability; NaN without images."""
+    return _mean(log_loss_terms(true, probabilities))
+
+
+def log_loss_terms(true: npt.ArrayLike, probabilities: npt.ArrayLike) -> Floats:
+    """(n,) each image's part of `log_loss`; probabilities below 1e-12 count as that."""
+    values, codes = np.asarray(probabilities, dtype=np.float64), np.asarray(true, dtype=np.intp)
+    shares = values / values.sum(axis=1, keepdims=True)
+    found: Floats = -np.log(np.clip(shares[np.arange(len(codes)), codes], _LEAST, 1.0))
+    return found
+
+
+def bins_of(confidence: npt.ArrayLike, bins: int = BINS) -> npt.NDArray[np.intp]:
+    """(n,) which of the equally wide bins (low, high] each probability lies in; 0 lies in the first."""
+    return np.clip(np.ceil(np.asarray(confidence) * bins) - 1, 0, bins - 1).astype(np.intp)
+
+
+def expected_error(confidence: npt.ArrayLike, right: npt.ArrayLike, bins: int = BINS) -> float:
+    """Expected calibration error in [0, 1]: over equally wide bins, the mean gap between confidence and share right.
+
+    Source: C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On calibration of modern neural networks", ICML 2017.
+
+    Args:
+        confidence: (n,) the probability of the class that was answered.
+        right: bool (n,) whether the answer was right.
+    """
+    sure, hits = np.asarray(confidence, dtype=np.float64), np.asarray(right, dtype=np.float64)
+    gaps = np.bincount(bins_of(sure, bins), weights=hits - sure, minlength=bins)
+    return float(np.abs(gaps).sum() / len(sure)) if len(sure) else float("nan")
+
+
+def reliability(confidence: npt.ArrayLike, right: npt.ArrayLike, bins: int = 10) -> pd.DataFrame:
+    """The reliability diagram: one row per bin that has images.
+
+    Returns:
+        low, high (of the bin), n, confidence (mean), share (right), share_low, share_high (95 %, Wilson).
+    """
+    sure, hits = np.asarray(confidence, dtype=np.float64), np.asarray(right, dtype=bool)
+    places = bins_of(sure, bins)
+    counts = np.bincount(places, minlength=bins)
+    means = np.bincount(places, weights=sure, minlength=bins)
+    found = np.bincount(places, weights=hits, minlength=bins).astype(int)
+    rows = []
+    for place in np.flatnonzero(counts):
+        n, successes = int(counts[place]), int(found[place])
+        low, high = intervals.wilson(successes, n)
+        rows.append((place / bins, (place + 1) / bins, n, means[place] / n, successes / n, low, high))
+    return pd.DataFrame(rows, columns=["low", "high", "n", "confidence", "share", "share_low", "share_high"])
+
+
+def fit_temperature(true: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
+    """The temperature with the least log loss on these images, between 0.05 and 20; 1 leaves probabilities as they are.
+
+    Above 1 the network was too sure, below 1 not sure enough. Source: Guo et al., see `expected_error`.
+    """
+    values = np.asarray(probabilities, dtype=np.float64)
+    if not len(values):
+        return 1.0
+    found = minimize_scalar(
+        lambda log: log_loss(true, tempered(values, float(np.exp(log)))),
+        bounds=(np.log(COLDEST), np.log(HOTTEST)),
+        method="bounded",
+        options={"xatol": 1e-6},
+    )
+    return float(np.exp(found.x))
+
+
+def tempered(probabilities: npt.ArrayLike, temperature: float) -> Floats:
+    """(…, k) softmax of the logarithms divided by the temperature; the most probable class stays the same.
+
+    Raises:
+        ValueError: the temperature is not above 0.
+    """
+    if not temperature > 0:
+        raise ValueError(f"A temperature is above 0. Received: {temperature}.")
+    logs = np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), _LEAST)) / temperature
+    raised = np.exp(logs - logs.max(axis=-1, keepdims=True))
+    found: Floats = raised / raised.sum(axis=-1, keepdims=True)
+    return found
+
+
+def _mean(terms: Floats) -> float:
+    return float(terms.mean()) if len(terms) else float("nan")

@@ -1,0 +1,148 @@
+"""Several runs as one: their mean, their weighted mean, or their majority. An ensemble is a run without a network of its own.
+
+    <run>/ensemble.json    see Ensemble
+
+Everything else in its folder is as in any run's, so it has predictions, figures, a place in the leaderboard, and can get a
+temperature and an operating point. The Predict page answers by `of_run` and `combined`.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize
+
+from cxr_core import workspace
+from cxr_core.errors import BadInput, UnknownName, WorkFailed
+from cxr_core.evaluation import answers, metrics, predictions
+from cxr_core.runs import config as settings
+from cxr_core.runs import folder as runs
+from cxr_core.runs import status as states
+from cxr_core.runs.config import RunConfig
+from cxr_core.runs.status import Status
+
+MODEL = "ensemble"
+WAYS = {
+    "mean": "The mean of the probabilities.",
+    "weighted": "A weighted mean, the weights being those with the least log loss on the validation images.",
+    "vote": "The share of the runs that vote for each class; ties go to the more probable.",
+}
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """`members` are run ids, `weights` sum to 1 and are equal unless the way is "weighted"."""
+
+    members: tuple[str, ...]
+    way: Literal["mean", "weighted", "vote"]
+    weights: tuple[float, ...]
+
+
+def of_run(run_id: str) -> Ensemble | None:
+    """What a run is an ensemble of; None for a run with a network of its own.
+
+    Raises:
+        WorkFailed: its file is damaged.
+    """
+    path = runs.folder(run_id) / "ensemble.json"
+    if not path.is_file():
+        return None
+    try:
+        document = workspace.read_json(path)
+        return Ensemble(tuple(document["members"]), document["way"], tuple(map(float, document["weights"])))
+    except (TypeError, KeyError, ValueError) as error:
+        raise WorkFailed(f"{path} is damaged. Delete the ensemble and make it again.") from error
+
+
+def combined(members: Sequence[npt.ArrayLike], way: str, weights: Sequence[float] | None = None) -> Floats:
+    """One answer of several.
+
+    Args:
+        members: one (…, k) array of probabilities per run.
+        way: a key of WAYS.
+        weights: one per run, for "weighted"; by default equal.
+
+    Returns:
+        (…, k) in [0, 1], summing to 1.
+    """
+    if way not in WAYS:
+        raise UnknownName("way to combine runs", way, WAYS)
+    stack = np.stack([np.asarray(one, dtype=np.float64) for one in members])
+    shares = np.full(len(stack), 1 / len(stack)) if weights is None or way != "weighted" else np.asarray(weights)
+    mean: Floats = np.tensordot(shares, stack, axes=1)
+    if way == "vote":
+        votes = (stack.argmax(axis=-1)[..., None] == np.arange(stack.shape[-1])).mean(axis=0)
+        slight = 1e-6
+        mean = (votes + slight * mean) / (1 + slight)
+    return mean / mean.sum(axis=-1, keepdims=True)
+
+
+def fit_weights(true: npt.ArrayLike, members: Sequence[npt.ArrayLike]) -> tuple[float, ...]:
+    """The weights, 0 or more and summing to 1, whose weighted mean has the least log loss on these images."""
+    stack = np.stack([np.asarray(one, dtype=np.float64) for one in members])
+    codes = np.asarray(true, dtype=np.intp)
+    given = stack[:, np.arange(len(codes)), codes]  # (m, n): all that the log loss sees
+
+    def loss(logits: Floats) -> tuple[float, Floats]:
+        shares = np.exp(logits - logits.max())
+        shares /= shares.sum()
+        mixed = np.maximum(shares @ given, 1e-12)
+        slope = -(given / mixed).mean(axis=1)
+        return float(-np.log(mixed).mean()), shares * (slope - shares @ slope)
+
+    found = minimize(loss, np.zeros(len(stack)), jac=True, method="L-BFGS-B", bounds=[(-12, 12)] * len(stack))
+    shares = np.exp(found.x - found.x.max())
+    return tuple((shares / shares.sum()).tolist())
+
+
+def make(run_ids: Sequence[str], way: str = "mean") -> str:
+    """Write an ensemble of runs and return its id.
+
+    Raises:
+        UnknownName: no such run or way.
+        BadInput: fewer than two different runs, an ensemble among them, other classes or datasets, no image in common, or
+            weights asked for without validation images.
+    """
+    if way not in WAYS:
+        raise UnknownName("way to combine runs", way, WAYS)
+    ids = tuple(dict.fromkeys(run_ids))
+    if len(ids) < 2:
+        raise BadInput("An ensemble needs at least two different runs. Choose more.")
+    members = [runs.get(one) for one in ids]
+    if any(one.config.model == MODEL for one in members):
+        raise BadInput("An ensemble is made of runs that have a network of their own, not of ensembles. Choose those.")
+    first = members[0].config
+    if len({(one.config.data, one.config.classes) for one in members}) > 1:
+        raise BadInput("The runs of an ensemble have learned from the same dataset and classes. Choose such runs.")
+    splits = [split for split in ("train", "val", "test") if all(split in one.metrics for one in members)]
+    if not splits:
+        raise BadInput("The runs have no split in common on which all have answered. Choose others.")
+    shared = {split: answers.common([answers.read(one, split) for one in ids]) for split in splits}
+    weights: tuple[float, ...] = (1 / len(ids),) * len(ids)
+    if way == "weighted":
+        if "val" not in shared:
+            raise BadInput(
+                "Weights are fitted on validation images, and not all of these runs have such. Use the mean."
+            )
+        val = shared["val"].members
+        weights = fit_weights(val[0].true, [one.probabilities for one in val])
+    config = RunConfig(MODEL, way, first.data, first.manifest, first.classes)
+    run_id = runs.new_id(config)
+    place = workspace.run(run_id)
+    tables = {}
+    for split, found in shared.items():
+        one = found.members[0].with_probabilities(
+            combined([each.probabilities for each in found.members], way, weights)
+        )
+        tables[split] = one.table()
+        predictions.write(place / "predictions" / f"{split}.parquet", tables[split])
+    workspace.write_json(place / "ensemble.json", asdict(Ensemble(ids, way, weights)))  # type: ignore[arg-type]
+    workspace.write_json(place / "metrics.json", metrics.summary(tables))
+    workspace.write_json(place / "config.json", settings.to_document(replace(config, epochs=1)))
+    now = time.time()
+    states.write(place, Status(state="finished", created=now, started=now, ended=now))  # last: now it is a run
+    return run_id

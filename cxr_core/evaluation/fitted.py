@@ -1,0 +1,151 @@
+"""What is fitted on a run's validation images and kept beside it: the temperature and the operating point.
+
+    <run>/temperature.json      see Temperature
+    <run>/operating_point.json  see Point
+
+Both name the validation predictions that they were fitted on; if those have changed since, they are void and read as None.
+The Predict page applies them by `temperature`, `point`, `Temperature.applied` and `Point.label`.
+"""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cxr_core import workspace
+from cxr_core.errors import BadInput, WorkFailed
+from cxr_core.evaluation import answers, calibration, operating
+from cxr_core.evaluation.answers import Answers
+from cxr_core.runs import folder as runs
+
+SPLIT = "val"
+_TEMPERATURE, _POINT = "temperature.json", "operating_point.json"
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """`value` divides the logarithms of the probabilities; `images` it was fitted on; `of` are their predictions."""
+
+    value: float
+    images: int
+    of: str
+
+    def applied(self, probabilities: npt.ArrayLike) -> calibration.Floats:
+        """(…, k) the probabilities after it; the most probable class stays the same."""
+        return calibration.tempered(probabilities, self.value)
+
+
+@dataclass(frozen=True)
+class Point:
+    """An operating point.
+
+    Attributes:
+        positive: the classes whose probabilities are summed to the score.
+        threshold: of the score, in [0, 1]; at or above it an image is called positive.
+        temperature: of the probabilities that the threshold belongs to; 1 for those of the network itself.
+        rule: how it was chosen, in words.
+        sensitivity, specificity: on the `images` validation images.
+        of: the validation predictions.
+    """
+
+    positive: tuple[str, ...]
+    threshold: float
+    temperature: float
+    rule: str
+    sensitivity: float | None
+    specificity: float | None
+    images: int
+    of: str
+
+    def score(self, probabilities: npt.ArrayLike, classes: tuple[str, ...]) -> calibration.Floats:
+        """(…,) the score, from (…, k) probabilities of the network itself, before any temperature."""
+        values = calibration.tempered(probabilities, self.temperature)
+        return values[..., [classes.index(name) for name in self.positive]].sum(axis=-1)
+
+    def label(self, probabilities: npt.ArrayLike, classes: tuple[str, ...]) -> npt.NDArray[np.intp]:
+        """(…,) codes: the most probable class on that side of the threshold on which the image lies.
+
+        Args:
+            probabilities: (…, k) of the network itself, before any temperature.
+        """
+        values = np.asarray(probabilities, dtype=np.float64)
+        is_positive = np.array([name in self.positive for name in classes])
+        called = self.score(values, classes) >= self.threshold
+        return np.where(called[..., None] == is_positive, values, -1.0).argmax(axis=-1)
+
+
+def temperature(run_id: str) -> Temperature | None:
+    """The temperature kept with a run, if it fits its validation predictions."""
+    document = _read(run_id, _TEMPERATURE)
+    return None if document is None else Temperature(**document)
+
+
+def point(run_id: str) -> Point | None:
+    """The operating point kept with a run, if it fits its validation predictions."""
+    document = _read(run_id, _POINT)
+    return None if document is None else Point(**{**document, "positive": tuple(document["positive"])})
+
+
+def fit_temperature(run_id: str) -> Temperature:
+    """Fit it on the run's validation images, without keeping it.
+
+    Raises:
+        UnknownName: no such run, or it has no validation predictions.
+    """
+    found = answers.read(run_id, SPLIT)
+    return Temperature(calibration.fit_temperature(found.true, found.probabilities), len(found), _stamp(run_id))
+
+
+def keep_temperature(run_id: str) -> Temperature:
+    """Fit it and write it into the run's folder."""
+    found = fit_temperature(run_id)
+    workspace.write_json(runs.folder(run_id) / _TEMPERATURE, asdict(found))
+    return found
+
+
+def keep_point(
+    run_id: str, positive: tuple[str, ...], threshold: float, *, rule: str = "by hand", temperature_: float = 1.0
+) -> Point:
+    """Write an operating point into the run's folder, with what it gives on the validation images.
+
+    Raises:
+        BadInput: the threshold is not in [0, 1].
+    """
+    if not 0 <= threshold <= 1:
+        raise BadInput(f"A threshold lies between 0 and 1. Received: {threshold}.")
+    found = answers.read(run_id, SPLIT)
+    outcome = operating.at(*operating.question(tempered(found, temperature_), positive), threshold)
+    made = Point(
+        tuple(positive), float(threshold), float(temperature_), rule,
+        outcome.sensitivity, outcome.specificity, len(found), _stamp(run_id),
+    )  # fmt: skip
+    workspace.write_json(runs.folder(run_id) / _POINT, asdict(made))
+    return made
+
+
+def forget(run_id: str, what: str) -> None:
+    """Remove the "temperature" or the "point" of a run; nothing happens if there is none."""
+    name = {"temperature": _TEMPERATURE, "point": _POINT}[what]
+    (runs.folder(run_id) / name).unlink(missing_ok=True)
+
+
+def tempered(found: Answers, value: float) -> Answers:
+    """The same images after a temperature; 1 changes nothing."""
+    return found if value == 1 else found.with_probabilities(calibration.tempered(found.probabilities, value))
+
+
+def _stamp(run_id: str) -> str:
+    return hashlib.sha256(runs.predictions_path(run_id, SPLIT).read_bytes()).hexdigest()[:16]
+
+
+def _read(run_id: str, name: str) -> Any:
+    path = runs.folder(run_id) / name
+    if not path.is_file():
+        return None
+    document = workspace.read_json(path)
+    if not isinstance(document, dict) or "of" not in document:
+        raise WorkFailed(f"{path} is damaged. Delete it, and fit it again on the Results page.")
+    known = (path.parent / "predictions" / f"{SPLIT}.parquet").is_file()
+    return document if known and document["of"] == _stamp(run_id) else None

@@ -1,0 +1,91 @@
+"""The same figures by group of images: where a network leans on the file instead of the lungs, its groups differ."""
+
+from collections.abc import Iterator
+from math import sqrt
+
+import numpy as np
+import pandas as pd
+
+from cxr_core.data import audit
+from cxr_core.errors import WorkFailed
+from cxr_core.evaluation import background, intervals
+from cxr_core.evaluation.answers import Answers, Flags
+from cxr_core.evaluation.intervals import Interval
+
+COLUMNS = ("trait", "group", "n", "right", "accuracy", "low", "high", "difference", "difference_low", "difference_high")
+FEWEST = 10  # images in a group that is worth a line
+
+
+def table(answers: Answers, about: pd.DataFrame) -> pd.DataFrame:
+    """One row per group.
+
+    Args:
+        about: `background.of` the same images.
+
+    Returns:
+        COLUMNS: accuracy in [0, 1] with its 95 % Wilson interval, and its difference from all images outside the group with
+        Newcombe's interval; then `recall <class>` per class, NaN where the group has no image of it.
+    """
+    rows = []
+    for trait, group, inside in _groups(answers, about):
+        n, outside = int(inside.sum()), ~inside
+        if n < FEWEST or not outside.any():
+            continue
+        right, others = int(answers.right[inside].sum()), int(answers.right[outside].sum())
+        low, high = intervals.wilson(right, n)
+        rest = int(outside.sum())
+        apart = newcombe(right, n, others, rest)
+        recalls = [
+            float(answers.right[own].mean()) if (own := inside & (answers.true == code)).any() else np.nan
+            for code in range(len(answers.classes))
+        ]
+        rows.append((trait, group, n, right, right / n, low, high, right / n - others / rest, *apart, *recalls))
+    return pd.DataFrame(rows, columns=[*COLUMNS, *(f"recall {name}" for name in answers.classes)])
+
+
+def newcombe(first: int, n: int, second: int, m: int) -> Interval:
+    """The 95 % interval of first/n - second/m for different images.
+
+    Source: R. G. Newcombe, Statistics in Medicine 17 (1998) 873-890, method 10 (hybrid score).
+    """
+    p, q = first / n, second / m
+    (low_p, high_p), (low_q, high_q) = intervals.wilson(first, n), intervals.wilson(second, m)
+    return (
+        p - q - sqrt((p - low_p) ** 2 + (high_q - q) ** 2),
+        p - q + sqrt((high_p - p) ** 2 + (q - low_q) ** 2),
+    )
+
+
+def _groups(answers: Answers, about: pd.DataFrame) -> Iterator[tuple[str, str, Flags]]:
+    for code, name in enumerate(answers.classes):
+        yield "True class", name, answers.true == code
+    area = (about["width"].astype(float) * about["height"]).to_numpy()
+    yield from _thirds("Image size", area / 1e6, "megapixels")
+    shape = (about["width"] / about["height"]).to_numpy(dtype=float)
+    yield from _thirds("Width : height", shape, "")
+    yield from _thirds("File size", about["bytes"].to_numpy(dtype=float) / 1024, "KB")
+    for trait, column in (("Dataset", "data"), ("Source", "source"), ("Format", "format"), ("Colour mode", "mode")):
+        values = about[column].astype(str)
+        if values.nunique() > 1:
+            for value in values.value_counts().index[:8]:
+                yield trait, value, (values == value).to_numpy()
+    quality = about["quality"].to_numpy()
+    for value in np.unique(quality[quality > 0])[:8] if len(np.unique(quality)) > 1 else ():
+        yield "JPEG quality", str(int(value)), quality == value
+    for kind, one in audit.KINDS.items():
+        try:
+            flags = background.flagged(about, kind).to_numpy(dtype=bool)
+        except WorkFailed:  # not audited
+            return
+        if flags.any():
+            yield "Found by the audit", one.title, flags
+
+
+def _thirds(trait: str, values: np.ndarray, unit: str) -> Iterator[tuple[str, str, Flags]]:
+    low, high = np.quantile(values, [1 / 3, 2 / 3]) if len(values) else (0.0, 0.0)
+    if low == high or not len(values):
+        return
+    tail = f" {unit}" if unit else ""
+    yield trait, f"up to {low:.3g}{tail}", values <= low
+    yield trait, f"{low:.3g} to {high:.3g}{tail}", (values > low) & (values <= high)
+    yield trait, f"above {high:.3g}{tail}", values > high

@@ -1,0 +1,154 @@
+"""Compare: two or more runs on the same images, and ensembles of them."""
+
+import pandas as pd
+import streamlit as st
+
+from cxr_core.errors import CxrError
+from cxr_core.evaluation import answers, charts, comparison, curves, ensembles, figures, scorecard
+from cxr_core.runs import folder as runs
+from cxr_core.runs.folder import Run
+from pages.ui import cases, choose, evaluations, notices, run_card, words
+from pages.ui.theme import dark
+
+_SHADES = ("#2F8FCB", "#D55E00", "#009E73", "#B07D00", "#CC5A94", "#7A828C")
+
+
+def chosen(usable: list[Run]) -> tuple[list[Run], str]:
+    """The runs of the address or the boxes, and the split."""
+    named = run_card.titles(usable)
+    ids = list(named)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        first = choose.addressed("Run A", ids, key="a", kind="run", titles=named, width=400)
+        second = choose.addressed("Run B", [*ids[1:], ids[0]], key="b", kind="run", titles=named, width=400)
+        split = choose.addressed(
+            "Images", ["test", "val", "train"], key="on", kind="split", titles=words.SPLITS, width=160
+        )
+        more = st.multiselect(
+            "Further runs, for curves and ensembles", [one for one in ids if one not in (first, second)],
+            format_func=named.__getitem__, key="more", width=400,
+        )  # fmt: skip
+    by_id = {run.id: run for run in usable}
+    return [by_id[one] for one in dict.fromkeys([first, second, *more])], split
+
+
+def pair(first: Run, second: Run, split: str) -> None:
+    shared = answers.common([evaluations.answers_of(run, split) for run in (first, second)])
+    one, other = shared.members
+    told = f"{words.plural(len(shared), 'image')} that both have answered (A {shared.images[0]:,}, B {shared.images[1]:,})."
+    if shared.relabelled:
+        told += f" {words.plural(shared.relabelled, 'image')} with another true class in each are left out."
+    st.markdown(told)
+    differences = evaluations.differences_of(first, second, split)
+    points = [scorecard.points(each) for each in shared.members]
+    rows = {
+        title: {
+            "A": _told(points[0][name], name),
+            "B": _told(points[1][name], name),
+            "B less A": words.apart(differences[name], share=name not in scorecard.SMALLER_IS_BETTER),
+        }
+        for name, title in scorecard.TITLES.items()
+    }
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        st.table(pd.DataFrame.from_dict(rows, orient="index"))
+        st.caption(f"95 % intervals: paired {differences['accuracy'].how}, 2,000 times within each class.")
+    with right:
+        test, (alike, kappa) = comparison.mcnemar(one, other), comparison.agreement(one, other)
+        st.markdown(
+            f"- Only A right: **{test.first_only:,}**, only B right: **{test.second_only:,}**. McNemar's exact test: "
+            f"**p = {test.p:.3g}**, {'more than chance' if test.p < 0.05 else 'may be chance'}.\n"
+            f"- Same answer for **{alike:.1%}** of the images, Cohen's kappa {kappa:.2f}."
+        )
+        apart = comparison.settings({"A": first.config, "B": second.config})
+        if len(apart):
+            st.markdown("Settings that differ")
+            st.dataframe(apart, alt="Settings that differ")
+    way = st.segmented_control(
+        "Images", ["a", "b", "both"], default="a", required=True, key="who",
+        format_func={"a": "A right, B wrong", "b": "B right, A wrong", "both": "Both wrong"}.__getitem__,
+        label_visibility="collapsed",
+    )  # fmt: skip
+    inside = {
+        "a": comparison.only_right(one, other),
+        "b": comparison.only_right(other, one),
+        "both": ~one.right & ~other.right,
+    }[way]
+    run, said = (second, other) if way == "a" else (first, one)
+    st.caption(f"Shown: what {'B' if way == 'a' else 'A'} said.")
+    about = evaluations.background_of(run, split)
+    full = evaluations.answers_of(run, split)
+    wanted = pd.Index(full.ids).isin(said.ids[inside])
+    cases.show(run, full, about, wanted, key=f"pair-{first.id}-{second.id}-{split}-{way}")
+
+
+def _told(value: float, name: str) -> str:
+    return words.figure(scorecard.Figure(value, None, None, ""), share=name not in scorecard.SMALLER_IS_BETTER)
+
+
+def overlaid(several: list[Run], split: str) -> None:
+    """One class's ROC of every run."""
+    classes = several[0].config.classes
+    name = choose.addressed(
+        "Class against the rest",
+        list(classes),
+        key="class",
+        kind="class",
+        titles={one: words.label(one) for one in classes},
+        width=260,
+    )
+    lines = []
+    for place, run in enumerate(several):
+        one = evaluations.answers_of(run, split)
+        own, score = one.true == one.code(name), one.probabilities[:, one.code(name)]
+        false, true, _ = curves.roc(own, score)
+        lines.append(
+            (
+                f"{'AB'[place] if place < 2 else place + 1}: area {curves.auc(own, score):.3f}",
+                _SHADES[place % 6],
+                false,
+                true,
+            )
+        )
+    st.plotly_chart(
+        charts.roc(lines, dark=dark()), config=figures.CONFIG, key="overlaid", alt="; ".join(line[0] for line in lines)
+    )
+
+
+def together(several: list[Run]) -> None:
+    """Make an ensemble of the chosen runs."""
+    st.subheader("As one: an ensemble", anchor=False)
+    way = st.segmented_control(
+        "Way", list(ensembles.WAYS), default="mean", required=True, key="way", format_func=str.capitalize,
+        help=" ".join(f"**{one}**: {meaning}" for one, meaning in ensembles.WAYS.items()),
+    )  # fmt: skip
+    if st.button(f"Make an ensemble of {len(several)} runs", icon=":material/join:"):
+        made = ensembles.make([run.id for run in several], way)
+        st.toast("The ensemble is in the leaderboard.", icon=":material/check:")
+        st.page_link(
+            "pages/model/results.py", label="Its results", icon=":material/query_stats:", query_params={"run": made}
+        )
+
+
+st.title("Compare", anchor=False)
+notices.disclaimer()
+usable = [run for run in runs.every() if run.usable]
+for name in sorted({run.config.data for run in usable}):
+    notices.of_data(name)
+if len(usable) < 2:
+    for only in usable:
+        st.markdown(f"So far there is one: {run_card.title(only)}.")
+    notices.empty(
+        "Nothing to compare yet", "A comparison needs two runs with results.", page="pages/model/train.py",
+        link="Train a network", icon=":material/model_training:",
+    )  # fmt: skip
+    st.stop()
+several, split = chosen(usable)
+if len(several) < 2:
+    st.info("Choose two different runs.", icon=":material/info:")
+    st.stop()
+try:
+    pair(several[0], several[1], split)
+    overlaid(several, split)
+    together(several)
+except (CxrError, OSError) as error:
+    st.error(str(error), icon=":material/error:")

@@ -1,0 +1,173 @@
+"""The images behind a number: a gallery, worst first, with what the run said of each, and the decisions about them."""
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from cxr_core.data import datasets, decisions
+from cxr_core.errors import CxrError
+from cxr_core.evaluation import figures
+from cxr_core.evaluation.answers import Answers
+from cxr_core.runs.folder import Run
+from pages.ui import decide, heatmaps, loaders, notices, words
+from pages.ui.gallery import Tile, gallery
+from pages.ui.theme import dark
+
+PER_PAGE = 24
+
+
+def worst_first(answers: Answers, inside: np.ndarray) -> np.ndarray:
+    """Places of the images inside (a mask), the least probable truth first."""
+    places = np.flatnonzero(inside)
+    sure = answers.probabilities[places, answers.true[places]]
+    found: np.ndarray = places[np.argsort(sure, kind="stable")]
+    return found
+
+
+def show(run: Run, answers: Answers, about: pd.DataFrame | None, inside: np.ndarray, *, key: str) -> None:
+    """The gallery of some images of a run.
+
+    Args:
+        about: `background.of` the answers; None if the dataset is gone: then a table is shown.
+        inside: (n,) bool, which images.
+        key: of the gallery; another one for other images.
+    """
+    places = worst_first(answers, inside)
+    if not len(places):
+        st.caption("There is no such image.")
+        return
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        pages = -(-len(places) // PER_PAGE)
+        page = st.number_input(f"Page (of {pages})", 1, pages, key=f"page-{key}", width=150) if pages > 1 else 1
+        st.markdown(f"**{words.plural(len(places), 'image')}**, the least probable truth first", width="content")
+        st.space("stretch")
+        choosing = about is not None and st.toggle(
+            "Choose images",
+            key="choosing-cases",
+            help="A click ticks an image; then exclude, relabel or tag the ticked.",
+        )
+    shown = places[(page - 1) * PER_PAGE : page * PER_PAGE]
+    if about is None:
+        st.info(
+            f"The dataset '{run.config.data}' is not here (any more), so only names are shown.", icon=":material/info:"
+        )
+        st.dataframe(answers.take(shown).table(), hide_index=True, alt="Images and probabilities")
+        return
+    bar = st.container()
+    turn = st.session_state.get(f"turn-{key}", 0)
+    start = st.session_state.get(f"preset-{key}", ()) if choosing else ()
+    tiles = [_tile(answers, about, place) for place in shown]
+    picked = gallery(tiles, key=f"{key}-{page}-{choosing}-{turn}", choosing=choosing, chosen=start)
+    if picked.opened is not None:
+        (place,) = np.flatnonzero(answers.ids == picked.opened)
+        large_view(run, answers, about, int(place))
+    if choosing:
+        with bar:
+            decide.bar(datasets.get(run.config.data), tuple(one for one in picked.chosen), key=key)
+            st.page_link(
+                "pages/data/curate.py",
+                label="Record of decisions",
+                icon=":material/history:",
+                query_params={"data": run.config.data, "part": "record"},
+            )
+
+
+def _row(about: pd.DataFrame, place: int) -> pd.Series:
+    """The image's row in its dataset's index after the decisions in force."""
+    return loaders.index_of(datasets.get(str(about["data"].iloc[place]))).loc[int(about["row"].iloc[place])]
+
+
+def _tile(answers: Answers, about: pd.DataFrame, place: int) -> Tile:
+    dataset, row = datasets.get(str(about["data"].iloc[place])), _row(about, place)
+    true, called = int(answers.true[place]), int(answers.predicted[place])
+    given = answers.probabilities[place]
+    said = f"{words.label(answers.classes[called])} {given[called]:.0%}"
+    truth = "right" if true == called else f"is {words.label(answers.classes[true]).lower()} ({given[true]:.0%})"
+    return Tile(
+        str(answers.ids[place]),
+        loaders.thumbnail(dataset, int(about["row"].iloc[place])),
+        said,
+        f"{truth} · {str(answers.ids[place]).rsplit('/', 1)[-1]}",
+        figures.colour(answers.classes[called], called),
+        note=_note(row),
+        excluded=bool(row["excluded"]),
+    )
+
+
+def _note(row: pd.Series) -> str:
+    said = ["Excluded since"] if row["excluded"] else []
+    said += [f"Relabelled as {words.label(row['class']).lower()}"] if row["relabelled"] else []
+    return " · ".join([*said, *(f"#{tag}" for tag in row["tags"].split(", ") if tag)])
+
+
+@st.dialog("X-ray", width="large")
+def large_view(run: Run, answers: Answers, about: pd.DataFrame, place: int) -> None:
+    """One image large, its heatmap, the probabilities, and the way to a decision."""
+    dataset, row = datasets.get(str(about["data"].iloc[place])), _row(about, place)
+    true, called = (answers.classes[int(codes[place])] for codes in (answers.true, answers.predicted))
+    left, right = st.columns([3, 2])
+    with left:
+        way = st.segmented_control(
+            "What to show", ["image", "heatmap"], default="image", required=True, key="case-way",
+            format_func={"image": "Image", "heatmap": "Heatmap"}.__getitem__, label_visibility="collapsed",
+        )  # fmt: skip
+        _picture(run, dataset, row, called if way == "heatmap" else "")
+    with right:
+        st.markdown(f"Called **{words.label(called).lower()}**, is **{words.label(true).lower()}**.")
+        found = dict(zip(answers.classes, answers.probabilities[place].tolist(), strict=True))
+        st.plotly_chart(
+            figures.probabilities(found, {name: words.label(name) for name in found}, dark=dark()),
+            config=figures.CONFIG,
+            key="case-probabilities",
+            alt=", ".join(f"{words.label(name)} {words.percent(value)}" for name, value in found.items()),
+        )
+        notices.synthetic(dataset)
+        if note := _note(row):
+            st.markdown(note)
+        st.caption(f"{row['id']} · patient {row['patient']} · {row['width']:,} × {row['height']:,} pixels")
+        _decision(dataset, row)
+        st.page_link(
+            "pages/model/predict.py",
+            label="Ask a model about it",
+            icon=":material/radiology:",
+            query_params={"data": dataset.name, "image": row["id"], "run": run.id},
+        )
+
+
+def _picture(run: Run, dataset: datasets.Dataset, row: pd.Series, label: str) -> None:
+    try:
+        content = loaders.original(dataset.name, dataset.created, row["id"])
+    except CxrError as error:
+        st.error(str(error), icon=":material/broken_image:")
+        return
+    if label:
+        from cxr_core import images
+
+        with st.spinner("Asking the network where it looked …"):
+            laid = heatmaps.heatmap_of(run, images.read(content), label)
+        if laid is not None:
+            st.image(laid, width="stretch", alt=f"Where the network looked for {words.label(label).lower()}")
+            st.caption(
+                "Bright: this part counted most for the answer. It shows what a network used, not where illness is."
+            )
+            return
+        st.caption(":material/info: This run cannot say where it looked.")
+    st.image(content, width="stretch", alt=f"Chest X-ray {row['id']}")
+
+
+def _decision(dataset: datasets.Dataset, row: pd.Series) -> None:
+    """Exclude or relabel this one image; the page behind shows it once the large view is closed."""
+    with st.expander("Exclude or relabel", icon=":material/rule:"), st.form("case", border=False):
+        who = st.text_input("Your name", st.session_state.get("decider", ""), max_chars=80)
+        reason = st.text_input("Reason", max_chars=500)
+        label = st.selectbox("Class", dataset.classes, format_func=words.label)
+        with st.container(horizontal=True):
+            relabel = st.form_submit_button("Set class", icon=":material/label:")
+            exclude = st.form_submit_button("Exclude", icon=":material/block:")
+    if relabel or exclude:
+        action, value = ("relabel", str(label)) if relabel else ("exclude", "")
+        try:
+            made = decisions.decide(dataset.name, action, [row["id"]], value=value, reason=reason, who=who)
+            st.success(f"{decide.sentence(made)}: recorded as decision {made.number}.", icon=":material/check:")
+        except CxrError as error:
+            st.error(str(error), icon=":material/error:")

@@ -1,0 +1,119 @@
+"""The confusion matrix with the images behind each of its cells, and the classification report."""
+
+import pandas as pd
+import streamlit as st
+
+from cxr_core.evaluation import figures, metrics, paper, scorecard
+from cxr_core.evaluation.answers import Answers
+from cxr_core.runs.folder import Run
+from pages.ui import cases, choose, evaluations, words
+from pages.ui.theme import dark
+
+UNITS = {"counts": "Images", "shares": "Share of the true class", "called": "Share of what was called so"}
+
+
+def show(run: Run, split: str, answers: Answers) -> None:
+    left, right = st.columns(2, gap="large")
+    with left:
+        cell = _matrix(run, split, answers)
+    with right:
+        _report(run, split, answers)
+    if cell is None:
+        st.caption(":material/ads_click: Click a cell, or choose one, to see its images.")
+        return
+    row, column = cell
+    true, called = (words.label(answers.classes[code]) for code in cell)
+    st.subheader(
+        f"{true}, rightly called so" if row == column else f"{true}, wrongly called {called.lower()}", anchor=False
+    )
+    inside = (answers.true == row) & (answers.predicted == column)
+    about = evaluations.background_of(run, split)
+    cases.show(run, answers, about, inside, key=f"cell-{run.id}-{split}-{row}-{column}")
+
+
+def _matrix(run: Run, split: str, answers: Answers) -> tuple[int, int] | None:
+    """Draws it; returns the chosen cell."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader("Confusion matrix", anchor=False, width="content")
+        unit = st.segmented_control(
+            "Large figures",
+            list(UNITS),
+            default="counts",
+            required=True,
+            format_func=UNITS.__getitem__,
+            key="unit",
+            bind="query-params",
+            label_visibility="collapsed",
+        )
+    counts = answers.confusion
+    titles = [words.label(name) for name in answers.classes]
+    cells = {
+        f"{true},{called}": (row, column)
+        for row, true in enumerate(answers.classes)
+        for column, called in enumerate(answers.classes)
+    }
+    said = {
+        name: f"{titles[row]} called {titles[column].lower()}: {words.plural(int(counts[row, column]), 'image')}"
+        for name, (row, column) in cells.items()
+    }
+    place = st.container()
+    name = choose.addressed(
+        "Images of a cell", ["none", *cells], key="cell", kind="cell", titles={"none": "None", **said}, width=420
+    )
+    chosen = cells.get(name)
+    key = f"confusion-{run.id}-{split}"
+    with place:
+        st.plotly_chart(
+            figures.confusion(
+                counts.tolist(), titles, shares=unit != "counts", by="predicted" if unit == "called" else "true",
+                chosen=chosen, dark=dark(),
+            ),
+            theme=None,
+            config=figures.CONFIG,
+            key=key,
+            on_select=lambda: _clicked(key, answers.classes),
+            selection_mode="points",
+            alt=f"Confusion matrix of {run.id} on {split}. " + "; ".join(said.values()),
+        )  # fmt: skip
+    return chosen
+
+
+def _clicked(key: str, classes: tuple[str, ...]) -> None:
+    points = st.session_state[key].selection.points
+    if points:
+        row, column = (int(points[0][axis]) for axis in ("y", "x"))
+        st.session_state["cell-box"] = f"{classes[row]},{classes[column]}"  # the box beside it, which tells the address
+
+
+def _report(run: Run, split: str, answers: Answers) -> None:
+    st.subheader(
+        "Classification report",
+        anchor=False,
+        help="Precision: of the images called so, how many are. Recall: of the images that are so, how many were called so. "
+        "F1: their harmonic mean. Support: the number of images.",
+    )
+    table = metrics.report(answers.table())
+    table.index = [words.label(name) if name in answers.classes else name for name in table.index]
+    columns = dict.fromkeys(("precision", "recall", "f1-score"), st.column_config.NumberColumn(format="%.2f"))
+    st.dataframe(table, column_config=columns, alt="Classification report", placeholder="")
+    if run.config.model in paper.REPORTS.get(split, {}):
+        with st.expander(f"The paper's report, {words.split(split).lower()} images"):
+            printed = paper.report(run.config.model, split)
+            printed.index = [words.label(name) if name in paper.CLASSES else name for name in printed.index]
+            st.dataframe(printed, column_config=columns, alt="The paper's report")
+    _intervals(answers, evaluations.card_of(run, split, scores=False))
+
+
+def _intervals(answers: Answers, card: scorecard.Card) -> None:
+    """Each class's figures with their 95 % intervals."""
+    rows = {
+        words.label(name): {
+            scorecard.OF_CLASS[of]: words.figure(card[f"{of}:{name}"]) for of in ("recall", "precision", "f1")
+        }
+        for name in answers.classes
+    }
+    st.markdown("With 95 % intervals")
+    st.table(pd.DataFrame.from_dict(rows, orient="index"))
+    missing = [words.label(name).lower() for name, n in zip(answers.classes, answers.support, strict=True) if not n]
+    if missing:
+        st.markdown(f"This split has no {' and no '.join(missing)} images, so nothing is known of them here.")

@@ -1,0 +1,141 @@
+"""What the probabilities are worth: curves with their areas, calibration before and after a temperature, histograms."""
+
+import pandas as pd
+import streamlit as st
+
+from cxr_core.errors import CxrError
+from cxr_core.evaluation import calibration, charts, figures, fitted, scorecard
+from cxr_core.evaluation.answers import Answers
+from cxr_core.runs.folder import Run
+from pages.ui import evaluations, words
+from pages.ui.theme import dark
+
+
+def _titles(answers: Answers) -> dict[str, str]:
+    return {name: words.label(name) for name in answers.classes}
+
+
+def curves(run: Run, split: str, answers: Answers) -> None:
+    """ROC and precision-recall of each class against the rest, and the areas with intervals."""
+    rocs, recalls = charts.of_classes(answers, _titles(answers))
+    if not rocs:
+        st.info("A curve needs images of at least two classes in this split.", icon=":material/info:")
+        return
+    left, right = st.columns(2, gap="large")
+    for column, title, draw, lines in (
+        (left, "ROC, each class against the rest", charts.roc, rocs),
+        (right, "Precision and recall", charts.precision_recall, recalls),
+    ):
+        with column:
+            st.subheader(title, anchor=False)
+            st.plotly_chart(
+                draw(lines, dark=dark()),
+                config=figures.CONFIG,
+                key=f"{title}-{run.id}",
+                alt=f"{title}: " + "; ".join(line[0] for line in lines),
+            )
+    card = evaluations.card_of(run, split)
+    rows = {
+        words.label(name): {
+            scorecard.OF_CLASS[of]: words.figure(card[f"{of}:{name}"], share=False) for of in ("auc", "ap")
+        }
+        for name in answers.classes
+    }
+    rows["Mean"] = {scorecard.OF_CLASS[of]: words.figure(card[f"macro_{of}"], share=False) for of in ("auc", "ap")}
+    st.table(pd.DataFrame.from_dict(rows, orient="index"))
+    st.caption(f"95 % intervals: {card['macro_auc'].how}, 2,000 times within each class.")
+
+
+def calibrated(run: Run, split: str, answers: Answers) -> None:
+    """The reliability diagram and the temperature."""
+    st.subheader(
+        "Do probabilities mean what they say?",
+        anchor=False,
+        help="Of the images that a network is 80 % sure of, 80 % should be right. The expected calibration error is the mean gap.",
+    )
+    try:
+        kept = fitted.temperature(run.id)
+        offered = fitted.fit_temperature(run.id) if "val" in run.metrics else None
+    except CxrError as error:
+        st.warning(str(error), icon=":material/error:")
+        kept = offered = None
+    using = kept or offered
+    versions = {"As the network says it": answers}
+    if using is not None:
+        versions[f"After temperature {using.value:.2f}"] = fitted.tempered(answers, using.value)
+    left, right = st.columns([3, 2], gap="large")
+    tables = {
+        title: calibration.reliability(one.probabilities.max(axis=1), one.right) for title, one in versions.items()
+    }
+    with left:
+        st.plotly_chart(
+            charts.reliability(tables, dark=dark()),
+            config=figures.CONFIG,
+            key=f"reliability-{run.id}",
+            alt="Reliability: "
+            + "; ".join(
+                f"sure to {row.confidence:.0%}, right {row.share:.0%}"
+                for row in next(iter(tables.values())).itertuples()
+            ),
+        )
+    with right:
+        _errors(run, split, versions)
+        _temperature(run, kept, offered)
+    with st.expander("The diagram as a table"):
+        st.dataframe(pd.concat(tables, names=["version"]).reset_index("version"), hide_index=True, alt="Reliability")
+
+
+def _errors(run: Run, split: str, versions: dict[str, Answers]) -> None:
+    card = evaluations.card_of(run, split)
+    names = ("ece", "brier", "log_loss")
+    tempered = list(versions.values())[1:]
+    after = scorecard.points(tempered[0]) if tempered else {}
+    rows = {
+        scorecard.TITLES[name]: {
+            "As it is": words.figure(card[name], share=False),
+            **({"After": f"{after[name]:.3f}"} if after else {}),
+        }
+        for name in names
+    }
+    st.table(pd.DataFrame.from_dict(rows, orient="index"))
+
+
+def _temperature(run: Run, kept: fitted.Temperature | None, offered: fitted.Temperature | None) -> None:
+    if offered is None:
+        st.caption("This run has no validation predictions, so no temperature can be fitted.")
+        return
+    st.markdown(
+        f"**Temperature {offered.value:.2f}**, fitted on {words.plural(offered.images, 'validation image')}: "
+        + ("the network is too sure." if offered.value > 1 else "the network is not sure enough.")
+    )
+    if offered.images < 100:
+        st.caption(":material/warning: So few validation images give a temperature that is mostly chance.")
+    if kept is None:
+        st.button(
+            "Keep it with the run", icon=":material/save:", key="keep-temperature", on_click=fitted.keep_temperature,
+            args=(run.id,), help="Predict then shows probabilities after it.",
+        )  # fmt: skip
+    else:
+        st.badge("Kept with the run", icon=":material/check:", color="green")
+        st.button("Forget it", key="forget-temperature", on_click=fitted.forget, args=(run.id, "temperature"))
+
+
+def histograms(answers: Answers) -> None:
+    """How the probability of each class is spread among its own images and the others."""
+    st.subheader("Probabilities by true class", anchor=False)
+    for column, (code, name) in zip(st.columns(len(answers.classes)), enumerate(answers.classes), strict=True):
+        title = words.label(name)
+        groups = {
+            words.label(other): answers.probabilities[answers.true == place, code]
+            for place, other in enumerate(answers.classes)
+            if answers.support[place]
+        }
+        shades = [figures.colour(other, place) for place, other in enumerate(answers.classes) if answers.support[place]]
+        with column:
+            st.plotly_chart(
+                charts.scores(groups, shades, title=f"Probability of {title.lower()}", dark=dark()),
+                config=figures.CONFIG,
+                key=f"scores-{name}",
+                alt=f"Probability of {title.lower()}: "
+                + "; ".join(f"median {pd.Series(values).median():.2f} for {who}" for who, values in groups.items()),
+            )

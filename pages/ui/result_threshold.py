@@ -1,0 +1,154 @@
+"""The operating point: a question, a threshold chosen on validation, and what it gives on test and in other populations."""
+
+import pandas as pd
+import streamlit as st
+
+from cxr_core.errors import CxrError
+from cxr_core.evaluation import charts, figures, fitted, operating
+from cxr_core.evaluation.answers import Answers
+from cxr_core.runs.folder import Run
+from pages.ui import choose, evaluations, words
+from pages.ui.theme import dark
+
+SHARES = {
+    "sensitivity": ("Sensitivity", "Of those who have it, how many are called so."),
+    "specificity": ("Specificity", "Of those who do not have it, how many are called free of it."),
+    "ppv": ("PPV", "Positive predictive value: of those called so, how many have it."),
+    "npv": ("NPV", "Negative predictive value: of those called free of it, how many are."),
+}
+
+
+def questions(classes: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """Name in the address to positive classes: pneumonia first where there is a normal class, then each class."""
+    found = {}
+    if "normal" in classes and len(classes) > 2:
+        found["pneumonia"] = tuple(name for name in classes if name != "normal")
+    return found | {name: (name,) for name in classes}
+
+
+def show(run: Run, split: str, answers: Answers) -> None:
+    asked = questions(answers.classes)
+    titles = {
+        name: "Pneumonia against normal" if name == "pneumonia" else f"{words.label(name)} against the rest"
+        for name in asked
+    }
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        name = choose.addressed("Question", list(asked), key="question", kind="question", titles=titles, width=330)
+        rule = st.segmented_control(
+            "Chosen by", ["hand", "sensitivity", "youden"], default="hand", required=True, key="rule", bind="query-params",
+            format_func={"hand": "Hand", "sensitivity": "Sensitivity at least", "youden": "Best balance"}.__getitem__,
+            help="On the validation images. Best balance: the largest sum of sensitivity and specificity (Youden).",
+        )  # fmt: skip
+        least = 0.0
+        if rule == "sensitivity":
+            least = st.slider("Sensitivity at least", 0.5, 1.0, 0.95, 0.01, key="least", bind="query-params", width=220)
+    positive = asked[name]
+    try:
+        temperature = fitted.temperature(run.id)
+        heat = temperature.value if temperature else 1.0
+        val = evaluations.answers_of(run, "val") if "val" in run.metrics else None
+        threshold, told = _threshold(val, heat, positive, rule, least)
+        _shown(run, split, fitted.tempered(answers, heat), positive, threshold, titles[name])
+        _keeping(run, val, positive, threshold, heat, told)
+    except CxrError as error:
+        st.warning(str(error), icon=":material/error:")
+
+
+def _threshold(
+    val: Answers | None, heat: float, positive: tuple[str, ...], rule: str, least: float
+) -> tuple[float, str]:
+    """The threshold, and how it was chosen in words."""
+    if rule == "hand" or val is None:
+        if rule != "hand":
+            st.caption("This run has no validation predictions, so the threshold is set by hand.")
+        value = st.slider("Threshold", 0.0, 1.0, 0.5, 0.01, key="threshold", bind="query-params")
+        return float(value), "by hand"
+    asked = operating.question(fitted.tempered(val, heat), positive)
+    if rule == "sensitivity":
+        found, told = operating.for_sensitivity(*asked, least), f"sensitivity at least {least:.0%} on validation"
+    else:
+        found, told = operating.best_youden(*asked), "best balance on validation"
+    outcome = operating.at(*asked, found)
+    st.markdown(
+        f"**Threshold {found:.3f}**: {told} ({words.plural(len(val), 'image')}; there sensitivity "
+        f"{words.percent(outcome.sensitivity)}, specificity {words.percent(outcome.specificity)})."
+    )
+    if min(int(asked[0].sum()), int((~asked[0]).sum())) < 50:
+        st.caption(":material/warning: So few validation images give a threshold that is mostly chance.")
+    return found, told
+
+
+def _shown(run: Run, split: str, answers: Answers, positive: tuple[str, ...], threshold: float, title: str) -> None:
+    is_positive, score = operating.question(answers, positive)
+    outcome = operating.at(is_positive, score, threshold)
+    st.subheader(f"{title}, on {words.split(split).lower()} images", anchor=False)
+    with st.container(horizontal=True):
+        for name, (short, meaning) in SHARES.items():
+            st.metric(
+                short, words.percent(getattr(outcome, name)), delta=words.interval(outcome.intervals[name]),
+                delta_color="off", delta_arrow="off", help=f"{meaning} Below: the 95 % interval (Wilson).", border=True,
+                width=210, height="stretch",
+            )  # fmt: skip
+    left, right = st.columns(2, gap="large")
+    with left:
+        counts = [[outcome.tp, outcome.fn], [outcome.fp, outcome.tn]]
+        st.plotly_chart(
+            figures.confusion(counts, ["Positive", "Negative"], dark=dark()), theme=None, config=figures.CONFIG,
+            key=f"two-{run.id}", alt=f"{outcome.tp} found, {outcome.fn} missed, {outcome.fp} false alarms, {outcome.tn} free",
+        )  # fmt: skip
+    with right:
+        shades = (figures.colour(positive[0]), figures.colour("normal") if "normal" not in positive else "#7A828C")
+        st.plotly_chart(
+            charts.scores(
+                {"Positive": score[is_positive], "Negative": score[~is_positive]}, shades,
+                title="Score", threshold=threshold, dark=dark(),
+            ),
+            config=figures.CONFIG, key=f"score-{run.id}", alt="How the score is spread among positive and negative images",
+        )  # fmt: skip
+        _adjusted(outcome, float(is_positive.mean()) if len(is_positive) else 0.5)
+
+
+def _adjusted(outcome: operating.Outcome, here: float) -> None:
+    st.markdown(
+        "**In another population**",
+        help="Predictive values depend on how many have the illness. Sensitivity and specificity are taken as they are here.",
+    )
+    share = st.number_input(
+        f"Prevalence, % (here {100 * here:.1f})", 0.1, 99.9, 10.0, 0.5, key="prevalence", bind="query-params", width=230
+    )
+    found = operating.adjusted(outcome, share / 100)
+    if found is None:
+        st.caption("This needs positive and negative images.")
+        return
+    st.table(
+        pd.DataFrame(
+            {
+                "at this prevalence": [words.percent(found.ppv), words.percent(found.npv)],
+                "95 % interval": [words.interval(found.ppv_interval), words.interval(found.npv_interval)],
+            },
+            index=["PPV", "NPV"],
+        )
+    )
+
+
+def _keeping(
+    run: Run, val: Answers | None, positive: tuple[str, ...], threshold: float, heat: float, told: str
+) -> None:
+    kept = fitted.point(run.id)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if val is not None:
+            st.button(
+                "Keep this point with the run", icon=":material/save:", key="keep-point", on_click=_keep,
+                args=(run.id, positive, threshold, told, heat), help="Predict then answers by it.",
+            )  # fmt: skip
+        if kept is not None:
+            who = " and ".join(words.label(name).lower() for name in kept.positive)
+            st.badge(f"Kept: {who} from {kept.threshold:.3f} ({kept.rule})", icon=":material/check:", color="green")
+            st.button("Forget it", key="forget-point", on_click=fitted.forget, args=(run.id, "point"))
+
+
+def _keep(run_id: str, positive: tuple[str, ...], threshold: float, told: str, heat: float) -> None:
+    try:
+        fitted.keep_point(run_id, positive, threshold, rule=told, temperature_=heat)
+    except CxrError as error:
+        st.toast(str(error), icon=":material/error:")

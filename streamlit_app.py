@@ -4,7 +4,7 @@ import streamlit as st
 
 from pages.ui import frame
 
-st.set_page_config(page_icon=":material/pulmonology:", layout="wide")
+st.set_page_config(page_icon=frame.ICON, layout="wide")
 
 page = st.navigation(
     {

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -14,6 +15,10 @@ DISCLAIMER = "Research software, not a medical device: no output of it may guide
 
 class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        number = re.fullmatch(r"argument (\S+): invalid (int|float) value: '(.*)'", message)
+        if number:
+            kind = "whole number" if number[2] == "int" else "number"
+            raise BadInput(f"{number[1]} takes a {kind}. Received: '{number[3]}'. See: {self.prog} --help")
         raise BadInput(f"{message[:1].upper()}{message[1:].rstrip('.')}. See: {self.prog} --help")
 
 

@@ -178,7 +178,9 @@ def learning_curves(history: pd.DataFrame, *, best_epoch: int | None = None, dar
         )
     # Equal first and last epochs leave no range, so one is given; losses may start very high and would flatten the rest.
     last = max(2, int(history["epoch"].max()) if len(history) else 2)
-    figure.update_xaxes(title="Epoch", range=[0.5, last + 0.5], nticks=6, tickangle=0, fixedrange=True)
+    figure.update_xaxes(
+        title="Epoch", range=[0.5, last + 0.5], dtick=1 if last <= 10 else None, nticks=6, tickangle=0, fixedrange=True
+    )
     figure.update_yaxes(fixedrange=True)
     figure.update_yaxes(tickformat=".0%", range=[0, 1.02], row=1, col=1)
     if len(losses := history.filter(regex="loss$").to_numpy(dtype=float).ravel()) and np.isfinite(losses).any():

@@ -4,6 +4,7 @@ There is no server: whoever looks, submits or finishes starts what is next, one 
 """
 
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -105,7 +106,7 @@ def _hand_over(found: Sequence[Run]) -> None:
     """Give queued runs to the cluster, which starts them when it has room, and bring back those whose machine was lost."""
     for run in found:
         if run.status.job and run.status.revived < cluster.REVIVALS and _is_lost(run):
-            print(f"The machine that trained {run.id} was lost; it goes on elsewhere.", flush=True)
+            print(f"The machine that trained {run.id} was lost; it goes on elsewhere.", file=sys.stderr, flush=True)
             _requeue(run, revived=run.status.revived + 1)
     for run in waiting(runs.every()):
         if not run.status.job:

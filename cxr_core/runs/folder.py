@@ -12,6 +12,7 @@ A run writes only its own folder. Runs that ship with the project lie in `artifa
 """
 
 import math
+import re
 import secrets
 import time
 from collections.abc import Mapping
@@ -233,14 +234,18 @@ def write_history(place: Path, rows: list[dict[str, float]]) -> None:
     workspace.write_bytes(place / "history.csv", table.to_csv(index=False).encode())
 
 
+_CHATTER = re.compile(r"I\d{4} \d\d:|I0000 |WARNING: All log messages before absl|To enable the following|.*\bcuInit\b")
+
+
 def log(run_id: str, *, last: int = 40) -> str:
-    """The last lines of what the run's process printed."""
+    """The last lines of what the run's process printed, without what TensorFlow says of drivers that are not there."""
     path = folder(run_id) / "log.txt"
     if not path.is_file():
         return ""
     with path.open("rb") as opened:
         opened.seek(max(0, path.stat().st_size - 200 * last))
-        return "\n".join(opened.read().decode(errors="replace").splitlines()[-last:])
+        lines = opened.read().decode(errors="replace").splitlines()
+    return "\n".join([line for line in lines if not _CHATTER.match(line)][-last:])
 
 
 def predictions_path(run_id: str, split: str) -> Path:

@@ -162,7 +162,7 @@ usable = [run for run in runs.every() if run.usable]
 if not usable:
     notices.empty(
         "No trained network yet",
-        "Train one first. On the synthetic set that takes a minute or two.",
+        "Train one first. On the synthetic set that takes a few minutes.",
         page="pages/model/train.py",
         link="Train a network",
         icon=":material/model_training:",

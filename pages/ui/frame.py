@@ -1,5 +1,6 @@
 """What surrounds every page: first start, footer, and errors told in words."""
 
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import streamlit as st
@@ -9,6 +10,8 @@ from cxr_core.errors import CxrError
 from cxr_core.jobs import errands, queue
 from pages.ui.notices import DISCLAIMER
 
+ICON = str(Path(__file__).with_name("icon.png"))  # a picture of our own: a named icon would be fetched from elsewhere
+
 
 def show(page: st.Page) -> None:
     """Run a page inside the frame; whatever a person can mend is shown as a sentence, bugs propagate."""
@@ -17,11 +20,14 @@ def show(page: st.Page) -> None:
     with st.sidebar:
         st.caption(f":material/info: {DISCLAIMER}")
         st.caption(f"Chest X-ray workbench {__version__}")
+    body = st.container()
+    st.caption(DISCLAIMER)  # below every page too: on a phone the sidebar is folded away
     try:
         queue.dispatch()
-        page.run()
+        with body:
+            page.run()
     except CxrError as error:
-        st.error(str(error), icon=":material/error:")
+        body.error(str(error), icon=":material/error:")
 
 
 def _first_start() -> None:

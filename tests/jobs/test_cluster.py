@@ -1,0 +1,162 @@
+"""Runs on a Ray cluster: handed over, taken back, revived. With Ray installed, also on two real nodes on loopback."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+import pytest
+
+from cxr_core import process, workspace
+from cxr_core.errors import BadInput
+from cxr_core.jobs import cluster, queue
+from cxr_core.runs import config as settings
+from cxr_core.runs import folder as runs
+from cxr_core.runs import status as states
+from cxr_core.runs.config import RunConfig
+
+
+class Jobs:
+    """A cluster without room: what is submitted waits."""
+
+    def __init__(self) -> None:
+        self.submitted: list[dict[str, Any]] = []
+        self.stopped: list[str] = []
+        self.failed: set[str] = set()
+
+    def submit_job(self, **job: Any) -> str:
+        self.submitted.append(job)
+        return f"job{len(self.submitted)}"
+
+    def get_job_status(self, job: str) -> str:
+        return "FAILED" if job in self.failed else "PENDING"
+
+    def stop_job(self, job: str) -> None:
+        self.stopped.append(job)
+
+
+@pytest.fixture
+def jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Jobs:
+    found = Jobs()
+    monkeypatch.setenv("CXR_EXECUTOR", "ray")
+    monkeypatch.setattr(cluster, "_client", lambda where: found)
+    monkeypatch.setattr(cluster, "_has_cards", lambda where: True)
+    monkeypatch.setattr(workspace, "pretrained", lambda: tmp_path / "pretrained")
+    monkeypatch.setattr(process, "kill", lambda who: None)
+    return found
+
+
+def config(data: str) -> RunConfig:
+    return settings.make(model="custom_cnn", recipe="paper", data=data, manifest="0" * 12, classes=("a", "b"))
+
+
+def test_every_queued_run_is_handed_over_once_with_a_card(jobs: Jobs):
+    ids = [queue.submit(config(name)) for name in "abc"]
+    queue.dispatch()
+    assert len(jobs.submitted) == 3
+    for run_id, job in zip(ids, jobs.submitted, strict=True):
+        assert f"work {run_id} >>" in job["entrypoint"]
+        assert (job["entrypoint_num_cpus"], job["entrypoint_num_gpus"]) == (1, 1)
+        assert job["runtime_env"]["env_vars"]["CXR_HOME"] == str(workspace.home())
+        assert runs.get(run_id).status.stage == "waiting for the cluster"
+
+
+def test_a_run_that_waits_is_taken_back(jobs: Jobs):
+    run_id = queue.submit(config("a"))
+    queue.stop(run_id)
+    assert jobs.stopped == ["job1"]
+    assert runs.get(run_id).status.state == "stopped"
+
+
+@pytest.mark.parametrize("how", ["never began", "died"])
+def test_a_run_whose_machine_is_lost_goes_on_elsewhere_but_not_for_ever(jobs: Jobs, how: str):
+    run_id = queue.submit(config("a"))
+    for number in range(1, cluster.REVIVALS + 3):
+        job = runs.get(run_id).status.job
+        if how == "died":
+            place, dead = workspace.run(run_id), {**process.owner(), "born": 1.0}
+            states.write(place, replace(states.written(place), state="running", owner=dead))
+        jobs.failed.add(job)
+        queue.dispatch()
+        assert runs.get(run_id).status.revived == min(number, cluster.REVIVALS)
+    assert len(jobs.submitted) == 1 + cluster.REVIVALS
+
+
+def test_an_executor_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CXR_EXECUTOR", "slurm")
+    with pytest.raises(BadInput, match="local or ray"):
+        cluster.address()
+
+
+def free_port() -> int:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return int(held.getsockname()[1])
+
+
+@pytest.fixture
+def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[int]]]:
+    """Two real nodes on loopback; the value kills the second one and returns which processes died with it."""
+    ray = Path(sys.executable).with_name("ray")
+    if not ray.is_file():
+        pytest.skip("Ray is not installed: pip install -r requirements-ray.txt")
+    head, board = free_port(), free_port()
+    common = ["--num-cpus", "2", "--disable-usage-stats", "--object-store-memory", "100000000"]
+    for own in (
+        ["--head", "--port", str(head), "--dashboard-host", "127.0.0.1", "--dashboard-port", str(board)],
+        ["--address", f"127.0.0.1:{head}", "--node-ip-address", "127.0.0.2"],
+    ):
+        address = [] if "--node-ip-address" in own else ["--node-ip-address", "127.0.0.1"]
+        subprocess.run([ray, "start", *own, *address, *common], check=True, capture_output=True, timeout=120)
+    monkeypatch.setenv("CXR_EXECUTOR", "ray")
+    monkeypatch.setenv("RAY_ADDRESS", f"http://127.0.0.1:{board}")
+    cluster._client.cache_clear()
+
+    def lose() -> list[int]:
+        died = []
+        for one in psutil.process_iter(["name", "cmdline"]):
+            if one.info["name"] == "raylet" and any("127.0.0.2" in word for word in one.info["cmdline"] or ()):
+                for part in [*one.children(recursive=True), one]:
+                    died.append(part.pid)
+                    part.kill()
+        return died
+
+    yield lose
+    subprocess.run([ray, "stop", "--force"], capture_output=True, timeout=120, check=False)
+    cluster._client.cache_clear()
+
+
+@pytest.mark.skipif("CXR_RAY_TEST" not in os.environ, reason="Takes minutes; asked for with CXR_RAY_TEST=1.")
+def test_on_two_real_nodes_four_runs_finish_though_one_node_is_lost(
+    trained_home: Path, nodes: Callable[[], list[int]]
+) -> None:
+    (like,) = runs.every()
+    ids = [queue.submit(settings.changed(like.config, {"epochs": 30, "batch_size": 8, "seed": 1})) for _ in range(4)]
+
+    def waited(ready: Callable[[list[runs.Run]], bool]) -> list[runs.Run]:
+        deadline = time.monotonic() + 400
+        while not ready(found := [runs.get(one) for one in ids]) and time.monotonic() < deadline:
+            queue.dispatch()
+            time.sleep(0.5)
+        return found
+
+    found = waited(lambda now: all(run.status.epoch for run in now))
+    owners = {run.id: run.status.owner["pid"] for run in found if run.status.owner}
+    died = nodes()
+    lost = {one for one, pid in owners.items() if pid in died}
+    assert 0 < len(lost) < 4, "the runs were not spread over both nodes"
+    found = waited(lambda now: all(run.status.state == "finished" for run in now))
+    assert [run.status.state for run in found] == ["finished"] * 4, [run.status for run in found]
+    assert {run.id for run in found if run.status.revived} == lost
+    tables = [pd.read_parquet(runs.predictions_path(one, "test")) for one in ids]
+    for table in tables[1:]:  # the same seed: also those that were broken off
+        pd.testing.assert_frame_equal(table, tables[0], check_exact=True)
+    shutil.rmtree(trained_home, ignore_errors=True)

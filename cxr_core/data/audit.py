@@ -258,6 +258,7 @@ def latest(name: str) -> Audit | None:
     return Audit(
         **{
             **document,
+            "data": name,
             "findings": tuple(Finding(**one) for one in document["findings"]),
             "shortcuts": tuple(Shortcut(**{**one, "ci95": tuple(one["ci95"])}) for one in document["shortcuts"]),
         }

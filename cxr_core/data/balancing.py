@@ -15,7 +15,7 @@ STRATEGIES = {
 
 
 def balanced(table: pd.DataFrame, strategy: str, seed: int) -> pd.DataFrame:
-    """The rows of a manifest (see manifest.py), those of train drawn, repeated or weighed by a key of STRATEGIES.
+    """The rows of a plan (see planning.py), those of train drawn, repeated or weighed by a key of STRATEGIES.
 
     The same rows, strategy and seed give the same answer. Val and test stay as they are.
     """
@@ -39,7 +39,7 @@ def balanced(table: pd.DataFrame, strategy: str, seed: int) -> pd.DataFrame:
     most = max(sizes.values())
     repeats = pd.concat([_repeats(table.iloc[rng.permutation(found)], most - len(found)) for found in places.values()])
     if strategy == "augment":
-        keys = repeats["id"] + "/" + repeats["copy"].astype(str) + f"/{seed}"
+        keys = repeats["path"] + "/" + repeats["copy"].astype(str) + f"/{seed}"
         repeats["view"] = [zlib.crc32(key.encode()) | 1 for key in keys]
     return pd.concat([table, repeats], ignore_index=True)
 

@@ -62,7 +62,7 @@ def every() -> list[Dataset]:
 
 
 def damaged() -> dict[str, str]:
-    """Datasets whose description cannot be read, with the sentence that says so."""
+    """Datasets whose description or index cannot be read, with the sentence that says so."""
     return {name: str(one) for name in _folders() if isinstance(one := _described(name), CxrError)}
 
 
@@ -74,13 +74,15 @@ def _folders() -> list[str]:
 def _described(name: str) -> "Dataset | CxrError":
     try:
         document = workspace.read_json(workspace.dataset(name) / "dataset.json")
-        return Dataset(**{**document, "classes": tuple(document["classes"]), "skipped": tuple(document["skipped"])})
+        told = {**document, "classes": tuple(document["classes"]), "skipped": tuple(document["skipped"])}
+        dataset = Dataset(**{**told, "name": name})  # what the folder is called, if it was copied or renamed
     except (TypeError, KeyError, WorkFailed):
         return WorkFailed(
             f"The description of dataset '{name}' is damaged. Remove it (data remove {name}) and add it again."
         )
     except (BadInput, FileNotFoundError):  # a folder of somebody else's, or one that has just gone
         return UnknownName("dataset", name, ())
+    return dataset if index.is_whole(name, dataset.images) else index.damaged(name)
 
 
 def get(name: str) -> Dataset:
@@ -88,7 +90,7 @@ def get(name: str) -> Dataset:
 
     Raises:
         UnknownName: there is none of this name.
-        WorkFailed: its description is damaged.
+        WorkFailed: its description or its index is damaged.
     """
     if name not in _folders():
         raise UnknownName("dataset", name, names())

@@ -174,9 +174,7 @@ def stamp(name: str) -> tuple[int, int]:
 
 
 def _path(name: str) -> Path:
-    if name not in datasets.names():
-        raise UnknownName("dataset", name, datasets.names())
-    return workspace.dataset(name) / "decisions.jsonl"
+    return workspace.dataset(datasets.get(name).name) / "decisions.jsonl"
 
 
 def _append(name: str, action: Any, images: tuple[str, ...], value: str, reason: str, who: str) -> Decision:

@@ -12,6 +12,7 @@ Columns
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -61,6 +62,29 @@ def length(name: str) -> int:
         return int(file.metadata.num_rows)
 
 
+def is_whole(name: str, images: int) -> bool:
+    """Whether the index is there and has a row for each of so many images, as its footer tells: cheap enough for any page."""
+    path = workspace.dataset(name) / "index.parquet"
+    try:
+        about = path.stat()
+        return _rows_told(path, about.st_size, about.st_mtime_ns) == images
+    except (OSError, ValueError):
+        return False
+
+
+@lru_cache(maxsize=256)
+def _rows_told(path: Path, size: int, modified: int) -> int:  # noqa: ARG001 - size and time are part of the key
+    with ParquetFile(path) as file:
+        return int(file.metadata.num_rows)
+
+
+def damaged(name: str) -> WorkFailed:
+    """The error of an index that cannot be read."""
+    return WorkFailed(
+        f"The index of dataset '{name}' is missing or damaged. Remove the dataset (data remove {name}) and add it again."
+    )
+
+
 def row(name: str, number: int) -> pd.Series:
     """One row (COLUMNS) of the index, without reading the others."""
     with _told(name) as path, ParquetFile(path) as file:
@@ -81,9 +105,7 @@ def _told(name: str) -> Iterator[Path]:
     try:
         yield folder / "index.parquet"
     except (OSError, ValueError) as error:
-        raise WorkFailed(
-            f"The index of dataset '{name}' is missing or damaged. Remove the dataset and add it again."
-        ) from error
+        raise damaged(name) from error
 
 
 def root(name: str) -> Path:

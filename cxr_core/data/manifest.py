@@ -1,9 +1,9 @@
 """A manifest: which images are in which split, as what, how often and with what weight; frozen, with an id of its content.
 
     <dataset>/manifests/<id>.parquet    one row an image or copy of one: COLUMNS
-    <dataset>/manifests/<id>.json       how it was made, and the counts
+    <dataset>/manifests/<id>.json       how it was made, of what, by which decisions, and the counts
 
-The same images, decisions and choices give the same id on every machine; runs record it.
+The same images, decisions and choices give the same id on every machine, whatever the datasets are called; runs record it.
 
 Columns
     id          of the image in its dataset; images of other datasets are called `<dataset>:<id>`
@@ -20,41 +20,45 @@ Columns
 """
 
 import hashlib
-import math
-import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from cxr_core import workspace
-from cxr_core.data import balancing, datasets, decisions, index
-from cxr_core.errors import BadInput, UnknownName, WorkFailed
+from cxr_core import __version__, workspace
+from cxr_core.data import datasets, decisions, index
+from cxr_core.data.planning import MOST_SEED, MOST_SHARE, SPLIT_RULES, Supplement, planned
+from cxr_core.errors import UnknownName, WorkFailed
 
-SPLIT_RULES = {
-    "official": "The splits as the source has them; the paper's table is made on these.",
-    "patient": "Test as the source has it; train and val pooled and split anew, no patient in both, classes in proportion.",
-}
+__all__ = [
+    "COLUMNS",
+    "MOST_SEED",
+    "MOST_SHARE",
+    "SPLIT_RULES",
+    "Manifest",
+    "Supplement",
+    "build",
+    "every",
+    "get",
+    "plan",
+]
+
 COLUMNS = ("id", "split", "class", "patient", "sha256", "data", "row", "copy", "view", "weight", "was", "decisions")
-
-
-@dataclass(frozen=True)
-class Supplement:
-    """So many images of a class, drawn at random from another dataset and added to the training images."""
-
-    data: str
-    label: str
-    images: int
 
 
 @dataclass(frozen=True)
 class Manifest:
     """What is known of a manifest without reading its rows.
 
-    `counts` are rows per split and class; `images` the same without repeats; `already_there` counts the images that no
-    supplement could draw, since the same file is in the dataset itself or in a supplement before it.
+    Attributes:
+        counts: rows per split and class.
+        images: the same without repeats.
+        already_there: images that no supplement could draw, since the same file is in the dataset itself.
+        provenance: for people, and no part of the id: `built` (UTC), `software`, `datasets` (origin, citation and time of
+            each dataset it draws on) and `decisions` (those in force there). Empty in manifests of before it was kept.
     """
 
     id: str
@@ -72,6 +76,7 @@ class Manifest:
     already_there: int = 0
     folds: int = 0
     fold: int = 0
+    provenance: dict[str, Any] = field(default_factory=dict)
 
 
 def build(
@@ -101,14 +106,14 @@ def build(
         UnknownName: no such dataset, split rule, balance or class.
         BadInput: a share out of range, too few patients to keep them apart, or too few images to draw from.
     """
-    part = _part(split, val_fraction, folds, fold)
-    table, already_there = _planned(data, split, part, seed, balance, supplements)
-    classes = datasets.get(data).classes
+    part = planning.fold_part(split, folds, fold) if folds else (0.0, val_fraction)
+    made = planned(data, split, part, seed, balance, supplements)
+    table, classes = made.rows[list(COLUMNS)], datasets.get(data).classes
     manifest = Manifest(
-        id=_content_id(table),
+        id=_content_id(made.rows),
         data=data,
         split=split,
-        val_fraction=(1 / folds if folds else val_fraction) if split == "patient" else 0.0,
+        val_fraction=part[1] - part[0] if split == "patient" else 0.0,
         seed=seed if split == "patient" or supplements or balance not in ("none", "class_weights") else 0,
         balance=balance,
         supplements=tuple(supplements),
@@ -117,14 +122,17 @@ def build(
         images=datasets.counts(table[table["copy"] == 0], classes),
         excluded=int(decisions.applied(data)["excluded"].sum()),
         relabelled=int((table["was"].astype(str) != table["class"].astype(str)).sum()),
-        already_there=already_there,
+        already_there=made.already_there,
         folds=folds,
         fold=fold,
+        provenance=_provenance(data, supplements),
     )
-    folder = workspace.dataset(data) / "manifests"
-    if not _is_whole(manifest):
-        workspace.write_bytes(folder / f"{manifest.id}.parquet", table.to_parquet(index=False))
-        workspace.write_json(folder / f"{manifest.id}.json", asdict(manifest))
+    known = _known(manifest, table)
+    if known is not None:
+        return known
+    rows_file, description = files(manifest)
+    workspace.write_bytes(rows_file, table.to_parquet(index=False))
+    workspace.write_json(description, asdict(manifest))
     return manifest
 
 
@@ -138,44 +146,13 @@ def plan(
     supplements: Sequence[Supplement] = (),
 ) -> pd.DataFrame:
     """The rows (COLUMNS) that `build` with the same arguments would freeze; nothing is written."""
-    return _planned(data, split, _part(split, val_fraction, 0, 0), seed, balance, supplements)[0]
+    return planned(data, split, (0.0, val_fraction), seed, balance, supplements).rows[list(COLUMNS)]
 
 
-def _part(split: str, val_fraction: float, folds: int, fold: int) -> tuple[float, float]:
-    """From which share to which, in the order of their patients, the pooled images go to val."""
-    if not folds:
-        return 0.0, val_fraction
-    if split != "patient":
-        raise BadInput(f"Folds are made of the patient split. Received: the {split} split with {folds} folds.")
-    if not 2 <= folds <= 20 or not 1 <= fold <= folds:
-        raise BadInput(f"There are 2 to 20 folds, and a fold is a number from 1 to that. Received: {fold} of {folds}.")
-    return (fold - 1) / folds, fold / folds
-
-
-def _planned(
-    data: str, split: str, part: tuple[float, float], seed: int, balance: str, supplements: Sequence[Supplement]
-) -> tuple[pd.DataFrame, int]:
-    """The rows, and how many images no supplement could draw because they are there already."""
-    if not 0 <= seed < 2**32:
-        raise BadInput(f"The seed is a whole number from 0 to {2**32 - 1:,}. Received: {seed}.")
-    if split not in SPLIT_RULES:
-        raise UnknownName("split rule", split, SPLIT_RULES)
-    if balance not in balancing.STRATEGIES:
-        raise UnknownName("balance", balance, balancing.STRATEGIES)
-    classes = datasets.get(data).classes
-    table = _curated(data)
-    if table.empty:
-        raise BadInput(f"All images of '{data}' are excluded; there is nothing to build from. Undo a decision first.")
-    # All of the dataset's files, excluded ones too: what was left out is not to come back, least of all from test.
-    known, already_there = set(index.column(data, "sha256")), 0
-    for one in supplements:
-        drawn, passed_over = _drawn(one, data, classes, seed, known)
-        table = pd.concat([table, drawn], ignore_index=True)
-        known, already_there = known | set(drawn["sha256"]), already_there + passed_over
-    if split == "patient":
-        table = _by_patient(table, part, seed)
-    table = balancing.balanced(table, balance, seed)
-    return table[list(COLUMNS)], already_there
+def files(manifest: Manifest) -> tuple[Path, Path]:
+    """Where its rows (Parquet) and its description (JSON) lie."""
+    folder = workspace.dataset(manifest.data) / "manifests"
+    return folder / f"{manifest.id}.parquet", folder / f"{manifest.id}.json"
 
 
 def get(data: str, manifest_id: str) -> Manifest:
@@ -192,7 +169,8 @@ def get(data: str, manifest_id: str) -> Manifest:
     document: dict[str, Any] = workspace.read_json(folder / f"{manifest_id}.json")
     try:
         supplements = tuple(Supplement(**one) for one in document["supplements"])
-        return Manifest(**{**document, "classes": tuple(document["classes"]), "supplements": supplements})
+        told = {**document, "data": data, "classes": tuple(document["classes"]), "supplements": supplements}
+        return Manifest(**told)  # `data` is what the folder is called now
     except (TypeError, KeyError) as error:
         raise WorkFailed(f"The description of manifest {manifest_id} is damaged. Build it again.") from error
 
@@ -215,13 +193,16 @@ def rows(manifest: Manifest) -> pd.DataFrame:
     Raises:
         WorkFailed: its file is missing or damaged, or a dataset has changed under it.
     """
-    path = workspace.dataset(manifest.data) / "manifests" / f"{manifest.id}.parquet"
     try:
-        table = pd.read_parquet(path, columns=list(COLUMNS))
+        table = pd.read_parquet(files(manifest)[0], columns=list(COLUMNS))
     except (OSError, ValueError) as error:
         raise WorkFailed(
             f"Manifest {manifest.id} of '{manifest.data}' is missing or damaged. Build it again."
         ) from error
+    # Rows of the dataset itself carry no prefix; they name it as it was called when the manifest was built.
+    for name, part in table.groupby("data", observed=True, sort=False):
+        if not str(part["id"].iloc[0]).startswith(f"{name}:"):
+            table.loc[part.index, "data"] = manifest.data
     for name, part in table.groupby("data", observed=True, sort=False):
         try:
             found = index.column(str(name), "sha256").to_numpy()
@@ -232,94 +213,45 @@ def rows(manifest: Manifest) -> pd.DataFrame:
     return table
 
 
-def _is_whole(manifest: Manifest) -> bool:
-    if not (workspace.dataset(manifest.data) / "manifests" / f"{manifest.id}.json").is_file():
-        return False
+def _known(manifest: Manifest, table: pd.DataFrame) -> Manifest | None:
+    """The one on disk, if it is whole and tells the same of the same rows; only when it was built may differ."""
     try:
-        rows(manifest)
-    except WorkFailed:
-        return False
-    return True
+        known = get(manifest.data, manifest.id)
+        there = rows(known)
+    except (UnknownName, WorkFailed):
+        return None
+    same = _lasting(known) == _lasting(manifest) and all(
+        there[column].tolist() == table[column].tolist() for column in ("id", "data", "row", "decisions")
+    )
+    return known if same else None
 
 
-def _curated(data: str) -> pd.DataFrame:
-    """The rows of a dataset after its decisions; splits and classes as plain strings."""
-    table = index.read(data)[["id", "split", "class", "patient", "sha256"]].reset_index(names="row")
-    table = table.assign(split=table["split"].astype(str), data=data, copy=0, view=0, weight=1.0)
-    table["was"] = table["class"] = table["class"].astype(str)
-    decided = decisions.applied(data).reindex(table["id"])
-    new = decided["label"].fillna("").to_numpy()
-    table["class"] = np.where(new != "", new, table["class"].to_numpy()).astype(str)
-    table["decisions"] = decided["decisions"].fillna("").to_numpy()
-    excluded = decided["excluded"].to_numpy() == True  # noqa: E712 - images without a decision are NaN here
-    return table[~excluded].reset_index(drop=True)
+def _lasting(manifest: Manifest) -> dict[str, Any]:
+    about = {key: told for key, told in manifest.provenance.items() if key not in ("built", "software")}
+    return {**asdict(manifest), "provenance": about}
 
 
-def _drawn(
-    supplement: Supplement, data: str, classes: tuple[str, ...], seed: int, known: set[str]
-) -> tuple[pd.DataFrame, int]:
-    """Its rows, and how many of its class are passed over since their files are `known`."""
-    if supplement.data == data:
-        raise BadInput(f"A supplement comes from another dataset. Received: '{data}' itself.")
-    if supplement.label not in classes:
-        raise UnknownName(f"class in {data}", supplement.label, classes)
-    table = _curated(supplement.data)
-    every = table[table["class"] == supplement.label].sort_values("id")
-    pool = every[~every["sha256"].isin(known)].drop_duplicates("sha256")
-    passed_over = int(every["sha256"].isin(known).sum())
-    if not 0 < supplement.images <= len(pool):
-        there = f" {passed_over:,} more are in '{data}' already." if passed_over else ""
-        raise BadInput(
-            f"'{supplement.data}' has {len(pool):,} {supplement.label} images to draw from.{there} "
-            f"Received: {supplement.images:,}."
-        )
-    rng = np.random.default_rng([seed, zlib.crc32(f"{supplement.data}/{supplement.label}".encode())])
-    chosen = pool.iloc[np.sort(rng.permutation(len(pool))[: supplement.images])]
-    prefix = supplement.data + ":"
-    drawn = chosen.assign(split="train", id=prefix + chosen["id"], patient=prefix + chosen["patient"])
-    return drawn, passed_over
+def _provenance(data: str, supplements: Sequence[Supplement]) -> dict[str, Any]:
+    names = list(dict.fromkeys([data, *(one.data for one in supplements)]))
+    of = {name: datasets.get(name) for name in names}
+    return {
+        "built": datetime.now(UTC).isoformat(timespec="seconds"),
+        "software": f"cxr_core {__version__}",
+        "datasets": {
+            name: {"origin": one.origin, "citation": one.citation, "added": one.created, "images": one.images}
+            for name, one in of.items()
+        },
+        "decisions": [
+            {"data": name, **asdict(one), "images": list(one.images)}
+            for name in names
+            for one in decisions.in_force(name)
+        ],
+    }
 
 
-def _content_id(table: pd.DataFrame) -> str:
-    """12 hexadecimal digits of the SHA-256 over what the rows are, sorted; neither name nor path of the dataset."""
-    told = table[["id", "split", "class", "sha256", "copy", "view"]].astype(str)
-    told["weight"] = [f"{weight:.6g}" for weight in table["weight"]]
+def _content_id(rows: pd.DataFrame) -> str:
+    """12 hexadecimal digits of the SHA-256 over what the rows are, sorted; neither name nor place of any dataset."""
+    told = rows[["path", "split", "class", "sha256", "copy", "view"]].astype(str)
+    told["weight"] = [f"{weight:.6g}" for weight in rows["weight"]]
     lines = sorted("\t".join(row) for row in told.itertuples(index=False))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
-
-
-def _by_patient(table: pd.DataFrame, part: tuple[float, float], seed: int) -> pd.DataFrame:
-    """Train and val anew: in each class, patients in the order of a hash of seed and patient, a `part` of them to val.
-
-    So a patient stays where it is when other images come or go, but for the few at the cut.
-    """
-    val_fraction = part[1] - part[0]
-    if not 0 < val_fraction <= 0.5:
-        raise BadInput(f"The validation share is above 0 and at most 0.5. Received: {val_fraction}.")
-    pool = table[table["split"] != "test"]
-    if pool.empty:
-        raise BadInput(
-            "All images are in the test split; there are none to train on and to split. Add a training split."
-        )
-    by_class = pool.groupby(["patient", "class"], observed=True).size().reset_index(name="images")
-    # A patient with several classes counts for the most frequent one.
-    labels = (
-        by_class.sort_values(["images", "class"]).drop_duplicates("patient", keep="last").set_index("patient")["class"]
-    )
-    patients = pd.DataFrame({"label": labels, "images": by_class.groupby("patient")["images"].sum()})
-    patients["order"] = [
-        hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8).hexdigest() for name in patients.index
-    ]
-    chosen: set[str] = set()
-    for _, own in patients.sort_values(by="order").groupby("label"):
-        images = np.concatenate([[0], own["images"].cumsum()])
-        first, end = (int(np.abs(images - share * images[-1]).argmin()) for share in part)
-        if not 0 < end - first < len(own):
-            fewest = int(patients["label"].value_counts().min())
-            raise BadInput(
-                f"A validation share of {val_fraction:.3g} needs at least {math.ceil(1 / val_fraction)} patients in each class; "
-                f"one class has {fewest}. Choose a larger share, or the official split."
-            )
-        chosen.update(own.index[first:end])
-    split = np.where(table["split"] == "test", "test", np.where(table["patient"].isin(chosen), "val", "train"))
-    return table.assign(split=split.astype(str))

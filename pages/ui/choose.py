@@ -57,7 +57,10 @@ def run(label: str, usable: Sequence[Run], **looks: Any) -> Run:
 
 def dataset_or_stop(empty: str) -> Dataset:
     """The chosen dataset, marked if it is synthetic; without any the page ends with an empty state titled `empty`."""
-    names = datasets.names()
+    found = sorted(datasets.every(), key=lambda one: one.synthetic)  # real X-rays before drawn ones
+    names = [one.name for one in found]
+    if why := datasets.damaged().get(st.query_params.get("data", "")):
+        st.error(why, icon=":material/broken_image:")
     if not names:
         no_dataset(empty)
     with st.container(horizontal=True, vertical_alignment="bottom"):

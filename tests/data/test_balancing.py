@@ -12,7 +12,7 @@ def table() -> pd.DataFrame:
     rows = [("train", label, f"t/{label}/{number}") for label, size in SIZES.items() for number in range(size)]
     rows += [("val", "normal", "v/1"), ("test", "viral", "e/1"), ("test", "viral", "e/2")]
     made = pd.DataFrame(rows, columns=["split", "class", "id"])
-    return made.assign(copy=0, view=0, weight=1.0)
+    return made.assign(path=made["id"], copy=0, view=0, weight=1.0)
 
 
 def train(strategy: str, seed: int = 0) -> pd.DataFrame:

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 
 from cxr_core import images, workspace
-from cxr_core.data import datasets, index, packing, sources
+from cxr_core.data import audit, datasets, decisions, index, packing, sources
 from cxr_core.data.progress import noted
 from cxr_core.errors import AlreadyExists, BadDataset, BadInput, UnknownName, WorkFailed
 
@@ -543,3 +544,33 @@ def test_a_refused_addition_leaves_nothing(tmp_path: Path):
     with pytest.raises(BadDataset):
         datasets.add(str(tmp_path), "empty")
     assert list(workspace.adding().iterdir()) == []
+
+
+def test_a_copied_dataset_is_called_what_its_folder_is_called(xray_tree: Tree):
+    datasets.add(str(xray_tree()), "small")
+    shutil.copytree(workspace.dataset("small"), workspace.dataset("twin"))
+    assert datasets.names() == ["small", "twin"]
+    assert datasets.get("twin").name == "twin"
+    decisions.decide("twin", "exclude", index.read("twin")["id"].tolist()[:1])
+    assert (len(decisions.record("twin")), decisions.record("small")) == (1, [])
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-50])
+
+
+def shorten(path: Path) -> None:
+    pd.read_parquet(path).iloc[:-1].to_parquet(path, index=False)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, cut, shorten])
+def test_a_dataset_with_a_damaged_index_is_damaged_wherever_it_is_asked_for(
+    xray_tree: Tree, damage: Callable[[Path], None]
+):
+    datasets.add(str(xray_tree()), "small")
+    damage(workspace.dataset("small") / "index.parquet")
+    assert datasets.names() == []
+    assert "The index of dataset 'small' is missing or damaged" in datasets.damaged()["small"]
+    for ask in (datasets.get, decisions.record, audit.run):
+        with pytest.raises(WorkFailed, match=r"The index of dataset 'small' .*data remove small"):
+            ask("small")

@@ -215,7 +215,10 @@ def test_too_few_patients_for_the_share_are_told_with_both_numbers():
 def only_test(name: str) -> None:
     """A dataset as it would be if its source had a test split and nothing else."""
     table = index.read(name)
-    index.write(workspace.dataset(name), table[table["split"] == "test"])
+    table = table[table["split"] == "test"]
+    index.write(workspace.dataset(name), table)
+    path = workspace.dataset(name) / "dataset.json"
+    workspace.write_json(path, {**workspace.read_json(path), "images": len(table)})
 
 
 @pytest.mark.usefixtures("added")
@@ -441,3 +444,79 @@ def test_a_patient_stays_in_its_split_when_others_are_excluded(added: datasets.D
     after = manifest.plan("many", split="patient", val_fraction=0.3, seed=7).set_index("id")["split"]
     moved = (before.drop(gone) != after.reindex(before.drop(gone).index)).mean()
     assert moved < 0.1
+
+
+def test_the_id_does_not_depend_on_what_the_supplements_are_called(added: datasets.Dataset, many: Path, tmp_path: Path):
+    place = str(strangers(many, tmp_path / "strangers"))
+    for name in ("nih", "adults"):
+        datasets.add(place, name)
+    for options in ({"balance": "augment"}, {"split": "patient", "seed": 7}, {"balance": "undersample", "seed": 3}):
+        one, two = (
+            manifest.build("many", supplements=[Supplement(name, "normal", 9)], **options) for name in ("nih", "adults")
+        )
+        assert one.id == two.id, options
+        assert set(manifest.rows(two)["data"]) == {"many", "adults"}
+
+
+@pytest.mark.usefixtures("other")
+def test_more_of_a_supplement_keeps_what_fewer_drew():
+    few, more = (manifest.plan("many", seed=7, supplements=[Supplement("other", "normal", count)]) for count in (5, 9))
+    assert set(few["id"]) < set(more["id"])
+
+
+@pytest.mark.usefixtures("other")
+def test_two_supplements_of_one_dataset_draw_different_images_and_none_is_called_already_there():
+    twice = (Supplement("other", "normal", 9), Supplement("other", "normal", 5))
+    built = manifest.build("many", supplements=twice)
+    drawn = manifest.rows(built).query("data == 'other'")
+    assert (len(drawn), drawn["sha256"].nunique(), built.already_there) == (14, 14, 0)
+    whole = int((index.column("other", "class").astype(str) == "normal").sum())
+    with pytest.raises(
+        BadInput, match=rf"has {whole - 9} normal .* draw from\. 9 more are drawn by the supplements before\. R"
+    ):
+        manifest.build("many", supplements=(twice[0], Supplement("other", "normal", whole)))
+
+
+def test_the_rows_name_the_decisions_that_are_in_force_when_it_is_built_again(added: datasets.Dataset):
+    ids = index.read("many")["id"].tolist()
+    decisions.decide("many", "tag", ids[:1], value="odd")
+    first = manifest.build("many")
+    decisions.undo("many", 1)
+    decisions.decide("many", "tag", ids[:1], value="odd")
+    again = manifest.build("many")
+    assert again.id == first.id
+    assert manifest.rows(again)["decisions"][0] == "3"
+    assert [one["number"] for one in manifest.get("many", again.id).provenance["decisions"]] == [3]
+
+
+@pytest.mark.usefixtures("other")
+def test_it_tells_of_what_it_was_made_and_by_which_decisions():
+    decide_six()
+    built = manifest.build("many", supplements=[NIH_LIKE])
+    told = json.loads(manifest.files(built)[1].read_text())["provenance"]
+    assert list(told["datasets"]) == ["many", "other"]
+    assert told["datasets"]["other"]["origin"] == datasets.get("other").origin
+    assert [(one["action"], one["reason"], len(one["images"])) for one in told["decisions"]] == [
+        ("exclude", "lateral", 5),
+        ("relabel", "", 1),
+    ]
+    assert told["built"].startswith("20") and told["software"].startswith("cxr_core ")
+
+
+def test_a_manifest_of_before_provenance_was_kept_can_be_read(added: datasets.Dataset):
+    built = manifest.build("many")
+    path = manifest.files(built)[1]
+    document = json.loads(path.read_text())
+    del document["provenance"]
+    path.write_text(json.dumps(document))
+    assert replace(manifest.get("many", built.id), provenance=built.provenance) == built
+    assert len(manifest.rows(manifest.get("many", built.id))) == added.images
+
+
+def test_a_manifest_follows_its_dataset_to_another_name(added: datasets.Dataset):
+    built = manifest.build("many", split="patient", seed=7)
+    workspace.dataset("many").rename(workspace.dataset("moved"))
+    moved = manifest.get("moved", built.id)
+    assert moved.data == "moved"
+    assert set(manifest.rows(moved)["data"]) == {"moved"}
+    assert manifest.build("moved", split="patient", seed=7).id == built.id

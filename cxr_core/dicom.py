@@ -4,10 +4,11 @@
 
 A file is judged by its header before anything is inflated or decoded: a few bytes cannot ask for gigabytes. The steps
 are those of DICOM PS3.3 C.11.1 and C.11.2; with at most 16 bits they are worked out once for each value a pixel can
-have, and the pixels look theirs up. Patients stay anonymous: no text of the file goes into a message, and `facts`
-tells technical elements only.
+have, and the pixels look theirs up. No text of the file goes into a message, `facts` tells technical elements only, and of
+who the patient is only a hash leaves this module (`patient_key`).
 """
 
+import hashlib
 import io
 import re
 import struct
@@ -45,6 +46,19 @@ FACTS = {
 }
 """The elements that may be shown, with their titles: none of them tells who the patient is."""
 
+_NOBODY = (
+    "",
+    "anon",
+    "anonymous",
+    "anonymized",
+    "anonymised",
+    "deidentified",
+    "unknown",
+    "none",
+    "na",
+    "patient",
+    "removed",
+)
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _JPEG_12 = "1.2.840.10008.1.2.4.51"
 _RLE = "1.2.840.10008.1.2.5"
@@ -104,6 +118,23 @@ def facts(source: bytes | Path) -> dict[str, str]:
         dataset = _dataset(name, source, only=list(FACTS))
         found = {title: _fact(dataset.get(keyword)) for keyword, title in FACTS.items()}
         return {title: text for title, text in found.items() if text}
+
+
+def patient_key(source: bytes | Path) -> str:
+    """`dicom-` and 12 hexadecimal digits of the SHA-256 of the file's Patient ID: equal for images of one patient.
+
+    "" where there is no Patient ID, or one that tools for anonymising give to everybody. The hash is plain, so that it is
+    the same on every machine; with it, whoever knows or guesses a Patient ID can tell whether that patient is among the
+    images. It is a pseudonym and no anonymity: do not give away an index of images that are not public.
+
+    Raises:
+        UnreadableImage: not a DICOM file, or damaged.
+    """
+    with _told(source) as name:
+        told = str(_dataset(name, source, only=["PatientID"]).get("PatientID") or "").strip()
+        if re.sub(r"[\W_]", "", told).lower() in _NOBODY or not told.strip("0 -_."):
+            return ""
+        return f"dicom-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
 
 
 @contextmanager

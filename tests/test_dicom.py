@@ -1,5 +1,6 @@
 """DICOM: the grey that a viewer would show, nothing of the patient, and words for all that cannot be read."""
 
+import hashlib
 import zlib
 from collections.abc import Callable
 from io import BytesIO
@@ -21,8 +22,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from cxr_core import dicom, images
-from cxr_core.data import datasets
+from cxr_core import dicom, images, workspace
+from cxr_core.data import audit, datasets
 from cxr_core.errors import UnreadableImage
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
@@ -284,3 +285,26 @@ def test_a_missing_file_is_named(tmp_path: Path):
     for work in (dicom.read, dicom.facts):
         with pytest.raises(UnreadableImage, match="There is no file"):
             work(tmp_path / "none.dcm")
+
+
+def test_the_patient_is_known_by_a_hash_alone():
+    keys = [dicom.patient_key(content(made(RAMP, PatientID=told))) for told in ("PAT1", " PAT1 ", "PAT2")]
+    assert keys[0] == keys[1] != keys[2]
+    assert keys[0] == "dicom-" + hashlib.sha256(b"PAT1").hexdigest()[:12]
+
+
+@pytest.mark.parametrize("told", ["", "ANONYMOUS", "Anonymized", "0000", "unknown", "N/A"])
+def test_an_id_that_everybody_has_tells_no_patient(told: str):
+    assert dicom.patient_key(content(made(RAMP, PatientID=told))) == ""
+
+
+def test_one_patient_in_two_splits_is_found_by_the_id_in_the_files(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    for place, told in {"Training/a/1": "PAT1", "Training/b/2": "PAT1", "Test/a/3": "PAT1", "Test/b/4": "PAT2"}.items():
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (200, 200), dtype=np.uint8)
+        (tmp_path / f"{place}.dcm").write_bytes(content(made(pixels, PatientID=told)))
+    assert datasets.add(str(tmp_path), "set").patients == 2
+    found = {one.kind: one.images for one in audit.run("set").findings}
+    assert found["same_patient_in_two_splits"] == 3
+    assert b"PAT1" not in (workspace.dataset("set") / "index.parquet").read_bytes()

@@ -110,6 +110,8 @@ def _data_add(chosen: argparse.Namespace) -> None:
         first = dataset.skipped[0]
         count = "1 file was" if len(dataset.skipped) == 1 else f"{len(dataset.skipped):,} files were"
         say(f"{count} skipped; the first is {first['file']}: {first['reason']}")
+    if dataset.advice:
+        say(dataset.advice)
     answer(chosen, asdict(dataset), f"Added dataset '{dataset.name}': {_totals(dataset)}.")
 
 

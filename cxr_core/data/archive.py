@@ -1,9 +1,13 @@
 """Unpack an archive of images without trusting it."""
 
+import errno
 import lzma
 import stat
 import zipfile
 import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from cxr_core.data.progress import Progress, silent
@@ -14,18 +18,25 @@ MAX_FILES = 2_000_000
 MAX_BYTES = 200 * 2**30  # NIH ChestX-ray14, the largest set in sight, has 45 GB
 MAX_RATIO = 100  # images hardly compress: Deflate's limit is about 1000, a bomb's mark
 _BLOCK = 2**20
+_BAD_NAME = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ)
 
 
-def extract(archive: Path, folder: Path, progress: Progress = silent) -> int:
+@dataclass(frozen=True)
+class Unpacked:
+    """How many files were written, and (file, reason) of those that could not be."""
+
+    files: int
+    skipped: tuple[tuple[str, str], ...]
+
+
+def extract(archive: Path, folder: Path, progress: Progress = silent, *, also: Sequence[str] = ()) -> Unpacked:
     """Unpack the image files of a .zip below `folder`; everything else in it is left out.
 
     Args:
         archive: a .zip file.
         folder: exists or is made.
         progress: told in files.
-
-    Returns:
-        How many files were written.
+        also: names of files to unpack besides images, with * for any part.
 
     Raises:
         BadDataset: not a zip, damaged, encrypted, a member that points outside, or one that would blow up.
@@ -34,24 +45,22 @@ def extract(archive: Path, folder: Path, progress: Progress = silent) -> int:
     try:
         with zipfile.ZipFile(archive) as opened:
             members = [member for member in opened.infolist() if not member.filename.endswith(("/", "\\"))]
-            _check(archive, members)
+            _check_names(archive, members)
+            wanted = [member for member in members if _is_wanted(member.filename, also)]
+            _check(archive, wanted)
             folder.mkdir(parents=True, exist_ok=True)
-            images = [member for member in members if _is_image(member.filename)]
-            for done, member in enumerate(images):
-                _write(opened, member, folder)
-                progress("Unpacking", done + 1, len(images))
-            return len(images)
+            skipped = []
+            for done, member in enumerate(wanted):
+                if reason := _write(opened, member, folder):
+                    skipped.append((member.filename[:200], reason))
+                progress("Unpacking", done + 1, len(wanted))
+            return Unpacked(len(wanted) - len(skipped), tuple(skipped))
     except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, UnicodeDecodeError) as error:
         raise BadDataset(f"{archive.name} is not a zip archive that can be read ({error}).") from error
 
 
-def _check(archive: Path, members: list[zipfile.ZipInfo]) -> None:
-    size = sum(member.file_size for member in members)
-    if len(members) > MAX_FILES or size > MAX_BYTES:
-        raise BadDataset(
-            f"{archive.name} would unpack to {len(members):,} files and {size / 2**30:,.1f} GB; "
-            f"at most {MAX_FILES:,} files and {MAX_BYTES / 2**30:,.0f} GB are taken. Unpack it yourself and add the folder."
-        )
+def _check_names(archive: Path, members: list[zipfile.ZipInfo]) -> None:
+    """An archive with any name that points outside is not to be trusted, whatever of it would be unpacked."""
     for member in members:
         path = PurePosixPath(member.filename.replace("\\", "/"))
         if not path.parts:
@@ -61,6 +70,17 @@ def _check(archive: Path, members: list[zipfile.ZipInfo]) -> None:
                 f"{archive.name} holds '{member.filename[:200]}', a name that points outside the archive. "
                 "Nothing was unpacked. Get the archive from a source that you trust."
             )
+
+
+def _check(archive: Path, members: list[zipfile.ZipInfo]) -> None:
+    """Refuse what would be unpacked, if it is too much, a link, encrypted, or would blow up."""
+    size = sum(member.file_size for member in members)
+    if len(members) > MAX_FILES or size > MAX_BYTES:
+        raise BadDataset(
+            f"{archive.name} would unpack to {len(members):,} files and {size / 2**30:,.1f} GB; "
+            f"at most {MAX_FILES:,} files and {MAX_BYTES / 2**30:,.0f} GB are taken. Unpack it yourself and add the folder."
+        )
+    for member in members:
         if stat.S_ISLNK(member.external_attr >> 16):
             raise BadDataset(f"{archive.name} holds a link, '{member.filename[:200]}'. Only plain files are taken.")
         if member.flag_bits & 1:
@@ -72,14 +92,14 @@ def _check(archive: Path, members: list[zipfile.ZipInfo]) -> None:
             )
 
 
-def _is_image(name: str) -> bool:
+def _is_wanted(name: str, also: Sequence[str]) -> bool:
     path = PurePosixPath(name.replace("\\", "/"))
     hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-    return not hidden and path.suffix.lower() in SUFFIXES
+    return not hidden and (path.suffix.lower() in SUFFIXES or any(fnmatchcase(path.name, one) for one in also))
 
 
-def _write(opened: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> None:
-    """Copy one member in blocks, never more bytes than its header announced."""
+def _write(opened: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> str:
+    """Copy one member in blocks, never more bytes than its header announced; or say why this disk cannot hold its name."""
     target = folder.joinpath(*PurePosixPath(member.filename.replace("\\", "/")).parts)
     left = member.file_size
     try:
@@ -91,6 +111,9 @@ def _write(opened: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> No
                     raise BadDataset(f"'{member.filename[:200]}' is larger than the archive says: it is damaged.")
                 out.write(block)
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError):
-        return  # a damaged member: what could be read stays, and is reported with the other unreadable images
+        return ""  # a damaged member: what could be read stays, and is reported with the other unreadable images
     except OSError as error:
+        if error.errno in _BAD_NAME:
+            return f"This disk cannot hold a file of this name ({error.strerror}). Rename it to take it in."
         raise WorkFailed(f"Could not unpack '{member.filename[:200]}': {error.strerror or error}.") from error
+    return ""

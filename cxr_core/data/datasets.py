@@ -29,6 +29,12 @@ _JUST_NOW = 60.0  # seconds
 SYNTHETIC_IMAGES = 900  # made at the first start: enough to learn from in a minute, drawn in seconds
 
 
+NO_SPLIT = (
+    "The source has no split, so all images are in train. Build with a new split, patient by patient; to test, images of "
+    "other patients are needed, in a folder test beside a folder train."
+)
+
+
 @dataclass(frozen=True)
 class Dataset:
     """What is known of a dataset without reading its index.
@@ -49,6 +55,11 @@ class Dataset:
     root: str
     created: str
     skipped: tuple[dict[str, str], ...]
+
+    @property
+    def advice(self) -> str:
+        """What a person should know before using it, "" if nothing."""
+        return NO_SPLIT if list(self.counts) == ["train"] else ""
 
 
 def names() -> list[str]:
@@ -259,7 +270,7 @@ def _build(
         synthetic=material.synthetic,
         root=str(listing.root.relative_to(folder)) if own else str(listing.root),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        skipped=tuple({"file": file, "reason": reason} for file, reason in [*listing.skipped, *bad]),
+        skipped=tuple({"file": file, "reason": reason} for file, reason in [*material.skipped, *listing.skipped, *bad]),
     )
 
 
@@ -269,7 +280,7 @@ def _table(good: Sequence[tuple[sources.Found, packing.Facts]], kind: str) -> pd
             one.id,
             one.split,
             one.label,
-            one.patient,
+            fact.patient or one.patient,
             kind,
             fact.format,
             fact.mode,

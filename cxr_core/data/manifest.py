@@ -29,7 +29,7 @@ from typing import Any
 import pandas as pd
 
 from cxr_core import __version__, workspace
-from cxr_core.data import datasets, decisions, index
+from cxr_core.data import datasets, decisions, index, planning
 from cxr_core.data.planning import MOST_SEED, MOST_SHARE, SPLIT_RULES, Supplement, planned
 from cxr_core.errors import UnknownName, WorkFailed
 

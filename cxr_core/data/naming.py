@@ -1,12 +1,13 @@
 """What folder and file names say of an image: its class, and who is on it.
 
 Kaggle      person1_bacteria_1.jpeg  person1_virus_6.jpeg  IM-0115-0001.jpeg  NORMAL2-IM-0246-0001-0002.jpeg
-Mendeley    BACTERIA-1008087-0001.jpeg  VIRUS-…  NORMAL-1049278-0001.jpeg    (disease, patient, image)
+Mendeley    BACTERIA-1008087-0001.jpeg  VIRUS-…  NORMAL-1049278-0001.jpeg    (disease, patient, image of that patient)
 NIH         00000013_005.png    (patient, study)
 synthetic   synthetic-p0004-1.jpeg
 """
 
 import re
+from pathlib import PurePosixPath
 
 _KAGGLE_PNEUMONIA = re.compile(r"person(?P<patient>\d+)_(?P<kind>bacteria|virus)", re.IGNORECASE)
 _KAGGLE_NORMAL = re.compile(r"(?P<series>(?:NORMAL2-)?IM)-(?P<patient>\d+)-\d+(?:-\d+)?$", re.IGNORECASE)
@@ -33,24 +34,34 @@ def label(folder: str, stem: str) -> str:
     return _kind(stem) if folder == "pneumonia" else folder
 
 
-def patient(stem: str, label: str, split: str) -> str:
-    """Who is on the image: equal for images of one person.
+def is_kermanys(stem: str) -> bool:
+    """Whether a file is named as in the set of Kermany, Zhang and Goldbaum, as Kaggle or Mendeley have it."""
+    return any(pattern.search(stem) for pattern in (_KAGGLE_PNEUMONIA, _KAGGLE_NORMAL)) or bool(
+        _MENDELEY.fullmatch(stem)
+    )
 
-    Kaggle's and Mendeley's numbers restart per kind, and again in the test split (train and val share theirs). Where a name
-    says nothing, every image is a patient of its own.
+
+def patient(path: str, label: str, split: str) -> str:
+    """Who is on the image at `path` (below the dataset, forward slashes): equal for images of one person.
+
+    Kaggle's numbers restart per kind, and again in the test split (train and val share theirs). Mendeley's are numbers of
+    patients; nowhere is it written that they restart, so the same number is the same patient, in whatever split or class:
+    where it is not, the audit reports one pair too many, which is better than one too few. Where a name says nothing, every
+    file is a patient of its own. What a DICOM file says of its patient goes before all this (dicom.py).
     """
+    stem = PurePosixPath(path).stem
     family = "test" if split == "test" else "train"
     if match := _KAGGLE_PNEUMONIA.search(stem):
         return f"{family}/{label}/{int(match['patient'])}"
     if match := _KAGGLE_NORMAL.search(stem):
         return f"{family}/{label}/{match['series'].upper()}-{int(match['patient'])}"
     if match := _MENDELEY.fullmatch(stem):
-        return f"{family}/{label}/{int(match['patient'])}"
+        return f"mendeley/{int(match['patient'])}"
     if match := _SYNTHETIC.fullmatch(stem):
         return f"{split}/{label}/{int(match['patient'])}"
     if match := _NIH.fullmatch(stem):
         return match["patient"]
-    return f"{family}/{label}/{stem}"
+    return path
 
 
 def _kind(stem: str) -> str:

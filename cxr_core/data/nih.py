@@ -13,17 +13,25 @@ import pandas as pd
 
 from cxr_core.errors import BadDataset, UnknownName
 from cxr_core.images import SUFFIXES
+from cxr_core.wording import plural
 
 TABLE = "Data_Entry_2017*.csv"
 CITATION = "NIH Clinical Center, ChestX-ray14 (Wang et al., CVPR 2017). Free to use with this citation."
 NO_FINDING = "No Finding"
 _NEEDED = ("Image Index", "Finding Labels", "Patient ID")
 _LISTS = {"train_val_list.txt": "train", "test_list.txt": "test"}
+FILES = (TABLE, *_LISTS)
 
 
 def table_in(folder: Path) -> Path | None:
-    """The table of findings, if it lies in the folder itself."""
-    return next(iter(sorted(folder.glob(TABLE))), None)
+    """The table of findings, if it lies in the folder itself, or in the only one that it holds, as zips often have it."""
+    while True:
+        if found := sorted(folder.glob(TABLE)):
+            return found[0]
+        inside = [one for one in folder.iterdir() if one.is_dir() and not one.name.startswith((".", "__MACOSX"))]
+        if len(inside) != 1:
+            return None
+        folder = inside[0]
 
 
 def read(root: Path, table: Path, findings: Mapping[str, Sequence[str]]) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
@@ -56,7 +64,7 @@ def read(root: Path, table: Path, findings: Mapping[str, Sequence[str]]) -> tupl
     absent = len(entries.index.difference(found.index))
     rest = [one for one, out in zip(skipped, left_out, strict=True) if out]
     if absent:
-        rest.append((table.name, f"{absent:,} images of the table are not in the folder."))
+        rest.append((table.name, f"Not in the folder: {plural(absent, 'image')} of the table."))
     kept = named[~left_out]
     return pd.DataFrame(
         {

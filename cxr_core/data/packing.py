@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 from filelock import FileLock
 
-from cxr_core import images, process, workspace
+from cxr_core import dicom, images, process, workspace
 from cxr_core.data import index
 from cxr_core.data.progress import Progress, silent
 from cxr_core.errors import UnreadableImage, WorkFailed
@@ -29,7 +29,10 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Facts:
-    """What one file is; `problem` is empty, or the sentence that says why there are no pixels."""
+    """What one file is; `problem` is empty, or the sentence that says why there are no pixels.
+
+    `patient` is the pseudonym of a DICOM file's patient, "" where the file does not tell.
+    """
 
     format: str = ""
     mode: str = ""
@@ -38,6 +41,7 @@ class Facts:
     bytes: int = 0
     sha256: str = ""
     quality: int = 0
+    patient: str = ""
     problem: str = ""
 
 
@@ -196,6 +200,7 @@ def _decode_chunk(files: Sequence[Path], size: int) -> tuple[list[Facts], Pixels
                     len(content),
                     hashlib.sha256(content).hexdigest(),
                     images.jpeg_quality(content),
+                    dicom.patient_key(content) if header.format == "DICOM" else "",
                 )
             )
         except UnreadableImage as error:

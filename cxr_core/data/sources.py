@@ -5,6 +5,7 @@ folder. A new source is one function and one line in SOURCES.
 """
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
@@ -44,6 +45,7 @@ class Material:
     origin: str
     citation: str = ""
     synthetic: bool = False
+    skipped: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,10 @@ def fetch(source: str, own: Path, *, images: int, seed: int, progress: Progress)
     if path.is_dir():
         return Material(path, "folder", str(path))
     if path.is_file():
-        archive.extract(path, own, progress)
-        return Material(own, "zip", path.name)
+        unpacked = archive.extract(path, own, progress, also=nih.FILES)
+        return Material(own, "zip", path.name, skipped=unpacked.skipped)
     raise BadDataset(
-        f"There is nothing at '{source}'. Expected: {', '.join(SOURCES)}, a folder with train, val and test subfolders, "
+        f"There is nothing at '{source}'. Expected: {', '.join(SOURCES)}, a folder with a subfolder for each split or class, "
         "or a .zip of one."
     )
 
@@ -145,9 +147,9 @@ SOURCES: dict[str, Callable[[Path, int, int, Progress], Material]] = {
 def listing(root: Path, *, labels: Path | None = None, findings: Mapping[str, Sequence[str]] | None = None) -> Listing:
     """Read a folder: NIH's, with its table of findings, or a tree of `split/class/image` folders at any depth.
 
-    Splits are folders called train, val, test (or training, valid, validation, in any case); classes are the folders in
-    them (a leading number as in `1_abnormal` is dropped). In Kaggle's and Mendeley's pneumonia set the file name tells
-    viral from bacterial, and the patient (naming.py).
+    Splits are folders called train, val, test (or training, valid, validation, in any case); where there are none, all
+    images are in train. Classes are the folders in them (a leading number as in `1_abnormal` is dropped). In Kaggle's and
+    Mendeley's pneumonia set the file name tells viral from bacterial, and the patient (naming.py).
 
     Args:
         root: the folder.
@@ -168,8 +170,11 @@ def listing(root: Path, *, labels: Path | None = None, findings: Mapping[str, Se
 
 
 def _tree(root: Path) -> Listing:
-    top = _top(root)
-    files = [(split, folder, path) for split, folder, path in _walk(top)]
+    top = _split_top(root)
+    files = list(_walk(top)) if top else []
+    if top is None:
+        top = _class_top(root)
+        files = [("train", label, path) for label, path in _walk_classes(top)]
     if not files:
         raise _without_images(root)
     told_apart = any(naming.tells_pneumonia_apart(path.stem) for _, folder, path in files if folder == "pneumonia")
@@ -181,10 +186,11 @@ def _tree(root: Path) -> Listing:
             continue
         label = naming.label(folder, path.stem) if told_apart else folder
         if label:
-            found.append(Found(name, split, label, naming.patient(path.stem, label, split)))
+            found.append(Found(name, split, label, naming.patient(name, label, split)))
         else:
             skipped.append((name, "The file name says neither virus nor bacteria."))
-    return _listing(top, found, skipped)
+    kermanys = told_apart and sum(naming.is_kermanys(PurePosixPath(one.id).stem) for one in found) > 0.9 * len(found)
+    return replace(_listing(top, found, skipped), citation=CITATION_KERMANY if kermanys else "")
 
 
 def _listing(root: Path, found: list[Found], skipped: list[tuple[str, str]]) -> Listing:
@@ -198,23 +204,41 @@ def _listing(root: Path, found: list[Found], skipped: list[tuple[str, str]]) -> 
 
 
 _EXPECTED = "a tree such as train/NORMAL/a.jpeg, train/PNEUMONIA/person1_virus_6.jpeg, test/NORMAL/b.jpeg"
+_NIH_PART = re.compile(r"images(_\d+)?")
 
 
 def _class_rank(name: str) -> tuple[int, str]:
     return (_CLASS_ORDER.index(name) if name in _CLASS_ORDER else len(_CLASS_ORDER), name)
 
 
-def _top(root: Path) -> Path:
-    """The shallowest folder with split folders in it; Kaggle's own zip holds the whole tree twice, one inside the other."""
+def _split_top(root: Path) -> Path | None:
+    """The shallowest folder with split folders in it, if any; Kaggle's own zip holds the whole tree twice, one in the other."""
     level = [root]
     while level:
         for folder in level:
             if any(name.lower() in _SPLIT_NAMES for name in _subfolders(folder)):
                 return folder
         level = [folder / name for folder in level for name in _subfolders(folder)][:10_000]
+    return None
+
+
+def _class_top(root: Path) -> Path:
+    """The folder whose subfolders are classes: the first on the way down that holds more than one."""
     if not _any_image(root):
         raise _without_images(root)
-    raise BadDataset(f"No split folders (train, val, test) were found below {root}. Expected: {_EXPECTED}.")
+    top = root
+    while len(inside := _subfolders(top)) == 1:
+        top = top / inside[0]
+    if any(_NIH_PART.fullmatch(name) for name in inside):
+        raise BadDataset(
+            f"The folders below {root} are called as NIH's parts (images_001, …), and its table of findings, {nih.TABLE}, "
+            "is not there. Put it into the folder, or name it with --labels."
+        )
+    if not any(_any_image(top / name) for name in inside):
+        raise BadDataset(
+            f"The images below {root} lie in one folder, so that nothing tells their class. Expected: {_EXPECTED}."
+        )
+    return top
 
 
 def _without_images(root: Path) -> BadDataset:
@@ -247,14 +271,18 @@ def _readable(name: str) -> str:
 
 
 def _walk(top: Path) -> Iterator[tuple[str, str, Path]]:
-    """(split, class, path) of every image below `top`; hidden files are no images."""
+    """(split, class, path) of every image in the split folders of `top`."""
     for split_folder in _subfolders(top):
         split = _SPLIT_NAMES.get(split_folder.lower())
-        if split is None:
-            continue
-        for class_folder in _subfolders(top / split_folder):
-            label = naming.label_of_folder(class_folder)
-            for folder, _, names in os.walk(top / split_folder / class_folder):
-                for name in names:
-                    if not name.startswith(".") and PurePosixPath(name).suffix.lower() in SUFFIXES:
-                        yield split, label, Path(folder) / name
+        if split is not None:
+            yield from ((split, label, path) for label, path in _walk_classes(top / split_folder))
+
+
+def _walk_classes(top: Path) -> Iterator[tuple[str, Path]]:
+    """(class, path) of every image in the class folders of `top`; hidden files are no images."""
+    for class_folder in _subfolders(top):
+        label = naming.label_of_folder(class_folder)
+        for folder, _, names in os.walk(top / class_folder):
+            for name in names:
+                if not name.startswith(".") and PurePosixPath(name).suffix.lower() in SUFFIXES:
+                    yield label, Path(folder) / name

@@ -106,6 +106,8 @@ def dataset_card(dataset: datasets.Dataset) -> None:
             f"{words.plural(dataset.images, 'image')} of {words.plural(dataset.patients, 'patient')}. From: {dataset.origin}."
             + (f" {dataset.citation}" if dataset.citation else "")
         )
+        if dataset.advice:
+            st.caption(f":material/info: {dataset.advice}")
         st.plotly_chart(
             figures.class_counts(
                 dataset.counts,
@@ -147,7 +149,7 @@ def add_panel() -> None:
         place = st.text_input(
             "Path",
             placeholder="/data/chest_xray.zip",
-            help="Of a folder with train, val and test, of a zip of one, or of NIH's folder.",
+            help="Of a folder with train, val and test, or with a folder for each class; of a zip of either; of NIH's folder.",
         )
         name = st.text_input("Name", placeholder="kermany", help="What to call it here. Empty: the file's own name.")
         with st.expander("NIH ChestX-ray14", icon=":material/table:"):
@@ -167,7 +169,7 @@ def add_panel() -> None:
                 options += ["--finding", one]
             _start(place.strip() or "(nothing)", name.strip(), *options, rerun=True)
     with upload:
-        file = st.file_uploader("A zip with train, val and test folders, up to 400 MB", type="zip", max_upload_size=400)
+        file = st.file_uploader("A zip with folders of classes, up to 400 MB", type="zip", max_upload_size=400)
         if file and st.button("Add the upload", icon=":material/add:"):
             _start_upload(file.name, file.getvalue())
     with synthetic:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from cxr_core import wording
 from cxr_core.evaluation.scorecard import Figure
 
 SPLITS = {"train": "Training", "val": "Validation", "test": "Test"}
@@ -15,6 +16,8 @@ STATES = {  # words, icon, badge colour
     "failed": ("Failed", ":material/error:", "red"),
     "interrupted": ("Interrupted", ":material/power_off:", "red"),
 }
+
+plural = wording.plural
 
 
 def split(name: str) -> str:
@@ -71,8 +74,3 @@ def roughly(seconds: float) -> str:
     if seconds < 90:
         return f"{max(10, round(seconds, -1)):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def plural(count: int, noun: str) -> str:
-    """'1 image', '5,856 images'."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

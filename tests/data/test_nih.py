@@ -1,5 +1,6 @@
 """NIH ChestX-ray14: classes, patients and splits from its table of findings."""
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def test_files_and_rows_without_each_other_are_told(nih: Make):
     (root / "images_001/images/00000005_000.png").unlink()
     assert sources.listing(root).skipped == (
         ("images_000/images/00000009_000.png", "The table of findings does not name it."),
-        ("Data_Entry_2017_v2020.csv", "1 images of the table are not in the folder."),
+        ("Data_Entry_2017_v2020.csv", "Not in the folder: 1 image of the table."),
     )
 
 
@@ -123,6 +124,29 @@ def test_it_becomes_a_dataset_with_patients(nih: Make):
         file.write_bytes(images.encode(np.full((20, 20), number, np.uint8), format="PNG"))
     made = datasets.add(str(root), "small")
     assert (made.images, made.patients, made.counts) == (6, 5, {"train": {"normal": 2, "abnormal": 4}})
+
+
+@pytest.mark.parametrize("below", ["", "NIH/"])
+def test_a_zip_with_its_table_and_lists_is_added_like_the_folder(nih: Make, tmp_path: Path, below: str):
+    root = nih()
+    for number, file in enumerate(sorted(root.rglob("*.png"))):
+        file.write_bytes(images.encode(np.full((20, 20), number, np.uint8), format="PNG"))
+    (root / "test_list.txt").write_text("00000001_000.png\n00000003_000.png\n")
+    with zipfile.ZipFile(tmp_path / "nihf.zip", "w") as opened:
+        for file in sorted(root.rglob("*.*")):
+            opened.write(file, f"{below}{file.relative_to(root).as_posix()}")
+    whole, packed = datasets.add(str(root), "whole"), datasets.add(str(tmp_path / "nihf.zip"), "packed")
+    assert packed.counts == whole.counts
+    assert "test" in packed.counts
+    assert index.read("packed")["patient"].tolist() == index.read("whole")["patient"].tolist()
+    assert "Wang" in packed.citation
+
+
+def test_parts_of_nih_without_their_table_are_no_classes(nih: Make):
+    root = nih()
+    (root / "Data_Entry_2017_v2020.csv").unlink()
+    with pytest.raises(BadDataset, match="its table of findings"):
+        sources.listing(root)
 
 
 def test_the_real_sample_is_a_two_class_set_whose_resolution_the_audit_flags(nih_zip: Path):

@@ -138,8 +138,15 @@ def test_phantoms_are_keyed_by_split_class_and_number(tmp_path: Path):
 
 
 def test_a_name_that_says_nothing_is_a_patient_of_its_own(tmp_path: Path):
-    root = tree(tmp_path, "train/cat/a.png", "train/cat/b.png", "train/dog/a.png", "test/cat/a.png")
-    assert len({one.patient for one in sources.listing(root).found}) == 4
+    names = (
+        "train/cat/a.png",
+        "train/cat/b.png",
+        "train/dog/a.png",
+        "test/cat/a.png",
+        "train/cat/a.tif",
+        "train/cat/x/a.png",
+    )
+    assert len({one.patient for one in sources.listing(tree(tmp_path, *names)).found}) == 6
 
 
 def test_known_classes_come_in_clinical_order_and_others_by_name_after_them(tmp_path: Path):
@@ -220,10 +227,25 @@ def test_an_empty_folder_is_refused(tmp_path: Path):
     assert "No images were found" in refusal(tmp_path)
 
 
-def test_images_without_split_folders_are_refused_with_what_was_expected(tmp_path: Path):
-    message = refusal(tree(tmp_path, "NORMAL/a.jpeg", "PNEUMONIA/b.jpeg"))
-    assert message.startswith("No split folders (train, val, test) were found")
+def test_images_in_folders_of_classes_without_a_split_are_all_in_train(tmp_path: Path):
+    listing = sources.listing(tree(tmp_path, "set/NORMAL/a.jpeg", "set/1_abnormal/deep/b.png", "set/1_abnormal/.c.png"))
+    assert listing.root == tmp_path / "set"
+    assert rows(listing) == {
+        "NORMAL/a.jpeg": ("train", "normal", "NORMAL/a.jpeg"),
+        "1_abnormal/deep/b.png": ("train", "abnormal", "1_abnormal/deep/b.png"),
+    }
+
+
+def test_images_of_one_folder_are_refused_with_what_was_expected(tmp_path: Path):
+    message = refusal(tree(tmp_path, "images/a.jpeg", "images/b.jpeg"))
+    assert "nothing tells their class" in message
     assert "train/NORMAL/a.jpeg" in message
+
+
+def test_kermanys_set_is_cited_by_its_names_wherever_it_comes_from(tmp_path: Path):
+    assert "10.17632/rscbjbr9sj.2" in sources.listing(tree(tmp_path / "kaggle", *KAGGLE)).citation
+    assert "Kermany" in sources.listing(tree(tmp_path / "mendeley", *MENDELEY)).citation
+    assert sources.listing(tree(tmp_path / "other", "train/a/1.png", "train/b/2.png")).citation == ""
 
 
 def test_a_single_class_is_refused_by_name(tmp_path: Path):
@@ -304,11 +326,11 @@ def test_mendeley_names_tell_class_and_patient(tmp_path: Path):
     assert {
         one: (label, patient) for one, (_, label, patient) in rows(sources.listing(tree(tmp_path, *MENDELEY))).items()
     } == {
-        MENDELEY[0]: ("normal", "train/normal/1049278"),
-        MENDELEY[1]: ("normal", "train/normal/1049278"),
-        MENDELEY[2]: ("bacterial", "train/bacterial/1008087"),
-        MENDELEY[3]: ("viral", "train/viral/1008087"),
-        MENDELEY[4]: ("bacterial", "test/bacterial/1008087"),
+        MENDELEY[0]: ("normal", "mendeley/1049278"),
+        MENDELEY[1]: ("normal", "mendeley/1049278"),
+        MENDELEY[2]: ("bacterial", "mendeley/1008087"),
+        MENDELEY[3]: ("viral", "mendeley/1008087"),
+        MENDELEY[4]: ("bacterial", "mendeley/1008087"),
     }
 
 

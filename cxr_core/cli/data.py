@@ -2,15 +2,17 @@
 
 import argparse
 import re
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from cxr_core import workspace
 from cxr_core.cli.terminal import Meter, answer, command, json_flag, pair, say
-from cxr_core.data import audit, balancing, datasets, decisions, manifest, sources
+from cxr_core.data import audit, balancing, datasets, decisions, extension, manifest, sources
 from cxr_core.data.progress import noting, silent
 from cxr_core.errors import BadInput
 from cxr_core.runs import folder as runs
+from cxr_core.wording import plural
 
 
 def add_commands(commands: Any) -> None:
@@ -18,6 +20,11 @@ def add_commands(commands: Any) -> None:
     add = command(group, "add", "add a dataset", _data_add)
     add.add_argument("source", metavar="SOURCE", help=f"{' | '.join(sources.SOURCES)} | a folder | a .zip")
     add.add_argument("--name", help="what to call it; by default the source's own name")
+    add.add_argument(
+        "--more",
+        action="store_true",
+        help="add what is new to the dataset --name, which is there; one that points to a folder takes that folder again",
+    )
     add.add_argument("--images", type=int, default=datasets.SYNTHETIC_IMAGES, help="how many, for synthetic")
     add.add_argument("--seed", type=int, default=0, help="of the synthetic images")
     add.add_argument("--labels", default="", metavar="CSV", help="NIH's table of findings, if not in the folder itself")
@@ -97,22 +104,28 @@ def _data_add(chosen: argparse.Namespace) -> None:
     findings = {label: found.split(",") for label, found in map(pair, chosen.finding)}
     if not chosen.source.strip():
         raise BadInput(f"A source is needed: {' | '.join(sources.SOURCES)} | a folder | a .zip. Received: ''.")
-    dataset = datasets.add(
-        chosen.source,
-        "" if chosen.name is None else workspace.checked_name(chosen.name),
-        images=chosen.images,
-        seed=chosen.seed,
-        labels=chosen.labels,
-        findings=findings,
-        progress=progress,
-    )
-    if dataset.skipped:
-        first = dataset.skipped[0]
-        count = "1 file was" if len(dataset.skipped) == 1 else f"{len(dataset.skipped):,} files were"
-        say(f"{count} skipped; the first is {first['file']}: {first['reason']}")
+    name = "" if chosen.name is None else workspace.checked_name(chosen.name)
+    options = {"images": chosen.images, "seed": chosen.seed, "labels": chosen.labels, "findings": findings}
+    if chosen.more:
+        grown = extension.extend(
+            name or datasets.default_name(chosen.source), chosen.source, **options, progress=progress
+        )
+        _say_skipped(grown.skipped)
+        document = {**asdict(grown.dataset), "added": grown.added, "known": grown.known}
+        words = f"{plural(grown.known, 'image')} of the source {'is' if grown.known == 1 else 'are'} there already."
+        answer(chosen, document, f"Added {plural(grown.added, 'image')} to '{grown.dataset.name}'. {words}")
+        return
+    dataset = datasets.add(chosen.source, name, **options, progress=progress)
+    _say_skipped([(one["file"], one["reason"]) for one in dataset.skipped])
     if dataset.advice:
         say(dataset.advice)
     answer(chosen, asdict(dataset), f"Added dataset '{dataset.name}': {_totals(dataset)}.")
+
+
+def _say_skipped(skipped: Sequence[tuple[str, str]]) -> None:
+    if skipped:
+        were = "was" if len(skipped) == 1 else "were"
+        say(f"{plural(len(skipped), 'file')} {were} skipped; the first is {skipped[0][0]}: {skipped[0][1]}")
 
 
 def _data_list(chosen: argparse.Namespace) -> None:
@@ -134,8 +147,11 @@ def _data_show(chosen: argparse.Namespace) -> None:
 
 
 def _totals(dataset: datasets.Dataset) -> str:
-    kind = " synthetic" if dataset.synthetic else ""
-    return f"{dataset.images:,}{kind} images of {dataset.patients:,} patients, {len(dataset.skipped)} files skipped"
+    kind = "synthetic " if dataset.synthetic else ""
+    return (
+        f"{plural(dataset.images, kind + 'image')} of {plural(dataset.patients, 'patient')}, "
+        f"{plural(len(dataset.skipped), 'file')} skipped"
+    )
 
 
 def _data_remove(chosen: argparse.Namespace) -> None:
@@ -149,7 +165,7 @@ def _data_remove(chosen: argparse.Namespace) -> None:
 def _data_build(chosen: argparse.Namespace) -> None:
     made = built(chosen.name, chosen)
     if made.already_there:
-        say(f"{made.already_there:,} images of the supplements are in '{made.data}' already and could not be drawn.")
+        say(f"Already in '{made.data}', so not drawn: {plural(made.already_there, 'image')} of the supplements.")
     lines = [
         f"{split:<6} {sum(row.values()):>7,}   " + ", ".join(f"{label} {count:,}" for label, count in row.items())
         for split, row in made.counts.items()
@@ -184,7 +200,10 @@ def _data_audit(chosen: argparse.Namespace) -> None:
     if errand.is_dir():  # a page started this and looks how far it is
         progress = noting(errand, progress)
     found = audit.run(chosen.name, progress=progress)
-    lines = [f"{one.severity:>6}  {one.title}: {one.images:,} images, {one.groups:,} groups" for one in found.findings]
+    lines = [
+        f"{one.severity:>6}  {one.title}: {plural(one.images, 'image')}, {plural(one.groups, 'group')}"
+        for one in found.findings
+    ]
     lines += [f"  trait  AUC {one.auc:.2f} on {one.split}: {one.sentence}" for one in found.shortcuts if one.notable]
     document = {"data": found.data, "images": found.images, "made": found.made}
     document["issues"] = [asdict(one) for one in found.findings]

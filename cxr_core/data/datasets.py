@@ -4,28 +4,28 @@
     <dataset>/index.parquet     see index.py
     <dataset>/packed/           see packing.py
     <dataset>/images/           the files, if the dataset keeps its own
+    <dataset>/extended.json     the next description, while images are being added (extension.py)
 
 An addition is built in `datasets/.adding/<name>/` and moved into place when it is whole, so a dataset is there or not.
 """
 
 import re
 import shutil
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-from filelock import FileLock, Timeout
 
 from cxr_core import workspace
 from cxr_core.data import index, packing, sources
 from cxr_core.data.progress import Progress, noting, silent
+from cxr_core.data.staging import staging
 from cxr_core.errors import AlreadyExists, BadDataset, BadInput, CxrError, UnknownName, WorkFailed
 
-_JUST_NOW = 60.0  # seconds
+EXTENDED = "extended.json"
 SYNTHETIC_IMAGES = 900  # made at the first start: enough to learn from in a minute, drawn in seconds
 
 
@@ -40,7 +40,8 @@ class Dataset:
     """What is known of a dataset without reading its index.
 
     `counts` are images per split and class; `skipped` lists {"file", "reason"}; `root` is the folder that ids are below,
-    relative to the dataset's own folder if it keeps its own images.
+    relative to the dataset's own folder if it keeps its own images; `additions` lists {"time", "source", "images"} of what was
+    added later.
     """
 
     name: str
@@ -55,6 +56,12 @@ class Dataset:
     root: str
     created: str
     skipped: tuple[dict[str, str], ...]
+    additions: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def version(self) -> str:
+        """Another one whenever its images are others; for caches."""
+        return f"{self.created} {self.images}"
 
     @property
     def advice(self) -> str:
@@ -84,16 +91,27 @@ def _folders() -> list[str]:
 
 def _described(name: str) -> "Dataset | CxrError":
     try:
-        document = workspace.read_json(workspace.dataset(name) / "dataset.json")
-        told = {**document, "classes": tuple(document["classes"]), "skipped": tuple(document["skipped"])}
-        dataset = Dataset(**{**told, "name": name})  # what the folder is called, if it was copied or renamed
+        dataset = _read(name, "dataset.json")
+        if index.is_whole(name, dataset.images):
+            return dataset
+        extended = _read(name, EXTENDED)  # an extension was killed after its index was in place
+        return extended if index.is_whole(name, extended.images) else index.damaged(name)
     except (TypeError, KeyError, WorkFailed):
         return WorkFailed(
             f"The description of dataset '{name}' is damaged. Remove it (data remove {name}) and add it again."
         )
-    except (BadInput, FileNotFoundError):  # a folder of somebody else's, or one that has just gone
+    except FileNotFoundError:
+        gone = not (workspace.datasets() / name / "dataset.json").is_file()
+        return UnknownName("dataset", name, ()) if gone else index.damaged(name)
+    except BadInput:  # a folder of somebody else's
         return UnknownName("dataset", name, ())
-    return dataset if index.is_whole(name, dataset.images) else index.damaged(name)
+
+
+def _read(name: str, file: str) -> Dataset:
+    document = workspace.read_json(workspace.dataset(name) / file)
+    lists = {key: tuple(document[key]) for key in ("classes", "skipped")}
+    lists["additions"] = tuple(document.get("additions", ()))
+    return Dataset(**{**document, **lists, "name": name})  # what the folder is called, if it was copied or renamed
 
 
 def get(name: str) -> Dataset:
@@ -138,10 +156,11 @@ def add(
         WorkFailed: disk or network; nothing is left behind.
     """
     name = workspace.checked_name(name or default_name(source))
-    with _staging(name) as folder:
+    _refuse_taken(name)
+    with staging(name) as folder:
         progress = noting(folder, progress)
         material = sources.fetch(source, folder / "images", images=images, seed=seed, progress=progress)
-        listing = sources.listing(material.root, labels=_table_file(labels), findings=findings)
+        listing = sources.listing(material.root, labels=table_file(labels), findings=findings)
         dataset = _build(name, material, listing, folder, progress)
         workspace.write_json(folder / "dataset.json", asdict(dataset))
         _refuse_taken(name)
@@ -200,43 +219,7 @@ def _refuse_taken(name: str) -> None:
         )
 
 
-@contextmanager
-def _staging(name: str) -> Iterator[Path]:
-    """A fresh folder for one addition, held by a lock that the system drops even if this process is killed."""
-    _refuse_taken(name)
-    folder = workspace.adding(name)
-    workspace.made(folder.parent)
-    _clear_dead(folder.parent)
-    lock = FileLock(folder.with_name(f".{name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise AlreadyExists(
-            f"A dataset named '{name}' is being added at this moment. Wait for it, or choose another name."
-        ) from error
-    try:
-        shutil.rmtree(folder, ignore_errors=True)  # what a killed addition left behind
-        folder.mkdir()
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        Path(lock.lock_file).unlink(missing_ok=True)  # while it is still held: nobody else can be in between
-        lock.release()
-
-
-def _clear_dead(place: Path) -> None:
-    """Remove what additions that were killed have left, of any name; not what is being begun at this moment."""
-    for lock_file in place.glob(".*.lock"):
-        lock = FileLock(lock_file)
-        with suppress(Timeout, FileNotFoundError):
-            if time.time() - lock_file.stat().st_mtime < _JUST_NOW:
-                continue
-            with lock.acquire(timeout=0):
-                shutil.rmtree(place / lock_file.name[1 : -len(".lock")], ignore_errors=True)
-                lock_file.unlink(missing_ok=True)
-
-
-def _table_file(labels: str) -> Path | None:
+def table_file(labels: str) -> Path | None:
     path = Path(labels) if labels else None
     if path is not None and not path.is_file():
         raise BadDataset(f"There is no table of findings at '{labels}'. Expected: NIH's Data_Entry_2017.csv.")
@@ -250,7 +233,7 @@ def _build(
     facts = packing.pack(files, folder / "packed" / f"{packing.SIZE}.npy", progress=progress)
     bad = [(one.id, fact.problem) for one, fact in zip(listing.found, facts, strict=True) if fact.problem]
     good = [(one, fact) for one, fact in zip(listing.found, facts, strict=True) if not fact.problem]
-    table = _table(good, material.kind)
+    table = rows_of(good, material.kind)
     if table["class"].nunique() < 2:
         raise BadDataset(
             f"Of {len(files)} images only {len(good)} could be read, which leaves fewer than two classes. "
@@ -274,7 +257,7 @@ def _build(
     )
 
 
-def _table(good: Sequence[tuple[sources.Found, packing.Facts]], kind: str) -> pd.DataFrame:
+def rows_of(good: Sequence[tuple[sources.Found, packing.Facts]], kind: str) -> pd.DataFrame:
     rows = [
         (
             one.id,

@@ -85,6 +85,15 @@ def damaged(name: str) -> WorkFailed:
     )
 
 
+def past_lengths(name: str) -> list[int]:
+    """How many images the dataset has had, from its addition over all that were added later, oldest first."""
+    document = workspace.read_json(workspace.dataset(name) / "dataset.json")
+    lengths = [int(document["images"])]
+    for addition in reversed(document.get("additions", ())):
+        lengths.append(lengths[-1] - int(addition["images"]))
+    return lengths[::-1]
+
+
 def row(name: str, number: int) -> pd.Series:
     """One row (COLUMNS) of the index, without reading the others."""
     with _told(name) as path, ParquetFile(path) as file:

@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -92,30 +93,77 @@ def packed(name: str, *, size: int = SIZE, progress: Progress = silent) -> Pixel
         WorkFailed: images that were there when it was added have changed or gone.
     """
     folder = workspace.dataset(name)
-    target = folder / "packed" / f"{size}.npy"
-    if not target.is_file():
+    target, length = folder / "packed" / f"{size}.npy", index.length(name)
+    there = len(_loaded(target)) if target.is_file() else 0
+    if not there or (there < length and there in index.past_lengths(name)):  # sizes grow when they are next asked for
         _pack_once(name, target, size, progress)
+    array = _loaded(target)
+    if array.shape[1:] != (size, size) or len(array) < length:
+        raise WorkFailed(f"{target} does not fit the index of '{name}'. Delete it: it will be made again.")
+    return array[:length]  # rows beyond are of an extension that was killed
+
+
+def extend(name: str, files: Sequence[Path], *, length: int, progress: Progress = silent) -> list[Facts]:
+    """Decode `files` and write their pixels behind the first `length` rows of the dataset's array of SIZE.
+
+    Returns:
+        Facts in the order of `files`; unreadable ones have no row.
+
+    Raises:
+        WorkFailed: the disk is full or cannot be written; the rows of before are as they were.
+    """
+    packed(name, progress=progress)
+    target = workspace.dataset(name) / "packed" / f"{SIZE}.npy"
+    with FileLock(target.with_name(f".{SIZE}.lock")):
+        return _append(files, target, size=SIZE, length=length, progress=progress)
+
+
+def _append(files: Sequence[Path], target: Path, *, size: int, length: int, progress: Progress) -> list[Facts]:
+    """The header tells of the new rows when all are written; a reader of before keeps the old ones."""
+    facts: list[Facts] = []
+    try:
+        with target.open("r+b") as out:
+            np.lib.format.read_magic(out)
+            np.lib.format.read_array_header_1_0(out)
+            out.truncate(out.tell() + length * size * size)
+            out.seek(0, os.SEEK_END)
+            for chunk, pixels in _decode_all(files, size):
+                out.write(pixels.tobytes())
+                facts.extend(chunk)
+                progress("Reading images", len(facts), len(files))
+            out.flush()
+            os.fsync(out.fileno())
+            out.seek(0)
+            _write_header(out, length + sum(not fact.problem for fact in facts), size)
+    except OSError as error:
+        raise WorkFailed(f"Could not write {target}: {error.strerror or error}.") from error
+    return facts
+
+
+def _loaded(target: Path) -> Pixels:
     try:
         array: Pixels = np.load(target, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
         raise WorkFailed(f"{target} is damaged ({error}). Delete it: it will be made again.") from error
-    if array.shape != (index.length(name), size, size):
-        raise WorkFailed(f"{target} does not fit the index of '{name}'. Delete it: it will be made again.")
     return array
 
 
 def _pack_once(name: str, target: Path, size: int, progress: Progress) -> None:
-    """Pack a size that has not been asked for before; whoever asks meanwhile waits for it."""
+    """Pack a size that has not been asked for before, or what it lacks; whoever asks meanwhile waits for it."""
     root = index.root(name)
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_name(f".{size}.lock")):
-        if target.is_file():
-            return
+        there = len(_loaded(target)) if target.is_file() else 0
         for left in target.parent.glob(f".{target.name}.*.part"):  # by one that was killed
             left.unlink(missing_ok=True)
-        table = index.read(name, ("id", "sha256"))
+        table = index.read(name, ("id", "sha256")).iloc[there:]
+        if table.empty:
+            return
         files = [root / one for one in table["id"]]
-        facts = pack(files, target, size=size, progress=progress)
+        if there:
+            facts = _append(files, target, size=size, length=there, progress=progress)
+        else:
+            facts = pack(files, target, size=size, progress=progress)
         lost = [file for file, fact in zip(files, facts, strict=True) if fact.problem]
         other = [
             file for file, fact, sha256 in zip(files, facts, table["sha256"], strict=True) if fact.sha256 != sha256

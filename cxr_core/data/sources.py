@@ -144,7 +144,13 @@ SOURCES: dict[str, Callable[[Path, int, int, Progress], Material]] = {
 }
 
 
-def listing(root: Path, *, labels: Path | None = None, findings: Mapping[str, Sequence[str]] | None = None) -> Listing:
+def listing(
+    root: Path,
+    *,
+    labels: Path | None = None,
+    findings: Mapping[str, Sequence[str]] | None = None,
+    fewest_classes: int = 2,
+) -> Listing:
     """Read a folder: NIH's, with its table of findings, or a tree of `split/class/image` folders at any depth.
 
     Splits are folders called train, val, test (or training, valid, validation, in any case); where there are none, all
@@ -155,21 +161,22 @@ def listing(root: Path, *, labels: Path | None = None, findings: Mapping[str, Se
         root: the folder.
         labels: NIH's table of findings; by default the one that lies in the folder, if any (nih.py).
         findings: class to the findings that make it, for NIH.
+        fewest_classes: with fewer it is refused.
 
     Raises:
-        BadDataset: no images, no such tree, a table that is none, or fewer than two classes.
+        BadDataset: no images, no such tree, a table that is none, or too few classes.
         UnknownName: a finding that the table does not have.
     """
     if table := labels or nih.table_in(root):
         rows, skipped_rows = nih.read(root, table, findings or {})
         told = [Found(*row) for row in rows[["id", "split", "label", "patient"]].itertuples(index=False, name=None)]
-        return replace(_listing(root, told, skipped_rows), citation=nih.CITATION)
+        return replace(_listing(root, told, skipped_rows, fewest_classes), citation=nih.CITATION)
     if findings:
         raise BadDataset("Findings were chosen, but there is no table of them. Name NIH's table with --labels.")
-    return _tree(root)
+    return _tree(root, fewest_classes)
 
 
-def _tree(root: Path) -> Listing:
+def _tree(root: Path, fewest_classes: int) -> Listing:
     top = _split_top(root)
     files = list(_walk(top)) if top else []
     if top is None:
@@ -190,12 +197,12 @@ def _tree(root: Path) -> Listing:
         else:
             skipped.append((name, "The file name says neither virus nor bacteria."))
     kermanys = told_apart and sum(naming.is_kermanys(PurePosixPath(one.id).stem) for one in found) > 0.9 * len(found)
-    return replace(_listing(top, found, skipped), citation=CITATION_KERMANY if kermanys else "")
+    return replace(_listing(top, found, skipped, fewest_classes), citation=CITATION_KERMANY if kermanys else "")
 
 
-def _listing(root: Path, found: list[Found], skipped: list[tuple[str, str]]) -> Listing:
+def _listing(root: Path, found: list[Found], skipped: list[tuple[str, str]], fewest_classes: int) -> Listing:
     classes = tuple(sorted({one.label for one in found}, key=_class_rank))
-    if len(classes) < 2:
+    if len(classes) < fewest_classes:
         what = f"Only one class, '{classes[0]}', was" if classes else "No image with a class was"
         raise BadDataset(f"{what} found below {root}; at least two classes are needed. Expected: {_EXPECTED}.")
     rank = {label: place for place, label in enumerate(classes)}

@@ -183,7 +183,7 @@ def large_view(dataset: Dataset, row: pd.Series) -> None:
 
 
 def _original(dataset: Dataset, row: pd.Series) -> None:
-    content = loaders.original(dataset.name, dataset.created, row["id"])
+    content = loaders.original(dataset.name, dataset.version, row["id"])
     st.image(content, width="stretch", alt=f"{words.label(row['class'])} chest image {row['id']}")
 
 

@@ -14,50 +14,50 @@ from cxr_core.data.query import Query
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def _index(name: str, created: str, stamp: tuple[int, int]) -> pd.DataFrame:  # noqa: ARG001 - part of the key
+def _index(name: str, version: str, stamp: tuple[int, int]) -> pd.DataFrame:  # noqa: ARG001 - part of the key
     return query.curated(name)
 
 
 def index_of(dataset: Dataset) -> pd.DataFrame:
     """The index of a dataset after the decisions in force; shared by all sessions, so never change it."""
-    return _index(dataset.name, dataset.created, decisions.stamp(dataset.name))
+    return _index(dataset.name, dataset.version, decisions.stamp(dataset.name))
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
-def _order(name: str, created: str, stamp: tuple[int, int], sort: str) -> np.ndarray:
-    return query.order_of(_index(name, created, stamp), sort)
+def _order(name: str, version: str, stamp: tuple[int, int], sort: str) -> np.ndarray:
+    return query.order_of(_index(name, version, stamp), sort)
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
-def _selected(name: str, created: str, stamp: tuple[int, int], asked: Query) -> np.ndarray:
-    order = None if asked.sort == "source" else _order(name, created, stamp, asked.sort)
-    return query.select(_index(name, created, stamp), asked, order=order)
+def _selected(name: str, version: str, stamp: tuple[int, int], asked: Query) -> np.ndarray:
+    order = None if asked.sort == "source" else _order(name, version, stamp, asked.sort)
+    return query.select(_index(name, version, stamp), asked, order=order)
 
 
 def select(dataset: Dataset, asked: Query) -> np.ndarray:
     """Positions in `index_of` of the images asked for."""
-    return _selected(dataset.name, dataset.created, decisions.stamp(dataset.name), asked)
+    return _selected(dataset.name, dataset.version, decisions.stamp(dataset.name), asked)
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
-def _packed(name: str, created: str) -> np.ndarray:  # noqa: ARG001
+def _packed(name: str, version: str) -> np.ndarray:  # noqa: ARG001
     return packing.packed(name)
 
 
 @st.cache_data(max_entries=4000, show_spinner=False)
-def _thumbnail(name: str, created: str, row: int) -> str:
-    content = images.encode(np.asarray(_packed(name, created)[row]), quality=80)
+def _thumbnail(name: str, version: str, row: int) -> str:
+    content = images.encode(np.asarray(_packed(name, version)[row]), quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(content).decode()
 
 
 @st.cache_data(max_entries=200, show_spinner=False)
-def _file(name: str, created: str, row: int) -> pd.Series:  # noqa: ARG001
+def _file(name: str, version: str, row: int) -> pd.Series:  # noqa: ARG001
     return index.row(name, row)
 
 
 def file_of(dataset: Dataset, row: int) -> pd.Series:
     """All that the index knows of one image."""
-    return _file(dataset.name, dataset.created, row)
+    return _file(dataset.name, dataset.version, row)
 
 
 @st.cache_data(max_entries=8, show_spinner="Working it out …")
@@ -67,22 +67,22 @@ def _plan(name: str, stamps: tuple, choices: tuple) -> pd.DataFrame:  # noqa: AR
 
 def plan_of(dataset: Dataset, **choices: object) -> pd.DataFrame:
     """The rows that `manifest.build` with these arguments would freeze."""
-    stamps = tuple((one, datasets.get(one).created, decisions.stamp(one)) for one in datasets.names())
+    stamps = tuple((one, datasets.get(one).version, decisions.stamp(one)) for one in datasets.names())
     return _plan(dataset.name, stamps, tuple(sorted(choices.items())))
 
 
 def pixels_of(dataset: Dataset, row: int) -> np.ndarray:
     """What a network gets of row `row` of the index: uint8 (180, 180)."""
-    return np.asarray(_packed(dataset.name, dataset.created)[row])
+    return np.asarray(_packed(dataset.name, dataset.version)[row])
 
 
 def thumbnail(dataset: Dataset, row: int) -> str:
     """A small picture of row `row` of the index, as a data address; read from the packed array, not from the file."""
-    return _thumbnail(dataset.name, dataset.created, row)
+    return _thumbnail(dataset.name, dataset.version, row)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def original(name: str, created: str, image_id: str) -> bytes:  # noqa: ARG001
+def original(name: str, version: str, image_id: str) -> bytes:  # noqa: ARG001
     """The decoded file of one image as a JPEG for the screen.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import Any
 
 from cxr_core import workspace
 from cxr_core.cli.terminal import Meter, answer, command, json_flag, pair, say
-from cxr_core.data import audit, balancing, datasets, decisions, extension, manifest, sources
+from cxr_core.data import audit, balancing, datasets, decisions, extension, manifest, query, sources
 from cxr_core.data.progress import noting, silent
 from cxr_core.errors import BadInput
 from cxr_core.runs import folder as runs
@@ -76,8 +76,10 @@ def _decision_commands(group: Any) -> None:
 
 
 def _decision_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--reason", default="", help="kept with the decision")
-    parser.add_argument("--who", default="", help="kept with the decision")
+    parser.add_argument("--reason", default="", help="kept with the decision; give one, or nobody will know why")
+    parser.add_argument(
+        "--who", default=decisions.person(), help="kept with the decision; by default the system's user"
+    )
     json_flag(parser)
 
 
@@ -91,12 +93,19 @@ def build_options(parser: argparse.ArgumentParser) -> None:
         help="add so many images of a class of another dataset to those that are trained on; a patient split takes some to val",
     )
     parser.add_argument("--split", default="official", help=" | ".join(manifest.SPLIT_RULES))
-    parser.add_argument("--val-fraction", type=float, default=0.15, help="share of val in a patient split")
+    parser.add_argument(
+        "--val-fraction",
+        type=float,
+        metavar="F",
+        help=f"share of val in a patient split, {manifest.LEAST_SHARE} to {manifest.MOST_SHARE}; by default {manifest.USUAL_SHARE}",
+    )
     parser.add_argument(
         "--folds", type=int, default=0, metavar="K", help="cross-validate: split patients in so many parts"
     )
     parser.add_argument("--fold", type=int, default=0, metavar="I", help="which part, from 1, is val")
-    parser.add_argument("--seed", type=int, default=0, help="of the split, and of the training")
+    parser.add_argument(
+        "--seed", type=int, default=0, help=f"of the split, and of the training, 0 to {manifest.MOST_SEED}"
+    )
 
 
 def _data_add(chosen: argparse.Namespace) -> None:
@@ -175,10 +184,12 @@ def _data_build(chosen: argparse.Namespace) -> None:
 
 def built(data: str, chosen: argparse.Namespace) -> manifest.Manifest:
     """The manifest that `build_options` ask for."""
+    if chosen.val_fraction is not None and chosen.split != "patient":
+        say(f"--val-fraction {chosen.val_fraction:g} is not used: the {chosen.split} split is taken as it is.")
     return manifest.build(
         data,
         split=chosen.split,
-        val_fraction=chosen.val_fraction,
+        val_fraction=manifest.USUAL_SHARE if chosen.val_fraction is None else chosen.val_fraction,
         seed=chosen.seed,
         balance=chosen.balance,
         supplements=[supplement(one) for one in chosen.supplement],
@@ -200,13 +211,17 @@ def _data_audit(chosen: argparse.Namespace) -> None:
     if errand.is_dir():  # a page started this and looks how far it is
         progress = noting(errand, progress)
     found = audit.run(chosen.name, progress=progress)
+    left = audit.left(chosen.name, query.curated(chosen.name))
     lines = [
         f"{one.severity:>6}  {one.title}: {plural(one.images, 'image')}, {plural(one.groups, 'group')}"
+        + (f", {left[one.kind].images:,} left to decide" if one.kind in left else "")
         for one in found.findings
     ]
     lines += [f"  trait  AUC {one.auc:.2f} on {one.split}: {one.sentence}" for one in found.shortcuts if one.notable]
     document = {"data": found.data, "images": found.images, "made": found.made}
-    document["issues"] = [asdict(one) for one in found.findings]
+    document["issues"] = [
+        {**asdict(one), **({"left": asdict(left[one.kind])} if one.kind in left else {})} for one in found.findings
+    ]
     document["shortcuts"] = [{**asdict(one), "meaning": one.sentence} for one in found.shortcuts]
     answer(chosen, document, "\n".join(lines) or "Nothing stands out.")
 

@@ -166,7 +166,7 @@ def _sweep(chosen: argparse.Namespace) -> None:
         folds=chosen.folds,
         split_seed=chosen.seed,
         split=chosen.split,
-        val_fraction=chosen.val_fraction,
+        val_fraction=manifest.USUAL_SHARE if chosen.val_fraction is None else chosen.val_fraction,
         balance=chosen.balance,
         supplements=[supplement(one) for one in chosen.supplement],
     )

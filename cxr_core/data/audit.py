@@ -6,37 +6,24 @@
 The second time, and for any page, an audit is a small file to read; after images were added only those are measured.
 """
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from cxr_core import workspace
-from cxr_core.data import datasets, duplicates, index, measures, packing, shortcuts
+from cxr_core.data import datasets, duplicates, index, measures, shortcuts
+from cxr_core.data.kinds import KINDS, Groups, Kind, Severity
 from cxr_core.data.progress import Progress, silent
 from cxr_core.data.shortcuts import Shortcut
 from cxr_core.errors import WorkFailed
 
-Severity = Literal["high", "medium", "low"]
+__all__ = ["KINDS", "Audit", "Finding", "Left", "latest", "left", "rows", "run"]
+
 _VERSION = 2
 _EXAMPLES = 5  # groups or images named in the short form
-
-Groups = npt.NDArray[np.int64]  # (n,): group number of each row of the index, -1 for rows without the finding
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One question of the audit. `find` answers it with Groups; findings of single images are groups of one."""
-
-    name: str
-    title: str
-    severity: Severity
-    meaning: str
-    find: Callable[[pd.DataFrame], Groups]
 
 
 @dataclass(frozen=True)
@@ -53,6 +40,14 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Left:
+    """What of a finding is still to be decided."""
+
+    images: int
+    groups: int
+
+
+@dataclass(frozen=True)
 class Audit:
     """The findings that concern at least one image, most severe first, then the shortcuts, strongest first."""
 
@@ -61,156 +56,6 @@ class Audit:
     images: int
     findings: tuple[Finding, ...]
     shortcuts: tuple[Shortcut, ...]
-
-
-def _where(flags: pd.Series) -> Groups:
-    """Each flagged row a group of its own."""
-    found = flags.to_numpy(dtype=bool)
-    return np.where(found, np.cumsum(found) - 1, -1)
-
-
-def _varying(table: pd.DataFrame, groups: Groups, column: str) -> Groups:
-    """Only those groups whose rows differ in `column`, numbered anew."""
-    inside = groups >= 0
-    values = pd.factorize(table[column].astype(str))[0]
-    frame = pd.DataFrame({"group": groups[inside], "value": values[inside]})
-    many = frame.groupby("group")["value"].transform("nunique").to_numpy() > 1
-    numbers = np.full(len(groups), -1, np.int64)
-    numbers[np.flatnonzero(inside)[many]] = pd.factorize(frame["group"].to_numpy()[many])[0]
-    return numbers
-
-
-def _patients_across(table: pd.DataFrame) -> Groups:
-    return _varying(table, duplicates.exact(table["patient"]), "split")
-
-
-def _only_near(table: pd.DataFrame) -> Groups:
-    return _varying(table, table["near"].to_numpy(), "sha256")
-
-
-def _blurry(table: pd.DataFrame) -> pd.Series:
-    """Far below what is usual here: four robust standard deviations of the logarithm (1.4826 × the median deviation)."""
-    log = np.log(table["sharpness"] + 1)
-    usual = log.median()
-    return log < usual - 4 * 1.4826 * max(float((log - usual).abs().median()), 0.05)
-
-
-def _odd_size(table: pd.DataFrame) -> pd.Series:
-    area = table["width"] * table["height"]
-    return (area > 10 * area.median()) | (area < area.median() / 10)
-
-
-KINDS: dict[str, Kind] = {
-    kind.name: kind
-    for kind in (
-        Kind(
-            "same_patient_in_two_splits",
-            "Same patient in two splits",
-            "high",
-            "A network may recognise the patient: figures on the later split come out too good. Use a patient split.",
-            _patients_across,
-        ),
-        Kind(
-            "same_image_in_two_splits",
-            "Same image in two splits",
-            "high",
-            "What is tested was learned before. Exclude the copies from one of the splits.",
-            lambda table: _varying(table, table["exact"].to_numpy(), "split"),
-        ),
-        Kind(
-            "duplicates_with_different_labels",
-            "Same image, different classes",
-            "high",
-            "One of the labels is wrong. Relabel or exclude.",
-            lambda table: _varying(table, table["exact"].to_numpy(), "class"),
-        ),
-        Kind(
-            "near_duplicates_in_two_splits",
-            "Near duplicates in two splits",
-            "high",
-            "Different files that look the same, such as one picture saved again. If it is the same picture, what is tested "
-            "was learned before.",
-            lambda table: _varying(table, _only_near(table), "split"),
-        ),
-        Kind(
-            "near_duplicates_with_different_labels",
-            "Near duplicates, different classes",
-            "high",
-            "Different files that look the same. If it is the same picture, one of the labels is wrong.",
-            lambda table: _varying(table, _only_near(table), "class"),
-        ),
-        Kind(
-            "exact_duplicates",
-            "Exact duplicates",
-            "medium",
-            "Byte for byte the same file. It counts twice in training or in the figures: keep one of each.",
-            lambda table: table["exact"].to_numpy(),
-        ),
-        Kind(
-            "near_duplicates",
-            "Near duplicates",
-            "medium",
-            "Different files that look the same: resized, saved again, or brightened.",
-            _only_near,
-        ),
-        Kind(
-            "smaller_than_input",
-            "Smaller than the model's input",
-            "medium",
-            f"Enlarged to {packing.SIZE} pixels; the detail that a network looks for is not there.",
-            lambda table: _where(table[["width", "height"]].min(axis=1) < packing.SIZE),
-        ),
-        Kind(
-            "dark",
-            "Very dark",
-            "medium",
-            "95 of 100 pixels lie in the darkest quarter of the grey range.",
-            lambda table: _where(table["high"] < 64),
-        ),
-        Kind(
-            "bright",
-            "Very bright",
-            "medium",
-            "95 of 100 pixels lie in the brightest quarter of the grey range.",
-            lambda table: _where(table["low"] > 191),
-        ),
-        Kind(
-            "low_information",
-            "Hardly any content",
-            "medium",
-            "The grey values carry less than 3 of 8 bits: a blank or a drawing rather than a film.",
-            lambda table: _where(table["entropy"] < 3),
-        ),
-        Kind(
-            "blurry",
-            "Blurry",
-            "low",
-            "Far less fine detail than is usual in this dataset.",
-            lambda table: _where(_blurry(table)),
-        ),
-        Kind(
-            "odd_size",
-            "Odd size",
-            "low",
-            "More than ten times as many pixels as the middle image, or less than a tenth.",
-            lambda table: _where(_odd_size(table)),
-        ),
-        Kind(
-            "odd_shape",
-            "Odd shape",
-            "low",
-            "More than twice as wide as high, or the reverse: squeezed to a square it is distorted.",
-            lambda table: _where(~(table["width"] / table["height"]).between(0.5, 2)),
-        ),
-        Kind(
-            "other_colour_mode",
-            "Other colour mode",
-            "low",
-            "Stored in another way than most (colour, transparency, depth). All are read as grey, but it may mark a source.",
-            lambda table: _where(table["mode"].astype(str) != str(table["mode"].mode()[0])),
-        ),
-    )
-}
 
 
 def run(name: str, *, progress: Progress = silent) -> Audit:
@@ -271,12 +116,41 @@ def rows(name: str, kind: str) -> pd.DataFrame:
     Raises:
         WorkFailed: there is no audit yet, or its file is damaged.
     """
-    path = workspace.dataset(name) / "audit.parquet"
+    table = _read_members(name, filters=[("kind", "==", kind)])
+    return table[["group", "row"]].sort_values(["group", "row"], ignore_index=True)
+
+
+def left(name: str, curated: pd.DataFrame) -> dict[str, Left]:
+    """What the decisions in force leave of each finding.
+
+    An image counts while it is not excluded and its group still is what the finding says: at least two images, and
+    different ones where they have to differ.
+
+    Args:
+        curated: of `query.curated`.
+
+    Raises:
+        WorkFailed: there is no audit yet, or its file is damaged.
+    """
+    members = _read_members(name)
+    members["in"] = ~curated["excluded"].to_numpy(dtype=bool)[members["row"]]
+    found = {}
+    for kind, part in members.groupby("kind", sort=False):
+        open_, alone = part[part["in"]], part["group"].is_unique
+        if not alone:
+            differing = KINDS[str(kind)].differing if kind in KINDS else ""
+            value = curated[differing].astype(str).to_numpy()[open_["row"]] if differing else open_["row"]
+            groups = open_.assign(value=value).groupby("group")["value"]
+            open_ = open_[groups.transform("nunique").to_numpy() > 1]
+        found[str(kind)] = Left(len(open_), int(open_["group"].nunique()))
+    return found
+
+
+def _read_members(name: str, **options: Any) -> pd.DataFrame:
     try:
-        table = pd.read_parquet(path, filters=[("kind", "==", kind)])
+        return pd.read_parquet(workspace.dataset(name) / "audit.parquet", **options)
     except (OSError, ValueError) as error:
         raise WorkFailed(f"The audit of '{name}' is missing or damaged. Run it again: data audit {name}") from error
-    return table[["group", "row"]].sort_values(["group", "row"], ignore_index=True)
 
 
 def _short(kind: Kind, groups: Groups, ids: pd.Series) -> Finding:

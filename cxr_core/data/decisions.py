@@ -6,6 +6,7 @@ Nothing is ever changed or removed: an undo is a line of its own, and so is its 
 so two people at once lose nothing; a line that a kill tore is dropped by the next writer and ignored by readers.
 """
 
+import getpass
 import json
 import os
 from collections.abc import Sequence
@@ -60,7 +61,7 @@ def decide(
 
     Raises:
         UnknownName: no such dataset or action, or a class that it does not know.
-        BadInput: no image, one that the dataset does not have, no tag, or a text of more than 500 characters.
+        BadInput: no image, one that the dataset does not have, no tag or one with a comma, or a text of more than 500 characters.
         WorkFailed: the disk is full.
     """
     if action not in ACTIONS:
@@ -70,8 +71,10 @@ def decide(
         raise BadInput("Nothing was chosen. Choose at least one image.")
     if action == "relabel" and value not in dataset.classes:
         raise UnknownName(f"class in {name}", value, dataset.classes)
-    if action == "tag" and not value.strip():
-        raise BadInput("A tag needs a word.")
+    if action == "tag" and (not value.strip() or "," in value):
+        raise BadInput(
+            f"A tag is a word or a few, without a comma: several tags are several decisions. Received: '{value[:100]}'."
+        )
     known = pd.Index(index.column(name, "id"))
     unknown = [one for one in images if one not in known]
     if unknown:
@@ -107,6 +110,21 @@ def _reverse(name: str, number: int, action: Literal["undo", "redo"], reason: st
             f"Decision {number} is {'in force' if active else 'undone'} already; there is nothing to {action}."
         )
     return _append(name, action, (), str(number), reason, who)
+
+
+def person() -> str:
+    """Who works at this machine, as the system calls them; "" if it does not tell."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return ""
+
+
+def as_csv(table: pd.DataFrame) -> str:
+    """A table for spreadsheets: text that one would run as a formula (it begins with =, +, -, @, a tab or a return) gets a '."""
+    texts = table.select_dtypes(exclude="number").columns
+    safe = {name: table[name].astype(str).str.replace(r"^(?=[=+\-@\t\r])", "'", regex=True) for name in texts}
+    return table.assign(**safe).to_csv(index=False)
 
 
 def record(name: str) -> list[Decision]:

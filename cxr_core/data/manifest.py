@@ -30,21 +30,13 @@ import pandas as pd
 
 from cxr_core import __version__, workspace
 from cxr_core.data import datasets, decisions, index, planning
-from cxr_core.data.planning import MOST_SEED, MOST_SHARE, SPLIT_RULES, Supplement, planned
+from cxr_core.data.planning import LEAST_SHARE, MOST_SEED, MOST_SHARE, SPLIT_RULES, USUAL_SHARE, Supplement, planned
 from cxr_core.errors import UnknownName, WorkFailed
 
 __all__ = [
-    "COLUMNS",
-    "MOST_SEED",
-    "MOST_SHARE",
-    "SPLIT_RULES",
-    "Manifest",
-    "Supplement",
-    "build",
-    "every",
-    "get",
-    "plan",
-]
+    "COLUMNS", "LEAST_SHARE", "MOST_SEED", "MOST_SHARE", "SPLIT_RULES", "USUAL_SHARE",
+    "Manifest", "Supplement", "build", "every", "files", "get", "plan", "rows",
+]  # fmt: skip
 
 COLUMNS = ("id", "split", "class", "patient", "sha256", "data", "row", "copy", "view", "weight", "was", "decisions")
 
@@ -83,7 +75,7 @@ def build(
     data: str,
     *,
     split: str = "official",
-    val_fraction: float = 0.15,
+    val_fraction: float = USUAL_SHARE,
     seed: int = 0,
     balance: str = "none",
     supplements: Sequence[Supplement] = (),
@@ -95,7 +87,7 @@ def build(
     Args:
         data: name of the dataset.
         split: a key of SPLIT_RULES.
-        val_fraction: share of the pooled train and val images that goes to val, in (0, 0.5]; only for "patient".
+        val_fraction: share of the pooled train and val images that goes to val, LEAST_SHARE to MOST_SHARE; only for "patient".
         seed: of the patient split, and of what is drawn at random.
         balance: a key of balancing.STRATEGIES; it changes the training images only.
         supplements: from other datasets, before the split.
@@ -140,7 +132,7 @@ def plan(
     data: str,
     *,
     split: str = "official",
-    val_fraction: float = 0.15,
+    val_fraction: float = USUAL_SHARE,
     seed: int = 0,
     balance: str = "none",
     supplements: Sequence[Supplement] = (),

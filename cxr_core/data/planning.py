@@ -19,7 +19,7 @@ SPLIT_RULES = {
     "official": "The splits as the source has them; the paper's table is made on these.",
     "patient": "Test as the source has it; train and val pooled and split anew, no patient in both, classes in proportion.",
 }
-MOST_SHARE = 0.5  # of the pooled images, for val
+USUAL_SHARE, LEAST_SHARE, MOST_SHARE = 0.15, 0.001, 0.5  # of the pooled images, for val
 MOST_SEED = 2**32 - 1
 
 
@@ -138,9 +138,9 @@ def _by_patient(table: pd.DataFrame, part: tuple[float, float], seed: int) -> pd
 
     So a patient stays where it is when other images come or go, but for the few at the cut.
     """
-    val_fraction = part[1] - part[0]
-    if not 0 < val_fraction <= MOST_SHARE:
-        raise BadInput(f"The validation share is above 0 and at most {MOST_SHARE}. Received: {val_fraction}.")
+    val_fraction = round(part[1] - part[0], 6)
+    if not LEAST_SHARE <= val_fraction <= MOST_SHARE:
+        raise BadInput(f"The validation share is from {LEAST_SHARE} to {MOST_SHARE}. Received: {val_fraction}.")
     pool = table[table["split"] != "test"]
     if pool.empty:
         raise BadInput(

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.stats import rankdata
 
 TRAITS = {
     "width": "Image width",
@@ -44,6 +43,11 @@ class Shortcut:
     def notable(self) -> bool:
         """Whether a person should know of it."""
         return self.auc >= NOTABLE and self.ci95[0] >= _SURE
+
+    @property
+    def severity(self) -> str:
+        """high or medium, as of findings; "" if nobody needs to know of it."""
+        return ("high" if self.auc >= STRONG else "medium") if self.notable else ""
 
     @property
     def sentence(self) -> str:
@@ -90,7 +94,7 @@ def find(index: pd.DataFrame, measures: pd.DataFrame) -> list[Shortcut]:
 
 
 def _best(trait: str, split: str, values: npt.NDArray[np.float64], labels: npt.NDArray[np.str_]) -> Shortcut:
-    ranks = rankdata(values)
+    ranks = pd.Series(values).rank().to_numpy()
     areas = {label: auc(ranks, labels == label) for label in sorted(set(labels))}
     label = max(areas, key=lambda one: abs(areas[one] - 0.5))
     area = max(areas[label], 1 - areas[label])

@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from cxr_core.data import audit
-from cxr_core.data.audit import Audit, Finding
+from cxr_core.data.audit import Audit, Finding, Left
 from cxr_core.data.datasets import Dataset
 from cxr_core.jobs import errands
 from pages.ui import choose, decide, loaders, notices, words
@@ -14,6 +14,16 @@ SEVERITIES = {
     "high": ("High", ":material/error:", "red"),
     "medium": ("Medium", ":material/warning:", "orange"),
     "low": ("Low", ":material/info:", "gray"),
+}
+PROPOSED = {  # reasons
+    "exact_duplicates": "duplicate",
+    "near_duplicates": "duplicate",
+    "same_image_in_two_splits": "duplicate",
+    "near_duplicates_in_two_splits": "duplicate",
+    "dark": "poor quality",
+    "bright": "poor quality",
+    "blurry": "poor quality",
+    "low_information": "poor quality",
 }
 
 
@@ -55,19 +65,24 @@ def watch(dataset: Dataset) -> None:
 
 
 def summary(found: Audit) -> None:
-    with st.container(horizontal=True):
-        st.metric("Images looked at", f"{found.images:,}", border=True, width=190)
-        for severity, (title, _, _) in SEVERITIES.items():
-            count = sum(one.severity == severity for one in found.findings)
-            st.metric(
-                f"Findings, {title.lower()}", count, border=True, width=190, help=f"Kinds of {title.lower()} severity."
-            )
+    """How many images, and how many findings and shortcuts of each severity."""
+    severities = [one.severity for one in (*found.findings, *found.shortcuts)]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"**{words.plural(found.images, 'image')}** looked at", width="content")
+        for severity, (title, icon, colour) in SEVERITIES.items():
+            if count := severities.count(severity):
+                st.badge(f"{count} {title.lower()}", icon=icon, color=colour)
 
 
-def caption(finding: Finding) -> str:
-    """'62 images in 30 groups: …'"""
-    grouped = f" in {words.plural(finding.groups, 'group')}" if finding.groups < finding.images else ""
-    return f"{SEVERITIES[finding.severity][0]} · {words.plural(finding.images, 'image')}{grouped}. {finding.meaning}"
+def what(finding: Finding, left: Left | None) -> str:
+    """'62 images in 30 groups', 'all 62 images decided', 'left: 12 of 62 images, in 6 groups'."""
+    grouped = finding.groups < finding.images
+    whole = words.plural(finding.images, "image")
+    if left is None or left.images == finding.images:
+        return whole + (f" in {words.plural(finding.groups, 'group')}" if grouped else "")
+    if not left.images:
+        return f"nothing left of {whole}"
+    return f"left: {left.images:,} of {whole}" + (f", in {words.plural(left.groups, 'group')}" if grouped else "")
 
 
 def images_of(dataset: Dataset, finding: Finding) -> None:
@@ -96,24 +111,18 @@ def images_of(dataset: Dataset, finding: Finding) -> None:
         st.button("Tick none", icon=":material/check_box_outline_blank:", on_click=decide.preset, args=(key, ()))
         excluded = int(members["excluded"].sum())
         if excluded:
-            st.markdown(f"{excluded:,} of {len(members):,} are excluded already", width="content")
+            st.caption(f"{excluded:,} of {len(members):,} are excluded already", width="content")
     place = st.container()
     groups = dict(zip(shown["id"], shown["group"] + 1, strict=True)) if grouped else {}
     ticked = decide.choosing_gallery(dataset, table.iloc[shown["row"]], key=key, choosing=True, groups=groups)
     elsewhere = [one for one in st.session_state.get(f"preset-{key}", ()) if one not in set(shown["id"])]
     with place:
-        decide.bar(dataset, (*ticked, *elsewhere), key=key)
+        decide.bar(dataset, (*ticked, *elsewhere), key=key, reason=PROPOSED.get(finding.kind))
 
 
-def shortcut_table(found: Audit) -> None:
-    st.subheader(
-        "Shortcuts",
-        anchor=False,
-        help="How well one trait of the file alone tells one class from the others, as area under the ROC curve (AUC): 0.5 is "
-        "chance, 1 is perfect. In brackets the 95 % interval (Hanley and McNeil, 1982).",
-    )
+def shortcuts(found: Audit) -> None:
+    """The strongest one as a sentence, all of them on demand."""
     if not found.shortcuts:
-        st.caption("No split has two classes to tell apart.")
         return
     strongest = next((one for one in found.shortcuts if one.notable), None)
     if strongest:
@@ -122,8 +131,17 @@ def shortcut_table(found: Audit) -> None:
             "A model that leans on it will fail on images from elsewhere.",
             icon=":material/alt_route:",
         )
-    else:
-        st.success("No trait of the files says much about the class.", icon=":material/check_circle:")
+    with st.expander(
+        "Shortcuts: all traits" if strongest else "Shortcuts: none stands out", icon=":material/alt_route:"
+    ):
+        shortcut_table(found)
+
+
+def shortcut_table(found: Audit) -> None:
+    st.caption(
+        "How well one trait of the file alone tells one class from the others, as area under the ROC curve (AUC): 0.5 is "
+        "chance, 1 is perfect; with its 95 % interval (Hanley and McNeil, 1982)."
+    )
     table = pd.DataFrame(
         {
             "What that means": [one.sentence for one in found.shortcuts],
@@ -147,22 +165,23 @@ found = wanted(dataset)
 if found is None:
     st.stop()
 summary(found)
-st.subheader("Findings", anchor=False)
+shortcuts(found)
 if not found.findings:
-    st.success("Nothing stands out.", icon=":material/check_circle:")
+    st.success("Nothing else stands out." if found.shortcuts else "Nothing stands out.", icon=":material/check_circle:")
 else:
-    by_kind = {one.kind: one for one in found.findings}
+    by_kind, left = {one.kind: one for one in found.findings}, loaders.left_of(dataset, found)
     kind = st.radio(
         "Finding",
         list(by_kind),
-        format_func=lambda one: f"{SEVERITIES[by_kind[one].severity][1]} {by_kind[one].title}",
-        captions=[caption(one) for one in found.findings],
+        format_func=lambda one: (
+            f"{SEVERITIES[by_kind[one].severity][1]} {by_kind[one].title}: {what(by_kind[one], left.get(one))}"
+        ),
         key="finding",
         bind="query-params",
         label_visibility="collapsed",
     )
+    st.caption(by_kind[kind].meaning)
     if kind == "unreadable":
         st.dataframe(list(dataset.skipped), hide_index=True, alt="Files left out, with the reason")
     else:
         images_of(dataset, by_kind[kind])
-shortcut_table(found)

@@ -1,8 +1,5 @@
 """Curate: build the set that models learn from, and the record of every decision behind it."""
 
-import json
-from dataclasses import asdict
-
 import pandas as pd
 import streamlit as st
 
@@ -38,12 +35,14 @@ def choices(dataset: Dataset) -> dict:
             persist_state="session",
             help=" ".join(manifest.SPLIT_RULES.values()),
         )
-        share = st.slider(
-            "Share for validation", 0.05, 0.40, 0.15, 0.05, disabled=split != "patient", key="build_share"
-        )
-        seed = st.number_input(
-            "Seed", 0, 2**31 - 1, 0, key="build_seed", help="Of all that is drawn at random.", width=160
-        )
+        with st.container(horizontal=True):
+            share = st.number_input(
+                "Share for validation", manifest.LEAST_SHARE, manifest.MOST_SHARE, manifest.USUAL_SHARE, 0.05,
+                disabled=split != "patient", key="build_share", width=180,
+            )  # fmt: skip
+            seed = st.number_input(
+                "Seed", 0, manifest.MOST_SEED, 0, key="build_seed", help="Of all that is drawn at random.", width=180
+            )
     with right, st.container(border=True, height="stretch"):
         st.markdown("**Balance of the training images**")
         balance = st.selectbox(
@@ -169,9 +168,15 @@ def manifest_card(one: Manifest, *, fresh: bool) -> None:
             if fresh:
                 st.badge("Just built", icon=":material/check:", color="green")
             st.space("stretch")
+            rows, description = manifest.files(one)
             st.download_button(
-                "JSON", json.dumps(asdict(one), indent=1), f"{one.id}.json", "application/json",
+                "JSON", description.read_bytes, f"{one.id}.json", "application/json",
                 icon=":material/download:", key=f"json-{one.id}", on_click="ignore",
+                help="How it was made: choices, sources with their citations, decisions in force, counts.",
+            )  # fmt: skip
+            st.download_button(
+                "Parquet", rows.read_bytes, f"{one.id}.parquet", "application/vnd.apache.parquet",
+                icon=":material/download:", key=f"parquet-{one.id}", on_click="ignore", help="One row an image.",
             )  # fmt: skip
             st.page_link(
                 "pages/model/train.py",
@@ -225,7 +230,7 @@ def record_panel(dataset: Dataset) -> None:
         number = st.selectbox(
             "Decision",
             [one.number for one in reversible],
-            format_func=lambda one: f"{one}: {decide.sentence(made[one - 1])}" + ("" if one in active else " (undone)"),
+            format_func=lambda one: f"{one}: {decide.signed(made[one - 1])}" + ("" if one in active else " (undone)"),
             key=f"decision-{dataset.name}",
             width=380,
         )
@@ -237,7 +242,7 @@ def record_panel(dataset: Dataset) -> None:
             args=(dataset.name, number, action),
         )
         st.download_button(
-            "Download the record", table.to_csv(index=False), f"{dataset.name}-decisions.csv", "text/csv",
+            "Download the record", decisions.as_csv(table), f"{dataset.name}-decisions.csv", "text/csv",
             icon=":material/download:", on_click="ignore",
         )  # fmt: skip
     if problem := st.session_state.pop("decision-problem", ""):

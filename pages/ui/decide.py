@@ -8,7 +8,7 @@ import streamlit as st
 from cxr_core.data import decisions
 from cxr_core.data.datasets import Dataset
 from cxr_core.data.decisions import Decision
-from cxr_core.errors import CxrError
+from cxr_core.errors import BadInput, CxrError
 from cxr_core.evaluation import figures
 from pages.ui import loaders, words
 from pages.ui.gallery import Tile, gallery
@@ -21,8 +21,8 @@ def tiles(dataset: Dataset, rows: pd.DataFrame, groups: Mapping[str, int]) -> li
             row.id,
             loaders.thumbnail(dataset, row.Index),
             words.label(row.label),
-            (f"Group {groups[row.id]} · " if row.id in groups else "")
-            + f"{words.split(row.split)} · {row.id.rsplit('/', 1)[-1]}",
+            (f"Group {groups[row.id]} · " if row.id in groups else "") + words.split(row.split),
+            words.ending(row.id.rsplit("/", 1)[-1]),
             figures.colour(row.label, dataset.classes.index(row.label)),
             note=_note(row.excluded, row.relabelled, row.was, row.tags),
             excluded=bool(row.excluded),
@@ -57,42 +57,62 @@ def preset(key: str, ids: tuple[str, ...]) -> None:
     st.session_state[f"turn-{key}"] = st.session_state.get(f"turn-{key}", 0) + 1
 
 
-def bar(dataset: Dataset, chosen: tuple[str, ...], *, key: str) -> None:
-    """What can be done with the chosen images of the gallery `key`, with reason and name."""
+REASONS = ("duplicate", "wrong label", "lateral view", "poor quality", "rotated or cut off", "not a chest X-ray")
+
+
+def bar(dataset: Dataset, chosen: tuple[str, ...], *, key: str, reason: str | None = None) -> None:
+    """What can be done with the chosen images of the gallery `key`; `reason`, of REASONS, is proposed."""
+    count = words.plural(len(chosen), "image")
     with st.container(border=True), st.container(horizontal=True, vertical_alignment="bottom"):
-        who = st.text_input(
-            "Your name",
-            key="decider",
-            persist_state="session",
-            width=150,
-            max_chars=80,
-            help="Kept with each decision.",
+        why = st.selectbox(
+            "Reason",
+            REASONS,
+            None if reason is None else REASONS.index(reason),
+            key=f"reason-{key}",
+            accept_new_options=True,
+            placeholder="Choose, or write your own",
+            width=230,
         )
-        reason = st.text_input(
-            "Reason", key=f"reason-{key}", width=230, max_chars=500, placeholder="rotated, lateral view …"
-        )
-        label = st.selectbox("Class", dataset.classes, format_func=words.label, key=f"class-{key}", width=190)
-        tag = st.text_input("Tag", key=f"tag-{key}", width=120, max_chars=80)
-        count = words.plural(len(chosen), "image")
+        act = st.container(horizontal=True, vertical_alignment="bottom", width="content")
+        with st.popover("Class, tag, name", icon=":material/more_horiz:"):
+            who = st.text_input(
+                "Your name", _person(), key="decider", persist_state="session", max_chars=80,
+                help="Kept with each decision.",
+            )  # fmt: skip
+            label = st.selectbox("Class", dataset.classes, format_func=words.label, key=f"class-{key}")
+            class_place = st.empty()
+            tag = st.text_input("Tag", key=f"tag-{key}", max_chars=80)
+            tag_place = st.empty()
         common = {"disabled": not chosen, "on_click": _decide}
-        target = (dataset.name, chosen, reason, who, key)
-        st.button(f"Exclude {count}", icon=":material/block:", type="primary", args=("exclude", "", *target), **common)
-        st.button("Set class", icon=":material/label:", args=("relabel", label, *target), **common)
-        st.button("Add tag", icon=":material/sell:", args=("tag", tag, *target), **common)
+        target = (dataset.name, chosen, why or "", who, key)
+        with act:
+            st.button(
+                f"Exclude {count}", icon=":material/block:", type="primary", shortcut="E",
+                args=("exclude", "", *target), **common,
+            )  # fmt: skip
+        class_place.button(
+            f"Set the class of {count}", icon=":material/label:", args=("relabel", label, *target), **common
+        )
+        tag_place.button(f"Tag {count}", icon=":material/sell:", args=("tag", tag, *target), **common)
         undo_button(dataset, key=key)
     if problem := st.session_state.pop("decision-problem", ""):
         st.error(problem, icon=":material/error:")
 
 
+def _person() -> str:
+    """The name that is proposed: of who is signed in, else the system's."""
+    return str(st.user.get("name") or "") or decisions.person()
+
+
 def undo_button(dataset: Dataset, *, key: str) -> None:
-    """Takes the latest decision in force back."""
+    """Takes the latest decision in force back, whoever made it; so it says which."""
     latest = decisions.in_force(dataset.name)[-1:]
     st.button(
-        "Undo",
+        f"Undo: {signed(latest[0])}" if latest else "Undo",
         key=f"undo-{key}",
         icon=":material/undo:",
         disabled=not latest,
-        help=f"Takes back: {sentence(latest[0])}" if latest else "There is no decision to take back.",
+        help=f"Takes back decision {latest[0].number}, the latest." if latest else "There is no decision to take back.",
         on_click=reverse,
         args=(dataset.name, latest[0].number if latest else 0, "undo"),
     )
@@ -100,14 +120,19 @@ def undo_button(dataset: Dataset, *, key: str) -> None:
 
 def reverse(name: str, number: int, action: str) -> None:
     """Undo or redo the decision `number`."""
-    who = st.session_state.get("decider", "")
+    who = st.session_state.get("decider", "") or _person()
     try:
         (decisions.undo if action == "undo" else decisions.redo)(name, number, who=who)
-        st.toast(
-            f"Decision {number} is {'taken back' if action == 'undo' else 'in force again'}.", icon=":material/undo:"
-        )
+        made = signed(decisions.record(name)[number - 1])
+        done = "taken back" if action == "undo" else "in force again"
+        st.toast(f"Decision {number} ({made}) is {done}.", icon=":material/undo:")
     except CxrError as error:
         st.session_state["decision-problem"] = str(error)
+
+
+def signed(decision: Decision) -> str:
+    """'Exclude 3 images, by Ada'."""
+    return sentence(decision) + (f", by {decision.who}" if decision.who else "")
 
 
 def sentence(decision: Decision) -> str:
@@ -124,6 +149,10 @@ def sentence(decision: Decision) -> str:
 
 def _decide(action: str, value: str, name: str, chosen: tuple[str, ...], reason: str, who: str, key: str) -> None:
     try:
+        if not who.strip():
+            raise BadInput("Say who decides: your name is under 'Class, tag, name'. Nothing was recorded.")
+        if action != "tag" and not reason.strip():
+            raise BadInput("Say why: choose a reason, or write your own. Nothing was recorded.")
         made = decisions.decide(name, action, chosen, value=value, reason=reason, who=who)
     except CxrError as error:
         st.session_state["decision-problem"] = str(error)
@@ -171,8 +200,8 @@ def large_view(dataset: Dataset, row: pd.Series) -> None:
                     "Source": row["source"],
                     "SHA-256": file["sha256"][:16] + "…",
                 },
-                name="",
-            )
+            ),
+            hide_header=True,
         )
         st.page_link(
             "pages/model/predict.py",

@@ -26,14 +26,14 @@ button[aria-pressed=true] { outline: 3px solid var(--st-primary-color); outline-
 button[aria-pressed=true] .tick { background: var(--st-primary-color); color: #fff; }
 img { width: 100%; aspect-ratio: 1; object-fit: cover; background: #000; display: block; }
 .words { padding: .4rem .55rem .5rem; min-width: 0; }
-.title { font-size: .82rem; font-weight: 600; display: flex; align-items: center; gap: .4rem; }
-.title span:last-child { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.title { font-size: .82rem; font-weight: 600; line-height: 1.25; display: flex; align-items: baseline; gap: .4rem; }
 .mark { width: .62rem; height: .62rem; border-radius: 50%; flex: none; }
-.detail, .note { font-size: .74rem; opacity: .75; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.detail, .file, .note { font-size: .74rem; line-height: 1.3; opacity: .75; overflow-wrap: anywhere; }
 .note { opacity: 1; font-weight: 600; color: var(--st-primary-color); }
 @media (prefers-reduced-motion: reduce) { button { transition: none; } }
 """
 
+# Arrow keys go from tile to tile.
 # Tiles are built again only when they differ, so that a click neither flickers nor loses the keyboard's place.
 _JS = """
 export default function ({ parentElement, data, setTriggerValue, setStateValue }) {
@@ -43,6 +43,7 @@ export default function ({ parentElement, data, setTriggerValue, setStateValue }
   grid.dataset.made = made
   grid.classList.toggle("choosing", data.choosing)
   const chosen = new Set(data.chosen)
+  const columns = () => getComputedStyle(grid).gridTemplateColumns.split(" ").length
   const part = (kind, name, text) => {
     const element = document.createElement(kind)
     element.className = name
@@ -56,7 +57,7 @@ export default function ({ parentElement, data, setTriggerValue, setStateValue }
     const open = () => setTriggerValue("opened", tile.id)
     const show = () => data.choosing && button.setAttribute("aria-pressed", chosen.has(tile.id))
     show()
-    button.setAttribute("aria-label", `${tile.title}, ${tile.detail}. ${tile.note} ${
+    button.setAttribute("aria-label", `${tile.title}, ${tile.detail}, ${tile.file}. ${tile.note} ${
       data.choosing ? "Choose it; double click or O opens the large view." : "Open the large view."}`)
     button.onclick = () => {
       if (!data.choosing) return open()
@@ -65,7 +66,12 @@ export default function ({ parentElement, data, setTriggerValue, setStateValue }
       setStateValue("chosen", [...chosen])
     }
     button.ondblclick = () => data.choosing && open()
-    button.onkeydown = (event) => { if (event.key === "o") open() }
+    button.onkeydown = (event) => {
+      if (event.key === "o") return open()
+      const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns(), ArrowUp: -columns() }[event.key]
+      const next = step && grid.children[[...grid.children].indexOf(button) + step]
+      if (next) { event.preventDefault(); next.focus() }
+    }
     const picture = part("img", "")
     picture.src = tile.picture
     picture.alt = ""
@@ -74,7 +80,7 @@ export default function ({ parentElement, data, setTriggerValue, setStateValue }
     const title = part("div", "title")
     title.append(mark, part("span", "", tile.title))
     const words = part("div", "words")
-    words.append(title, part("div", "detail", tile.detail))
+    words.append(title, part("div", "detail", tile.detail), part("div", "file", tile.file))
     if (tile.note) words.append(part("div", "note", tile.note))
     button.append(picture, part("span", "tick", "✓"), words)
     return button
@@ -87,12 +93,16 @@ _GRID = st.components.v2.component("cxr_gallery", html='<div class="grid" role="
 
 @dataclass(frozen=True)
 class Tile:
-    """One thumbnail: `picture` is an address, `colour` marks the class that `title` names, `note` what was decided."""
+    """One thumbnail: `picture` is an address, `colour` marks the class that `title` names, `note` what was decided.
+
+    `file` is what to call the image in a few words: the telling end of its name.
+    """
 
     id: str
     picture: str
     title: str
     detail: str
+    file: str
     colour: str
     note: str = ""
     excluded: bool = False

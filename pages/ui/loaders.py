@@ -8,7 +8,8 @@ import pandas as pd
 import streamlit as st
 
 from cxr_core import images
-from cxr_core.data import datasets, decisions, index, manifest, packing, query
+from cxr_core.data import audit, datasets, decisions, index, manifest, packing, query
+from cxr_core.data.audit import Audit, Left
 from cxr_core.data.datasets import Dataset
 from cxr_core.data.query import Query
 
@@ -21,6 +22,16 @@ def _index(name: str, version: str, stamp: tuple[int, int]) -> pd.DataFrame:  # 
 def index_of(dataset: Dataset) -> pd.DataFrame:
     """The index of a dataset after the decisions in force; shared by all sessions, so never change it."""
     return _index(dataset.name, dataset.version, decisions.stamp(dataset.name))
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def _left(name: str, version: str, stamp: tuple[int, int], made: str) -> dict[str, Left]:  # noqa: ARG001
+    return audit.left(name, _index(name, version, stamp))
+
+
+def left_of(dataset: Dataset, found: Audit) -> dict[str, Left]:
+    """What the decisions in force leave of each finding of the audit `found`."""
+    return _left(dataset.name, dataset.version, decisions.stamp(dataset.name), found.made)
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)

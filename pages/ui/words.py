@@ -29,6 +29,11 @@ def label(name: str) -> str:
     return CLASSES.get(name, name.replace("_", " ").capitalize())
 
 
+def ending(name: str, most: int = 44) -> str:
+    """A long name by its end, where names of a set differ."""
+    return name if len(name) <= most else "…" + name[1 - most :]
+
+
 def percent(value: float | None) -> str:
     """0.8125 as '81.2 %'; a figure that is not defined as a dash."""
     return "–" if value is None else f"{100 * value:.1f} %"

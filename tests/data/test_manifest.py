@@ -201,7 +201,7 @@ def test_an_unknown_dataset_is_answered_with_the_known_ones():
 @pytest.mark.usefixtures("added")
 @pytest.mark.parametrize("share", [0, -0.1, 0.51, 1, float("nan"), float("inf")])
 def test_a_share_out_of_range_is_refused_with_the_range_and_the_value(share: float):
-    with pytest.raises(BadInput, match=rf"above 0 and at most 0\.5\. Received: {share}\."):
+    with pytest.raises(BadInput, match=rf"from 0\.001 to 0\.5\. Received: {share}\."):
         manifest.build("many", split="patient", val_fraction=share)
 
 

@@ -8,6 +8,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from cxr_core import workspace
 from cxr_core.data import audit, datasets, decisions, index, manifest
 from cxr_core.jobs import errands
 from tests.pages.test_pages import text, visit
@@ -60,7 +61,7 @@ def test_choosing_images_offers_decisions_and_undo(trained_home: Path) -> None:
     assert next(one for one in test.button if one.label == "Exclude 0 images").disabled
     decisions.decide(NAME, "exclude", index.read(NAME)["id"].tolist()[:1])
     test.run()
-    press(test, "Undo")
+    press(test, "Undo: Exclude 1 image")
     assert decisions.in_force(NAME) == []
     assert len(decisions.record(NAME)) == 2
 
@@ -74,7 +75,7 @@ def test_the_audit_is_made_on_request_and_kept(trained_home: Path) -> None:
         assert time.monotonic() < limit, errands.underway()
         time.sleep(0.1)
     test.run()
-    assert any(metric.label == "Images looked at" and metric.value == "60" for metric in test.metric)
+    assert "**60 images** looked at" in text(test)
 
 
 def test_all_but_the_first_of_a_group_are_ticked_excluded_and_come_back(doubled: str) -> None:
@@ -82,15 +83,64 @@ def test_all_but_the_first_of_a_group_are_ticked_excluded_and_come_back(doubled:
     test = visit("pages/data/audit.py", data="doubled")
     test.session_state["finding"] = "exact_duplicates"
     test.run()
-    assert "2 images in 1 group" in "\n".join([*test.radio[0].proto.captions])
+    assert "Exact duplicates: 2 images in 1 group" in "\n".join(test.radio[0].options)
     press(test, "Tick all but the first of each group")
     test.text_input(key="decider").set_value("Ada").run()
     press(test, "Exclude 1 image")
     (made,) = decisions.record("doubled")
-    assert (made.action, made.images, made.who) == ("exclude", (doubled,), "Ada")
+    assert (made.action, made.images, made.who, made.reason) == ("exclude", (doubled,), "Ada", "duplicate")
     assert "1 of 2 are excluded already" in text(test)
-    press(test, "Undo")
+    assert "Exact duplicates: nothing left of 2 images" in "\n".join(test.radio[0].options)
+    press(test, "Undo: Exclude 1 image, by Ada")
+    assert "Decision 1 (Exclude 1 image, by Ada) is taken back." in [one.value for one in test.toast]
     assert decisions.in_force("doubled") == []
+
+
+def test_a_decision_on_the_page_needs_a_reason_and_a_name(trained_home: Path) -> None:
+    test = visit("pages/data/browse.py")
+    test.session_state[f"preset-browse-{NAME}"] = (index.read(NAME)["id"][0],)
+    test.toggle(key="choosing").set_value(True).run()
+    assert test.text_input(key="decider").value == decisions.person()
+    press(test, "Exclude 1 image")
+    assert "Say why" in test.error[0].value
+    test.text_input(key="decider").set_value("").run()
+    press(test, "Exclude 1 image")
+    assert "Say who decides" in test.error[0].value
+    assert decisions.record(NAME) == []
+    test.text_input(key="decider").set_value("Ada")
+    next(one for one in test.selectbox if one.label == "Reason").set_value("lateral view").run()
+    press(test, "Exclude 1 image")
+    assert [(one.who, one.reason) for one in decisions.record(NAME)] == [("Ada", "lateral view")]
+
+
+def test_what_is_left_of_a_finding_leads_and_shortcuts_come_before_the_images(doubled: str) -> None:
+    made = audit.run("doubled")
+    path = workspace.dataset("doubled") / "audit.json"
+    strong = {**made.shortcuts[0].__dict__, "auc": 0.95, "ci95": [0.9, 0.99]}
+    workspace.write_json(path, {**workspace.read_json(path), "shortcuts": [strong]})
+    test = visit("pages/data/audit.py", data="doubled")
+    shown = text(test)
+    assert "1 high" in shown
+    assert "nearly gives the class away" in test.warning[0].value
+
+
+def test_real_images_are_shown_before_drawn_ones(doubled: str) -> None:
+    datasets.add("synthetic", "aaa", images=30)
+    assert visit("pages/data/browse.py").selectbox(key="data-box").value == "doubled"
+
+
+def test_a_damaged_index_is_told_on_the_page_of_its_dataset(doubled: str) -> None:
+    (workspace.dataset("doubled") / "index.parquet").write_bytes(b"")
+    test = visit("pages/data/audit.py", data="doubled")
+    assert "The index of dataset 'doubled' is missing or damaged" in test.error[0].value
+    home = visit("pages/overview/home.py")
+    assert any("'doubled' is missing or damaged" in one.value for one in home.error)
+
+
+def test_two_folders_that_declare_one_name_are_two_datasets_at_home(doubled: str) -> None:
+    shutil.copytree(workspace.dataset("doubled"), workspace.dataset("doubled2"))
+    shown = text(visit("pages/overview/home.py"))
+    assert "**doubled**" in shown and "**doubled2**" in shown
 
 
 def test_the_page_builds_the_manifest_that_the_library_builds(trained_home: Path) -> None:

@@ -94,7 +94,7 @@ def find(index: pd.DataFrame, measures: pd.DataFrame) -> list[Shortcut]:
 
 
 def _best(trait: str, split: str, values: npt.NDArray[np.float64], labels: npt.NDArray[np.str_]) -> Shortcut:
-    ranks = pd.Series(values).rank().to_numpy(dtype=np.float64)
+    ranks = np.asarray(pd.Series(values).rank(), dtype=np.float64)
     areas = {label: auc(ranks, labels == label) for label in sorted(set(labels))}
     label = max(areas, key=lambda one: abs(areas[one] - 0.5))
     area = max(areas[label], 1 - areas[label])

@@ -136,7 +136,7 @@ def large_view(run: Run, answers: Answers, about: pd.DataFrame, place: int) -> N
 
 def _picture(run: Run, dataset: datasets.Dataset, row: pd.Series, label: str) -> None:
     try:
-        content = loaders.original(dataset.name, dataset.created, row["id"])
+        content = loaders.original(dataset.name, dataset.version, row["id"])
     except CxrError as error:
         st.error(str(error), icon=":material/broken_image:")
         return

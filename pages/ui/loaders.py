@@ -6,6 +6,7 @@ from io import BytesIO
 import numpy as np
 import pandas as pd
 import streamlit as st
+from PIL import Image, ImageDraw
 
 from cxr_core import images
 from cxr_core.data import audit, datasets, decisions, index, manifest, packing, query
@@ -57,7 +58,7 @@ def _packed(name: str, version: str) -> np.ndarray:  # noqa: ARG001
 
 @st.cache_data(max_entries=4000, show_spinner=False)
 def _thumbnail(name: str, version: str, row: int) -> str:
-    content = images.encode(np.asarray(_packed(name, version)[row]), quality=80)
+    content = images.encode(_marked(name, np.asarray(_packed(name, version)[row])), quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(content).decode()
 
 
@@ -99,7 +100,19 @@ def original(name: str, version: str, image_id: str) -> bytes:  # noqa: ARG001
     Raises:
         CxrError: the file is gone or damaged.
     """
-    return images.encode(images.read(datasets.image_path(name, image_id)), quality=92)
+    return images.encode(_marked(name, images.read(datasets.image_path(name, image_id))), quality=92)
+
+
+def _marked(name: str, grey: np.ndarray) -> np.ndarray:
+    """A drawn image with the word "synthetic" on it, so that no picture of the screen passes for a patient's."""
+    if not datasets.get(name).synthetic:
+        return grey
+    picture = Image.fromarray(grey)
+    size = max(10, grey.shape[0] // 14)
+    ImageDraw.Draw(picture).text(
+        (size // 2, grey.shape[0] - size * 1.6), "SYNTHETIC", fill=230, font_size=size, stroke_width=1, stroke_fill=0
+    )
+    return np.asarray(picture)
 
 
 def jpeg(grey: np.ndarray) -> BytesIO:

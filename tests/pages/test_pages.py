@@ -383,3 +383,21 @@ def test_a_file_without_a_path_starts_nothing_and_leaves_the_other_cards(trained
 
 def test_without_an_architecture_the_page_says_what_to_do(trained_home: Path) -> None:
     assert "Choose at least one architecture" in text(choose_networks(visit("pages/model/train.py")))
+
+
+def test_pictures_of_drawn_images_say_so(trained_home: Path) -> None:
+    from io import BytesIO
+
+    from PIL import Image
+
+    from cxr_core import images
+    from cxr_core.data import datasets, index
+    from pages.ui import loaders
+
+    dataset = datasets.get("phantoms")
+    image_id = str(index.column("phantoms", "id").iloc[0])
+    shown = np.asarray(Image.open(BytesIO(loaders.original("phantoms", dataset.version, image_id))))
+    plain = images.read(datasets.image_path("phantoms", image_id))
+    foot = slice(int(0.88 * len(plain)), None)
+    assert shown[foot].max() >= 220 > plain[foot].max() or (shown[foot] != plain[foot]).mean() > 0.05
+    np.testing.assert_allclose(shown[: len(plain) // 2].astype(int), plain[: len(plain) // 2], atol=40)

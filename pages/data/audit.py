@@ -6,6 +6,7 @@ import streamlit as st
 from cxr_core.data import audit
 from cxr_core.data.audit import Audit, Finding, Left
 from cxr_core.data.datasets import Dataset
+from cxr_core.data.shortcuts import TRAITS
 from cxr_core.jobs import errands
 from pages.ui import choose, decide, loaders, notices, words
 
@@ -93,9 +94,10 @@ def images_of(dataset: Dataset, finding: Finding) -> None:
     members["id"] = table["id"].to_numpy()[members["row"]]
     members["excluded"] = table["excluded"].to_numpy()[members["row"]]
     grouped = finding.groups < finding.images
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        pages = -(-len(members) // PER_PAGE)
-        page = st.number_input(f"Page (of {pages:,})", 1, pages, key=f"page-{key}", width=170) if pages > 1 else 1
+    ticks, place, grid = st.container(horizontal=True, vertical_alignment="center"), st.container(), st.container()
+    pages = -(-len(members) // PER_PAGE)
+    page = st.number_input(f"Page (of {pages:,})", 1, pages, key=f"page-{key}", width=170) if pages > 1 else 1
+    with ticks:
         shown = members.iloc[(page - 1) * PER_PAGE : page * PER_PAGE]
         if grouped:
             rest = members[members["group"].duplicated() & ~members["excluded"]]
@@ -112,9 +114,9 @@ def images_of(dataset: Dataset, finding: Finding) -> None:
         excluded = int(members["excluded"].sum())
         if excluded:
             st.caption(f"{excluded:,} of {len(members):,} are excluded already", width="content")
-    place = st.container()
     groups = dict(zip(shown["id"], shown["group"] + 1, strict=True)) if grouped else {}
-    ticked = decide.choosing_gallery(dataset, table.iloc[shown["row"]], key=key, choosing=True, groups=groups)
+    with grid:
+        ticked = decide.choosing_gallery(dataset, table.iloc[shown["row"]], key=key, choosing=True, groups=groups)
     elsewhere = [one for one in st.session_state.get(f"preset-{key}", ()) if one not in set(shown["id"])]
     with place:
         decide.bar(dataset, (*ticked, *elsewhere), key=key, reason=PROPOSED.get(finding.kind))
@@ -125,15 +127,18 @@ def shortcuts(found: Audit) -> None:
     if not found.shortcuts:
         return
     strongest = next((one for one in found.shortcuts if one.notable), None)
-    if strongest:
-        st.warning(
-            f"**{strongest.sentence}** AUC {strongest.auc:.2f} on the {words.split(strongest.split).lower()} images. "
-            "A model that leans on it will fail on images from elsewhere.",
-            icon=":material/alt_route:",
-        )
-    with st.expander(
-        "Shortcuts: all traits" if strongest else "Shortcuts: none stands out", icon=":material/alt_route:"
-    ):
+    if strongest is None:
+        title, icon = "Shortcuts: no trait of the files says much about the class", ":material/check_circle:"
+    else:
+        _, icon, colour = SEVERITIES[strongest.severity]
+        trait = TRAITS[strongest.trait]
+        title = f":{colour}[**Shortcut:** {trait} tells {words.label(strongest.label).lower()} apart, AUC {strongest.auc:.2f}]"
+    with st.expander(title, icon=icon):
+        if strongest is not None:
+            st.markdown(
+                f"**{strongest.sentence}** AUC {strongest.auc:.2f} on the {words.split(strongest.split).lower()} images. "
+                "A model that leans on it will fail on images from elsewhere."
+            )
         shortcut_table(found)
 
 

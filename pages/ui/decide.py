@@ -63,15 +63,15 @@ REASONS = ("duplicate", "wrong label", "lateral view", "poor quality", "rotated 
 def bar(dataset: Dataset, chosen: tuple[str, ...], *, key: str, reason: str | None = None) -> None:
     """What can be done with the chosen images of the gallery `key`; `reason`, of REASONS, is proposed."""
     count = words.plural(len(chosen), "image")
-    with st.container(border=True), st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True, vertical_alignment="bottom"):
         why = st.selectbox(
             "Reason",
             REASONS,
             None if reason is None else REASONS.index(reason),
             key=f"reason-{key}",
             accept_new_options=True,
-            placeholder="Choose, or write your own",
-            width=230,
+            placeholder="Choose or write",
+            width=180,
         )
         act = st.container(horizontal=True, vertical_alignment="bottom", width="content")
         with st.popover("Class, tag, name", icon=":material/more_horiz:"):

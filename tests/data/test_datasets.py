@@ -260,7 +260,7 @@ def _no_images(_: Path, path: Path) -> None:
 
 
 def _no_splits(tree: Path, path: Path) -> None:
-    zipped(tree / "train", path)
+    zipped(tree / "train" / "NORMAL", path)
 
 
 def _one_class(tree: Path, path: Path) -> None:
@@ -289,7 +289,7 @@ REFUSED = {
     "is encrypted": _encrypted,
     "a zip bomb": _bomb,
     "No images were found": _no_images,
-    "No split folders": _no_splits,
+    "lie in one folder": _no_splits,
     "Only one class, 'normal'": _one_class,
     "only 0 could be read": _all_damaged,
     "which leaves fewer than two classes": _one_class_readable,
@@ -308,7 +308,7 @@ def test_a_zip_that_will_not_do_is_refused_in_words_and_leaves_nothing(words: st
     assert datasets.add(str(xray_tree("good")), "small").images == 13  # the name is free again
 
 
-@pytest.mark.parametrize("words", ["No images were found", "No split folders", "Only one class"])
+@pytest.mark.parametrize("words", ["No images were found", "lie in one folder", "Only one class"])
 def test_a_folder_that_will_not_do_is_refused_and_stays_as_it_is(words: str, xray_tree: Tree):
     root = xray_tree()
     if words == "Only one class":
@@ -318,7 +318,7 @@ def test_a_folder_that_will_not_do_is_refused_and_stays_as_it_is(words: str, xra
         for file in root.rglob("*.jpeg"):
             file.rename(file.with_suffix(".txt"))
     else:
-        root = root / "train"
+        root = root / "train" / "NORMAL"
     before = sorted(root.rglob("*"))
     with pytest.raises(BadDataset, match=words):
         datasets.add(str(root), "small")

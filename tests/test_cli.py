@@ -6,10 +6,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from cxr_core import cli, images
+from cxr_core.data import decisions
 from cxr_core.runs import folder as runs
 from tests.conftest import PROJECT, command
 
@@ -292,3 +294,54 @@ def test_settings_that_do_not_fit_a_model_are_refused(
     trained_home: Path, capsys: pytest.CaptureFixture[str], options: list[str], words: str
 ) -> None:
     assert words in refused(capsys, "train", "--data", "phantoms", *options)
+
+
+def test_more_images_are_added_from_a_script(
+    xray_tree: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = xray_tree()
+    answer(capsys, "data", "add", root, "--name", "small")
+    (root / "train/NORMAL/IM-0077-0001.jpeg").write_bytes(images.encode(np.full((90, 80), 7, np.uint8)))
+    grown = answer(capsys, "data", "add", root, "--name", "small", "--more")
+    assert isinstance(grown, dict)
+    assert (grown["added"], grown["known"], grown["images"]) == (1, 13, 14)
+    assert cli.main(["data", "add", str(root), "--name", "small", "--more"]) == 0
+    assert "Added 0 images to 'small'. 14 images of the source are there already." in capsys.readouterr().out
+    assert "no dataset named 'smal'" in refused(capsys, "data", "add", root, "--name", "smal", "--more")
+
+
+def test_a_share_that_is_not_used_is_said_so(trained_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["data", "build", "phantoms", "--split", "official", "--val-fraction", "0.9"]) == 0
+    assert "--val-fraction 0.9 is not used" in capsys.readouterr().err
+    assert cli.main(["data", "build", "phantoms"]) == 0
+    assert "not used" not in capsys.readouterr().err
+    assert "from 0.001 to 0.5" in refused(
+        capsys, "data", "build", "phantoms", "--split", "patient", "--val-fraction", "0.9"
+    )
+
+
+def test_a_decision_names_the_systems_user_unless_told_otherwise(
+    trained_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = answer(capsys, "data", "exclude", "phantoms", "train/viral/synthetic-p0000-0.jpeg")
+    assert isinstance(made, dict)
+    assert (made["who"], made["reason"]) == (decisions.person(), "")
+
+
+def test_a_set_without_a_split_comes_with_advice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, place in enumerate(("normal/a.png", "abnormal/b.png")):
+        (tmp_path / "set" / place).parent.mkdir(parents=True)
+        (tmp_path / "set" / place).write_bytes(images.encode(np.full((20, 20), number, np.uint8), format="PNG"))
+    assert cli.main(["data", "add", str(tmp_path / "set"), "--name", "flat"]) == 0
+    assert "all images are in train" in capsys.readouterr().err
+
+
+def test_a_dataset_with_a_damaged_index_is_damaged_in_every_command(
+    trained_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (trained_home / "datasets" / "phantoms" / "index.parquet").write_bytes(b"")
+    assert answer(capsys, "data", "list") == []
+    cli.main(["data", "list"])
+    assert "'phantoms' is missing or damaged" in capsys.readouterr().err
+    for words in (["show"], ["audit"], ["build"], ["decisions"]):
+        assert "'phantoms' is missing or damaged" in refused(capsys, "data", *words, "phantoms", code=1)

@@ -42,13 +42,24 @@ def choosing_gallery(
 ) -> tuple[str, ...]:
     """The gallery with its large view; returns the ids that are ticked. `groups` numbers images that belong together."""
     start = st.session_state.get(f"preset-{key}", ()) if choosing else ()
-    turn = st.session_state.get(f"turn-{key}", 0)
-    picked = gallery(
-        tiles(dataset, rows, groups or {}), key=f"{key}-{choosing}-{turn}", choosing=choosing, chosen=start
-    )
+    st.session_state[f"shown-{key}"] = frozenset(rows["id"])
+    picked = gallery(tiles(dataset, rows, groups or {}), key=_name(key, choosing), choosing=choosing, chosen=start)
     if picked.opened is not None and (rows["id"] == picked.opened).any():
         large_view(dataset, rows[rows["id"] == picked.opened].iloc[0])
     return picked.chosen
+
+
+def _name(key: str, choosing: bool) -> str:
+    """The gallery's own key: another one each time that ticks are set from outside."""
+    return f"{key}-{choosing}-{st.session_state.get(f'turn-{key}', 0)}"
+
+
+def _ticked_now(key: str, chosen: tuple[str, ...]) -> tuple[str, ...]:
+    """What is ticked at the moment of a click, which may be more than when the button was drawn (`chosen`)."""
+    state, shown = st.session_state.get(_name(key, True)), st.session_state.get(f"shown-{key}", frozenset())
+    if not state or state.get("chosen") is None:
+        return chosen
+    return (*(one for one in state["chosen"] if one in shown), *(one for one in chosen if one not in shown))
 
 
 def preset(key: str, ids: tuple[str, ...]) -> None:
@@ -87,7 +98,7 @@ def bar(dataset: Dataset, chosen: tuple[str, ...], *, key: str, reason: str | No
         target = (dataset.name, chosen, why or "", who, key)
         with act:
             st.button(
-                f"Exclude {count}", icon=":material/block:", type="primary", shortcut="E",
+                f"Exclude {count}", key=f"exclude-{key}", icon=":material/block:", type="primary", shortcut="E",
                 args=("exclude", "", *target), **common,
             )  # fmt: skip
         class_place.button(
@@ -148,6 +159,7 @@ def sentence(decision: Decision) -> str:
 
 
 def _decide(action: str, value: str, name: str, chosen: tuple[str, ...], reason: str, who: str, key: str) -> None:
+    chosen = _ticked_now(key, chosen)
     try:
         if not who.strip():
             raise BadInput("Say who decides: your name is under 'Class, tag, name'. Nothing was recorded.")

@@ -46,7 +46,7 @@ def test_curation(browser: Browser, serve: Callable[..., Any], trained_home: Pat
     assert made.images == ("train/viral/synthetic-p0090-0.jpeg", "train/viral/synthetic-p0091-0.jpeg")
 
     # Undo it, and exclude all but the first in two clicks.
-    page.get_by_role("button", name="Undo").click()
+    page.get_by_role("button", name="Undo: Exclude 2 images").click()
     expect(page.get_by_text("are excluded already")).to_have_count(0, timeout=MINUTE)
     page.get_by_role("button", name="Tick all but the first of each group").click()
     page.get_by_role("button", name="Exclude 2 images").click()

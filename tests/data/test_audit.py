@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from cxr_core import images, workspace
-from cxr_core.data import audit, datasets, index, measures
+from cxr_core.data import audit, datasets, decisions, index, measures, query
 from cxr_core.errors import WorkFailed
 
 Plant = Callable[[Path], None]
@@ -143,6 +143,29 @@ def test_findings_come_most_severe_first_and_survive_json(clean: Path, tmp_path:
     order = [("high", "medium", "low").index(one.severity) for one in made.findings]
     assert order == sorted(order)
     assert audit.latest("set") == made
+
+
+def test_what_is_left_of_a_finding_is_what_decisions_have_not_settled(clean: Path, tmp_path: Path):
+    root = tmp_path / "set"
+    shutil.copytree(clean, root)
+    twin, across = "train/normal/synthetic-p0090-0.jpeg", "test/normal/synthetic-p0091-0.jpeg"
+    for target in (twin, across):
+        shutil.copy(root / FIRST, root / target)
+    PLANTS["dark"][2](root)
+    datasets.add(str(root), "set")
+    audit.run("set")
+
+    def left(kind: str) -> tuple[int, int]:
+        found = audit.left("set", query.curated("set"))[kind]
+        return found.images, found.groups
+
+    assert [left(kind) for kind in ("exact_duplicates", "same_image_in_two_splits", "dark")] == [(3, 1), (3, 1), (1, 1)]
+    decisions.decide("set", "exclude", [across, "train/viral/dark.jpeg"])
+    assert [left(kind) for kind in ("exact_duplicates", "same_image_in_two_splits", "dark")] == [(2, 1), (0, 0), (0, 0)]
+    decisions.decide("set", "exclude", [twin])
+    assert left("exact_duplicates") == (0, 0)
+    decisions.undo("set", 1)
+    assert left("same_image_in_two_splits") == (2, 1)
 
 
 def test_the_real_set_has_30_groups_of_duplicates_none_across_splits_and_no_patient_in_two(kermany_zip: Path):

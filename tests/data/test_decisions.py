@@ -1,11 +1,13 @@
 """Decisions: an append-only record that two people can write at once, and what it amounts to."""
 
+import io
 import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from cxr_core import workspace
@@ -81,7 +83,8 @@ def test_undo_and_redo_are_lines_of_their_own(ids: list[str]):
         ("delete", "", "no action named 'delete'.*Known: exclude, relabel, tag"),
         ("relabel", "virul", "no class in small named 'virul'. Did you mean 'viral'"),
         ("relabel", "", "no class in small named ''"),
-        ("tag", "  ", "A tag needs a word"),
+        ("tag", "  ", "A tag is a word or a few"),
+        ("tag", "rotated, dark", "without a comma: several tags are several decisions. Received: 'rotated, dark'"),
         ("tag", "x" * 501, "The value has 501 characters; at most 500 are kept"),
     ],
 )
@@ -172,3 +175,11 @@ def test_removing_a_dataset_keeps_its_record(ids: list[str]):
     kept = datasets.remove("small")
     assert kept is not None and kept.read_bytes() == content
     assert datasets.names() == []
+
+
+@pytest.mark.parametrize("text", ["=HYPERLINK(1)", "+1", "-1", "@a", "\t=1"])
+def test_no_text_of_the_record_is_a_formula_in_a_spreadsheet(text: str):
+    table = pd.DataFrame({"No.": [-1, 2], "Reason": [text, "a=b"]})
+    read = pd.read_csv(io.StringIO(decisions.as_csv(table)), dtype=str)
+    assert read["Reason"].tolist() == ["'" + text, "a=b"]
+    assert read["No."].tolist() == ["-1", "2"]

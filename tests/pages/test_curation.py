@@ -194,3 +194,11 @@ def test_a_manifest_can_be_trained_on(trained_home: Path, monkeypatch: pytest.Mo
     test.run()
     press(test, "Start training")
     assert runs.every()[0].config.manifest == built.id
+
+
+def test_a_tick_that_came_after_the_button_was_drawn_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pages.ui import decide
+
+    monkeypatch.setattr(st, "session_state", {"g-True-0": {"chosen": ["a", "b", "gone"]}, "shown-g": {"a", "b", "c"}})
+    assert decide._ticked_now("g", ("a", "other page")) == ("a", "b", "other page")
+    assert decide._ticked_now("h", ("a",)) == ("a",)

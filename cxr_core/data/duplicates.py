@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 NEAR = 8  # of 143 bits. On the Kermany set strangers differ in 12 or more; re-encoding or resizing changes 0 to 6.
 _BANDS = NEAR + 1  # two hashes that differ in NEAR bits agree in at least one of NEAR + 1 bands
@@ -21,6 +19,9 @@ def exact(sha256: pd.Series) -> Groups:
 
 def near(phash: Sequence[str]) -> Groups:
     """As `exact`, for perceptual hashes (hexadecimal, equal length) that differ in at most NEAR bits, directly or in a chain."""
+    from scipy.sparse import coo_matrix  # takes longer to import than an audit of before takes to read
+    from scipy.sparse.csgraph import connected_components
+
     codes, distinct = pd.factorize(np.asarray(phash, dtype=object))
     if not len(distinct):
         return np.empty(0, np.int64)

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.fft import dct
 from threadpoolctl import threadpool_limits
 
 from cxr_core import process, workspace
@@ -132,6 +131,8 @@ def _border(pixels: Pixels) -> npt.NDArray[np.float64]:
 
 def _hashes(pixels: Pixels) -> list[str]:
     """Signs of the 12 × 12 lowest cosine frequencies against their median, the mean left out."""
+    from scipy.fft import dct
+
     waves = dct(np.eye(pixels.shape[1], dtype=np.float32), axis=0)[:_HASH]
     found = np.matmul(np.matmul(waves, pixels.astype(np.float32)), waves.T).reshape(len(pixels), -1)[:, 1:]
     signs = found > np.median(found, axis=1, keepdims=True)

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from cxr_core import workspace
-from cxr_core.data import manifest
-from cxr_core.evaluation import metrics, predictions
+from cxr_core.data import datasets, index, manifest, packing
+from cxr_core.evaluation import metrics, paper, predictions
 from cxr_core.runs import config as settings
 from cxr_core.runs import folder as runs
 from cxr_core.runs import status as states
@@ -44,6 +45,8 @@ def run(
     shift: float = 0.6,
     age: float = 0.0,
     epochs: int = 20,
+    state: str = "finished",
+    **settings_: object,
 ) -> str:
     """Write a finished run and return its id.
 
@@ -52,22 +55,26 @@ def run(
         skill: how well it tells the classes apart.
         shift: how many normals it misses on test.
         age: seconds since it was made.
+        state: it ended in; only a finished one has predictions.
+        settings_: further changes of the recipe.
     """
-    config = settings.RunConfig(
-        model=model, recipe=recipe, data=data, manifest=manifest_id, classes=classes, group=group, seed=seed
-    )
-    config = replace(config, epochs=epochs)
+    config = settings.make(
+        model=model, recipe=recipe, data=data, manifest=manifest_id, classes=classes,
+        settings={"epochs": epochs, "seed": seed, **settings_},
+    )  # fmt: skip
+    config = replace(config, group=group)
     run_id = f"{model}-{data[:30]}-{time.strftime('%Y%m%d-%H%M%S', time.localtime(time.time() - age))}-{seed:03x}"
     place = workspace.run(run_id)
     workspace.write_json(place / "config.json", settings.to_document(config))
     tables = {}
-    for number, (split, (ids, true)) in enumerate(splits.items()):
+    for number, (split, (ids, true)) in enumerate(splits.items() if state == "finished" else ()):
         codes = np.array([classes.index(one) for one in true])
         lost = shift if split == "test" else 0.0
         given = probabilities(codes, len(classes), skill=skill, shift=lost, seed=10 * seed + number)
         tables[split] = predictions.make(ids, true, given, classes)
         predictions.write(place / "predictions" / f"{split}.parquet", tables[split])
-    workspace.write_json(place / "metrics.json", metrics.summary(tables))
+    if state == "finished":
+        workspace.write_json(place / "metrics.json", metrics.summary(tables))
     rng, steps = np.random.default_rng(seed), np.arange(1, epochs + 1)
     runs.write_history(
         place,
@@ -82,9 +89,43 @@ def run(
     )  # fmt: skip
     made = time.time() - age
     states.write(
-        place, Status(state="finished", created=made, started=made, ended=made + 60, epoch=epochs, epochs=epochs)
-    )
+        place,
+        Status(
+            state=state, created=made, started=made, ended=made + 60, epoch=epochs, epochs=epochs,  # type: ignore[arg-type]
+            reason="" if state == "finished" else "It broke.",
+        ),
+    )  # fmt: skip
     return run_id
+
+
+def paper_set(name: str = "kermany", *, synthetic: bool = False) -> str:
+    """A dataset of the paper's 5,856 images by their numbers, without one file; returns its official manifest's id."""
+    rows = []
+    for split, counts in paper.SUPPORTS.items():
+        for label, count in counts.items():
+            rows += [(f"{split}/{label}/{number:04d}.jpeg", split, label, f"{split}-{label}-{number // 2}")
+                     for number in range(count)]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["id", "split", "class", "patient"])
+    rng = np.random.default_rng(0)
+    table = table.assign(
+        source="folder", format="JPEG", mode="L", width=rng.integers(900, 2000, len(table)),
+        height=rng.integers(900, 2000, len(table)), bytes=rng.integers(10**4, 10**5, len(table)), quality=75,
+        sha256=[f"{one:064x}" for one in range(len(table))],
+    )  # fmt: skip
+    folder = workspace.dataset(name)
+    index.write(folder, table)
+    dataset = datasets.Dataset(
+        name=name, classes=paper.CLASSES, counts=datasets.counts(table, paper.CLASSES), images=len(table),
+        patients=int(table["patient"].nunique()), kind="folder", origin="made up", citation="", synthetic=synthetic,
+        root="/nowhere", created="2026-01-01T00:00:00+00:00", skipped=(),
+    )  # fmt: skip
+    workspace.write_json(folder / "dataset.json", dataset.__dict__)
+    (folder / "packed").mkdir()
+    with (folder / "packed" / f"{packing.SIZE}.npy").open("wb") as out:  # black images, none of them on the disk
+        shape = (len(table), packing.SIZE, packing.SIZE)
+        np.lib.format.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        out.truncate(out.tell() + int(np.prod(shape)))
+    return manifest.build(name, split="official").id
 
 
 def on(data: str, manifest_id: str, **how: object) -> str:

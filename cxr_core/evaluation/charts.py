@@ -197,6 +197,9 @@ def forest(
     )
     if reference is not None:
         figure.add_vline(x=reference, line={"dash": "dot", "width": 1.5, "color": _QUIET})
-    figure.update_xaxes(title=title, tickformat=".0%" if share else ".2f", fixedrange=True)
+    ends = table[["value", "low", "high"]].to_numpy(dtype=float)
+    narrow = bool(np.isfinite(ends).any()) and np.nanmax(ends) - np.nanmin(ends) < 0.08
+    ticks = (".1%" if narrow else ".0%") if share else (".3f" if narrow else ".2f")
+    figure.update_xaxes(title=title, tickformat=ticks, nticks=8, fixedrange=True)
     figure.update_yaxes(autorange="reversed", fixedrange=True)
     return plain(figure, dark, height=90 + 30 * len(table))

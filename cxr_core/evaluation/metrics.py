@@ -1,5 +1,6 @@
 """What a predictions table says about its model: the public figures and the classification report."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,13 @@ def report(table: pd.DataFrame) -> pd.DataFrame:
     with `evaluate`. In both averages the precision of a class that was never predicted counts as 0, as there.
     """
     names = predictions.classes(table)
-    counts = confusion.matrix(predictions.true_codes(table), predictions.predicted_codes(table), len(names))
+    return report_of(
+        names, confusion.matrix(predictions.true_codes(table), predictions.predicted_codes(table), len(names))
+    )
+
+
+def report_of(names: Sequence[str], counts: confusion.Counts) -> pd.DataFrame:
+    """The `report` of a confusion matrix, int (k, k), of these k classes."""
     support = counts.sum(axis=1)
     n = int(support.sum())
     columns = {
@@ -78,7 +85,7 @@ def report(table: pd.DataFrame) -> pd.DataFrame:
         "recall": confusion.recall(counts),
         "f1-score": confusion.f1(counts),
     }
-    body = pd.DataFrame({**columns, "support": support}, index=pd.Index(names, dtype="str"))
+    body = pd.DataFrame({**columns, "support": support}, index=pd.Index(list(names), dtype="str"))
     accuracy = float(np.trace(counts)) / n if n else np.nan
     macro = {name: float(confusion.over_supported(values, counts)) for name, values in columns.items()}
     weighted = {name: float(np.nan_to_num(values) @ support) / n if n else np.nan for name, values in columns.items()}

@@ -25,6 +25,7 @@ from cxr_core.evaluation import (
     fitted,
     metrics,
     scorecard,
+    spreadsheet,
     subgroups,
 )
 from cxr_core.evaluation.answers import Answers
@@ -100,7 +101,7 @@ def _run(run: Run, said: Answers, split: str, place: int) -> str:
     parts.append(f"<h3>Figures on {len(said):,} {escape(split)} images, with 95 % intervals</h3>")
     parts.append(_table(_figures(card)))
     parts.append(_table(_by_class(said, card)))
-    parts.append("<h3>Classification report</h3>" + _table(metrics.report(said.table()).round(2)))
+    parts.append("<h3>Classification report</h3>" + _table(metrics.report_of(said.classes, said.confusion).round(2)))
     rocs, recalls = charts.of_classes(said, titles)
     reliability = {"As the network says it": calibration.reliability(said.probabilities.max(axis=1), said.right)}
     if (heat := _quietly(run.id)) is not None:
@@ -258,7 +259,7 @@ def _plot(name: str, figure: go.Figure, key: str) -> str:
 
 
 def _csv(run: Run, said: Answers, split: str) -> str:
-    content = base64.b64encode(said.table().to_csv(index=False, float_format="%.6g").encode()).decode()
+    content = base64.b64encode(spreadsheet.csv(said.table())).decode()
     return (
         f"<p class=screen><a download='{escape(run.id)}-{escape(split)}.csv' href='data:text/csv;base64,{content}'>"
         f"Predictions of {len(said):,} images as CSV</a>. Each plot has a button that saves it as SVG.</p>"

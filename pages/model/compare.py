@@ -7,7 +7,7 @@ from cxr_core.errors import CxrError
 from cxr_core.evaluation import answers, charts, comparison, curves, ensembles, figures, scorecard
 from cxr_core.runs import folder as runs
 from cxr_core.runs.folder import Run
-from pages.ui import cases, choose, evaluations, notices, run_card, words
+from pages.ui import cases, choose, evaluations, notices, result_files, run_card, words
 from pages.ui.theme import dark
 
 _SHADES = ("#2F8FCB", "#D55E00", "#009E73", "#B07D00", "#CC5A94", "#7A828C")
@@ -15,20 +15,45 @@ _SHADES = ("#2F8FCB", "#D55E00", "#009E73", "#B07D00", "#CC5A94", "#7A828C")
 
 def chosen(usable: list[Run]) -> tuple[list[Run], str]:
     """The runs of the address or the boxes, and the split."""
-    named = run_card.titles(usable)
+    named, by_id = run_card.titles(usable), {run.id: run for run in usable}
     ids = list(named)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         first = choose.addressed("Run A", ids, key="a", kind="run", titles=named, width=400)
-        second = choose.addressed("Run B", [*ids[1:], ids[0]], key="b", kind="run", titles=named, width=400)
+        second = choose.addressed("Run B", _partners(by_id, first), key="b", kind="run", titles=named, width=400)
         split = choose.addressed(
             "Images", ["test", "val", "train"], key="on", kind="split", titles=words.SPLITS, width=160
         )
-        more = st.multiselect(
-            "Further runs, for curves and ensembles", [one for one in ids if one not in (first, second)],
-            format_func=named.__getitem__, key="more", width=400,
-        )  # fmt: skip
-    by_id = {run.id: run for run in usable}
+        more = _further([one for one in ids if one not in (first, second)], named)
     return [by_id[one] for one in dict.fromkeys([first, second, *more])], split
+
+
+def _partners(by_id: dict[str, Run], first: str) -> list[str]:
+    """The other runs, those first that have learned the same classes from the same dataset."""
+    config = by_id[first].config
+
+    def apart(run_id: str) -> tuple[bool, bool]:
+        other = by_id[run_id].config
+        return run_id == first, (other.data, other.classes) != (config.data, config.classes)
+
+    return sorted(by_id, key=apart)
+
+
+def _further(ids: list[str], named: dict[str, str]) -> list[str]:
+    """More runs; the address has them as "more", joined by commas."""
+    state, asked = st.session_state, st.query_params.get("more", "")
+    if asked != state.get("more-address", ""):  # came with a link
+        state["more-box"] = [one for one in asked.split(",") if one in ids]
+        gone = [one for one in asked.split(",") if one not in ids]
+        if gone:
+            st.warning(f"Not shown, since there is no such other run (any more): {', '.join(gone)}.")
+    state["more-box"] = [one for one in state.get("more-box", []) if one in ids]
+    more = st.multiselect("Further runs", ids, format_func=named.__getitem__, key="more-box", width=400)
+    if more:
+        st.query_params["more"] = ",".join(more)
+    elif asked:
+        del st.query_params["more"]
+    state["more-address"] = ",".join(more)
+    return [str(one) for one in more]
 
 
 def pair(first: Run, second: Run, split: str) -> None:
@@ -36,7 +61,7 @@ def pair(first: Run, second: Run, split: str) -> None:
     one, other = shared.members
     told = f"{words.plural(len(shared), 'image')} that both have answered (A {shared.images[0]:,}, B {shared.images[1]:,})."
     if shared.relabelled:
-        told += f" {words.plural(shared.relabelled, 'image')} with another true class in each are left out."
+        told += " " + f" {words.plural(shared.relabelled, 'image')} with another true class in each are left out."
     st.markdown(told)
     differences = evaluations.differences_of(first, second, split)
     points = [scorecard.points(each) for each in shared.members]
@@ -64,7 +89,7 @@ def pair(first: Run, second: Run, split: str) -> None:
             st.markdown("Settings that differ")
             st.dataframe(apart, alt="Settings that differ")
     way = st.segmented_control(
-        "Images", ["a", "b", "both"], default="a", required=True, key="who",
+        "Images", ["a", "b", "both"], default="a", required=True, key="who", bind="query-params",
         format_func={"a": "A right, B wrong", "b": "B right, A wrong", "both": "Both wrong"}.__getitem__,
         label_visibility="collapsed",
     )  # fmt: skip
@@ -79,6 +104,23 @@ def pair(first: Run, second: Run, split: str) -> None:
     full = evaluations.answers_of(run, split)
     wanted = pd.Index(full.ids).isin(said.ids[inside])
     cases.show(run, full, about, wanted, key=f"pair-{first.id}-{second.id}-{split}-{way}")
+
+
+def further(first: Run, several: list[Run], split: str) -> None:
+    """Runs beyond B, each less A on the images that it shares with A."""
+    rows = {}
+    for place, run in enumerate(several, start=2):
+        letter = chr(65 + place)
+        apart = evaluations.differences_of(first, run, split)
+        one, other = answers.common([evaluations.answers_of(each, split) for each in (first, run)]).members
+        names = ("accuracy", "macro_f1", "balanced_accuracy", "macro_auc")
+        rows[f"{letter}: {run_card.title(run)}"] = {
+            "Images": f"{len(one):,}",
+            **{scorecard.TITLES[name]: words.apart(apart[name]) for name in names},
+            "McNemar's p": f"{comparison.mcnemar(one, other).p:.3g}",
+        }
+    st.markdown("**The further runs less A**, with 95 % intervals")
+    st.dataframe(pd.DataFrame.from_dict(rows, orient="index"), alt="Further runs less A")
 
 
 def _told(value: float, name: str) -> str:
@@ -96,33 +138,43 @@ def overlaid(several: list[Run], split: str) -> None:
         titles={one: words.label(one) for one in classes},
         width=260,
     )
-    lines = []
-    for place, run in enumerate(several):
-        one = evaluations.answers_of(run, split)
+    shared = answers.common([evaluations.answers_of(run, split) for run in several])
+    rocs, recalls = [], []
+    for place, (run, one) in enumerate(zip(several, shared.members, strict=True)):
         own, score = one.true == one.code(name), one.probabilities[:, one.code(name)]
         false, true, _ = curves.roc(own, score)
-        lines.append(
-            (
-                f"{'AB'[place] if place < 2 else place + 1}: area {curves.auc(own, score):.3f}",
-                _SHADES[place % 6],
-                false,
-                true,
-            )
-        )
-    st.plotly_chart(
-        charts.roc(lines, dark=dark()), config=figures.CONFIG, key="overlaid", alt="; ".join(line[0] for line in lines)
-    )
+        precision, recall, _ = curves.precision_recall(own, score)
+        who, shade = f"{chr(65 + place)}: {run_card.title(run)}", _SHADES[place % 6]
+        rocs.append((f"{who}, area {curves.auc(own, score):.3f}", shade, false, true))
+        recalls.append((f"{who}, average {curves.average_precision(own, score):.3f}", shade, recall, precision))
+    st.caption(f"On {words.plural(len(shared), 'image')} that all {len(several)} have answered.")
+    for column, draw, lines, key in zip(
+        st.columns(2, gap="large"),
+        (charts.roc, charts.precision_recall),
+        (rocs, recalls),
+        ("roc", "recall"),
+        strict=True,
+    ):
+        with column:
+            st.plotly_chart(
+                draw(lines, dark=dark()), config=figures.CONFIG, key=f"overlaid-{key}",
+                alt="; ".join(line[0] for line in lines),
+            )  # fmt: skip
 
 
 def together(several: list[Run]) -> None:
     """Make an ensemble of the chosen runs."""
     st.subheader("As one: an ensemble", anchor=False)
     way = st.segmented_control(
-        "Way", list(ensembles.WAYS), default="mean", required=True, key="way", format_func=str.capitalize,
+        "Way", list(ensembles.WAYS), default="mean", required=True, key="way", bind="query-params", format_func=str.capitalize,
         help=" ".join(f"**{one}**: {meaning}" for one, meaning in ensembles.WAYS.items()),
     )  # fmt: skip
     if st.button(f"Make an ensemble of {len(several)} runs", icon=":material/join:"):
         made = ensembles.make([run.id for run in several], way)
+        found = ensembles.of_run(made)
+        if way == "weighted" and found is not None:
+            shares = ", ".join(f"{chr(65 + place)} {weight:.0%}" for place, weight in enumerate(found.weights))
+            st.markdown(f"Weights by the validation images: {shares}.")
         st.toast("The ensemble is in the leaderboard.", icon=":material/check:")
         st.page_link(
             "pages/model/results.py", label="Its results", icon=":material/query_stats:", query_params={"run": made}
@@ -132,10 +184,9 @@ def together(several: list[Run]) -> None:
 st.title("Compare", anchor=False)
 notices.disclaimer()
 usable = [run for run in runs.every() if run.usable]
-for name in sorted({run.config.data for run in usable}):
-    notices.of_data(name)
 if len(usable) < 2:
     for only in usable:
+        notices.of_data(only.config.data)
         st.markdown(f"So far there is one: {run_card.title(only)}.")
     notices.empty(
         "Nothing to compare yet", "A comparison needs two runs with results.", page="pages/model/train.py",
@@ -143,12 +194,18 @@ if len(usable) < 2:
     )  # fmt: skip
     st.stop()
 several, split = chosen(usable)
+for name in sorted({run.config.data for run in several}):
+    notices.of_data(name)
 if len(several) < 2:
     st.info("Choose two different runs.", icon=":material/info:")
     st.stop()
 try:
     pair(several[0], several[1], split)
+    if several[2:]:
+        further(several[0], several[2:], split)
     overlaid(several, split)
     together(several)
+    st.subheader("Take it away", anchor=False)
+    result_files.report_button(several, split)
 except (CxrError, OSError) as error:
     st.error(str(error), icon=":material/error:")

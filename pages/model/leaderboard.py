@@ -5,14 +5,14 @@ import streamlit as st
 
 from cxr_core.data import datasets
 from cxr_core.errors import CxrError
-from cxr_core.evaluation import charts, figures, leaderboard, paper, reproduction, scorecard, standings
-from cxr_core.jobs import reproduce
+from cxr_core.evaluation import charts, figures, leaderboard, paper, scorecard, standings
 from cxr_core.models import catalogue
 from cxr_core.runs import folder as runs
 from cxr_core.runs.folder import Run
-from cxr_core.runs.status import ENDED
-from pages.ui import choose, evaluations, notices, run_card, words
+from pages.ui import choose, evaluations, notices, reproduction_panel, run_card, words
 from pages.ui.theme import dark
+
+_OF_COUNTS = ("accuracy", "recall", "precision", "macro_f1", "balanced_accuracy", "f1")  # need no probabilities
 
 
 def standings_table(found: list[Run]) -> None:
@@ -41,15 +41,27 @@ def standings_table(found: list[Run]) -> None:
             titles={"all": "All"},
             width=200,
         )
+        network = choose.addressed(
+            "Network",
+            ["all", *dict.fromkeys(run.config.model for run in usable)],
+            key="network",
+            kind="network",
+            titles={"all": "All", **{run.config.model: catalogue.title(run.config.model) for run in usable}},
+            width=200,
+        )
+        fixed = standings.published("accuracy", "test")
         pinned = choose.addressed(
             "Differences from",
-            ["none", *named],
+            ["none", *named, *fixed["name"]],
             key="baseline",
-            kind="run",
-            titles={"none": "Nothing", **named},
+            kind="row",
+            titles={"none": "Nothing", **named, **dict(zip(fixed["name"], fixed["name"] + ", published", strict=True))},
             width=360,
         )
-    cards, problems = _cards([run for run in usable if data in ("all", run.config.data)], split, figure, named)
+    cards, problems = _cards(
+        [run for run in usable if data in ("all", run.config.data) and network in ("all", run.config.model)],
+        split, figure, named,
+    )  # fmt: skip
     for problem in problems:
         st.warning(problem, icon=":material/error:")
     smaller = figure in scorecard.SMALLER_IS_BETTER
@@ -72,7 +84,7 @@ def _cards(usable: list[Run], split: str, figure: str, named: dict[str, str]) ->
             cards.append((run, named[run.id], {figure: scorecard.Figure(value, low, high, scorecard.WILSON)}, n))
             continue
         try:
-            scores = figure.split(":", maxsplit=1)[0] not in ("macro_f1", "balanced_accuracy", "f1")
+            scores = figure.split(":", maxsplit=1)[0] not in _OF_COUNTS
             card = evaluations.card_of(run, split, scores=scores)
             cards.append((run, named[run.id], card, len(evaluations.answers_of(run, split))))
         except (CxrError, OSError) as error:
@@ -92,7 +104,9 @@ def _shown(table: pd.DataFrame, title: str, figure: str, split: str, usable: lis
         for row in table.itertuples()
     ]
     table["told"] = said
-    table["difference"] = [_difference(by_id, row, figure, split, pinned, share) for row in table.itertuples()]
+    if pinned != "none":
+        rows = table.itertuples()
+        table["difference"] = [_difference(by_id, table, row, figure, split, pinned, share) for row in rows]
     plotted = pd.DataFrame(
         {
             "name": [f"{place}. {name}" for place, name in enumerate(table["name"], start=1)],
@@ -132,7 +146,9 @@ def _shown(table: pd.DataFrame, title: str, figure: str, split: str, usable: lis
             "recipe": "Recipe",
             "told": f"{title} (95 % interval)",
             "difference": st.column_config.TextColumn(
-                "Difference (95 % interval)", help="On the images that both answered; paired bootstrap."
+                "Difference (95 % interval)",
+                help="From a run: on the images that both answered, by paired bootstrap. "
+                "From a published row, whose images are not known one by one: Newcombe's interval, for accuracies.",
             ),
             "n": "Images",
             "note": st.column_config.TextColumn(
@@ -149,19 +165,22 @@ def _shown(table: pd.DataFrame, title: str, figure: str, split: str, usable: lis
     )
 
 
-def _difference(by_id: dict[str, Run], row: object, figure: str, split: str, pinned: str, share: bool) -> str:
-    if pinned == "none" or pinned not in by_id or row.run == pinned or row.run not in by_id:
-        return "baseline" if row.run and row.run == pinned else "–"
+def _difference(
+    by_id: dict[str, Run], table: pd.DataFrame, row: object, figure: str, split: str, pinned: str, share: bool
+) -> str:
+    if pinned in (row.run, row.name) and row.origin != "Group of runs":
+        return "baseline"
     try:
-        scores = figure.split(":", maxsplit=1)[0] not in (
-            "accuracy",
-            "recall",
-            "precision",
-            "macro_f1",
-            "balanced_accuracy",
-            "f1",
-        )
-        one = evaluations.differences_of(by_id[pinned], by_id[row.run], split, scores=scores)[figure]
+        if pinned in by_id and row.run in by_id:
+            scores = figure.split(":", maxsplit=1)[0] not in _OF_COUNTS
+            one = evaluations.differences_of(by_id[pinned], by_id[row.run], split, scores=scores)[figure]
+        else:
+            base = table[(table["run"] == pinned) | ((table["run"] == "") & (table["name"] == pinned))]
+            if not len(base):
+                return "–"
+            one = standings.unpaired(
+                figure if row.origin != "Group of runs" else "", row.value, row.n, *base.iloc[0][["value", "n"]]
+            )
     except (CxrError, OSError) as error:
         return str(error).split(".")[0]
     return words.apart(one, share=share)
@@ -217,72 +236,6 @@ def all_runs(found: list[Run]) -> None:
     )
 
 
-def reproduction_table(data: str) -> None:
-    """Table 4.1 beside the newest runs of the paper's recipe on a dataset, redrawn while one of them is under way."""
-    found = reproduction.latest(runs.every(), data)
-    table = reproduction.table(found)
-    table["model"] = [catalogue.get(one).title for one in table["model"]]
-    table["split"] = [words.split(one) for one in table["split"]]
-    table["between"] = [
-        words.interval((low, high)) if pd.notna(low) else words.STATES[state][0] if state else ""
-        for low, high, state in zip(table["low"], table["high"], table["state"], strict=True)
-    ]
-    share = {"format": "percent"}
-    st.dataframe(
-        table,
-        hide_index=True,
-        column_order=["model", "split", "paper", "here", "between", "difference", "weights"],
-        column_config={
-            "model": "Model",
-            "split": "Images",
-            "paper": st.column_config.NumberColumn("Paper", **share),
-            "here": st.column_config.NumberColumn("Here", **share),
-            "between": st.column_config.TextColumn("95 % interval, or state", help="Of the accuracy here (Wilson)."),
-            "difference": st.column_config.NumberColumn("Here less paper (points)", **share),
-            "weights": st.column_config.TextColumn(
-                "Started from", help="The paper's pretrained models start from ImageNet."
-            ),
-        },
-        placeholder="–",
-        key="table-4-1",
-        alt="Accuracies of the paper's Table 4.1 and of the same trainings here",
-    )
-    for run in found.values():
-        if run.status.state == "failed":
-            st.warning(f"**{run_card.title(run)}**: {run.status.reason}", icon=":material/error:")
-
-
-def reproduce_panel(found: list[Run]) -> None:
-    st.subheader(
-        "The paper's Table 4.1, trained again",
-        anchor=False,
-        help="The three models by the paper's recipe on the official split; the newest such run of each is shown.",
-    )
-    if not datasets.names():
-        return
-    data = choose.addressed("On the dataset", datasets.names(), key="again", kind="dataset", width=320)
-    busy = any(run.config.data == data and run.status.state not in ENDED for run in found)
-    st.fragment(reproduction_table, run_every=2.0 if busy else None)(data)
-    with st.expander("Train them", icon=":material/replay:"):
-        st.markdown("Custom CNN, VGG-16 and ResNet-152, 100 epochs each, one after the other. Train shows them live.")
-        with st.container(horizontal=True, vertical_alignment="bottom"):
-            weights = {
-                name: st.selectbox(
-                    f"{catalogue.get(name).title} starts from",
-                    catalogue.get(name).weights,
-                    key=f"again_{name}",
-                    help="  \n".join(f"**{one}**: {catalogue.WEIGHTS[one]}" for one in catalogue.get(name).weights),
-                    width=240,
-                )
-                for name in catalogue.PAPER
-                if catalogue.get(name).has_trunk
-            }
-            if st.button("Train the three", type="primary", icon=":material/play_arrow:"):
-                reproduce.submit(data, weights=weights, changes={})
-                st.toast("Three trainings were queued.", icon=":material/play_arrow:")
-                st.rerun()
-
-
 st.title("Leaderboard", anchor=False)
 found = runs.every()
 if any(run.usable for run in found):
@@ -292,4 +245,4 @@ if any(run.usable for run in found):
 standings_table(found)
 with st.expander("Accuracies of all splits side by side"):
     all_runs(found)
-reproduce_panel(found)
+reproduction_panel.show(found)

@@ -3,13 +3,14 @@
 import streamlit as st
 
 from cxr_core.errors import CxrError
-from cxr_core.evaluation import figures, scorecard
+from cxr_core.evaluation import ensembles, figures, scorecard
 from cxr_core.runs import folder as runs
 from cxr_core.runs.folder import Run
 from pages.ui import (
     choose,
     evaluations,
     notices,
+    result_files,
     result_groups,
     result_matrix,
     result_scores,
@@ -26,6 +27,7 @@ VIEWS = {
     "threshold": "Threshold",
     "groups": "Groups",
     "learning": "Learning",
+    "files": "Take away",
 }
 
 
@@ -74,6 +76,13 @@ def headline(n: int, card: scorecard.Card) -> None:
 def curves(run: Run) -> None:
     st.subheader("Learning curves", anchor=False)
     history = runs.history(run.id)
+    if not len(history):
+        st.caption(
+            "It has learned nothing by itself, so there are no curves."
+            if run.config.model == ensembles.MODEL
+            else "No epoch of it was recorded."
+        )
+        return
     best = runs.best_epoch(history, run.config.keep)
     st.plotly_chart(
         figures.learning_curves(history, best_epoch=best, dark=dark()),
@@ -90,6 +99,19 @@ def curves(run: Run) -> None:
         st.caption(f"Epoch {best} of {len(history)} is kept: {why[run.config.keep]}.")
 
 
+def made_of(run: Run, usable: list[Run]) -> None:
+    """The members of an ensemble with their weights."""
+    made = ensembles.of_run(run.id)
+    if made is None:
+        return
+    named = run_card.titles(usable)
+    members = ", ".join(
+        f"{named.get(one, one)}" + (f" ({weight:.0%})" if made.way == "weighted" else "")
+        for one, weight in zip(made.members, made.weights, strict=True)
+    )
+    st.caption(f":material/join: {ensembles.WAYS[made.way]} Its runs: {members}.")
+
+
 def one_run(usable: list[Run]) -> None:
     run, split = choices(usable)
     notices.disclaimer()
@@ -97,6 +119,7 @@ def one_run(usable: list[Run]) -> None:
     if run.status.reason:
         st.info(run.status.reason, icon=words.STATES[run.status.state][1])
     try:
+        made_of(run, usable)
         answers = evaluations.answers_of(run, split)
         headline(len(answers), evaluations.card_of(run, split, scores=False))
     except (CxrError, OSError) as error:
@@ -117,6 +140,8 @@ def one_run(usable: list[Run]) -> None:
         result_threshold.show(run, split, answers)
     elif view == "groups":
         result_groups.show(run, split, answers)
+    elif view == "files":
+        result_files.show(run, split, answers)
     else:
         curves(run)
 
@@ -126,6 +151,8 @@ usable = [run for run in runs.every() if run.usable]
 if usable:
     one_run(usable)
 else:
+    if problem := choose.no_results(st.query_params.get("run", "")):
+        st.error(problem, icon=":material/error:")
     notices.empty(
         "No results yet",
         "Train a network first; its results appear here by themselves. The paper's own are on the leaderboard.",

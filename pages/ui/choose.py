@@ -7,12 +7,20 @@ import streamlit as st
 
 from cxr_core.data import datasets
 from cxr_core.data.datasets import Dataset
+from cxr_core.runs import folder as runs
 from cxr_core.runs.folder import Run
-from pages.ui import notices, run_card
+from pages.ui import notices, run_card, words
 
 
 def addressed(
-    label: str, names: Sequence[str], *, key: str, kind: str, titles: Mapping[str, str] | None = None, **looks: Any
+    label: str,
+    names: Sequence[str],
+    *,
+    key: str,
+    kind: str,
+    titles: Mapping[str, str] | None = None,
+    refused: Mapping[str, str] | None = None,
+    **looks: Any,
 ) -> str:
     """A selectbox whose choice is in the address by its name, whatever title it is shown under.
 
@@ -24,6 +32,7 @@ def addressed(
         key: of the widget and in the address.
         kind: what is chosen, as a noun.
         titles: how the options are shown, by name.
+        refused: sentences about what is there and cannot be chosen, by name.
         looks: passed on to `st.selectbox`.
     """
     state, box = st.session_state, f"{key}-box"
@@ -33,7 +42,12 @@ def addressed(
     wanted = state.get(box, asked)
     if wanted and wanted not in names:
         shown = (titles or {}).get(names[0], names[0])
-        st.warning(f"There is no {kind} '{wanted}' (any more). Shown instead: {shown}.", icon=":material/search_off:")
+        if problem := (refused or {}).get(wanted):
+            st.error(f"{problem} Shown instead: {shown}.", icon=":material/error:")
+        else:
+            st.warning(
+                f"There is no {kind} '{wanted}' (any more). Shown instead: {shown}.", icon=":material/search_off:"
+            )
         state.pop(box, None)
     chosen = st.selectbox(
         label,
@@ -52,7 +66,20 @@ def addressed(
 def run(label: str, usable: Sequence[Run], **looks: Any) -> Run:
     """The chosen one of `usable` runs, at least one."""
     by_id = {one.id: one for one in usable}
-    return by_id[addressed(label, list(by_id), key="run", kind="run", titles=run_card.titles(usable), **looks)]
+    asked = st.query_params.get("run", "")
+    refused = {asked: problem} if asked not in by_id and (problem := no_results(asked)) else {}
+    titles = run_card.titles(usable)
+    return by_id[addressed(label, list(by_id), key="run", kind="run", titles=titles, refused=refused, **looks)]
+
+
+def no_results(run_id: str) -> str:
+    """Why a run that is there has nothing to show, as a sentence; empty if there is no such run."""
+    if problem := runs.damaged().get(run_id):
+        return f"The run '{run_id}' is damaged. {problem}"
+    for one in runs.every():
+        if one.id == run_id:
+            return f"The run '{run_id}' has no results: it is {words.STATES[one.status.state][0].lower()}."
+    return ""
 
 
 def dataset_or_stop(empty: str) -> Dataset:

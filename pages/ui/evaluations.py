@@ -5,7 +5,7 @@ import streamlit as st
 
 from cxr_core.data import datasets, decisions
 from cxr_core.errors import CxrError
-from cxr_core.evaluation import answers, background, comparison, scorecard, subgroups
+from cxr_core.evaluation import answers, background, comparison, fitted, scorecard, subgroups
 from cxr_core.evaluation.answers import Answers
 from cxr_core.runs import folder as runs
 from cxr_core.runs.folder import Run
@@ -56,6 +56,28 @@ def _card(run_id: str, split: str, stamp: int, data: str, known: str, scores: bo
 def card_of(run: Run, split: str, *, scores: bool = True) -> scorecard.Card:
     """All figures of a run on a split with their intervals; without `scores` those of the confusion matrix only."""
     return _card(run.id, split, _stamp(run, split), run.config.data, _known(run), scores)
+
+
+@st.cache_resource(max_entries=64, show_spinner="Drawing patients again, 2,000 times …")
+def _tempered_card(run_id: str, split: str, stamp: int, data: str, known: str, heat: float) -> scorecard.Card:
+    about = _background(run_id, split, stamp, data, known)
+    after = fitted.tempered(_answers(run_id, split, stamp), heat)
+    return scorecard.card(after, None if about is None else about["patient"])
+
+
+def tempered_card_of(run: Run, split: str, heat: float) -> scorecard.Card:
+    """All figures of a run after a temperature."""
+    return _tempered_card(run.id, split, _stamp(run, split), run.config.data, _known(run), heat)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _temperature(run_id: str, stamp: int) -> fitted.Temperature:  # noqa: ARG001 - part of the key
+    return fitted.fit_temperature(run_id)
+
+
+def temperature_of(run: Run) -> fitted.Temperature:
+    """The temperature that the run's validation images ask for."""
+    return _temperature(run.id, _stamp(run, fitted.SPLIT))
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)

@@ -92,7 +92,7 @@ def _report(run: Run, split: str, answers: Answers) -> None:
         help="Precision: of the images called so, how many are. Recall: of the images that are so, how many were called so. "
         "F1: their harmonic mean. Support: the number of images.",
     )
-    table = metrics.report(answers.table())
+    table = metrics.report_of(answers.classes, answers.confusion)
     table.index = [words.label(name) if name in answers.classes else name for name in table.index]
     columns = dict.fromkeys(("precision", "recall", "f1-score"), st.column_config.NumberColumn(format="%.2f"))
     st.dataframe(table, column_config=columns, alt="Classification report", placeholder="")

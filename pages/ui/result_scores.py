@@ -55,7 +55,7 @@ def calibrated(run: Run, split: str, answers: Answers) -> None:
     )
     try:
         kept = fitted.temperature(run.id)
-        offered = fitted.fit_temperature(run.id) if "val" in run.metrics else None
+        offered = evaluations.temperature_of(run) if "val" in run.metrics else None
     except CxrError as error:
         st.warning(str(error), icon=":material/error:")
         kept = offered = None
@@ -79,25 +79,43 @@ def calibrated(run: Run, split: str, answers: Answers) -> None:
             ),
         )
     with right:
-        _errors(run, split, versions)
+        _errors(run, split, using)
         _temperature(run, kept, offered)
     with st.expander("The diagram as a table"):
-        st.dataframe(pd.concat(tables, names=["version"]).reset_index("version"), hide_index=True, alt="Reliability")
+        _as_table(tables)
 
 
-def _errors(run: Run, split: str, versions: dict[str, Answers]) -> None:
-    card = evaluations.card_of(run, split)
-    names = ("ece", "brier", "log_loss")
-    tempered = list(versions.values())[1:]
-    after = scorecard.points(tempered[0]) if tempered else {}
-    rows = {
-        scorecard.TITLES[name]: {
-            "As it is": words.figure(card[name], share=False),
-            **({"After": f"{after[name]:.3f}"} if after else {}),
+def _as_table(tables: dict[str, pd.DataFrame]) -> None:
+    whole = pd.concat(tables, names=["version"]).reset_index("version")
+    told = pd.DataFrame(
+        {
+            "Version": whole["version"],
+            "Probability": [words.interval(pair) for pair in zip(whole["low"], whole["high"], strict=True)],
+            "Images": whole["n"],
+            "Mean probability": [words.percent(one) for one in whole["confidence"]],
+            "Right": [
+                f"{words.percent(row.share)} ({words.interval((row.share_low, row.share_high))})"
+                for row in whole.itertuples()
+            ],
         }
-        for name in names
+    )
+    st.dataframe(told, hide_index=True, alt="Reliability")
+
+
+def _errors(run: Run, split: str, using: fitted.Temperature | None) -> None:
+    """What the probabilities are off by, as they are and after the temperature."""
+    cards = {"As it is": evaluations.card_of(run, split)}
+    if using is not None:
+        cards["After"] = evaluations.tempered_card_of(run, split, using.value)
+    rows = {
+        scorecard.TITLES[name]: {title: words.figure(card[name], share=False) for title, card in cards.items()}
+        for name in ("ece", "brier", "log_loss")
     }
     st.table(pd.DataFrame.from_dict(rows, orient="index"))
+    st.caption(
+        "All three are best at 0. Calibration error: the mean gap between what is said and what is so. Brier score and log loss "
+        f"also punish wrong answers. In brackets 95 % intervals ({cards['As it is']['brier'].how})."
+    )
 
 
 def _temperature(run: Run, kept: fitted.Temperature | None, offered: fitted.Temperature | None) -> None:

@@ -114,7 +114,15 @@ def _adjusted(outcome: operating.Outcome, here: float) -> None:
         help="Predictive values depend on how many have the illness. Sensitivity and specificity are taken as they are here.",
     )
     share = st.number_input(
-        f"Prevalence, % (here {100 * here:.1f})", 0.1, 99.9, 10.0, 0.5, key="prevalence", bind="query-params", width=230
+        f"Prevalence, % (here {100 * here:.1f})",
+        0.1,
+        99.9,
+        10.0,
+        0.5,
+        "%.1f",
+        key="prevalence",
+        bind="query-params",
+        width=230,
     )
     found = operating.adjusted(outcome, share / 100)
     if found is None:

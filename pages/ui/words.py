@@ -64,6 +64,11 @@ def apart(one: Figure, *, share: bool = True) -> str:
     return told + f" ({scale * one.interval[0]:+.{digits}f} to {scale * one.interval[1]:+.{digits}f})"
 
 
+def points(share: float) -> str:
+    """A difference of shares: '+2.1 points', '−3.2 points'."""
+    return f"{100 * share:+.1f} points".replace("-", "−")
+
+
 def duration(seconds: float) -> str:
     """'45 s', '3 min 20 s', '1 h 05 min'."""
     whole = round(seconds)

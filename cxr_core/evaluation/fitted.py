@@ -77,15 +77,40 @@ class Point:
 
 
 def temperature(run_id: str) -> Temperature | None:
-    """The temperature kept with a run, if it fits its validation predictions."""
+    """The temperature kept with a run, if it fits its validation predictions.
+
+    Raises:
+        WorkFailed: its file is damaged.
+    """
     document = _read(run_id, _TEMPERATURE)
-    return None if document is None else Temperature(**document)
+    if document is None:
+        return None
+    try:
+        found = Temperature(float(document["value"]), int(document["images"]), document["of"])
+    except (TypeError, KeyError, ValueError) as error:
+        raise _damaged(run_id, _TEMPERATURE) from error
+    if not 0 < found.value < float("inf"):
+        raise _damaged(run_id, _TEMPERATURE)
+    return found
 
 
 def point(run_id: str) -> Point | None:
-    """The operating point kept with a run, if it fits its validation predictions."""
+    """The operating point kept with a run, if it fits its validation predictions.
+
+    Raises:
+        WorkFailed: its file is damaged.
+    """
     document = _read(run_id, _POINT)
-    return None if document is None else Point(**{**document, "positive": tuple(document["positive"])})
+    if document is None:
+        return None
+    try:
+        numbers = {name: float(document[name]) for name in ("threshold", "temperature")}
+        found = Point(**{**document, **numbers, "positive": tuple(map(str, document["positive"]))})
+    except (TypeError, KeyError, ValueError) as error:
+        raise _damaged(run_id, _POINT) from error
+    if not (0 <= found.threshold <= 1 and 0 < found.temperature < float("inf")):
+        raise _damaged(run_id, _POINT)
+    return found
 
 
 def fit_temperature(run_id: str) -> Temperature:
@@ -146,6 +171,10 @@ def _read(run_id: str, name: str) -> Any:
         return None
     document = workspace.read_json(path)
     if not isinstance(document, dict) or "of" not in document:
-        raise WorkFailed(f"{path} is damaged. Delete it, and fit it again on the Results page.")
+        raise _damaged(run_id, name)
     known = (path.parent / "predictions" / f"{SPLIT}.parquet").is_file()
     return document if known and document["of"] == _stamp(run_id) else None
+
+
+def _damaged(run_id: str, name: str) -> WorkFailed:
+    return WorkFailed(f"{runs.folder(run_id) / name} is damaged. Delete it, and fit it again on the Results page.")

@@ -1,0 +1,91 @@
+"""What is fitted on validation is kept with the run, is void when the predictions change, and is what Predict applies."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cxr_core.data import manifest
+from cxr_core.errors import BadInput, UnknownName, WorkFailed
+from cxr_core.evaluation import answers, calibration, fitted, operating, predictions
+from cxr_core.runs import folder as runs
+from tests import made_up
+
+
+@pytest.fixture
+def run(home: Path) -> str:
+    made_up.paper_set()
+    return made_up.on("kermany", manifest.build("kermany", split="patient").id)
+
+
+def test_a_temperature_is_that_of_the_validation_images_alone(run: str) -> None:
+    val = answers.read(run, "val")
+    kept = fitted.keep_temperature(run)
+    assert kept.value == pytest.approx(calibration.fit_temperature(val.true, val.probabilities))
+    assert kept.images == len(val) and fitted.temperature(run) == kept
+    before = fitted.fit_temperature(run)
+    test = answers.read(run, "test")
+    predictions.write(runs.predictions_path(run, "test"), test.take(np.arange(100)).table())
+    assert fitted.fit_temperature(run) == before and fitted.temperature(run) == kept
+    fitted.forget(run, "temperature")
+    fitted.forget(run, "temperature")
+    assert fitted.temperature(run) is None
+
+
+def test_a_point_keeps_what_it_gave_and_labels_as_the_page_showed(run: str) -> None:
+    heat = fitted.keep_temperature(run).value
+    kept = fitted.keep_point(run, ("viral", "bacterial"), 0.4, rule="by hand", temperature_=heat)
+    val = fitted.tempered(answers.read(run, "val"), heat)
+    outcome = operating.at(*operating.question(val, kept.positive), 0.4)
+    assert (kept.sensitivity, kept.specificity) == (outcome.sensitivity, outcome.specificity)
+    assert fitted.point(run) == kept
+    test = answers.read(run, "test")  # as the network says it; the point knows its temperature
+    codes = kept.label(test.probabilities, test.classes)
+    score = operating.question(fitted.tempered(test, heat), kept.positive)[1]
+    assert ((codes != 0) == (score >= 0.4)).all()
+    pneumonia = test.probabilities[:, 1:].argmax(axis=1) + 1
+    assert (codes[codes != 0] == pneumonia[codes != 0]).all()
+    one = kept.label(test.probabilities[0], test.classes)
+    assert int(one) == int(codes[0])
+
+
+def test_both_are_void_when_the_validation_predictions_change(run: str) -> None:
+    fitted.keep_temperature(run)
+    fitted.keep_point(run, ("normal",), 0.5)
+    val = answers.read(run, "val")
+    predictions.write(runs.predictions_path(run, "val"), val.take(np.arange(len(val) - 1)).table())
+    assert fitted.temperature(run) is None and fitted.point(run) is None
+
+
+def test_what_is_wrong_is_told(run: str) -> None:
+    with pytest.raises(BadInput, match="between 0 and 1"):
+        fitted.keep_point(run, ("normal",), 1.5)
+    with pytest.raises(UnknownName):
+        fitted.keep_point(run, ("covid",), 0.5)
+    assert fitted.point(run) is None
+    (runs.folder(run) / "temperature.json").write_text("[1]")
+    with pytest.raises(WorkFailed, match="damaged"):
+        fitted.temperature(run)
+    without = made_up.run({"test": (["a"], ["normal"])}, age=9)
+    with pytest.raises(UnknownName, match="val"):
+        fitted.keep_temperature(without)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"of": "x"',
+        '{"of": "REAL", "value": "hot", "images": 3}',
+        '{"of": "REAL", "value": -1, "images": 3}',
+        '{"of": 1, "value": "hot"}',
+        '{"of": "REAL"}',
+    ],
+)
+def test_a_damaged_file_is_a_sentence_and_never_an_unknown_error(run: str, content: str) -> None:
+    kept = fitted.keep_point(run, ("normal",), 0.5)
+    for name, read in (("temperature", fitted.temperature), ("operating_point", fitted.point)):
+        (runs.folder(run) / f"{name}.json").write_text(content.replace("REAL", kept.of))
+        try:
+            assert read(run) is None
+        except WorkFailed as error:
+            assert "damaged" in str(error)

@@ -1,0 +1,90 @@
+"""The report is one file that says all that a reader must know, in words and tables too."""
+
+import base64
+import re
+from html import unescape
+from pathlib import Path
+
+import pytest
+
+from cxr_core.data import audit, datasets, manifest
+from cxr_core.errors import BadInput, UnknownName
+from cxr_core.evaluation import answers, fitted, report
+from cxr_core.runs import folder as runs
+from tests import made_up
+
+
+@pytest.fixture
+def two(home: Path) -> list[str]:
+    made_up.paper_set()
+    patient = manifest.build("kermany", split="patient")
+    return [made_up.on("kermany", patient.id, seed=seed, skill=1.5 + seed / 3, age=9 * seed) for seed in (1, 2)]
+
+
+def words(html: str) -> str:
+    text = re.sub(r"<(script|style)>.*?</\1>", " ", html, flags=re.DOTALL)
+    return unescape(re.sub(r"<[^>]+>", " ", text))
+
+
+def test_one_run(two: list[str]) -> None:
+    fitted.keep_temperature(two[0])
+    html = report.html([two[0]])
+    told = words(html)
+    run, found = runs.get(two[0]), answers.read(two[0], "test")
+    assert report.DISCLAIMER in told and all(one in told for one in report.LIMITS)
+    assert run.config.manifest in told and "4,097" not in told and f"{datasets.get('kermany').patients:,}" in told
+    assert f"{found.right.mean():.3f}" in told and "Calibration error" in told
+    assert "After temperature" in html
+    assert html.count("Plotly.newPlot(") == 5 and html.count("role=img") == 5
+    assert "learning_rate" in told and "Trained for" in told
+    for row in found.confusion:
+        assert re.search(r"\s+".join(map(str, row)), told)
+    assert len(html.encode()) <= 8 * 2**20
+
+
+def test_it_needs_nothing_from_elsewhere(two: list[str]) -> None:
+    html = report.html(two)
+    without = re.sub(r"<script>.*?</script>", "", html, flags=re.DOTALL)
+    assert not re.search(r"""(src|href)=['"]?https?:""", without)
+    assert len(html.encode()) <= 8 * 2**20
+
+
+def test_predictions_are_in_it_as_csv(two: list[str]) -> None:
+    (content,) = re.findall(r"data:text/csv;base64,([^']+)'", report.html([two[0]], split="val"))
+    lines = base64.b64decode(content).decode().splitlines()
+    assert lines[0].split(",") == ["id", "true", "p_normal", "p_viral", "p_bacterial"]
+    assert len(lines) == len(answers.read(two[0], "val")) + 1
+
+
+def test_several_runs_are_compared(two: list[str]) -> None:
+    told = words(report.html(two))
+    assert "Compared on test images" in told and "McNemar's exact p" in told and "624 images that both" in told
+    assert "seed" in told.split("Settings that differ")[1][:200]
+
+
+def test_what_people_wrote_is_text_and_not_markup(two: list[str]) -> None:
+    path = runs.folder(two[0]) / "config.json"
+    path.write_text(path.read_text().replace('"custom_cnn"', '"<script>alert(1)</script>"'))
+    html = report.html([two[0]], title="</title><script>alert(2)</script>")
+    assert "<script>alert" not in html and "&lt;script&gt;alert(1)" in html
+
+
+def test_synthetic_images_are_marked(trained_home: Path) -> None:
+    (run,) = runs.every()
+    audit.run("phantoms")
+    told = words(report.html([run.id]))
+    assert "drawn, not photographed" in told and "Audit found" in told
+
+
+def test_a_dataset_that_is_gone_is_told(two: list[str]) -> None:
+    datasets.remove("kermany")
+    assert "Not all of it is on this machine" in words(report.html([two[0]]))
+
+
+def test_what_cannot_be_reported(two: list[str]) -> None:
+    with pytest.raises(BadInput, match="at least one run"):
+        report.html([])
+    with pytest.raises(UnknownName):
+        report.html(["nobody"])
+    with pytest.raises(UnknownName, match="split"):
+        report.html([two[0]], split="dev")

@@ -1,0 +1,76 @@
+"""Results by group: a shortcut that was put in shows, what is not there is not invented."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxr_core.data import audit, datasets, manifest
+from cxr_core.evaluation import answers, background, subgroups
+from cxr_core.evaluation.answers import Answers
+from tests import made_up
+
+
+def test_newcombe_published() -> None:
+    # R. G. Newcombe, Statistics in Medicine 17 (1998) 873-890, table II, method 10: 56/70 - 48/80 and 9/10 - 3/10
+    assert subgroups.newcombe(56, 70, 48, 80) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+    assert subgroups.newcombe(9, 10, 3, 10) == pytest.approx((0.1705, 0.8090), abs=5e-5)
+
+
+def told(n: int, **columns: object) -> pd.DataFrame:
+    plain = {"data": "d", "row": np.arange(n), "patient": "p", "source": "s", "format": "JPEG", "mode": "L"}
+    return pd.DataFrame({**plain, "width": 100, "height": 100, "bytes": 1000, "quality": 75, **columns})
+
+
+def test_a_shortcut_shows() -> None:
+    """Everything of the bad scanner is wrong, all else right."""
+    bad = np.arange(200) % 4 == 0
+    true = np.arange(200) % 2
+    called = np.where(bad, 1 - true, true)
+    given = np.where(called[:, None] == np.arange(2), 0.9, 0.1)
+    found = Answers(np.arange(200).astype(object), true, given, ("a", "b"))
+    table = subgroups.table(found, told(200, source=np.where(bad, "bad", "good"))).set_index(["trait", "group"])
+    row = table.loc[("Source", "bad")]
+    assert (row["n"], row["accuracy"], row["difference"]) == (50, 0.0, -1.0)
+    assert row["difference_high"] < 0
+    assert table.loc[("Source", "good"), "recall a"] == 1.0
+    assert table.loc[("True class", "a"), "n"] == 100 and np.isnan(table.loc[("True class", "a"), "recall b"])
+    assert set(table.index.get_level_values("trait")) == {"True class", "Source"}  # all else is the same for all
+
+
+def test_sizes_are_thirds_and_small_groups_are_left_out() -> None:
+    true = np.arange(90) % 2
+    found = Answers(np.arange(90).astype(object), true, made_up.probabilities(true, 2), ("a", "b"))
+    about = told(90, width=np.arange(100, 190), mode=["RGB"] * 5 + ["L"] * 85)
+    table = subgroups.table(found, about)
+    assert table[table["trait"] == "Image size"]["n"].tolist() == [30, 30, 30]
+    assert "RGB" not in set(table["group"])
+
+
+def test_what_the_dataset_knows_is_joined_by_id_across_datasets(trained_home: Path) -> None:
+    other = made_up.paper_set("second")
+    assert other
+    rows = manifest.rows(manifest.every("phantoms")[0])
+    ids = [*rows["id"].iloc[[5, 2, 9]], "second:test/normal/0003.jpeg"]
+    true = np.zeros(4, np.intp)
+    found = Answers(np.array(ids, dtype=object), true, np.full((4, 3), 1 / 3), made_up.CLASSES)
+    about = background.of(found, "phantoms")
+    assert about["data"].tolist() == ["phantoms"] * 3 + ["second"]
+    assert about["patient"].iloc[3] == "second:test-normal-1"
+    assert about["patient"].tolist()[:3] == rows["patient"].iloc[[5, 2, 9]].tolist()
+    datasets.remove("second")
+    assert background.of(found, "phantoms") is None
+    assert background.of(found, "nothing") is None
+
+
+def test_findings_of_the_audit_are_groups(trained_home: Path) -> None:
+    audit.run("phantoms")
+    made = made_up.on("phantoms", manifest.every("phantoms")[0].id)
+    found = answers.read(made, "train")
+    about = background.of(found, "phantoms")
+    for kind in audit.KINDS:
+        flags = background.flagged(about, kind)
+        rows = set(audit.rows("phantoms", kind)["row"])
+        assert flags.sum() == sum(one in rows for one in about["row"])
+    assert len(subgroups.table(found, about))

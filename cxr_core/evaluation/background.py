@@ -1,5 +1,7 @@
 """What the datasets of this workspace know of the images in a predictions table: who is on them, and what their files are."""
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from cxr_core.data import audit, datasets, index
@@ -19,30 +21,42 @@ def of(answers: Answers, data: str) -> pd.DataFrame | None:
         COLUMNS: `data` and `row` say where in which index; patients of other datasets carry the prefix too.
     """
     wanted = pd.Index(answers.ids)
-    found = _known(data, wanted, "")
-    missing = wanted[~wanted.isin(found.index)]
-    parts = [found]
-    for name in {str(one).split(":", 1)[0] for one in missing if ":" in str(one)}:
-        parts.append(_known(name, missing, f"{name}:"))
-    whole = pd.concat([part for part in parts if len(part)]) if any(map(len, parts)) else found
-    return whole.loc[wanted].reset_index(drop=True) if wanted.isin(whole.index).all() else None
+    if (table := _index(data)) is None:
+        return None
+    places = pd.Index(table["id"]).get_indexer(wanted)
+    if (places >= 0).all():
+        return _rows(table, data, places)
+    parts = {data: (_rows(table, data, places[places >= 0]), places >= 0)}
+    for name in {str(one).split(":", 1)[0] for one in wanted[places < 0] if ":" in str(one)}:
+        if (other := _index(name)) is None:
+            return None
+        found = pd.Index(f"{name}:" + other["id"].astype(str)).get_indexer(wanted)
+        there = (found >= 0) & (places < 0)
+        parts[name] = (_rows(other, name, found[there], prefix=f"{name}:"), there)
+    if sum(int(there.sum()) for _, there in parts.values()) < len(wanted):
+        return None
+    rows = [part.set_axis(np.flatnonzero(there)) for part, there in parts.values()]
+    return pd.concat(rows).sort_index()
 
 
-def _known(name: str, wanted: pd.Index, prefix: str) -> pd.DataFrame:
+def _index(name: str) -> pd.DataFrame | None:
     if name not in datasets.names():
-        return pd.DataFrame(columns=list(COLUMNS))
+        return None
     try:
-        table = index.read(name, ["id", *COLUMNS[2:]])
+        return index.read(name, ["id", *COLUMNS[2:]])
     except CxrError:
-        return pd.DataFrame(columns=list(COLUMNS))
-    places = pd.Index(prefix + table["id"].astype(str) if prefix else table["id"]).get_indexer(wanted)
-    there = places >= 0
-    rows = table.iloc[places[there]]
-    rows = rows.assign(
-        data=name, row=places[there], patient=prefix + rows["patient"].astype(str),
-        **{column: rows[column].astype(str) for column in ("source", "format", "mode")},
-    )  # fmt: skip
-    return rows[list(COLUMNS)].set_axis(wanted[there])
+        return None
+
+
+def _rows(table: pd.DataFrame, name: str, places: npt.NDArray[np.intp], *, prefix: str = "") -> pd.DataFrame:
+    rows = table[list(COLUMNS[2:])].take(places).reset_index(drop=True)
+    rows.insert(0, "row", places)
+    rows.insert(0, "data", name)
+    if prefix:
+        rows["patient"] = prefix + rows["patient"].astype(str)
+    for column in ("source", "format", "mode"):  # categories differ between datasets
+        rows[column] = rows[column].astype(object) if prefix else rows[column]
+    return rows
 
 
 def flagged(about: pd.DataFrame, kind: str) -> pd.Series:

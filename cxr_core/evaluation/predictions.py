@@ -62,8 +62,8 @@ def probabilities(table: pd.DataFrame) -> npt.NDArray[np.float64]:
 
 def true_codes(table: pd.DataFrame) -> npt.NDArray[np.intp]:
     """(n,) the place of each true class in `classes(table)`, 0 to k - 1."""
-    places = {name: code for code, name in enumerate(classes(table))}
-    return np.array([places[name] for name in table["true"]], dtype=np.intp)
+    codes: npt.NDArray[np.intp] = pd.Index(classes(table)).get_indexer(pd.Index(table["true"]))
+    return codes
 
 
 def predicted_codes(table: pd.DataFrame) -> npt.NDArray[np.intp]:
@@ -116,16 +116,18 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def _check_names(names: list[str], truth: list[str], known: list[str]) -> None:
-    seen: set[str] = set()
-    for row, (name, true) in enumerate(zip(names, truth, strict=True)):
-        if name in seen:
-            raise BadInput(f"Every image may come once. Row {row} has the id '{name}' of an earlier row.")
-        if true not in known:
-            raise BadInput(
-                f"Row {row} (image '{name}') has a true class that is none of the classes. "
-                f"Received: '{true}'. Known: {', '.join(known)}."
-            )
-        seen.add(name)
+    again = pd.Series(names, dtype="str").duplicated().to_numpy()
+    stranger = pd.Index(known).get_indexer(pd.Index(truth, dtype="str")) < 0
+    wrong = np.flatnonzero(again | stranger)
+    if not wrong.size:
+        return
+    row = int(wrong[0])
+    if again[row]:
+        raise BadInput(f"Every image may come once. Row {row} has the id '{names[row]}' of an earlier row.")
+    raise BadInput(
+        f"Row {row} (image '{names[row]}') has a true class that is none of the classes. "
+        f"Received: '{truth[row]}'. Known: {', '.join(known)}."
+    )
 
 
 def _check_probabilities(names: list[str], values: npt.NDArray[np.float64]) -> None:

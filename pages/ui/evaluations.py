@@ -99,7 +99,9 @@ def _differences(
 ) -> scorecard.Card:
     shared = answers.common([_answers(*first), _answers(*second)])
     one, other = shared.members
-    about = background.of(one, data) if known else None
+    about = _background(*first, data, known)
+    if about is not None:
+        about = about.iloc[pd.Index(_answers(*first).ids).get_indexer(pd.Index(one.ids))]
     return comparison.differences(one, other, None if about is None else about["patient"], scores=scores)
 
 

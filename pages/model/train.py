@@ -288,8 +288,8 @@ try:
 except CxrError as error:
     st.error(str(error), icon=":material/error:")
 st.page_link(
-    "pages/model/results.py",
-    label="The paper's three trainings at once, and its Table 4.1, are on Results",
+    "pages/model/leaderboard.py",
+    label="The paper's three trainings at once, and its Table 4.1, are on the Leaderboard",
     icon=":material/replay:",
 )
 st.subheader("Under way", anchor=False)

@@ -1,12 +1,13 @@
 """What pages read more than once, cached; every key holds what changes when the content does."""
 
 import base64
+from functools import cache
 from io import BytesIO
 
 import numpy as np
 import pandas as pd
 import streamlit as st
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from cxr_core import images
 from cxr_core.data import audit, datasets, decisions, index, manifest, packing, query
@@ -110,9 +111,14 @@ def _marked(name: str, grey: np.ndarray) -> np.ndarray:
     picture = Image.fromarray(grey)
     size = max(10, grey.shape[0] // 14)
     ImageDraw.Draw(picture).text(
-        (size // 2, grey.shape[0] - size * 1.6), "SYNTHETIC", fill=230, font_size=size, stroke_width=1, stroke_fill=0
+        (size // 2, grey.shape[0] - size * 1.6), "SYNTHETIC", fill=230, font=_font(size), stroke_width=1, stroke_fill=0
     )
     return np.asarray(picture)
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
 
 
 def jpeg(grey: np.ndarray) -> BytesIO:

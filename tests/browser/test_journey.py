@@ -32,6 +32,9 @@ def test_journey(browser: Browser, serve: Callable[..., Any], home: Path) -> Non
     go(page, "Browse")
     page.get_by_role("button", name="Viral pneumonia").first.click()
     expect(page.get_by_text("300 images")).to_be_visible(timeout=MINUTE)
+    # The tiles of the choice before are gone when the page has been drawn.
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning", timeout=MINUTE)
+    page.wait_for_timeout(1000)
     page.get_by_role("button", name="Open the large view").first.click()
     dialog = page.get_by_role("dialog")
     expect(dialog.get_by_text("224 × 224 pixels")).to_be_visible(timeout=MINUTE)
@@ -54,7 +57,7 @@ def test_journey(browser: Browser, serve: Callable[..., Any], home: Path) -> Non
     expect(page.get_by_text("Finished").first).to_be_visible(timeout=3 * MINUTE)
 
     # Results: every split, with its confusion matrix.
-    page.get_by_role("link", name="Results").last.click()
+    page.get_by_test_id("stPageLink").get_by_role("link", name="Results", exact=True).first.click()
     expect(page.get_by_role("heading", name="Confusion matrix")).to_be_visible(timeout=MINUTE)
     for split, images in (("Validation", "90"), ("Training", "630"), ("Test", "180")):
         page.get_by_role("radio", name=split).click()

@@ -128,7 +128,12 @@ def test_the_model_kept_is_the_plain_network_and_has_learnt(fitted: Path):
 
 
 def test_nothing_else_is_left_in_the_folder(fitted: Path):
-    assert sorted(one.name for one in fitted.iterdir()) == ["history.csv", "model.keras", "status.json"]
+    assert sorted(one.name for one in fitted.iterdir()) == [
+        "checkpoint",
+        "history.csv",
+        "model.keras",
+        "status.json",
+    ]
 
 
 def test_the_same_seed_gives_the_same_model_and_another_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -358,7 +363,13 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
 def test_of_a_frozen_trunk_only_the_head_is_kept_and_the_trunk_named(pretrained: Path, place: Path):
     fitted = fit_on_trunk(vgg(pretrained), place)
     assert fitted.reason == ""
-    assert sorted(one.name for one in place.iterdir()) == ["head.keras", "history.csv", "status.json", "trunk.json"]
+    assert sorted(one.name for one in place.iterdir()) == [
+        "checkpoint",
+        "head.keras",
+        "history.csv",
+        "status.json",
+        "trunk.json",
+    ]
     assert set(layers_of(kept(place))) == {"probabilities"}
     assert all(differ(kept(place).get_weights(), [np.zeros((24, 3)), np.zeros(3)]))
     source = keras.saving.load_model(pretrained, compile=False)

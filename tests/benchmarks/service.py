@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import keras
 
 from cxr_core.data import datasets, manifest, packing
+from cxr_core.errors import WorkFailed
 from cxr_core.runs import config as settings
 from cxr_core.runs import folder as runs
 from cxr_core.runs.status import Reporter
@@ -91,7 +92,7 @@ def _seconds(chosen: argparse.Namespace, *, bare: bool) -> float:
             shown, sys.stdout = sys.stdout, quiet
             try:
                 fitting.fit(config, pixels, rows, run.folder, reporter)
-            except Exception:
+            except WorkFailed:
                 if not bare:  # a bare fit keeps no model, which the fit around it misses
                     raise
             finally:

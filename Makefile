@@ -7,7 +7,7 @@ run: .venv/run
 	$(BIN)/streamlit run streamlit_app.py
 
 test: .venv/dev lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -12,6 +12,10 @@ import pytest
 
 from cxr_core import images
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # one core each: threads of several workers would stand in each other's way
+    for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+
 PROJECT = Path(__file__).resolve().parent.parent
 SHARED = PROJECT.parent / "shared" / "data"
 

@@ -60,14 +60,18 @@ def duplicate(run_id: str, changes: Mapping[str, Any]) -> str:
     return submit(replace(settings.changed(runs.get(run_id).config, changes), group=""))
 
 
-def dispatch() -> None:
-    """Start queued runs while there are free places. Cheap when there is nothing to do; call it whenever one looks."""
+def dispatch() -> list[Run]:
+    """Start queued runs while there are free places, and return all runs as they were before, newest first.
+
+    Cheap when there is nothing to do; call it whenever one looks.
+    """
     with turn():
         found = runs.every()
         if cluster.address():
             _hand_over(found)
         else:
             _fill(found)
+    return found
 
 
 def turn() -> FileLock:

@@ -12,6 +12,7 @@ A run writes only its own folder. Runs that ship with the project lie in `artifa
 """
 
 import math
+import os
 import re
 import secrets
 import time
@@ -88,13 +89,17 @@ def create(config: RunConfig) -> str:
 
 def ids() -> list[str]:
     """All runs with a status, the user's and the shipped ones, newest first by name's time stamp."""
-    found = {
-        name
-        for root in (workspace.runs(), workspace.pretrained())
+    return sorted(_places(), key=lambda name: name[-19:], reverse=True)
+
+
+def _places() -> dict[str, Path]:
+    """The folders of all runs with a status; a shipped one gives way to the user's of the same name."""
+    return {
+        name: root / name
+        for root in (workspace.pretrained(), workspace.runs())
         for name in workspace.names_in(root)
-        if (root / name / "status.json").is_file()
+        if os.path.isfile(f"{root}/{name}/status.json")  # noqa: PTH113 - a page looks at a thousand runs
     }
-    return sorted(found, key=lambda name: name[-19:], reverse=True)
 
 
 def folder(run_id: str) -> Path:
@@ -116,16 +121,20 @@ def get(run_id: str) -> Run:
         UnknownName: there is none.
         WorkFailed: a file in its folder is missing or damaged.
     """
-    place = folder(run_id)
+    return _at(run_id, folder(run_id))
+
+
+def _at(run_id: str, place: Path) -> Run:
     try:
         kept = _kept.get(place)
         stamp = _stamp(place)
         if kept is None or kept[0] != stamp:
             kept = (stamp, _read(run_id, place))
             _kept[place] = kept
-        return replace(kept[1], status=states.seen(kept[1].status))
     except FileNotFoundError as error:
         raise WorkFailed(f"Run '{run_id}' lacks {error.filename}. Delete it with: runs delete {run_id}") from error
+    status = states.seen(kept[1].status)
+    return kept[1] if status is kept[1].status else replace(kept[1], status=status)
 
 
 _FILES = ("config.json", "status.json", "metrics.json", "label.json")
@@ -137,7 +146,7 @@ def _stamp(place: Path) -> list[tuple[int, int] | None]:
     found: list[tuple[int, int] | None] = []
     for name in _FILES:
         try:
-            about = (place / name).stat()
+            about = os.stat(f"{place}/{name}")  # noqa: PTH116 - four times faster than by Path
             found.append((about.st_ino, about.st_mtime_ns))
         except FileNotFoundError:
             found.append(None)
@@ -169,20 +178,23 @@ def describe(run_id: str, *, name: str | None = None, note: str | None = None) -
 
 def every() -> list[Run]:
     """All runs that can be read, newest first; the others are named by `damaged`."""
-    found = [one for one in map(_tried, ids()) if isinstance(one, Run)]
+    found = [one for one in _tried().values() if isinstance(one, Run)]
     return sorted(found, key=lambda run: run.status.created, reverse=True)
 
 
 def damaged() -> dict[str, str]:
     """Runs that cannot be read, with the sentence that says why."""
-    return {run_id: str(one) for run_id in ids() if isinstance(one := _tried(run_id), WorkFailed | BadInput)}
+    return {run_id: str(one) for run_id, one in _tried().items() if isinstance(one, WorkFailed | BadInput)}
 
 
-def _tried(run_id: str) -> Run | CxrError:
-    try:
-        return get(run_id)
-    except CxrError as error:
-        return error
+def _tried() -> dict[str, Run | CxrError]:
+    found: dict[str, Run | CxrError] = {}
+    for run_id, place in _places().items():
+        try:
+            found[run_id] = _at(run_id, place)
+        except CxrError as error:
+            found[run_id] = error
+    return found
 
 
 def history(run_id: str) -> pd.DataFrame:

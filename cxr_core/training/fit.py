@@ -94,8 +94,8 @@ def _fitted(
         below, shown = cut.cut(core, boundary)
         digest = frozen.keep(below)
         known = _features(config, below, digest, pixels, rows, place, reporter)
-        speed = {"features_made": known.made, "seconds": round(known.seconds, 1)}
-        workspace.write_json(place / "trunk.json", {**frozen.about(config, digest), **speed})
+        made = {"weights": config.weights, "features_made": known.made, "seconds": round(known.seconds, 1)}
+        workspace.write_json(place / "trunk.json", {**frozen.about(config, digest), **made})
         learner, kept, path = shown, keras.models.clone_model(shown), place / HEAD_MODEL
         sources = _of_features(config, known, rows)
     keep = KeepBest(learner, kept, path, by=config.keep)

@@ -265,8 +265,7 @@ def form() -> None:
 
 def watch() -> None:
     """The runs under way, redrawn every second; when one ends, the whole page is."""
-    queue.dispatch()
-    found = runs.every()
+    found = queue.dispatch()
     now = [run for run in found if run.status.at_work]
     run_list.under_way(now, groups.every(found))
     before = st.session_state.get("watched", set())

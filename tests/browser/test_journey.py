@@ -40,10 +40,10 @@ def test_journey(browser: Browser, serve: Callable[..., Any], home: Path) -> Non
     expect(dialog.get_by_text("224 × 224 pixels")).to_be_visible(timeout=MINUTE)
     page.keyboard.press("Escape")
 
-    # Train: two epochs; the run survives a reload and a restart of the server.
+    # Train: one epoch; the run survives a reload and a restart of the server.
     go(page, "Train")
     epochs = page.get_by_label("Epochs", exact=True)
-    epochs.fill("2")
+    epochs.fill("1")
     epochs.press("Tab")
     page.get_by_role("button", name="Start training").click()
     expect(page.get_by_role("button", name="Stop")).to_be_visible(timeout=MINUTE)
@@ -59,7 +59,7 @@ def test_journey(browser: Browser, serve: Callable[..., Any], home: Path) -> Non
     # Results: every split, with its confusion matrix.
     page.get_by_test_id("stPageLink").get_by_role("link", name="Results", exact=True).first.click()
     expect(page.get_by_role("heading", name="Confusion matrix")).to_be_visible(timeout=MINUTE)
-    for split, images in (("Validation", "90"), ("Training", "630"), ("Test", "180")):
+    for split, images in (("Validation", "108"), ("Training", "612"), ("Test", "180")):
         page.get_by_role("radio", name=split).click()
         expect(page.get_by_test_id("stMetricValue").first).to_have_text(images, timeout=MINUTE)
     expect(page.locator(".js-plotly-plot").first).to_be_visible()

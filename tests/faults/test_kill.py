@@ -19,7 +19,7 @@ from cxr_core.runs.config import changed
 from cxr_core.runs.folder import Run
 
 KILLS = int(os.environ.get("CXR_FAULTS", "2"))
-EPOCHS = 6
+EPOCHS = 5
 SECONDS = 240.0
 
 

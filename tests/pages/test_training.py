@@ -108,16 +108,26 @@ def crowd(count: int, state: states.State, config: Any, metrics: Any) -> None:
             workspace.write_json(place / "metrics.json", metrics)
 
 
-def test_a_thousand_runs_and_a_long_queue_are_drawn_at_once(trained_home: Path) -> None:
-    (run,) = runs.every()
-    crowd(1000, "finished", run.config, run.metrics)
-    crowd(200, "queued", run.config, None)
-    test = visit(PAGE)
+def seconds(test: AppTest) -> float:
+    """Of the fastest of three runs of a page."""
     spent = []
     for _ in range(3):
         start = time.perf_counter()
         test.run()
         spent.append(time.perf_counter() - start)
+    return min(spent)
+
+
+def test_a_thousand_runs_and_a_long_queue_are_drawn_at_once(trained_home: Path) -> None:
+    """In seconds by tests/benchmarks/pages.py on a quiet machine; here beside the same page with few runs."""
+    (run,) = runs.every()
+    crowd(5, "finished", run.config, run.metrics)
+    crowd(5, "queued", run.config, None)
+    test = visit(PAGE)
+    few = seconds(test)
+    crowd(1000, "finished", run.config, run.metrics)
+    crowd(200, "queued", run.config, None)
+    many = seconds(test)
     assert not test.exception
     assert "in the queue" in text(test)
-    assert min(spent) < 1.5, spent  # 0.5 s is measured by tests/benchmarks/pages.py on a quiet machine
+    assert many < 3 * few, (few, many)

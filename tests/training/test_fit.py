@@ -652,7 +652,7 @@ def test_a_run_on_a_real_trunk_predicts_what_its_tables_say(changes: dict[str, A
     keras.utils.set_random_seed(0)
     fresh = registry.build_trunk("vgg16", size=32)
     below = keras.Model(fresh.input, fresh.get_layer(catalogue.get("vgg16").boundary(changes["trained"])).output)
-    run = worked(**changes, keep="last")
+    run = worked(**changes, keep="last", learning_rate=1e-3)  # far from certain, so that images differ
     assert (run.status.state, run.status.reason) == ("finished", "")
     assert (run.folder / "head.keras").is_file()
     assert not (run.folder / "model.keras").exists()
@@ -670,8 +670,8 @@ def test_a_run_on_a_real_trunk_predicts_what_its_tables_say(changes: dict[str, A
         assert len(table) == count
         rows = np.array([ids.index(one) for one in table["id"]])
         found = table[[f"p_{name}" for name in run.config.classes]].to_numpy()
-        np.testing.assert_allclose(found, predictor.probabilities(pixels, rows=rows), atol=1e-5)
-    assert np.ptp(found, axis=0).max() > 1e-3  # not the same for all
+        np.testing.assert_allclose(found, predictor.probabilities(pixels, rows=rows), atol=1e-6)
+    assert np.ptp(found, axis=0).max() > 5e-5  # not the same for all
 
 
 @pytest.mark.usefixtures("files")
@@ -686,7 +686,7 @@ def test_a_trunk_that_has_gone_comes_from_its_file_again_or_is_missed_in_words(s
     with pytest.raises(WorkFailed, match=rf"frozen part of run '{run.id}' is not the one .*{digest}.* Train it again"):
         Predictor.load(run.id)
     workspace.trunk(digest).write_bytes(b"no weights")
-    with pytest.raises(WorkFailed, match="is damaged"):
+    with pytest.raises(WorkFailed, match=rf"frozen part of run '{run.id}' is not the one .*{digest}"):
         Predictor.load(run.id)
     (run.folder / "trunk.json").unlink()
     with pytest.raises(WorkFailed, match="is damaged"):

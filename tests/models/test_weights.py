@@ -334,7 +334,7 @@ def test_a_download_tells_how_far_it_is_and_gives_its_weights(
     def get_file(*_: object, **__: object) -> str:
         cache.mkdir(parents=True)
         (cache / "weights.h5").write_bytes(content[: len(content) // 2])
-        time.sleep(1.2)
+        time.sleep(3)
         (cache / "weights.h5").write_bytes(content)
         return str(cache / "weights.h5")
 

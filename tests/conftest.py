@@ -12,8 +12,9 @@ import pytest
 
 from cxr_core import images
 
+THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 if "PYTEST_XDIST_WORKER" in os.environ:  # one core each: threads of several workers would stand in each other's way
-    for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    for variable in THREADS:
         os.environ.setdefault(variable, "1")
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -26,6 +27,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place = tmp_path / "home"
     monkeypatch.setenv("CXR_HOME", str(place))
     return place
+
+
+@pytest.fixture
+def every_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that the test starts compute on all cores: what is the same on one thread may differ on two."""
+    for variable in THREADS:
+        monkeypatch.delenv(variable, raising=False)
 
 
 def shared_file(name: str) -> Path:

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from cxr_core.jobs import queue
 from cxr_core.runs import folder as runs
@@ -19,7 +20,7 @@ from cxr_core.runs.config import changed
 from cxr_core.runs.folder import Run
 
 KILLS = int(os.environ.get("CXR_FAULTS", "2"))
-EPOCHS = 5
+EPOCHS = 6
 SECONDS = 240.0
 
 
@@ -44,6 +45,7 @@ def check_whole(place: Path) -> None:
         pd.read_csv(place / "history.csv")
 
 
+@pytest.mark.usefixtures("every_core")
 def test_killed_at_random_moments_a_run_ends_as_an_unbroken_one(trained_home: Path) -> None:
     (like,) = runs.every()
     start = time.monotonic()

@@ -119,7 +119,7 @@ def seconds(test: AppTest) -> float:
 
 
 def test_a_thousand_runs_and_a_long_queue_are_drawn_at_once(trained_home: Path) -> None:
-    """In seconds by tests/benchmarks/pages.py on a quiet machine; here beside the same page with few runs."""
+    """Beside the same page with few runs, so that a busy machine does not matter."""
     (run,) = runs.every()
     crowd(5, "finished", run.config, run.metrics)
     crowd(5, "queued", run.config, None)

@@ -105,6 +105,16 @@ def read(source: bytes | Path, *, max_pixels: int = 100_000_000, frame: int = 0)
         return photometric, np.asarray(Image.fromarray(stored).convert("L"))
 
 
+def frames(source: bytes | Path) -> int:
+    """How many frames a DICOM file says that it has, 1 to MOST_FRAMES; 1 of a file that cannot be read."""
+    try:
+        with _told(source) as name:
+            told = int(_dataset(name, source, only=["NumberOfFrames"]).get("NumberOfFrames") or 1)
+    except UnreadableImage:
+        return 1
+    return min(max(told, 1), MOST_FRAMES)
+
+
 def facts(source: bytes | Path) -> dict[str, str]:
     """What may be shown beside the image: title of FACTS to text; empty values are left out.
 

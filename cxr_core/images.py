@@ -39,7 +39,7 @@ class Header:
     height: int
 
 
-def decode(source: bytes | Path) -> tuple[Header, Pixels]:
+def decode(source: bytes | Path, *, frame: int = 0) -> tuple[Header, Pixels]:
     """Decode an image to grey and tell what it was.
 
     Colour becomes luma (ITU-R 601-2), transparency is laid over black, EXIF rotation is applied, 12- and 16-bit greys
@@ -47,6 +47,7 @@ def decode(source: bytes | Path) -> tuple[Header, Pixels]:
 
     Args:
         source: the file's bytes, or its path.
+        frame: of a DICOM file with several (`frames`), from 0.
 
     Returns:
         The header, and uint8 (H, W) in 0..255.
@@ -55,7 +56,7 @@ def decode(source: bytes | Path) -> tuple[Header, Pixels]:
         UnreadableImage: not one of FORMATS, damaged, truncated or larger than MAX_PIXELS.
     """
     if dicom.is_dicom(source):
-        photometric, grey = dicom.read(source, max_pixels=MAX_PIXELS)
+        photometric, grey = dicom.read(source, max_pixels=MAX_PIXELS, frame=frame)
         return Header("DICOM", photometric, grey.shape[1], grey.shape[0]), grey
     try:
         with warnings.catch_warnings():
@@ -79,9 +80,14 @@ def decode(source: bytes | Path) -> tuple[Header, Pixels]:
         raise UnreadableImage(_why(source, error)) from error
 
 
-def read(source: bytes | Path) -> Pixels:
+def read(source: bytes | Path, *, frame: int = 0) -> Pixels:
     """The pixels of `decode` alone: uint8 (H, W)."""
-    return decode(source)[1]
+    return decode(source, frame=frame)[1]
+
+
+def frames(source: bytes | Path) -> int:
+    """How many images a DICOM file holds; 1 of any other file, and of one that cannot be read."""
+    return dicom.frames(source) if dicom.is_dicom(source) else 1
 
 
 def prepare(grey: Pixels, size: int) -> Pixels:

@@ -1,4 +1,6 @@
-"""Counts as people read them."""
+"""Words that pages, command line and endpoint say alike."""
+
+DISCLAIMER = "Research software, not a medical device. Nothing it shows may guide the care of a patient."
 
 
 def plural(count: int, noun: str) -> str:

@@ -9,9 +9,10 @@ import sys
 from collections.abc import Sequence
 
 from cxr_core import __version__
-from cxr_core.cli import data, results, training
-from cxr_core.cli.terminal import DISCLAIMER, Parser
+from cxr_core.cli import data, prediction, results, training
+from cxr_core.cli.terminal import Parser
 from cxr_core.errors import CxrError
+from cxr_core.wording import DISCLAIMER
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,4 +42,5 @@ def parser() -> Parser:
     data.add_commands(commands)
     training.add_commands(commands)
     results.add_commands(commands)
+    prediction.add_commands(commands)
     return found

@@ -1,4 +1,4 @@
-"""`evaluate`, `compare`, `ensemble`, `report`, `predict`, `doctor`: what runs are worth, what they say, what is here."""
+"""`evaluate`, `compare`, `ensemble`, `report`, `doctor`: what runs are worth, and what is here."""
 
 import argparse
 import math
@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from cxr_core import machine, workspace
-from cxr_core.cli.terminal import DISCLAIMER, answer, command, json_flag
+from cxr_core.cli.terminal import answer, command, json_flag
 from cxr_core.data import datasets, features
-from cxr_core.errors import BadInput, CxrError
 from cxr_core.runs import folder as runs
 
 
@@ -31,10 +30,6 @@ def add_commands(commands: Any) -> None:
     report.add_argument("--out", required=True, metavar="FILE.html")
     report.add_argument("--split", default="test", help="train, val or test")
     json_flag(report)
-    predict = command(commands, "predict", f"classify image files. {DISCLAIMER}", _predict)
-    predict.add_argument("run", metavar="RUN")
-    predict.add_argument("files", nargs="+", metavar="FILE")
-    json_flag(predict)
     json_flag(command(commands, "doctor", "what this machine has: devices, data, versions", _doctor))
 
 
@@ -92,36 +87,6 @@ def _report(chosen: argparse.Namespace) -> None:
     path = Path(chosen.out).expanduser().resolve()
     workspace.write_bytes(path, content)
     answer(chosen, {"file": str(path), "bytes": len(content)}, f"{path} ({len(content) / 2**20:.1f} MB)")
-
-
-def _predict(chosen: argparse.Namespace) -> None:
-    from cxr_core import images
-
-    runs.get(chosen.run)  # a wrong name is told at once, before the engine is started
-    machine.check_backend()
-    results: list[dict[str, Any]] = []
-    predictor = None
-    for file in chosen.files:
-        try:
-            grey = images.read(Path(file))
-        except CxrError as error:
-            results.append({"file": file, "error": str(error)})
-            continue
-        if predictor is None:  # started for the first file that is an image
-            from cxr_core.inference.predictor import Predictor
-
-            predictor = Predictor.load(chosen.run)
-        found = predictor.of_image(grey)
-        results.append(
-            {"file": file, "label": max(found, key=found.__getitem__), "probabilities": found, "warnings": []}
-        )
-    lines = [
-        f"{one['file']}: {one['error']}" if "error" in one else f"{one['file']}: {one['label']} {one['probabilities']}"
-        for one in results
-    ]
-    answer(chosen, {"results": results, "run": chosen.run, "disclaimer": DISCLAIMER}, "\n".join([*lines, DISCLAIMER]))
-    if all("error" in one for one in results):
-        raise BadInput("None of the files could be read.")
 
 
 def _doctor(chosen: argparse.Namespace) -> None:

@@ -10,8 +10,6 @@ from typing import Any, NoReturn
 from cxr_core.data.progress import Progress
 from cxr_core.errors import BadInput
 
-DISCLAIMER = "Research software, not a medical device: no output of it may guide the care of a patient."
-
 
 class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:

@@ -44,10 +44,7 @@ def extract(archive: Path, folder: Path, progress: Progress = silent, *, also: S
     """
     try:
         with zipfile.ZipFile(archive) as opened:
-            members = [member for member in opened.infolist() if not member.filename.endswith(("/", "\\"))]
-            _check_names(archive, members)
-            wanted = [member for member in members if _is_wanted(member.filename, also)]
-            _check(archive, wanted)
+            wanted = members(opened, archive.name, also=also)
             folder.mkdir(parents=True, exist_ok=True)
             skipped = []
             for done, member in enumerate(wanted):
@@ -59,35 +56,60 @@ def extract(archive: Path, folder: Path, progress: Progress = silent, *, also: S
         raise BadDataset(f"{archive.name} is not a zip archive that can be read ({error}).") from error
 
 
-def _check_names(archive: Path, members: list[zipfile.ZipInfo]) -> None:
+def members(
+    opened: zipfile.ZipFile,
+    name: str,
+    *,
+    also: Sequence[str] = (),
+    most_files: int = MAX_FILES,
+    most_bytes: int = MAX_BYTES,
+) -> list[zipfile.ZipInfo]:
+    """The image files in an archive called `name`, seen to be harmless.
+
+    Args:
+        also: names of files to take besides images, with * for any part.
+        most_files: how many it may hold.
+        most_bytes: to how many they may unpack.
+
+    Raises:
+        BadDataset: a member that points outside, a link, encrypted, too much, or one that would blow up.
+    """
+    found = [member for member in opened.infolist() if not member.filename.endswith(("/", "\\"))]
+    _check_names(name, found)
+    wanted = [member for member in found if _is_wanted(member.filename, also)]
+    _check(name, wanted, most_files, most_bytes)
+    return wanted
+
+
+def _check_names(archive: str, members: list[zipfile.ZipInfo]) -> None:
     """An archive with any name that points outside is not to be trusted, whatever of it would be unpacked."""
     for member in members:
         path = PurePosixPath(member.filename.replace("\\", "/"))
         if not path.parts:
-            raise BadDataset(f"{archive.name} holds a file without a name: it is damaged. Nothing was unpacked.")
+            raise BadDataset(f"{archive} holds a file without a name: it is damaged. Nothing was unpacked.")
         if path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or "\0" in member.filename:
             raise BadDataset(
-                f"{archive.name} holds '{member.filename[:200]}', a name that points outside the archive. "
+                f"{archive} holds '{member.filename[:200]}', a name that points outside the archive. "
                 "Nothing was unpacked. Get the archive from a source that you trust."
             )
 
 
-def _check(archive: Path, members: list[zipfile.ZipInfo]) -> None:
+def _check(archive: str, members: list[zipfile.ZipInfo], most_files: int, most_bytes: int) -> None:
     """Refuse what would be unpacked, if it is too much, a link, encrypted, or would blow up."""
     size = sum(member.file_size for member in members)
-    if len(members) > MAX_FILES or size > MAX_BYTES:
+    if len(members) > most_files or size > most_bytes:
         raise BadDataset(
-            f"{archive.name} would unpack to {len(members):,} files and {size / 2**30:,.1f} GB; "
-            f"at most {MAX_FILES:,} files and {MAX_BYTES / 2**30:,.0f} GB are taken. Unpack it yourself and add the folder."
+            f"{archive} would unpack to {len(members):,} files and {size / 2**30:,.1f} GB; "
+            f"at most {most_files:,} files and {most_bytes / 2**30:,.0f} GB are taken. Unpack it yourself and add the folder."
         )
     for member in members:
         if stat.S_ISLNK(member.external_attr >> 16):
-            raise BadDataset(f"{archive.name} holds a link, '{member.filename[:200]}'. Only plain files are taken.")
+            raise BadDataset(f"{archive} holds a link, '{member.filename[:200]}'. Only plain files are taken.")
         if member.flag_bits & 1:
-            raise BadDataset(f"{archive.name} is encrypted. Unpack it yourself and add the folder.")
+            raise BadDataset(f"{archive} is encrypted. Unpack it yourself and add the folder.")
         if member.file_size > 2**20 and member.file_size > MAX_RATIO * max(member.compress_size, 1):
             raise BadDataset(
-                f"{archive.name} holds '{member.filename[:200]}', which would grow "
+                f"{archive} holds '{member.filename[:200]}', which would grow "
                 f"{member.file_size // max(member.compress_size, 1):,}-fold: a zip bomb. Nothing was unpacked."
             )
 

@@ -4,6 +4,7 @@ import errno
 import time
 import traceback
 
+import numpy as np
 import pandas as pd
 
 from cxr_core import process, workspace
@@ -11,6 +12,8 @@ from cxr_core.data import manifest as manifests
 from cxr_core.data import packing
 from cxr_core.errors import CxrError
 from cxr_core.evaluation import metrics, predictions
+from cxr_core.inference import export
+from cxr_core.inference.gate import Gate
 from cxr_core.inference.predictor import Predictor
 from cxr_core.runs import folder as runs
 from cxr_core.runs.folder import Run
@@ -19,6 +22,8 @@ from cxr_core.training import checkpoint, devices, environment
 from cxr_core.training.fit import fit
 from cxr_core.training.frozen import Frozen
 from cxr_core.training.watching import StopRequested
+
+_GATE_IMAGES = 6_000  # of each split; more make it no better
 
 
 def work(run_id: str) -> None:
@@ -71,16 +76,51 @@ def _train(run: Run, reporter: Reporter) -> None:
     reporter.tell(stage="predicting", batch=0, batches=len(rows), seconds_left=0.0)
     if state == "stopped":  # at once, not only when the kept model has answered for thousands of images
         reporter.tell(state=state, reason=reason, ended=time.time())
-    _predict(run, known, pixels, rows, reporter)
+    predictor = Predictor.load(run.id)
+    _predict(run, predictor, known, pixels, rows, reporter)
+    reporter.tell(stage="exporting", batch=0, batches=0)
+    try:
+        _ready(run, predictor, pixels, rows)
+    except CxrError as error:  # it can be made later, and the network answers for itself till then
+        print(error, flush=True)
     if state == "finished":
         checkpoint.clear(run.folder)
     reporter.tell(state=state, stage="", reason=reason, ended=time.time(), seconds_left=0.0)
 
 
-def _predict(run: Run, known: Frozen | None, pixels: packing.Stack, rows: pd.DataFrame, reporter: Reporter) -> None:
+def make_ready(run_id: str) -> float:
+    """Make all that a live prediction by a run needs besides its model: the exported network, and its gate.
+
+    Returns:
+        The largest difference of a probability between the network and its export.
+
+    Raises:
+        UnknownName, BadInput, WorkFailed: as `export.export`.
+    """
+    run = runs.get(run_id)
+    try:
+        rows = manifests.rows(manifests.get(run.config.data, run.config.manifest))
+        pixels = packing.stacked(rows["data"].unique(), size=run.config.image_size)
+        rows["place"] = pixels.places(rows["data"], rows["row"])
+    except CxrError:  # the dataset is gone: no gate, but an answer all the same
+        return export.export(run_id)
+    return _ready(run, Predictor.load(run_id), pixels, rows)
+
+
+def _ready(run: Run, predictor: Predictor, pixels: packing.Stack, rows: pd.DataFrame) -> float:
+    rng = np.random.default_rng(0)
+    seen = [rows.loc[(rows["split"] == split) & (rows["copy"] == 0), "place"].to_numpy() for split in ("train", "val")]
+    few = [np.sort(rng.permutation(places)[:_GATE_IMAGES]) for places in seen]
+    if len(few[0]):
+        Gate.fit(*(pixels[places] for places in few)).save(run.folder / "gate.npz")
+    return export.export(run.id, predictor)
+
+
+def _predict(
+    run: Run, predictor: Predictor, known: Frozen | None, pixels: packing.Stack, rows: pd.DataFrame, reporter: Reporter
+) -> None:
     """One predictions table per split, by the saved model, and the figures made of them."""
     config, place = run.config, run.folder
-    predictor = Predictor.load(run.id)
     tables, before = {}, 0
     for split in ("train", "val", "test"):
         chosen = rows[(rows["split"] == split) & (rows["copy"] == 0)]

@@ -1,26 +1,29 @@
-"""Predict: upload X-rays, or take one of a dataset, and see what a run says and how far to trust it."""
+"""Predict: upload X-rays, or take one of a dataset, and see what a run says, why, and how far to trust it."""
 
 import random
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
-from cxr_core import images
+from cxr_core import dicom, images
 from cxr_core.data import datasets
 from cxr_core.errors import CxrError
-from cxr_core.evaluation import figures
+from cxr_core.inference import engine, gate, intake
+from cxr_core.inference.engine import Answer, Item, Panel
 from cxr_core.runs import folder as runs
 from cxr_core.runs.folder import Run
-from pages.ui import choose, engine, loaders, notices, words
-from pages.ui.theme import dark
+from pages.ui import batch, choose, loaders, notices, run_card, verdict, words
 
-TYPES = [suffix.removeprefix(".") for suffix in images.SUFFIXES]
-MANY = 4  # more uploads than this are shown as a table first
+MANY = 4  # more images than this are shown as a table
+UPLOAD, FOLDER, EXAMPLE = "upload", "folder", "example"
+WAYS = {UPLOAD: "Upload", FOLDER: "Upload a folder", EXAMPLE: "Take one of a dataset"}
 
 
-def choose_run(usable: list[Run]) -> Run:
-    run = choose.run("Answering run", usable, help="The trained network that answers. The newest is on top.")
+def choose_run(usable: list[Run]) -> tuple[Run, list[Run]]:
+    """Who answers, and who is asked for a second opinion."""
+    run = choose.run(
+        "Answering run", usable, help="The trained network, or ensemble, that answers. The newest is on top."
+    )
     test = run.metrics.get("test")
     if test:
         found = ", ".join(
@@ -34,100 +37,87 @@ def choose_run(usable: list[Run]) -> Run:
             f"Found of each class: {found}."
         )
     notices.of_data(run.config.data)
-    return run
+    alike = [one for one in usable if one.id != run.id and one.config.classes == run.config.classes]
+    if not alike:
+        return run, []
+    titles = run_card.titles(usable)
+    asked = st.multiselect(
+        "Second opinions", [one.id for one in alike], key=f"opinions-{run.id}", format_func=titles.__getitem__,
+        placeholder="Other runs to ask about the same image", max_selections=5,
+    )  # fmt: skip
+    return run, [one for one in alike if one.id in asked]
 
 
-def answer(run: Run, grey: np.ndarray) -> dict[str, float]:
-    with st.spinner("Asking the network (the first time it has to be loaded) …"):
-        return engine.predict(run.id, run.status.ended, grey)
+def ready(run: Run) -> Panel:
+    """The run with its networks; the first time they are loaded, and exported if they never were."""
+    with st.spinner(
+        "Getting the network ready (once after the start; a run that never answered before takes longer) …"
+    ):
+        return engine.panel(run.id)
 
 
-def verdict(run: Run, title: str, grey: np.ndarray, found: dict[str, float], *, true: str = "") -> None:
-    """The image beside its answer."""
-    best = max(found, key=found.__getitem__)
-    with st.container(border=True):
-        left, right = st.columns([2, 3], gap="large")
-        with left:
-            st.image(loaders.jpeg(grey), width="stretch", alt=f"The image {title}")
-            st.caption(f"{title} · {grey.shape[1]:,} × {grey.shape[0]:,} pixels")
-        with right:
-            st.markdown("The network's answer")
-            st.header(words.label(best), anchor=False)
-            st.markdown(f"with a probability of **{words.percent(found[best])}** by its own reckoning.")
-            if true:
-                right_ = true == best
-                st.badge(
-                    f"{'Right' if right_ else 'Wrong'}: the dataset says {words.label(true).lower()}",
-                    icon=":material/check:" if right_ else ":material/close:",
-                    color="green" if right_ else "red",
-                )
-            st.plotly_chart(
-                figures.probabilities(found, {name: words.label(name) for name in found}, dark=dark()),
-                config=figures.CONFIG,
-                key=f"probabilities-{title}",
-                alt=", ".join(f"{words.label(name)} {words.percent(value)}" for name, value in found.items()),
-            )
-            if min(grey.shape) < run.config.image_size:
-                st.warning(
-                    f"The image is smaller than the {run.config.image_size} × {run.config.image_size} pixels that the network "
-                    "sees, so it was enlarged. The answer is less sure than it looks.",
-                    icon=":material/photo_size_select_small:",
-                )
-            with st.expander("Exact figures"):
-                st.dataframe(
-                    pd.DataFrame({"class": list(found), "probability": [f"{value:.7f}" for value in found.values()]}),
-                    hide_index=True,
-                    alt="Probability of each class to seven places",
-                )
+def single(panel: Panel, others: list[Run], item: Item, *, title: str = "", true: str = "") -> None:
+    """One image with its answer, or the sentence that says why there is none."""
+    try:
+        content = engine.content_of(item)
+        facts, frame = _of_dicom(item, content)
+        grey = images.read(content, frame=frame)
+    except CxrError as error:
+        st.error(f"**{item.name}**: {error}", icon=":material/broken_image:")
+        return
+    colour = gate.colour(content)
+
+    def said(asked: Panel) -> Answer:
+        return asked.answers([grey], [colour])[0]
+
+    opinions = [(other, said(other)) for other in map(ready, others)]
+    verdict.show(panel, title or item.name, grey, said(panel), others=opinions, true=true, facts=facts)
 
 
-def uploads(run: Run) -> None:
+def _of_dicom(item: Item, content: bytes | object) -> tuple[dict[str, str], int]:
+    """What a DICOM file may tell of itself, and which of its frames is wanted."""
+    if not isinstance(content, bytes) or not dicom.is_dicom(content):
+        return {}, item.frame
+    count = images.frames(content)
+    frame = item.frame
+    if count > 1:
+        frame = (
+            st.number_input(f"Image of {item.name} (1 to {count})", 1, count, key=f"frame-{item.name}", width=260) - 1
+        )
+    return dicom.facts(content), int(frame)
+
+
+def uploads(panel: Panel, others: list[Run], *, whole_folder: bool) -> None:
     files = st.file_uploader(
-        "X-ray images", type=TYPES, accept_multiple_files=True, key="uploads", max_upload_size=50,
-        help="One or many. They stay in memory: nothing that you upload is stored.",
+        "A folder of X-ray images" if whole_folder else "X-ray images, or a zip of them",
+        accept_multiple_files="directory" if whole_folder else True, key=f"uploads-{whole_folder}", max_upload_size=200,
+        help="PNG, JPEG, BMP, TIFF, WebP or DICOM, one or many. They stay in memory: nothing that you upload is stored.",
     )  # fmt: skip
     if not files:
         return
-    answers, progress = [], st.progress(0.0, text="Reading …") if len(files) > MANY else None
-    for place, file in enumerate(files):
-        try:
-            grey = images.read(file.getvalue())
-            answers.append((file.name, grey, answer(run, grey), ""))
-        except CxrError as error:
-            answers.append((file.name, None, {}, str(error)))
-        if progress:
-            progress.progress((place + 1) / len(files), text=f"{place + 1} of {len(files)}")
-    if len(files) > MANY:
-        table(run, answers)
-    for place, (name, grey, found, problem) in enumerate(answers):
-        if problem:
+    items, problems = intake.items([(one.name, one.getvalue()) for one in files])
+    if len(items) + len(problems) <= MANY:
+        for name, problem in problems:
             st.error(f"**{name}**: {problem}", icon=":material/broken_image:")
-        elif len(files) <= MANY:
-            verdict(run, name if len(files) == 1 else f"{place + 1}. {name}", grey, found)
+        for place, item in enumerate(items, start=1):
+            single(panel, others, item, title=item.name if len(items) == 1 else f"{place}. {item.name}")
+        return
+    key = (panel.run.id, *(one.file_id for one in files))
+    chosen = batch.show(panel, items, problems, key=key)
+    if chosen is not None:
+        for item in items:
+            if item.name == chosen.name:
+                single(panel, others, item)
+                return
+        st.error(f"**{chosen.name}**: {chosen.problem}", icon=":material/broken_image:")
 
 
-def table(run: Run, answers: list) -> None:
-    """Many answers, as a table to sort and to take away."""
-    rows = pd.DataFrame(
-        [
-            {"file": name, "answer": words.label(max(found, key=found.__getitem__)), **found}
-            for name, _, found, problem in answers
-            if not problem
-        ]
-    )
-    share = st.column_config.ProgressColumn(min_value=0, max_value=1, format="percent")
-    st.dataframe(rows, hide_index=True, column_config=dict.fromkeys(run.config.classes, share), alt="Answers by file")
-    st.download_button(
-        "Download as CSV", rows.to_csv(index=False), "predictions.csv", "text/csv", icon=":material/download:"
-    )
-
-
-def examples(run: Run) -> None:
-    names = datasets.names()
+def examples(panel: Panel, others: list[Run]) -> None:
+    names, config = datasets.names(), panel.run.config
     if not names:
         st.caption("There is no dataset to take an image from.")
         return
-    names.sort(key=lambda one: one != run.config.data)  # the run's own first
+    names.sort(key=lambda one: one != config.data)  # the run's own first
     with st.container(horizontal=True, vertical_alignment="bottom"):
         name = choose.addressed("Dataset", names, key="data", kind="dataset", width=260)
         dataset = datasets.get(name)
@@ -143,17 +133,17 @@ def examples(run: Run) -> None:
     if draw or not (table["id"] == current).any() or (wanted and not (pool["id"] == current).any()):
         current = random.choice(pool["id"].tolist())
         st.query_params["image"] = current
-    row = table[table["id"] == current].iloc[0]
+    row: pd.Series = table[table["id"] == current].iloc[0]
     notices.synthetic(dataset)
-    if row["split"] == "train" and name == run.config.data:
+    if row["split"] == "train" and name == config.data:
         st.caption(":material/info: The network has learned from this very image, so its answer proves nothing.")
-    if name != run.config.data:
+    if name != config.data:
         st.caption(
-            f":material/info: This network has learned from '{run.config.data}'. Images of another origin are strange to it: "
+            f":material/info: This network has learned from '{config.data}'. Images of another origin are strange to it: "
             "how good it is on them is not known."
         )
-    grey = images.read(datasets.image_path(name, current))
-    verdict(run, current, grey, answer(run, grey), true=str(row["class"]) if row["class"] in run.config.classes else "")
+    true = str(row["class"]) if row["class"] in config.classes else ""
+    single(panel, others, Item(current, datasets.image_path(name, current)), true=true)
 
 
 st.title("Predict", anchor=False)
@@ -168,12 +158,13 @@ if not usable:
         icon=":material/model_training:",
     )
     st.stop()
-run = choose_run(usable)
+run, others = choose_run(usable)
 way = st.segmented_control(
-    "Image", ["upload", "example"], default="example" if "image" in st.query_params else "upload", required=True, key="way",
-    format_func={"upload": "Upload", "example": "Take one of a dataset"}.__getitem__, label_visibility="collapsed",
+    "Image", list(WAYS), default=EXAMPLE if "image" in st.query_params else UPLOAD, required=True, key="way",
+    format_func=WAYS.__getitem__, label_visibility="collapsed",
 )  # fmt: skip
-if way == "example":
-    examples(run)
+panel = ready(run)
+if way == EXAMPLE:
+    examples(panel, others)
 else:
-    uploads(run)
+    uploads(panel, others, whole_folder=way == FOLDER)

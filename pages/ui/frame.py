@@ -4,12 +4,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import streamlit as st
+from starlette.formparsers import MultiPartParser
 
 from cxr_core import __version__, workspace
 from cxr_core.errors import CxrError
 from cxr_core.jobs import errands, queue
-from pages.ui.notices import DISCLAIMER
+from cxr_core.wording import DISCLAIMER
 
+MultiPartParser.spool_max_size = 2**31  # else uploads of more than 1 MB pass through a file on the disk
 ICON = str(Path(__file__).with_name("icon.png"))  # a picture of our own: a named icon would be fetched from elsewhere
 
 

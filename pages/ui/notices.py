@@ -6,8 +6,7 @@ from cxr_core.data import datasets
 from cxr_core.data.datasets import Dataset
 from cxr_core.jobs import errands
 from cxr_core.jobs.errands import Errand
-
-DISCLAIMER = "Research software, not a medical device. Nothing shown here may guide the care of a patient."
+from cxr_core.wording import DISCLAIMER
 
 
 def disclaimer() -> None:

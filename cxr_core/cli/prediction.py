@@ -1,0 +1,136 @@
+"""`predict`, `export`, `serve`: what runs say of images, in a terminal or over HTTP."""
+
+import argparse
+import json
+import os
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from cxr_core import images, machine, workspace
+from cxr_core.cli.terminal import answer, command, json_flag, say
+from cxr_core.errors import BadInput
+from cxr_core.runs import folder as runs
+from cxr_core.wording import DISCLAIMER
+
+
+def add_commands(commands: Any) -> None:
+    predict = command(commands, "predict", f"classify image files. {DISCLAIMER}", _predict)
+    predict.add_argument("run", metavar="RUN")
+    predict.add_argument(
+        "files", nargs="+", metavar="FILE", help="image, folder, .zip, or a pattern such as 'new/*.png'"
+    )
+    predict.add_argument(
+        "--heatmaps", metavar="DIR", help="write the image with what counted for its answer laid over it"
+    )
+    predict.add_argument("--jsonl", action="store_true", help="one JSON document a line and image, as they come")
+    json_flag(predict)
+    export = command(commands, "export", "make a run answer without Keras; a training does it at its end", _export)
+    export.add_argument("run", metavar="RUN")
+    json_flag(export)
+    serve = command(commands, "serve", f"answer over HTTP: POST /api/predict, /api/openapi.json. {DISCLAIMER}", _serve)
+    serve.add_argument(
+        "--run", default="", metavar="RUN", help="who answers where a request names no run; else the newest"
+    )
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on; by default this machine only")
+    serve.add_argument("--port", type=int, default=8600)
+    serve.add_argument("--most-mb", type=int, default=50, help="megabytes of a request")
+    serve.add_argument("--most-files", type=int, default=64, help="images in a request")
+    serve.add_argument("--per-minute", type=int, default=120, help="requests of one client a minute")
+
+
+def _predict(chosen: argparse.Namespace) -> None:
+    run = runs.get(chosen.run)  # a wrong name is told at once, before the engine is started
+    machine.check_backend()
+    from cxr_core.inference import endpoint, engine, intake
+
+    items, problems = intake.items([(str(path), path) for path in _paths(chosen.files)])
+    results: list[dict[str, Any]] = []
+    done, failed = 0, 0
+    panel = engine.panel(chosen.run) if items else None
+    by_name = {one.name: one for one in items}
+    found = engine.stream(panel, items) if panel else iter(())
+    for one in (*found, *(engine.Result(name, problem=sentence) for name, sentence in problems)):
+        document = endpoint.document(one)
+        done, failed = done + 1, failed + (one.answer is None)
+        if panel and one.answer and chosen.heatmaps:
+            document["heatmap"] = _heatmap(panel, by_name[one.name], one.answer.label, chosen.heatmaps, done)
+        if chosen.jsonl:
+            print(json.dumps(document, allow_nan=False), flush=True)
+        elif chosen.json:
+            results.append(document)
+        else:
+            print(_line(document), flush=True)
+    if chosen.json:
+        answer(chosen, {"results": results, "run": run.id, "disclaimer": DISCLAIMER}, "")
+    else:
+        (say if chosen.jsonl else print)(DISCLAIMER)
+    if failed == done:
+        raise BadInput("None of the files could be read.")
+
+
+def _paths(given: list[str]) -> list[Path]:
+    """Files as they are, folders as the images in them, patterns as what they match; a name that is nothing stays itself."""
+    found: list[Path] = []
+    for one in given:
+        path = Path(one).expanduser()
+        if path.is_dir():
+            inside = sorted(
+                file for file in path.rglob("*") if file.suffix.lower() in images.SUFFIXES and file.is_file()
+            )
+            if not inside:
+                raise BadInput(
+                    f"The folder {one} holds no images. Expected: files ending in {', '.join(images.SUFFIXES)}."
+                )
+            found += inside
+        elif not path.exists() and (matches := sorted(glob(one, recursive=True))):  # noqa: PTH207 - Path.glob takes no absolute pattern
+            found += [Path(match) for match in matches if Path(match).is_file()]
+        else:
+            found.append(path)
+    return found
+
+
+def _line(document: dict[str, Any]) -> str:
+    if "error" in document:
+        return f"{document['file']}: {document['error']}"
+    shares = ", ".join(f"{name} {share:.3f}" for name, share in document["probabilities"].items())
+    unsure = "" if document["sure"] else ", unsure"
+    return "\n  ".join([f"{document['file']}: {document['label']}{unsure} ({shares})", *document["warnings"]])
+
+
+def _heatmap(panel: Any, item: Any, label: str, folder: str, number: int) -> str:
+    from cxr_core.inference import engine, heatmap
+
+    grey = images.read(engine.content_of(item), frame=item.frame)
+    target = workspace.made(Path(folder).expanduser()) / f"{number:04d}-{Path(item.name).stem[:80]}-{label}.png"
+    Image.fromarray(heatmap.overlay(grey, panel.relevance(grey, label))).save(target)
+    return str(target)
+
+
+def _export(chosen: argparse.Namespace) -> None:
+    runs.get(chosen.run)
+    machine.check_backend()
+    from cxr_core.training import work
+
+    apart = work.make_ready(chosen.run)
+    answer(chosen, {"run": chosen.run, "difference": apart}, f"{chosen.run}: answers differ by at most {apart:.1e}")
+
+
+def _serve(chosen: argparse.Namespace) -> None:
+    import uvicorn
+
+    from cxr_core.inference import endpoint, engine
+
+    if chosen.run:
+        engine.panel(chosen.run)  # a wrong name is told now, and the first request need not wait
+    limits = endpoint.Limits(chosen.most_mb, chosen.most_files, chosen.per_minute)
+    token = os.environ.get("CXR_API_TOKEN", "")
+    if chosen.host not in ("127.0.0.1", "localhost", "::1") and not token:
+        raise BadInput("To listen beyond this machine, set CXR_API_TOKEN to a secret that requests have to carry.")
+    say(f"http://{chosen.host}:{chosen.port}/api/predict, described at /api/openapi.json. {DISCLAIMER}")
+    uvicorn.run(
+        endpoint.app(chosen.run, token=token, limits=limits),
+        host=chosen.host, port=chosen.port, log_level="warning", access_log=False,
+    )  # fmt: skip

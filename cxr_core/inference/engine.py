@@ -1,0 +1,353 @@
+"""Ask runs about images: networks stay warm, many images go through together, and an answer says how far to trust it.
+
+    files ── decoded, ahead of the network ──► panel of one or more networks ──► Answer
+
+A run answers by its exported network, without Keras; where it has not been exported yet, a process of its own does that
+once, and where it cannot be, Keras is loaded into this process and answers itself.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock, Timeout
+from PIL import Image
+
+from cxr_core import images, process, workspace
+from cxr_core.errors import BadInput, CxrError
+from cxr_core.evaluation import abstention, ensembles, fitted
+from cxr_core.evaluation.abstention import Band
+from cxr_core.evaluation.fitted import Point, Temperature
+from cxr_core.inference import exported, gate
+from cxr_core.inference.exported import CHUNK, Exported
+from cxr_core.inference.gate import Gate, Remark
+from cxr_core.runs import folder as runs
+from cxr_core.runs.folder import Run
+
+Pixels = npt.NDArray[np.uint8]
+AHEAD = 32  # files decoded before the network has come to them
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a run says of one image.
+
+    Attributes:
+        probabilities: by class, of the network itself: those of the predictions tables.
+        calibrated: after the run's temperature; the same if it has none.
+        label: the class on its side of the operating point, if the run has one, else the most probable.
+        sure: False in the band where the run was often wrong on validation images.
+        remarks: what is odd about the image, the gravest first.
+        votes: probabilities of each member of an ensemble, by its run id.
+    """
+
+    probabilities: dict[str, float]
+    calibrated: dict[str, float]
+    label: str
+    sure: bool
+    remarks: tuple[Remark, ...] = ()
+    votes: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @property
+    def refused(self) -> bool:
+        """Whether this is no image to be answered for."""
+        return any(one.refuses for one in self.remarks)
+
+    @property
+    def agreement(self) -> float:
+        """Share of an ensemble's members whose most probable class is `label`; 1 for a single network."""
+        called = [max(one, key=one.__getitem__) == self.label for one in self.votes.values()]
+        return sum(called) / len(called) if called else 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """A run ready to answer: one network, or those of an ensemble.
+
+    Attributes:
+        members: in the order of the ensemble.
+        gates: of the members that have one.
+    """
+
+    run: Run
+    members: tuple[Exported, ...]
+    way: str
+    weights: tuple[float, ...]
+    temperature: Temperature | None
+    point: Point | None
+    band: Band | None
+    gates: tuple[Gate, ...]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.run.config.classes
+
+    def answers(self, greys: Sequence[Pixels], colours: Sequence[float] = ()) -> list[Answer]:
+        """One answer per decoded image, uint8 (H, W) each, of any size.
+
+        Args:
+            colours: of each, as `gate.colour` gives it; by default none.
+        """
+        if not greys:
+            return []
+        prepared = {size: np.stack([images.prepare(one, size) for one in greys]) for size in self._sizes}
+        votes = [one.probabilities(prepared[one.size]) for one in self.members]
+        raw = ensembles.combined(votes, self.way, self.weights) if len(votes) > 1 else votes[0]
+        calm = self.temperature.applied(raw) if self.temperature else raw
+        codes = self.point.label(raw, self.classes) if self.point else calm.argmax(axis=1)
+        least = self.band.least if self.band else 0.0
+        return [
+            Answer(
+                self._named(raw[place]),
+                self._named(calm[place]),
+                self.classes[codes[place]],
+                bool(calm[place].max() >= least),
+                self.remarks(grey, colours[place] if colours else 0.0),
+                {one.run_id: self._named(vote[place]) for one, vote in zip(self.members, votes, strict=True)}
+                if len(votes) > 1
+                else {},
+            )
+            for place, grey in enumerate(greys)
+        ]
+
+    def remarks(self, grey: Pixels, colour: float = 0.0) -> tuple[Remark, ...]:
+        """What is odd about an image, the gravest first: what the gate of every member says."""
+        size = min(self._sizes)
+        if not self.gates:
+            return ()
+        said = [one.look(grey, colour=colour, size=size) for one in self.gates]
+        kinds = set.intersection(*({one.kind for one in each} for each in said))
+        return tuple(sorted((one for one in said[0] if one.kind in kinds), key=lambda one: not one.refuses))
+
+    def relevance(self, grey: Pixels, label: str) -> npt.NDArray[np.float64]:
+        """What each part of an image, uint8 (H, W), adds to the score of a class: float64 (h, w), of either sign.
+
+        Of an ensemble the weighted mean of the members' maps, each scaled to its own largest.
+
+        Raises:
+            BadInput: the run has no such class.
+        """
+        if label not in self.classes:
+            raise BadInput(f"Run '{self.run.id}' knows no class '{label}'. Known: {', '.join(self.classes)}.")
+        code = self.classes.index(label)
+        maps = [one.relevance(images.prepare(grey, one.size), code) for one in self.members]
+        if len(maps) == 1:
+            return maps[0]
+        side = max(max(one.shape) for one in maps)
+        same = [_resized(one / max(np.abs(one).max(), 1e-12), side) for one in maps]
+        found: npt.NDArray[np.float64] = np.tensordot(np.asarray(self.weights), np.stack(same), axes=1)
+        return found
+
+    @property
+    def _sizes(self) -> set[int]:
+        return {one.size for one in self.members}
+
+    def _named(self, row: npt.NDArray[np.float64]) -> dict[str, float]:
+        return {name: float(value) for name, value in zip(self.classes, row, strict=True)}
+
+
+def panel(run_id: str) -> Panel:
+    """A run, its networks loaded or still warm, with what is fitted for it at this moment.
+
+    Raises:
+        UnknownName: no such run, or a member of the ensemble is gone.
+        BadInput: the run has no model (yet).
+        WorkFailed: its files are damaged.
+    """
+    run = runs.get(run_id)
+    group = ensembles.of_run(run_id)
+    ids = group.members if group else (run_id,)
+    members = tuple(_WARM.get(runs.get(one)) for one in ids)
+    found = [path for one in ids if (path := runs.folder(one) / "gate.npz").is_file()]
+    return Panel(
+        run,
+        members,
+        group.way if group else "mean",
+        group.weights if group else (1.0,),
+        fitted.temperature(run_id),
+        fitted.point(run_id),
+        abstention.of_run(run_id),
+        tuple(_gate(path, path.stat().st_mtime_ns) for path in found),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """A file to be asked about: its content, its path, or what reads it. `frame` of a DICOM file with several, from 0."""
+
+    name: str
+    content: bytes | Path | Callable[[], bytes]
+    frame: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """An item's answer, or the sentence that says why there is none. `small` is the prepared image, uint8 (S, S)."""
+
+    name: str
+    answer: Answer | None = None
+    problem: str = ""
+    small: Pixels | None = None
+    width: int = 0
+    height: int = 0
+
+
+def stream(asked: Panel, items: Iterable[Item]) -> Iterator[Result]:
+    """Results one by one, in the order of the items; files are decoded beside the network, AHEAD of it at most.
+
+    Whoever stops reading stops the work.
+    """
+    size = min(one.size for one in asked.members)
+    with ThreadPoolExecutor(max(1, process.cores()), thread_name_prefix="decode") as pool:
+        waiting: list[tuple[Item, Future[tuple[Pixels, float]]]] = []
+        source = iter(items)
+        try:
+            while True:
+                waiting += [(one, pool.submit(_decoded, one)) for one in islice(source, AHEAD - len(waiting))]
+                if not waiting:
+                    return
+                chunk, waiting = waiting[:CHUNK], waiting[CHUNK:]
+                yield from _answered(asked, chunk, size)
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+def content_of(item: Item) -> bytes | Path:
+    """The file itself; a member of an archive is unpacked now.
+
+    Raises:
+        UnreadableImage: it cannot be unpacked.
+    """
+    return item.content if isinstance(item.content, bytes | Path) else item.content()
+
+
+def _decoded(item: Item) -> tuple[Pixels, float]:
+    content = content_of(item)
+    return images.read(content, frame=item.frame), gate.colour(content)
+
+
+def _answered(asked: Panel, chunk: list[tuple[Item, Future[tuple[Pixels, float]]]], size: int) -> Iterator[Result]:
+    decoded: dict[int, tuple[Pixels, float]] = {}
+    problems: dict[int, str] = {}
+    for place, (_, future) in enumerate(chunk):
+        try:
+            decoded[place] = future.result()
+        except CxrError as error:
+            problems[place] = str(error)
+        except MemoryError:
+            problems[place] = "The image needs more memory than this machine has. Reduce it and try again."
+    found = asked.answers([grey for grey, _ in decoded.values()], [colour for _, colour in decoded.values()])
+    told = dict(zip(decoded, found, strict=True))
+    for place, (item, _) in enumerate(chunk):
+        if place in problems:
+            yield Result(item.name, problem=problems[place])
+        else:
+            grey = decoded[place][0]
+            yield Result(item.name, told[place], "", images.prepare(grey, size), grey.shape[1], grey.shape[0])
+
+
+class _Warm:
+    """Networks in memory, shared by all sessions of this process; the least recently used go when there are too many."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, tuple[str, Exported]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._loading: dict[str, threading.Lock] = {}
+
+    def get(self, run: Run) -> Exported:
+        if not run.has_model:
+            raise BadInput(f"Run '{run.id}' has no model yet ({run.status.state}). Choose a finished run.")
+        stamp = exported.stamp(run)
+        with self._lock:
+            turn = self._loading.setdefault(run.id, threading.Lock())
+        with turn:  # of several sessions one loads, and the others wait for it alone
+            with self._lock:
+                kept = self._kept.get(run.id)
+                if kept and kept[0] == stamp:
+                    self._kept.move_to_end(run.id)
+                    return kept[1]
+            made = _loaded(run)
+            with self._lock:
+                self._kept[run.id] = (stamp, made)
+                self._kept.move_to_end(run.id)
+                while len(self._kept) > 1 and sum(one.bytes for _, one in self._kept.values()) > budget():
+                    self._kept.popitem(last=False)
+            return made
+
+    def names(self) -> list[str]:
+        with self._lock:
+            return list(self._kept)
+
+
+_WARM = _Warm()
+
+
+def budget() -> int:
+    """Bytes that warm networks may hold, roughly: `CXR_MODELS_MB`, by default 1,500 MB; one network is always kept.
+
+    Raises:
+        BadInput: the variable is no whole number.
+    """
+    asked = os.environ.get("CXR_MODELS_MB") or "1500"
+    if not asked.isdecimal():
+        raise BadInput(f"CXR_MODELS_MB is a whole number of megabytes. Received: '{asked}'.")
+    return int(asked) * 2**20
+
+
+def warm() -> list[str]:
+    """Ids of the runs whose networks are in memory, the latest used last."""
+    return _WARM.names()
+
+
+def _loaded(run: Run) -> Exported:
+    if not exported.files_of(run):
+        _export(run)
+    try:
+        return Exported.load(run)
+    except CxrError:
+        from cxr_core.inference import export  # the network itself, where it cannot be exported
+
+        return export.in_memory(run.id)
+
+
+def _export(run: Run) -> None:
+    """In a process of its own, so that this one never pays for TensorFlow; whatever goes wrong, the network itself can answer."""
+    try:
+        with FileLock(workspace.made(run.folder / exported.FOLDER) / ".lock", timeout=600):
+            if exported.files_of(run):
+                return
+            subprocess.run(
+                [sys.executable, "-m", "cxr_core", "export", run.id],
+                env={**os.environ, "KERAS_BACKEND": "tensorflow", "PYTHONPATH": str(workspace.PROJECT)},
+                stdin=subprocess.DEVNULL, capture_output=True, timeout=600, check=False,
+            )  # fmt: skip
+    except (CxrError, OSError, Timeout, subprocess.TimeoutExpired):
+        return
+
+
+_GATES: dict[Path, tuple[int, Gate]] = {}
+
+
+def _gate(path: Path, stamp: int) -> Gate:
+    kept = _GATES.get(path)
+    if kept is None or kept[0] != stamp:
+        if len(_GATES) > 64:
+            _GATES.clear()
+        kept = (stamp, Gate.load(path))
+        _GATES[path] = kept
+    return kept[1]
+
+
+def _resized(values: npt.NDArray[np.float64], side: int) -> npt.NDArray[np.float64]:
+    picture = Image.fromarray(values.astype(np.float32)).resize((side, side), Image.Resampling.BICUBIC)
+    return np.asarray(picture, dtype=np.float64)

@@ -1,0 +1,130 @@
+"""Export a run's network once, so that it answers without Keras (exported.py). Needs Keras, on TensorFlow."""
+
+import contextlib
+import io
+import secrets
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from cxr_core import workspace
+from cxr_core.errors import WorkFailed
+from cxr_core.inference import exported
+from cxr_core.inference.exported import Exported, Floats
+from cxr_core.inference.head import Head
+from cxr_core.inference.predictor import Predictor
+from cxr_core.models import catalogue
+from cxr_core.runs import folder as runs
+
+TOLERANCE = 1e-4  # of a probability
+_CHECKED = 4  # images
+
+
+def export(run_id: str, predictor: Predictor | None = None) -> float:
+    """Write what `Exported.load` reads, and see to it that it answers as the network does.
+
+    Args:
+        run_id: of a run with a model.
+        predictor: of the run, if it is loaded already.
+
+    Returns:
+        The largest difference of a probability on a few random images.
+
+    Raises:
+        UnknownName, BadInput, WorkFailed: the run has no model that can be read.
+        WorkFailed: its network cannot be exported, or would answer differently.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise WorkFailed("Networks are exported by TensorFlow. Unset KERAS_BACKEND and try again.")
+    run = runs.get(run_id)
+    predictor = predictor or Predictor.load(run_id)
+    core, model = predictor.model, catalogue.get(run.config.model)
+    place = workspace.made(run.folder / exported.FOLDER)
+    (place / "about.json").unlink(missing_ok=True)  # until all is written, there is no export
+    head(core, model.features).save(place / "head.npz")
+    digest, edge = "", core.input
+    if boundary := (model.boundary(run.config.trained) if predictor.head is not None else ""):
+        digest = str(workspace.read_json(run.folder / "trunk.json")["digest"])
+        edge, target = core.get_layer(boundary).output, workspace.exported_trunk(digest)
+        if not target.is_file():
+            _write(keras.Model(core.input, edge), target)
+    part = boundary != model.features
+    if part:
+        _write(keras.Model(edge, core.get_layer(model.features).output), place / "part.tflite")
+    about = {"version": exported.VERSION, "of": exported.stamp(run), "trunk": digest, "part": part}
+    workspace.write_json(place / "about.json", about)
+    apart = _difference(predictor, Exported.load(run))
+    if not apart <= TOLERANCE:
+        shutil.rmtree(place)
+        raise WorkFailed(
+            f"The exported network of run '{run_id}' answers differently (by {apart:.1e}; at most {TOLERANCE:.0e} is allowed), "
+            "so the network itself will go on answering."
+        )
+    workspace.write_json(place / "about.json", {**about, "difference": apart})
+    return apart
+
+
+def in_memory(run_id: str) -> Exported:
+    """The run's network itself, in this process, as `Exported.load` would give it: for what cannot be exported.
+
+    Raises:
+        UnknownName, BadInput, WorkFailed: as `Predictor.load`; or its end is of another kind.
+    """
+    run, predictor = runs.get(run_id), Predictor.load(run_id)
+    core = predictor.model
+    below = keras.Model(core.input, core.get_layer(catalogue.get(run.config.model).features).output)
+
+    def graph(batch: Floats) -> Floats:
+        return np.asarray(below.predict_on_batch(batch), dtype=np.float32)
+
+    size = 8 * core.count_params() + 2**28
+    ends = head(core, catalogue.get(run.config.model).features)
+    return Exported(run_id, run.config.classes, predictor.size, (graph,), ends, predictor.flip, size)
+
+
+def head(core: keras.Model, features: str) -> Head:
+    """What comes after the layer `features` of a network.
+
+    Raises:
+        WorkFailed: it is not a chain of Flatten or average pooling and dense layers with ReLU.
+    """
+    names = [layer.name for layer in core.layers]
+    averaged = False
+    weights: list[Floats] = []
+    biases: list[Floats] = []
+    behind = core.layers[names.index(features) + 1 :]
+    for place, layer in enumerate(behind):
+        activation = getattr(layer, "activation", None)
+        if isinstance(layer, keras.layers.GlobalAveragePooling2D) and not weights:
+            averaged = True
+        elif isinstance(layer, keras.layers.Dense) and activation is (
+            keras.activations.softmax if place == len(behind) - 1 else keras.activations.relu
+        ):
+            kernel, bias = layer.get_weights()
+            weights.append(kernel)
+            biases.append(bias)
+        elif not isinstance(layer, keras.layers.Flatten | keras.layers.Dropout):
+            raise WorkFailed(f"The end of this network has a layer that cannot be exported ({type(layer).__name__}).")
+    return Head(averaged, tuple(weights), tuple(biases))
+
+
+def _write(network: keras.Model, path: Path) -> None:
+    """A LiteRT file, whole or not at all."""
+    workspace.made(path.parent)
+    network.predict_on_batch(np.zeros((1, *network.input.shape[1:]), np.float32))  # Keras exports what has been called
+    part = path.with_name(f".{secrets.token_hex(4)}.part.tflite")
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            network.export(str(part), format="litert", verbose=False)
+        part.replace(path)
+    except Exception as error:
+        raise WorkFailed(f"The network could not be exported ({type(error).__name__}: {str(error)[:200]}).") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _difference(predictor: Predictor, made: Exported) -> float:
+    pixels = np.random.default_rng(0).integers(0, 256, (_CHECKED, predictor.size, predictor.size), dtype=np.uint8)
+    return float(np.abs(predictor.probabilities(pixels) - made.probabilities(pixels)).max())

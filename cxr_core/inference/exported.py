@@ -1,0 +1,141 @@
+"""A run's network as exported for the processor: images to features by LiteRT, features to classes by plain arrays. No Keras.
+
+    <run>/export/about.json      what it was made of, and how far its answers were from those of the network itself
+    <run>/export/part.tflite     what comes before the head; not there if a frozen trunk alone does
+    <run>/export/head.npz        see head.py
+    <home>/trunks/<digest>.tflite    a frozen trunk that runs share
+
+`export.py` makes them once per run.
+"""
+
+import hashlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from cxr_core import images, process, workspace
+from cxr_core.errors import WorkFailed
+from cxr_core.inference.head import Head
+from cxr_core.runs.folder import MODELS, Run
+
+FOLDER = "export"
+VERSION = 1
+CHUNK = 8  # more images at once fall out of the processor's cache and are slower
+
+Floats = npt.NDArray[np.float32]
+
+
+class Graph:
+    """A LiteRT file, ready to run; any number of threads may ask, one at a time is answered."""
+
+    def __init__(self, path: Path):
+        """Raises WorkFailed if the file is missing or damaged."""
+        from ai_edge_litert.interpreter import Interpreter
+
+        try:
+            self._interpreter = Interpreter(str(path), num_threads=process.cores())
+            (inputs,), (outputs,) = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        except (ValueError, RuntimeError) as error:
+            raise WorkFailed(f"{path} is damaged or missing ({error}). Delete it; it is made again.") from error
+        self._input, self._output = inputs["index"], outputs["index"]
+        self._shape: tuple[int, ...] = ()
+        self._lock = threading.Lock()
+
+    def __call__(self, batch: Floats) -> Floats:
+        """float32 (n, …) to float32 (n, …)."""
+        with self._lock:
+            if batch.shape != self._shape:
+                self._interpreter.resize_tensor_input(self._input, batch.shape)
+                self._interpreter.allocate_tensors()
+                self._shape = batch.shape
+            self._interpreter.set_tensor(self._input, batch)
+            self._interpreter.invoke()
+            found: Floats = self._interpreter.get_tensor(self._output)
+            return found
+
+
+@dataclass(frozen=True, eq=False)
+class Exported:
+    """An exported run. The same answers as `Predictor`'s, to 1e-4.
+
+    Attributes:
+        graphs: run one after the other, images float32 (n, S, S, 3) in 0..255 to features (n, h, w, c).
+        head: features to probabilities.
+        flip: whether an answer is the mean over the image and its mirror image.
+        bytes: what it holds in memory, roughly.
+    """
+
+    run_id: str
+    classes: tuple[str, ...]
+    size: int
+    graphs: tuple[Callable[[Floats], Floats], ...]
+    head: Head
+    flip: bool
+    bytes: int
+
+    @classmethod
+    def load(cls, run: Run) -> "Exported":
+        """Read what `export.py` made.
+
+        Raises:
+            WorkFailed: there is nothing, or it is damaged or of another version.
+        """
+        files = files_of(run)
+        if not files:
+            raise WorkFailed(f"Run '{run.id}' has not been exported yet.")
+        head = Head.load(run.folder / FOLDER / "head.npz")
+        # LiteRT maps the file and holds a second, packed copy of its weights.
+        size = 2 * sum(one.stat().st_size for one in files) + 2**25
+        graphs = tuple(Graph(one) for one in files)
+        return cls(run.id, run.config.classes, run.config.image_size, graphs, head, run.config.test_flip, size)
+
+    def features(self, pixels: npt.NDArray[np.uint8]) -> Floats:
+        """float32 (n, h, w, c) of prepared images, uint8 (n, S, S); n is at least 1."""
+        parts = []
+        for start in range(0, len(pixels), CHUNK):
+            x = images.to_input(pixels[start : start + CHUNK])
+            for graph in self.graphs:
+                x = graph(x)
+            parts.append(x)
+        return np.concatenate(parts)
+
+    def probabilities(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+        """float64 (n, classes), rows summing to 1, of prepared images, uint8 (n, S, S); n is at least 1."""
+        plain = self.head.probabilities(self.features(pixels))
+        return (plain + self.head.probabilities(self.features(_mirrored(pixels)))) / 2 if self.flip else plain
+
+    def relevance(self, pixels: npt.NDArray[np.uint8], label: int) -> npt.NDArray[np.float64]:
+        """What each place of one prepared image, uint8 (S, S), adds to the score of a class: float64 (h, w), see head.py."""
+        plain = self.head.relevance(self.features(pixels[None])[0], label)
+        if not self.flip:
+            return plain
+        return (plain + self.head.relevance(self.features(_mirrored(pixels[None]))[0], label)[:, ::-1]) / 2
+
+
+def files_of(run: Run) -> tuple[Path, ...]:
+    """The graphs of an exported run in their order; empty if it has not been exported, or not from its present model."""
+    try:
+        about = workspace.read_json(run.folder / FOLDER / "about.json")
+    except (FileNotFoundError, WorkFailed):
+        return ()
+    if not isinstance(about, dict) or about.get("version") != VERSION or about.get("of") != stamp(run):
+        return ()
+    found = [workspace.exported_trunk(about["trunk"])] if about.get("trunk") else []
+    found += [run.folder / FOLDER / "part.tflite"] if about.get("part") else []
+    return tuple(found) if all(one.is_file() for one in found) else ()
+
+
+def stamp(run: Run) -> str:
+    """Tells one model of a run from a later one, by the directory at the end of the file, which has a checksum of each part."""
+    with next(path for name in MODELS if (path := run.folder / name).is_file()).open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - 2**16))
+        return hashlib.sha256(file.read()).hexdigest()[:16]
+
+
+def _mirrored(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    return np.ascontiguousarray(pixels[:, :, ::-1])

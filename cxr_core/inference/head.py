@@ -1,0 +1,115 @@
+"""The end of a network in plain arrays: what comes after its last features, and how much each place counted.
+
+    features (h, w, c) ── flattened or averaged ──► dense (ReLU) … ──► dense ──► softmax
+
+A score before the softmax is a sum over places plus what the biases give, as long as every ReLU stays on its side. So the map
+of `relevance` is no estimate: it is that sum, place by place (HiResCAM: features times the score's gradient, Draelos and
+Carin, "Use HiResCAM instead of Grad-CAM", 2020, arXiv 2011.08891).
+"""
+
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from cxr_core import workspace
+from cxr_core.errors import WorkFailed
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """Dense layers over the features of a network.
+
+    Attributes:
+        averaged: whether features are averaged over places first; else they are flattened.
+        weights: one float32 (inputs, outputs) per layer; all but the last are followed by ReLU, the last by softmax.
+        biases: one float32 (outputs,) per layer.
+    """
+
+    averaged: bool
+    weights: tuple[Floats, ...]
+    biases: tuple[Floats, ...]
+
+    def scores(self, features: Floats) -> npt.NDArray[np.float64]:
+        """Scores before the softmax, float64 (n, classes), of features float32 (n, h, w, c)."""
+        return self._layers(features)[-1]
+
+    def probabilities(self, features: Floats) -> npt.NDArray[np.float64]:
+        """float64 (n, classes), rows summing to 1, of features float32 (n, h, w, c)."""
+        scores = self.scores(features)
+        shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+        found: npt.NDArray[np.float64] = shares / shares.sum(axis=1, keepdims=True)
+        return found
+
+    def relevance(self, features: Floats, label: int) -> npt.NDArray[np.float64]:
+        """What each place adds to the score of one class, before the softmax.
+
+        Args:
+            features: float32 (h, w, c), of one image.
+            label: number of the class.
+
+        Returns:
+            float64 (h, w), of either sign. Its sum and `constant` are the score.
+        """
+        slope, _ = self._traced(features, label)
+        places = features.shape[0] * features.shape[1]
+        each = slope / places if self.averaged else slope.reshape(features.shape)
+        found: npt.NDArray[np.float64] = (features.astype(np.float64) * each).sum(axis=-1)
+        return found
+
+    def constant(self, features: Floats, label: int) -> float:
+        """What of the score of one class comes from the biases, wherever one looks."""
+        return self._traced(features, label)[1]
+
+    def _traced(self, features: Floats, label: int) -> tuple[npt.NDArray[np.float64], float]:
+        """The gradient of a class's score with respect to the first layer's input, and the part of it that biases make."""
+        *hidden, _ = self._layers(features[None])
+        slope = self.weights[-1][:, label].astype(np.float64)
+        constant = float(self.biases[-1][label])
+        for weights, bias, before in zip(self.weights[-2::-1], self.biases[-2::-1], hidden[::-1], strict=True):
+            slope = np.where(before[0] > 0, slope, 0.0)
+            constant += float(slope @ bias)
+            slope = weights.astype(np.float64) @ slope
+        return slope, constant
+
+    def _layers(self, features: Floats) -> list[npt.NDArray[np.float64]]:
+        """What each layer gives before its ReLU or softmax, float64 (n, outputs)."""
+        x = features.mean(axis=(1, 2)) if self.averaged else features.reshape(len(features), -1)
+        found: list[npt.NDArray[np.float64]] = []
+        for weights, bias in zip(self.weights, self.biases, strict=True):
+            made = np.asarray(np.maximum(found[-1], 0).astype(np.float32) if found else x) @ weights + bias
+            found.append(made.astype(np.float64))
+        return found
+
+    def save(self, path: Path) -> None:
+        """Write it whole to a .npz file.
+
+        Raises:
+            WorkFailed: the disk is full or cannot be written.
+        """
+        arrays = {f"weights{number}": one for number, one in enumerate(self.weights)}
+        arrays |= {f"bias{number}": one for number, one in enumerate(self.biases)}
+        out = io.BytesIO()
+        np.savez(out, averaged=np.array(self.averaged), **arrays)  # type: ignore[arg-type]
+        workspace.write_bytes(path, out.getvalue())
+
+    @classmethod
+    def load(cls, path: Path) -> "Head":
+        """Read what `save` wrote.
+
+        Raises:
+            WorkFailed: the file is missing or damaged.
+        """
+        try:
+            with np.load(path) as file:
+                count = sum(name.startswith("bias") for name in file.files)
+                weights = tuple(file[f"weights{number}"] for number in range(count))
+                biases = tuple(file[f"bias{number}"] for number in range(count))
+                return cls(bool(file["averaged"]), weights, biases)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise WorkFailed(f"{path} is damaged or missing ({error}). Delete its folder; it is made again.") from error

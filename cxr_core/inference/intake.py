@@ -1,0 +1,79 @@
+"""Uploads to single images: a file is itself, an archive is what is in it. Nothing is written to disk."""
+
+import io
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from cxr_core.data import archive
+from cxr_core.errors import BadDataset, UnreadableImage
+from cxr_core.inference.engine import Item
+
+MOST = 2_000  # images of an archive; for more there is the command line
+MOST_BYTES = 2 * 2**30  # of an archive, unpacked; one image at a time is in memory
+MOST_OF_ONE = 200 * 2**20  # a 10,000 × 10,000 image of 16 bits, uncompressed
+
+
+def items(files: Sequence[tuple[str, bytes | Path]]) -> tuple[list[Item], list[tuple[str, str]]]:
+    """What is to be asked about.
+
+    Args:
+        files: names and contents, of images and of .zip archives of images.
+
+    Returns:
+        The images, archives unpacked one member at a time as they are read; and (name, sentence) of what cannot be taken.
+    """
+    found: list[Item] = []
+    problems: list[tuple[str, str]] = []
+    for name, content in files:
+        if not _is_zip(content):
+            found.append(Item(name, content))
+            continue
+        try:
+            found += _members(name, content)
+        except BadDataset as error:
+            problems.append((name, str(error)))
+    return found, problems
+
+
+def _is_zip(content: bytes | Path) -> bool:
+    if isinstance(content, bytes):
+        return content[:4] == b"PK\x03\x04" or content[:4] == b"PK\x05\x06"
+    try:
+        with content.open("rb") as file:
+            return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
+    except OSError:
+        return False  # whoever decodes it says what is wrong
+
+
+def _members(name: str, content: bytes | Path) -> list[Item]:
+    try:
+        opened = zipfile.ZipFile(io.BytesIO(content) if isinstance(content, bytes) else content)
+        wanted = archive.members(opened, name, most_files=MOST, most_bytes=MOST_BYTES)
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, UnicodeDecodeError) as error:
+        raise BadDataset(f"{name} is not a zip archive that can be read ({error}).") from error
+    if not wanted:
+        raise BadDataset(f"{name} holds no image files. Archives inside an archive are not opened.")
+    return [Item(f"{name}/{member.filename}", _reader(opened, member)) for member in wanted]
+
+
+def _reader(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], bytes]:
+    return partial(_read, opened, member)
+
+
+def _read(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    short = member.filename.rsplit("/", 1)[-1]
+    if member.file_size > MOST_OF_ONE:
+        raise UnreadableImage(
+            f"{short} has {member.file_size / 2**20:,.0f} MB; at most {MOST_OF_ONE >> 20} MB are read."
+        )
+    try:
+        with opened.open(member) as source:
+            content = source.read(member.file_size + 1)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+        raise UnreadableImage(f"{short} is damaged inside its archive and could not be unpacked.") from error
+    if len(content) > member.file_size:
+        raise UnreadableImage(f"{short} is larger than its archive says: it is damaged.")
+    return content

@@ -1,0 +1,84 @@
+"""Answers to many images as a table, a CSV file, or one HTML page to keep and to print."""
+
+import base64
+from collections.abc import Sequence
+from html import escape
+
+import pandas as pd
+
+from cxr_core import images
+from cxr_core.evaluation import spreadsheet
+from cxr_core.inference.engine import Panel, Result
+from cxr_core.wording import DISCLAIMER, plural
+
+_THUMBNAIL = 128
+
+
+def table(panel: Panel, results: Sequence[Result]) -> pd.DataFrame:
+    """One row a file.
+
+    Returns:
+        file, answer ("" if there is none), sure, then one column per class with its calibrated probability, remarks (or why
+        there is no answer), width and height in pixels.
+    """
+    return pd.DataFrame(
+        [_row(panel, one) for one in results],
+        columns=["file", "answer", "sure", *panel.classes, "remarks", "width", "height"],
+    )
+
+
+def csv(panel: Panel, results: Sequence[Result]) -> bytes:
+    """The table as CSV that is safe to open in a spreadsheet."""
+    return spreadsheet.csv(table(panel, results))
+
+
+def html(panel: Panel, results: Sequence[Result]) -> bytes:
+    """One page with a thumbnail, the answer and its probabilities for each file; needs no internet."""
+    test = panel.run.metrics.get("test")
+    good = "Its accuracy on test images is not known."
+    if test:
+        low, high = test["ci95"]["accuracy"]
+        good = (
+            f"On {test['n']:,} test images of '{panel.run.config.data}' it got {test['accuracy']:.1%} right "
+            f"(95 % interval {low:.1%} to {high:.1%})."
+        )
+    head = "".join(f"<th>{escape(name)}</th>" for name in ("", "File", "Answer", *panel.classes, "Remarks"))
+    body = "".join(_html_row(panel, one) for one in results)
+    return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>Predictions</title><style>{_STYLE}</style>
+<h1>Predictions for {plural(len(results), "file")}</h1><p class="warn">{escape(DISCLAIMER)}</p>
+<p>Answered by {escape(panel.run.name or panel.run.id)}. {escape(good)} Probabilities are {
+        "calibrated on validation images" if panel.temperature else "those of the network itself, not calibrated"
+    }.</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></html>""".encode()
+
+
+_STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; color: #14242e; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; }
+.warn { border-left: 4px solid #b26a00; background: #fff6e5; padding: .6rem .9rem; font-weight: 600; }
+table { border-collapse: collapse; width: 100%; }
+th, td { text-align: left; padding: .4rem .6rem; border-bottom: 1px solid #d5dfe4; }
+td { overflow-wrap: anywhere; } img { width: 64px; height: 64px; object-fit: cover; background: #000; display: block; }
+thead { display: table-header-group; } tr { break-inside: avoid; }
+.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
+"""
+
+
+def _row(panel: Panel, one: Result) -> list[object]:
+    size = [one.width or None, one.height or None]
+    if one.answer is None:
+        return [one.name, "", None, *[None] * len(panel.classes), one.problem, *size]
+    told = " ".join(remark.text for remark in one.answer.remarks)
+    if one.answer.refused:
+        return [one.name, "", None, *[None] * len(panel.classes), told, *size]
+    return [one.name, one.answer.label, one.answer.sure, *one.answer.calibrated.values(), told, *size]
+
+
+def _html_row(panel: Panel, one: Result) -> str:
+    name, answer, sure, *rest = _row(panel, one)
+    shares, remarks = rest[: len(panel.classes)], rest[len(panel.classes)]
+    picture = ""
+    if one.small is not None:
+        content = images.encode(images.prepare(one.small, _THUMBNAIL), quality=80)
+        picture = f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(content).decode()}">'
+    called = escape(str(answer)) + ("" if sure or not answer else " (unsure)")
+    cells = "".join(f'<td class="number">{"" if share is None else f"{share:.1%}"}</td>' for share in shares)
+    return f"<tr><td>{picture}</td><td>{escape(str(name))}</td><td>{called}</td>{cells}<td>{escape(str(remarks))}</td></tr>"

@@ -1,0 +1,140 @@
+"""Many images at once: asked one chunk after the other, shown as they come, stopped and gone on with at will."""
+
+import base64
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+import streamlit as st
+
+from cxr_core import images
+from cxr_core.inference import engine, sheet
+from cxr_core.inference.engine import Item, Panel, Result
+from pages.ui import words
+
+ALL, UNSURE, ODD, NONE = "all", "unsure", "odd", "none"
+FILTERS = {ALL: "All", UNSURE: "Unsure", ODD: "With a remark", NONE: "Without an answer"}
+
+
+@dataclass
+class Batch:
+    """What one session has asked for: results so far, in the order of the items."""
+
+    key: tuple[object, ...]
+    results: list[Result] = field(default_factory=list)
+    seconds: float = 0.0
+    stopped: bool = False
+
+
+def show(panel: Panel, items: list[Item], problems: list[tuple[str, str]], *, key: tuple[object, ...]) -> Result | None:
+    """Ask about the items and show a table of them.
+
+    Args:
+        problems: names and sentences of what could not be taken.
+        key: of these files and this run; others begin anew.
+
+    Returns:
+        The row that was chosen, if any.
+    """
+    batch: Batch = st.session_state.get("batch") or Batch(())
+    if batch.key != key:
+        batch = st.session_state["batch"] = Batch(key, [Result(name, problem=text) for name, text in problems])
+    left = items[len(batch.results) - len(problems) :]
+    bar = st.container()
+    if left:
+        _work(panel, batch, left, len(items) + len(problems), bar)
+    return _table(panel, batch)
+
+
+def _work(panel: Panel, batch: Batch, left: list[Item], total: int, bar: st.delta_generator.DeltaGenerator) -> None:
+    with bar, st.container(horizontal=True, vertical_alignment="center"):
+        done = len(batch.results)
+        if batch.stopped:
+            st.markdown(f"Stopped after {done:,} of {words.plural(total, 'file')}.", width="content")
+            st.button("Go on", icon=":material/play_arrow:", on_click=_set, args=(batch, False))
+            return
+        progress = st.progress(done / total, text=f"{done:,} of {total:,}")
+        # A click runs the page again, which ends this loop where it is; what is done stays in the session.
+        st.button("Stop", icon=":material/stop:", on_click=_set, args=(batch, True))
+    begun = time.monotonic()
+    before = batch.seconds
+    for here, one in enumerate(engine.stream(panel, left), start=1):
+        batch.results.append(one)
+        spent = time.monotonic() - begun
+        batch.seconds = before + spent
+        if here % engine.CHUNK == 0 or here == len(left):
+            rest = spent / here * (len(left) - here)
+            progress.progress(
+                len(batch.results) / total,
+                text=f"{len(batch.results):,} of {total:,}, {here / spent:.0f} images a second, about {words.duration(rest)} left",
+            )
+    st.rerun()
+
+
+def _set(batch: Batch, stopped: bool) -> None:
+    batch.stopped = stopped
+
+
+def _table(panel: Panel, batch: Batch) -> Result | None:
+    results = batch.results
+    if not results:
+        return None
+    answered = [one for one in results if one.answer and not one.answer.refused]
+    counts = Counter(one.answer.label for one in answered if one.answer)
+    unsure = sum(not one.answer.sure for one in answered if one.answer)
+    parts = [f"**{words.label(name)}** {counts[name]:,}" for name in panel.classes]
+    st.markdown(
+        f"{words.plural(len(results), 'file')}: {', '.join(parts)}; unsure among these {unsure:,}; without an answer "
+        f"{len(results) - len(answered):,}. {batch.seconds:.1f} s."
+    )
+    wanted = st.pills("Show", list(FILTERS), default=ALL, format_func=FILTERS.__getitem__, key="batch-filter") or ALL
+    shown = [one for one in results if _fits(one, wanted)]
+    if not shown:
+        st.caption("There is no such file.")
+        return None
+    share = st.column_config.ProgressColumn(min_value=0, max_value=1, format="percent")
+    table = sheet.table(panel, shown).rename(columns={name: words.label(name) for name in panel.classes})
+    table["answer"] = [words.label(name) if name else "" for name in table["answer"]]
+    table.insert(0, "image", [_thumbnail(one) for one in shown])
+    picked = st.dataframe(
+        table.drop(columns=["width", "height"]), hide_index=True, key=f"batch-{wanted}", on_select="rerun",
+        selection_mode="single-row", row_height=56, height=min(600, 60 + 56 * len(shown)),
+        column_config={
+            "image": st.column_config.ImageColumn("", width=56), "file": st.column_config.TextColumn("File", width="medium"),
+            "answer": "Answer", "sure": st.column_config.CheckboxColumn("Sure", help="Above the bar for a sure answer."),
+            "remarks": st.column_config.TextColumn("Remarks", width="large"),
+            **{words.label(name): share for name in panel.classes},
+        },
+        alt="Answers by file",
+    )  # fmt: skip
+    with st.container(horizontal=True):
+        st.download_button(
+            "Download as CSV", sheet.csv(panel, results), "predictions.csv", "text/csv", icon=":material/download:",
+            on_click="ignore",
+        )  # fmt: skip
+        st.download_button(
+            "Download as report", lambda: sheet.html(panel, results), "predictions.html", "text/html",
+            icon=":material/description:", on_click="ignore",
+            help="One file with all images and answers; works without internet and on paper.",
+        )  # fmt: skip
+    st.caption("Choose a row to see the image large, with what counted for its answer.")
+    rows = [row for row in picked.selection.rows if row < len(shown)]
+    return shown[rows[0]] if rows else None
+
+
+def _fits(one: Result, wanted: str) -> bool:
+    answer = one.answer
+    return {
+        ALL: True,
+        UNSURE: answer is not None and not answer.sure and not answer.refused,
+        ODD: answer is not None and bool(answer.remarks),
+        NONE: answer is None or answer.refused,
+    }[wanted]
+
+
+def _thumbnail(one: Result) -> str:
+    if one.small is None:
+        return ""
+    return (
+        "data:image/jpeg;base64," + base64.b64encode(images.encode(images.prepare(one.small, 96), quality=75)).decode()
+    )

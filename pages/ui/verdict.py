@@ -1,0 +1,194 @@
+"""What a run says of one image: the image with what counted for the answer, the answer, and how far to trust it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from cxr_core.errors import CxrError
+from cxr_core.evaluation import figures
+from cxr_core.inference.engine import Answer, Panel
+from pages.ui import heatmaps, loaders, run_card, words
+from pages.ui.theme import dark
+
+IMAGE, HEATMAP = "image", "heatmap"
+
+
+def show(
+    panel: Panel,
+    title: str,
+    grey: np.ndarray,
+    answer: Answer,
+    *,
+    others: Sequence[tuple[Panel, Answer]] = (),
+    true: str = "",
+    facts: dict[str, str] | None = None,
+) -> None:
+    """One image beside its answer.
+
+    Args:
+        grey: uint8 (H, W).
+        others: second opinions on it.
+        true: its class, if that is known.
+        facts: what its file says of itself.
+    """
+    with st.container(border=True):
+        left, right = st.columns([2, 3], gap="large")
+        with left:
+            _picture(panel, title, grey, answer)
+            st.caption(f"{title} · {grey.shape[1]:,} × {grey.shape[0]:,} pixels")
+            if facts:
+                st.caption(" · ".join(f"{name}: {value}" for name, value in facts.items()))
+        with right:
+            if _passed(title, answer):
+                _words(panel, title, answer, true)
+                _opinions(panel, answer, others)
+                _exact(answer)
+
+
+def _passed(title: str, answer: Answer) -> bool:
+    """Tell what is odd about the image; whether its answer is to be shown."""
+    if not answer.remarks:
+        return True
+    for one in answer.remarks:
+        if one.refuses:
+            st.error(one.text, icon=":material/block:")
+        else:
+            st.warning(one.text, icon=":material/warning:")
+    if answer.refused:
+        st.markdown("**No answer is given for this image.** It would mean nothing.")
+        return False
+    return st.toggle("Show the answer all the same", key=f"override-{title}")
+
+
+def _words(panel: Panel, title: str, answer: Answer, true: str) -> None:
+    best = max(answer.calibrated, key=answer.calibrated.__getitem__)
+    share = words.percent(answer.calibrated[answer.label])
+    st.markdown("The network's answer" if len(panel.members) == 1 else "The answer of the ensemble")
+    if answer.sure:
+        st.header(words.label(answer.label), anchor=False)
+        st.markdown(f"with a probability of **{share}** {_meaning(panel)}.")
+    else:
+        st.header("Unsure", anchor=False)
+        st.markdown(f"The nearest is **{words.label(answer.label)}** with {share} {_meaning(panel)}.")
+    _band(panel, answer)
+    if answer.label != best and panel.point:
+        st.markdown(
+            f"The most probable single class is {words.label(best).lower()}; the operating point decides otherwise."
+        )
+    if true:
+        right = true == answer.label
+        st.badge(
+            f"{'Right' if right else 'Wrong'}: the dataset says {words.label(true).lower()}",
+            icon=":material/check:" if right else ":material/close:",
+            color="green" if right else "red",
+        )
+    found = answer.calibrated
+    st.plotly_chart(
+        figures.probabilities(found, {name: words.label(name) for name in found}, dark=dark()),
+        config=figures.CONFIG,
+        key=f"probabilities-{title}",
+        alt=", ".join(f"{words.label(name)} {words.percent(value)}" for name, value in found.items()),
+    )
+    if panel.point:
+        st.caption(
+            f":material/tune: Operating point: {' or '.join(words.label(one).lower() for one in panel.point.positive)} from "
+            f"{words.percent(panel.point.threshold)} on ({panel.point.rule}). On {panel.point.images:,} validation images it has "
+            f"a sensitivity of {words.percent(panel.point.sensitivity)} and a specificity of "
+            f"{words.percent(panel.point.specificity)}."
+        )
+
+
+def _meaning(panel: Panel) -> str:
+    if panel.temperature:
+        return "(calibrated: of 100 images with such an answer, about so many should be of this class)"
+    return "by its own reckoning, which is not calibrated"
+
+
+def _band(panel: Panel, answer: Answer) -> None:
+    band = panel.band
+    if band is None:
+        st.caption(
+            ":material/help: There are too few validation images, or too few errors on them, to know when this run is unsure."
+        )
+        return
+    told = (
+        f"Of the {band.images:,} validation images, {band.answered:,} had an answer of at least {words.percent(band.least)}; of "
+        f"these {words.percent(band.right / band.answered)} were right (95 % interval {words.interval(band.interval)}), of all "
+        f"{words.percent(band.right_of_all / band.images)}."
+    )
+    if answer.sure:
+        st.caption(f":material/verified: Above the bar for a sure answer. {told}")
+    else:
+        st.info(f"**Below the bar for a sure answer.** {told}", icon=":material/help:")
+
+
+def _picture(panel: Panel, title: str, grey: np.ndarray, answer: Answer) -> None:
+    @st.fragment
+    def chosen() -> None:
+        way = st.segmented_control(
+            "What to show", [HEATMAP, IMAGE], default=IMAGE if answer.refused else HEATMAP, required=True, key=f"way-{title}",
+            format_func={HEATMAP: "What counted", IMAGE: "Image"}.__getitem__, label_visibility="collapsed",
+        )  # fmt: skip
+        if way == IMAGE or not _heat(panel, title, grey, answer):
+            st.image(loaders.jpeg(grey), width="stretch", alt=f"The image {title}")
+
+    chosen()
+
+
+def _heat(panel: Panel, title: str, grey: np.ndarray, answer: Answer) -> bool:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        place = panel.classes.index(answer.label)
+        label = st.selectbox(
+            "Counted for", panel.classes, place, key=f"for-{title}", format_func=words.label, width=190,
+            help="Which parts of the image raised the score of this class.",
+        )  # fmt: skip
+        strength = st.slider("Strength", 0, 100, 60, 5, key=f"strength-{title}", format="%d %%", width=150)
+    try:
+        laid = heatmaps.laid_over(grey, panel.relevance(grey, label), strength / 100)
+    except CxrError as error:
+        st.caption(f":material/info: {error}")
+        return False
+    st.image(
+        laid, width="stretch", alt=f"The image {title} with what counted for {words.label(label).lower()} laid over it"
+    )
+    st.caption("Bright: this part counted most for the answer. It shows what the network used, not where illness is.")
+    return True
+
+
+def _opinions(panel: Panel, answer: Answer, others: Sequence[tuple[Panel, Answer]]) -> None:
+    """What the members of an ensemble, and other runs that were asked, say."""
+    titles = run_card.titles([one.run for one in (panel, *(other for other, _ in others))])
+    rows = [
+        (f"Member {number}: {_named(run_id)}", vote) for number, (run_id, vote) in enumerate(answer.votes.items(), 1)
+    ]
+    rows += [(titles[other.run.id], said.calibrated) for other, said in others]
+    if not rows:
+        return
+    called = [max(vote, key=vote.__getitem__) for _, vote in rows]
+    alike = sum(one == answer.label for one in called)
+    st.markdown(f"**Other opinions**: {alike} of {len(rows)} say {words.label(answer.label).lower()} too.")
+    table = pd.DataFrame(
+        [
+            {"Network": name, "Says": words.label(best), **{words.label(one): share for one, share in vote.items()}}
+            for (name, vote), best in zip(rows, called, strict=True)
+        ]
+    )
+    share = st.column_config.ProgressColumn(min_value=0, max_value=1, format="percent")
+    shares = {words.label(one): share for one in panel.classes}
+    st.dataframe(table, hide_index=True, column_config=shares, alt="What each network says")
+
+
+def _named(run_id: str) -> str:
+    return run_id.rsplit("-", 3)[0]
+
+
+def _exact(answer: Answer) -> None:
+    with st.expander("Exact figures"):
+        table = pd.DataFrame({"class": list(answer.probabilities)})
+        table["probability"] = [f"{value:.7f}" for value in answer.probabilities.values()]
+        if answer.calibrated != answer.probabilities:
+            table["after calibration"] = [f"{value:.7f}" for value in answer.calibrated.values()]
+        st.dataframe(table, hide_index=True, alt="Probability of each class to seven places")
+        st.caption("The first column is what the network itself says, as in its predictions tables.")

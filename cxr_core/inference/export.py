@@ -49,10 +49,10 @@ def export(run_id: str, predictor: Predictor | None = None) -> float:
         digest = str(workspace.read_json(run.folder / "trunk.json")["digest"])
         edge, target = core.get_layer(boundary).output, workspace.exported_trunk(digest)
         if not target.is_file():
-            _write(keras.Model(core.input, edge), target)
+            write(keras.Model(core.input, edge), target)
     part = boundary != model.features
     if part:
-        _write(keras.Model(edge, core.get_layer(model.features).output), place / "part.tflite")
+        write(keras.Model(edge, core.get_layer(model.features).output), place / "part.tflite")
     about = {"version": exported.VERSION, "of": exported.stamp(run), "trunk": digest, "part": part}
     workspace.write_json(place / "about.json", about)
     apart = _difference(predictor, Exported.load(run))
@@ -110,8 +110,12 @@ def head(core: keras.Model, features: str) -> Head:
     return Head(averaged, tuple(weights), tuple(biases))
 
 
-def _write(network: keras.Model, path: Path) -> None:
-    """A LiteRT file, whole or not at all."""
+def write(network: keras.Model, path: Path) -> None:
+    """Write a network as a LiteRT file, whole or not at all.
+
+    Raises:
+        WorkFailed: it has a layer that LiteRT does not know, or the disk is full.
+    """
     workspace.made(path.parent)
     network.predict_on_batch(np.zeros((1, *network.input.shape[1:]), np.float32))  # Keras exports what has been called
     part = path.with_name(f".{secrets.token_hex(4)}.part.tflite")

@@ -34,8 +34,10 @@ class Graph:
 
     def __init__(self, path: Path):
         """Raises WorkFailed if the file is missing or damaged."""
-        from ai_edge_litert.interpreter import Interpreter
-
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError as error:
+            raise WorkFailed("LiteRT is not installed here: pip install ai-edge-litert.") from error
         try:
             self._interpreter = Interpreter(str(path), num_threads=process.cores())
             (inputs,), (outputs,) = self._interpreter.get_input_details(), self._interpreter.get_output_details()

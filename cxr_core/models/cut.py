@@ -1,6 +1,10 @@
 """A network cut in two: a frozen trunk, whose answer to an image is always the same, and the part that learns."""
 
+from typing import Any
+
 import keras
+import numpy as np
+import numpy.typing as npt
 
 from cxr_core.models import catalogue
 
@@ -17,6 +21,28 @@ def cut(core: keras.Model, boundary: str) -> tuple[keras.Model, keras.Model]:
     """
     edge = core.get_layer(boundary).output
     return keras.Model(core.input, edge, name="trunk"), keras.Model(edge, core.output, name="part")
+
+
+def looking_up(part: keras.Model, values: npt.NDArray[np.float32]) -> keras.Model:
+    """`part` behind a table of all features: row numbers int32 (N,) to probabilities; for training, it cannot be saved.
+
+    A step then hands over a few numbers instead of megabytes. The table is no variable of the network.
+
+    Args:
+        part: features (h, w, c) to probabilities; its layers become the network's.
+        values: float32 (n, h, w, c).
+    """
+    rows = keras.Input((), dtype="int32", name="row")
+    return keras.Model(rows, part(_Table(values)(rows)), name="looking_up")
+
+
+class _Table(keras.layers.Layer):
+    def __init__(self, values: npt.NDArray[np.float32]):
+        super().__init__(trainable=False, name="table")
+        self._held = keras.ops.convert_to_tensor(values)
+
+    def call(self, rows: Any) -> Any:
+        return keras.ops.take(self._held, rows, axis=0)
 
 
 def freeze(core: keras.Model, boundary: str, *, pretrained: bool) -> None:

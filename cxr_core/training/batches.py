@@ -55,8 +55,20 @@ class Features:
         count, self._views = self._places.shape
         self._first = np.asarray(np.random.default_rng([seed, count]).integers(self._views, size=count))
 
-    def __call__(self, chosen: npt.NDArray[np.int64], epoch: int) -> Values:
-        return self._values[self._places[chosen, (self._first[chosen] + epoch) % self._views]]
+    def __call__(self, chosen: npt.NDArray[np.int64], epoch: int) -> npt.NDArray[Any]:
+        return self._values[self.which(chosen, epoch)]
+
+    def which(self, chosen: npt.NDArray[np.int64], epoch: int) -> npt.NDArray[np.int64]:
+        """int (B,): the places in `values` of what is shown."""
+        found: npt.NDArray[np.int64] = self._places[chosen, (self._first[chosen] + epoch) % self._views]
+        return found
+
+
+class Rows(Features):
+    """The same as numbers of rows, int32 (B,), for a network that holds the table itself (`cut.looking_up`)."""
+
+    def __call__(self, chosen: npt.NDArray[np.int64], epoch: int) -> npt.NDArray[np.int32]:
+        return self.which(chosen, epoch).astype(np.int32)
 
 
 class Batches(keras.utils.PyDataset):

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import psutil
 
 from cxr_core import workspace
 from cxr_core.data.packing import Stack
@@ -19,12 +20,13 @@ from cxr_core.models import augmentation, catalogue, cut, weights
 from cxr_core.runs.config import RunConfig
 from cxr_core.runs.status import Reporter
 from cxr_core.training import checkpoint, devices, frozen, trackers
-from cxr_core.training.batches import Batches, Features, Pictures, Source
+from cxr_core.training.batches import Batches, Features, Pictures, Rows, Source
 from cxr_core.training.checkpoint import Checkpoint
 from cxr_core.training.frozen import Frozen
 from cxr_core.training.watching import HEAD_MODEL, MODEL, KeepBest, KeepState, Patience, Watch, raise_if_asked
 
 _MOVES = ("rotation", "translation", "zoom", "flip", "moved", "brightness", "contrast", "gamma", "sharpness", "noise")
+_MOST_HELD = 2**30  # bytes of features that a network holds itself in training
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def _fitted(
         made = {"weights": config.weights, "features_made": known.made, "seconds": round(known.seconds, 1)}
         workspace.write_json(place / "trunk.json", {**frozen.about(config, digest), **made})
         learner, kept, path = shown, keras.models.clone_model(shown), place / HEAD_MODEL
-        sources = _of_features(config, known, rows)
+        shown, sources = _of_features(config, known, rows, learner)
     keep = KeepBest(learner, kept, path, by=config.keep)
     learning = _Learning(config, rows, sources, learner, shown, keep, state)
     reason = learning.run(place, reporter)
@@ -257,12 +259,22 @@ def _features(
     return frozen.features_of(config, trunk, digest, pixels, rows, tell)
 
 
-def _of_features(config: RunConfig, known: Frozen, rows: pd.DataFrame) -> Callable[[str], Source]:
-    def of(split: str) -> Source:
-        places = known.places[(rows["split"] == split).to_numpy()]
-        return Features(known.values, places[:, : 1 + config.views if split == "train" else 1], seed=config.seed)
+def _of_features(
+    config: RunConfig, known: Frozen, rows: pd.DataFrame, learner: keras.Model
+) -> tuple[keras.Model, Callable[[str], Source]]:
+    """What sees the batches, and the batches: row numbers of a table that the network holds, if it is small enough."""
+    used, places = np.unique(known.places, return_inverse=True)
+    size = len(used) * known.values[:1].nbytes
+    held = size <= min(_MOST_HELD, psutil.virtual_memory().available // 4) and keras.backend.backend() == "tensorflow"
+    values = known.values[used] if held else known.values
+    places = places.reshape(known.places.shape) if held else known.places
+    kind = Rows if held else Features
 
-    return of
+    def of(split: str) -> Source:
+        own = places[(rows["split"] == split).to_numpy()]
+        return kind(values, own[:, : 1 + config.views if split == "train" else 1], seed=config.seed)
+
+    return (cut.looking_up(learner, values) if held else learner), of
 
 
 def _optimizer(config: RunConfig, steps: int) -> keras.optimizers.Optimizer:

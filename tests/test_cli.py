@@ -55,24 +55,6 @@ def test_evaluate_agrees_with_the_predictions_table(trained_home: Path, capsys: 
     assert {"n", "accuracy", "macro_f1", "balanced_accuracy", "per_class", "confusion", "ci95"} <= set(figures)
 
 
-def test_predict_gives_the_probabilities_of_the_evaluation(
-    trained_home: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    (run_id,) = runs.ids()
-    table = pd.read_parquet(runs.predictions_path(run_id, "test"))
-    root = trained_home / "datasets" / "phantoms" / "images"
-    broken = tmp_path / "notes.png"
-    broken.write_text("no image")
-    files = [root / one for one in table["id"]]
-    document = answer(capsys, "predict", run_id, *files, broken)
-    assert isinstance(document, dict)
-    *results, last = document["results"]
-    for row, result in zip(table.itertuples(), results, strict=True):
-        for name in ("normal", "viral", "bacterial"):
-            assert result["probabilities"][name] == pytest.approx(getattr(row, f"p_{name}"), abs=1e-5)
-    assert "notes.png" in last["error"] or "image" in last["error"]
-
-
 def test_same_seed_same_predictions(trained: Path, home: Path) -> None:
     """Another training of the same data, settings and seed gives the same table, bit by bit."""
     command("data", "add", "synthetic", "--name", "phantoms", "--images", 60, home=home)
@@ -241,17 +223,6 @@ def test_a_workspace_that_cannot_be_made_is_one_sentence(
 
 def test_a_name_of_nothing_is_no_name(xray_tree: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert "Received: ''" in refused(capsys, "data", "add", xray_tree(), "--name", "")
-
-
-def test_a_folder_in_place_of_an_image_is_told_before_any_model_is_loaded(
-    trained_home: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from cxr_core.inference.predictor import Predictor
-
-    monkeypatch.setattr(Predictor, "load", lambda _: pytest.fail("a model was loaded for nothing"))
-    (run_id,) = runs.ids()
-    assert cli.main(["predict", run_id, str(tmp_path)]) == 2
-    assert "is a folder" in capsys.readouterr().out
 
 
 def test_reproduce_answers_with_the_papers_table(

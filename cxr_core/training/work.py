@@ -78,7 +78,7 @@ def _train(run: Run, reporter: Reporter) -> None:
         reporter.tell(state=state, reason=reason, ended=time.time())
     predictor = Predictor.load(run.id)
     _predict(run, predictor, known, pixels, rows, reporter)
-    reporter.tell(stage="exporting", batch=0, batches=0)
+    reporter.tell(stage="exporting")
     try:
         _ready(run, predictor, pixels, rows)
     except CxrError as error:  # it can be made later, and the network answers for itself till then

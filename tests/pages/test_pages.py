@@ -30,7 +30,6 @@ PAGES = [
     "pages/model/compare.py",
     "pages/model/predict.py",
 ]
-LIGHT = [page for page in PAGES if "predict" not in page]
 
 
 @pytest.fixture(autouse=True)
@@ -173,21 +172,26 @@ def test_a_run_deleted_while_it_is_shown_is_a_sentence(trained_home: Path) -> No
 def test_predict_answers_an_upload_and_names_a_file_that_is_no_image(trained_home: Path) -> None:
     image = next((trained_home / "datasets/phantoms/images/test").rglob("*.jpeg"))
     test = visit("pages/model/predict.py")
-    test.file_uploader(key="uploads").upload("lungs.jpeg", image.read_bytes(), "image/jpeg").run()
+    test.file_uploader(key="uploads-False").upload("lungs.jpeg", image.read_bytes(), "image/jpeg").run()
     assert not test.exception
     assert "by its own reckoning" in text(test)
-    test.file_uploader(key="uploads").upload("notes.png", b"no image at all", "image/png").run()
+    test.file_uploader(key="uploads-False").upload("notes.png", b"no image at all", "image/png").run()
     assert not test.exception
     assert "notes.png" in text(test) and "not an image" in text(test)
 
 
-def test_pages_but_predict_import_no_tensorflow(trained_home: Path) -> None:
+def test_pages_import_no_tensorflow(trained_home: Path) -> None:
+    """Not even to predict: networks have been exported."""
     import subprocess
 
+    image = next((trained_home / "datasets/phantoms/images/test").rglob("*.jpeg"))
     code = (
-        "import sys; from streamlit.testing.v1 import AppTest\n"
+        "import sys; from pathlib import Path; from streamlit.testing.v1 import AppTest\n"
         "test = AppTest.from_file('streamlit_app.py', default_timeout=60).run()\n"
-        f"for page in {LIGHT[1:]}: assert not test.switch_page(page).run().exception\n"
+        f"for page in {PAGES[1:]}: assert not test.switch_page(page).run().exception\n"
+        f"upload = test.switch_page('pages/model/predict.py').run().file_uploader(key='uploads-False')\n"
+        f"upload.upload('a.jpeg', Path({str(image)!r}).read_bytes(), 'image/jpeg').run()\n"
+        "assert any('own reckoning' in one.value for one in test.markdown)\n"
         "assert not {'tensorflow', 'keras'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)

@@ -160,7 +160,7 @@ def test_the_stages_are_told_in_their_order(run_id: str, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(Reporter, "tell", note)
     run = done(run_id)
-    assert stages == ["preparing", "training", "predicting", ""]
+    assert stages == ["preparing", "training", "predicting", "exporting", ""]
     assert (run.status.batch, run.status.batches) == (13, 13)
 
 

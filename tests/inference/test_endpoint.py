@@ -1,0 +1,90 @@
+"""The HTTP endpoint: right answers, and a clear sentence for whatever is sent instead of images."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from cxr_core import images
+from cxr_core.inference import endpoint
+from cxr_core.inference.endpoint import Limits
+from cxr_core.runs import folder as runs
+
+IMAGE = images.encode(np.random.default_rng(0).integers(0, 256, (70, 60), dtype=np.uint8), format="PNG")
+
+
+@pytest.fixture
+def client(trained_home: Path) -> TestClient:
+    return TestClient(endpoint.app(limits=Limits(megabytes=1, files=3, per_minute=1000)))
+
+
+def test_images_are_answered_in_their_order(client: TestClient) -> None:
+    files = [("file", ("a.png", IMAGE)), ("file", ("b.png", b"no image"))]
+    document = client.post("/api/predict", files=files).json()
+    assert document["run"] == runs.ids()[0] and "not a medical device" in document["disclaimer"]
+    first, second = document["results"]
+    assert first["file"] == "a.png" and sum(first["probabilities"].values()) == pytest.approx(1)
+    assert second == {"file": "b.png", "error": "The file is not an image that can be read here. Expected: "
+                      "JPEG, PNG, BMP, TIFF, WEBP, DICOM."}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ({}, 415, "multipart/form-data"),
+        ({"content": b"raw", "headers": {"content-type": "image/png"}}, 415, "multipart/form-data"),
+        ({"content": b"junk", "headers": {"content-type": "multipart/form-data; boundary=x"}}, 400, "form|no image"),
+        ({"data": {"file": "text"}, "files": {"other": b"x"}}, 400, "no image"),
+        ({"files": {"file": bytes(2_000_000)}}, 413, "1 MB"),
+        ({"files": [("file", IMAGE)] * 4}, 400, "form could not be read"),
+        ({"files": {"file": IMAGE}, "params": {"run": "nobody"}}, 404, "no run named 'nobody'"),
+        ({"files": {"file": IMAGE}, "params": {"run": "../../etc"}}, 400, "letters, digits"),
+    ],
+)
+def test_what_is_no_request_gets_a_sentence(client: TestClient, arguments: dict, code: int, words: str) -> None:
+    found = client.post("/api/predict", **arguments)
+    assert found.status_code == code
+    import re
+
+    assert re.search(words, found.json()["error"])
+
+
+def test_a_body_that_hides_its_size_is_cut_off(client: TestClient) -> None:
+    def stream():
+        yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
+        for _ in range(40):
+            yield bytes(100_000)
+
+    found = client.post("/api/predict", content=stream(), headers={"content-type": "multipart/form-data; boundary=x"})
+    assert found.status_code == 413
+
+
+def test_too_many_requests_have_to_wait(trained_home: Path) -> None:
+    client = TestClient(endpoint.app(limits=Limits(per_minute=3)))
+    codes = [client.get("/api/runs").status_code for _ in range(5)]
+    assert codes.count(429) >= 1 and codes[0] == 200
+    assert client.get("/api/health").json()["status"] == "ok"
+
+
+def test_a_token_is_asked_for(trained_home: Path) -> None:
+    client = TestClient(endpoint.app(token="secret"))
+    assert client.get("/api/runs").status_code == 401
+    assert client.get("/api/runs", headers={"authorization": "Bearer wrong"}).status_code == 401
+    assert client.get("/api/runs", headers={"authorization": "Bearer secret"}).status_code == 200
+
+
+def test_without_a_run_it_says_what_to_do(home: Path) -> None:
+    found = TestClient(endpoint.app()).post("/api/predict", files={"file": IMAGE})
+    assert found.status_code == 400 and "Train one first" in found.json()["error"]
+
+
+def test_it_describes_itself(client: TestClient) -> None:
+    document = client.get("/api/openapi.json").json()
+    assert document["openapi"] == "3.1.0"
+    for path, ways in document["paths"].items():
+        for way in ways:
+            assert client.request(way.upper(), path).status_code not in (404, 405)
+    fields = document["components"]["schemas"]["Answers"]["properties"]["results"]["items"]["properties"]
+    (answer,) = client.post("/api/predict", files={"file": IMAGE}).json()["results"]
+    assert set(answer) <= set(fields)

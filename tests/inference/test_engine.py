@@ -1,0 +1,166 @@
+"""Panels of networks: warm, bounded, in order, the same answers as the evaluation's, and honest about doubt."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxr_core import images
+from cxr_core.data import datasets
+from cxr_core.errors import BadInput, UnknownName
+from cxr_core.evaluation import ensembles, fitted
+from cxr_core.inference import engine, exported
+from cxr_core.inference.engine import Item
+from cxr_core.runs import folder as runs
+
+
+@pytest.fixture
+def run_id(trained_home: Path) -> str:
+    engine._WARM._kept.clear()
+    return runs.ids()[0]
+
+
+def table_of(run_id: str) -> pd.DataFrame:
+    return pd.read_parquet(runs.predictions_path(run_id, "test"))
+
+
+def test_every_test_image_gets_the_probabilities_of_its_row(run_id: str) -> None:
+    table = table_of(run_id)
+    items = [Item(name, datasets.image_path("phantoms", name)) for name in table["id"]]
+    found = list(engine.stream(engine.panel(run_id), items))
+    assert [one.name for one in found] == table["id"].tolist()
+    given = np.array([list(one.answer.probabilities.values()) for one in found if one.answer])
+    np.testing.assert_allclose(given, table[[f"p_{name}" for name in runs.get(run_id).config.classes]], atol=1e-4)
+
+
+def test_no_keras_is_needed(run_id: str) -> None:
+    import subprocess
+
+    code = (
+        "import sys; from cxr_core.inference import engine, endpoint, sheet; from cxr_core.inference.engine import Item\n"
+        f"print(list(engine.stream(engine.panel({run_id!r}), [Item('x', {IMAGE!r})]))[0].answer.label)\n"
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+IMAGE = images.encode(np.random.default_rng(0).integers(0, 256, (70, 60), dtype=np.uint8), format="PNG")
+
+
+def test_what_cannot_be_read_is_told_in_its_place(run_id: str) -> None:
+    items = [Item("a", IMAGE), Item("b", b"no image"), Item("c", IMAGE), Item("d", Path("/none.png")), Item("e", b"")]
+    found = list(engine.stream(engine.panel(run_id), items))
+    assert [one.name for one in found] == list("abcde")
+    assert [one.answer is None for one in found] == [False, True, False, True, True]
+    assert all(one.problem for one in found if one.answer is None)
+    assert (
+        found[0].small is not None
+        and found[0].small.shape == (64, 64)
+        and (found[0].width, found[0].height) == (60, 70)
+    )
+
+
+def test_whoever_stops_reading_stops_the_work(run_id: str) -> None:
+    asked: list[int] = []
+
+    def content(number: int) -> bytes:
+        asked.append(number)
+        return IMAGE
+
+    stream = engine.stream(engine.panel(run_id), (Item(str(one), lambda one=one: content(one)) for one in range(1000)))
+    next(stream)
+    stream.close()
+    assert len(asked) <= 2 * engine.AHEAD
+
+
+def test_a_run_without_an_export_is_exported_once(run_id: str) -> None:
+    shutil.rmtree(runs.folder(run_id) / exported.FOLDER)
+    engine.panel(run_id)
+    assert exported.files_of(runs.get(run_id))
+
+
+def test_a_network_that_cannot_be_exported_answers_itself(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = engine.panel(run_id).answers([images.read(IMAGE)])[0].probabilities
+    shutil.rmtree(runs.folder(run_id) / exported.FOLDER)
+    engine._WARM._kept.clear()
+    monkeypatch.setattr(engine, "_export", lambda run: None)
+    found = engine.panel(run_id).answers([images.read(IMAGE)])[0].probabilities
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_networks_stay_warm_up_to_the_budget(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = f"{run_id[:-3]}fff"
+    shutil.copytree(runs.folder(run_id), runs.folder(run_id).with_name(other))
+    first = engine.panel(run_id).members[0]
+    assert engine.panel(run_id).members[0] is first
+    engine.panel(other)
+    assert engine.warm() == [run_id, other]
+    monkeypatch.setenv("CXR_MODELS_MB", "1")
+    engine._WARM._kept.clear()
+    engine.panel(run_id), engine.panel(other)
+    assert engine.warm() == [other]
+    monkeypatch.setenv("CXR_MODELS_MB", "much")
+    with pytest.raises(BadInput, match="CXR_MODELS_MB"):
+        engine.budget()
+
+
+def test_many_sessions_share_one_network_and_get_the_same_answers(run_id: str) -> None:
+    grey, found = images.read(IMAGE), []
+    threads = [Thread(target=lambda: found.append(engine.panel(run_id).answers([grey])[0])) for _ in range(12)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert len({json.dumps(one.probabilities) for one in found}) == 1 and len(found) == 12
+
+
+def test_temperature_and_operating_point_are_those_of_this_moment(run_id: str) -> None:
+    grey = images.read(IMAGE)
+    before = engine.panel(run_id).answers([grey])[0]
+    assert before.calibrated == before.probabilities
+    classes = runs.get(run_id).config.classes
+    fitted.keep_temperature(run_id)
+    fitted.keep_point(run_id, (classes[1], classes[2]), 0.0)
+    after = engine.panel(run_id).answers([grey])[0]
+    heat = fitted.temperature(run_id)
+    assert heat is not None and after.probabilities == before.probabilities
+    expected = heat.applied([list(before.probabilities.values())])[0]
+    assert list(after.calibrated.values()) == pytest.approx(expected)
+    assert after.label != classes[0]  # at a threshold of 0 nothing is normal
+
+
+def test_an_ensemble_answers_by_its_way(run_id: str) -> None:
+    other = f"{run_id[:-3]}fff"
+    shutil.copytree(runs.folder(run_id), runs.folder(run_id).with_name(other))
+    made = ensembles.make([run_id, other])
+    panel = engine.panel(made)
+    answer = panel.answers([images.read(IMAGE)])[0]
+    assert set(answer.votes) == {run_id, other} and answer.agreement == 1
+    assert answer.probabilities == pytest.approx(answer.votes[run_id], abs=1e-6)
+    assert panel.relevance(images.read(IMAGE), answer.label).max() > 0
+
+
+def test_heatmaps_know_the_classes(run_id: str) -> None:
+    with pytest.raises(BadInput, match="knows no class 'broken'"):
+        engine.panel(run_id).relevance(images.read(IMAGE), "broken")
+
+
+def test_an_unknown_run_lists_the_known_ones(run_id: str) -> None:
+    with pytest.raises(UnknownName, match=run_id):
+        engine.panel("nobody")
+
+
+def test_a_gate_that_refuses_is_told(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cxr_core.inference.gate import Gate, Remark
+
+    monkeypatch.setattr(
+        Gate, "look", lambda *_, **__: (Remark("small", False, "Small."), Remark("no_xray", True, "None."))
+    )
+    answer = engine.panel(run_id).answers([images.read(IMAGE)])[0]
+    assert answer.refused and [one.text for one in answer.remarks] == ["None.", "Small."]

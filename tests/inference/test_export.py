@@ -1,0 +1,116 @@
+"""Runs answer the same without Keras as with it, for every architecture, and say where they looked."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from cxr_core import images, workspace
+from cxr_core.errors import WorkFailed
+from cxr_core.inference import export, exported
+from cxr_core.inference.exported import Exported
+from cxr_core.inference.predictor import Predictor
+from cxr_core.models import catalogue, cut, registry
+from cxr_core.runs import config as settings
+from cxr_core.runs import folder as runs
+from cxr_core.training import frozen
+
+CLASSES = ("normal", "viral", "bacterial")
+
+
+def pixels(size: int, count: int = 3) -> np.ndarray:
+    """Smooth random images, as X-rays are, not noise."""
+    rng = np.random.default_rng(5)
+    return np.stack([images.prepare(rng.integers(0, 256, (9, 9), dtype=np.uint8), size) for _ in range(count)])
+
+
+def run_of(model: str, *, size: int = 64, seed: int = 3, **changes: object) -> str:
+    """A run with an untrained network whose answers differ from image to image."""
+    changes = {"image_size": max(size, catalogue.get(model).smallest), **changes}
+    config = settings.make(
+        model=model, recipe="paper", data="none", manifest="0" * 12, classes=CLASSES, settings=changes
+    )
+    run_id = runs.create(config)
+    keras.utils.set_random_seed(seed)
+    core = registry.build(
+        model, classes=3, size=config.image_size, dropout=config.dropout, scaling=config.scaling, head=config.head
+    )
+    end = core.layers[-1]
+    end.set_weights([np.random.default_rng(seed).normal(size=one.shape) * 0.01 for one in end.get_weights()])
+    if boundary := catalogue.get(model).boundary(config.trained):
+        below, part = cut.cut(core, boundary)
+        workspace.write_json(runs.folder(run_id) / "trunk.json", {"digest": frozen.keep(below)})
+        part.save(runs.folder(run_id) / "head.keras")
+    else:
+        core.save(runs.folder(run_id) / "model.keras")
+    return run_id
+
+
+@pytest.mark.parametrize(
+    ("model", "changes"),
+    [
+        ("custom_cnn", {"head": "flatten"}),
+        ("custom_cnn", {"head": "average", "scaling": "standard", "test_flip": True}),
+        ("ann", {}),
+        ("resnet18", {"weights": "none", "trained": "all"}),
+        ("vgg16", {"weights": "none", "trained": "head"}),
+        ("vgg16", {"weights": "none", "trained": "last_block", "head": "average", "test_flip": True}),
+    ],
+)
+def test_an_exported_run_answers_as_its_network(model: str, changes: dict[str, object]) -> None:
+    run_id = run_of(model, **changes)
+    predictor = Predictor.load(run_id)
+    assert export.export(run_id, predictor) <= export.TOLERANCE
+    found, shown = Exported.load(runs.get(run_id)), pixels(predictor.size)
+    np.testing.assert_allclose(found.probabilities(shown), predictor.probabilities(shown), atol=1e-5)
+    itself = export.in_memory(run_id)
+    np.testing.assert_allclose(itself.probabilities(shown), predictor.probabilities(shown), atol=1e-5)
+    mine, its = (one.relevance(shown[0], 1) for one in (found, itself))
+    np.testing.assert_allclose(mine, its, atol=1e-3 * np.abs(its).max())
+    assert mine.ndim == 2 and np.abs(mine).max() > 0
+
+
+def test_a_trunk_is_exported_once_for_all_its_runs() -> None:
+    first, second = (run_of("vgg16", size=32, seed=3, weights="none", trained="head") for _ in range(2))
+    export.export(first)
+    (path,) = workspace.exported_trunk("x").parent.glob("*.tflite")
+    before = path.stat().st_mtime_ns
+    export.export(second)
+    assert path.stat().st_mtime_ns == before
+    assert not (runs.folder(second) / exported.FOLDER / "part.tflite").exists()
+
+
+def test_another_model_in_the_folder_asks_for_another_export() -> None:
+    run_id = run_of("custom_cnn")
+    export.export(run_id)
+    assert exported.files_of(runs.get(run_id))
+    other = run_of("custom_cnn", seed=4)
+    (runs.folder(other) / "model.keras").replace(runs.folder(run_id) / "model.keras")
+    assert not exported.files_of(runs.get(run_id))
+    with pytest.raises(WorkFailed, match="has not been exported"):
+        Exported.load(runs.get(run_id))
+
+
+def test_an_export_that_answers_differently_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = run_of("custom_cnn")
+    monkeypatch.setattr(export, "_difference", lambda *_: 0.01)
+    with pytest.raises(WorkFailed, match="answers differently"):
+        export.export(run_id)
+    assert not exported.files_of(runs.get(run_id))
+
+
+def test_damaged_files_are_told(tmp_path: Path) -> None:
+    run_id = run_of("custom_cnn")
+    export.export(run_id)
+    (runs.folder(run_id) / exported.FOLDER / "part.tflite").write_bytes(b"nothing at all")
+    with pytest.raises(WorkFailed, match="damaged"):
+        Exported.load(runs.get(run_id))
+
+
+def test_an_end_of_another_kind_is_refused() -> None:
+    inputs = keras.Input((4, 4, 2), name="features")
+    x = keras.layers.Flatten()(keras.layers.Activation("linear", name="edge")(inputs))
+    core = keras.Model(inputs, keras.layers.Dense(3, "softmax")(keras.layers.BatchNormalization()(x)))
+    with pytest.raises(WorkFailed, match="BatchNormalization"):
+        export.head(core, "edge")

@@ -1,0 +1,43 @@
+"""Answers to many images as a table, a CSV file and a page."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cxr_core import images
+from cxr_core.inference import engine, sheet
+from cxr_core.inference.engine import Item, Panel, Result
+from cxr_core.runs import folder as runs
+
+IMAGE = images.encode(np.random.default_rng(0).integers(0, 256, (70, 60), dtype=np.uint8), format="PNG")
+
+
+@pytest.fixture
+def panel(trained_home: Path) -> Panel:
+    return engine.panel(runs.ids()[0])
+
+
+@pytest.fixture
+def results(panel: Panel) -> list[Result]:
+    names = ("=HYPERLINK(1).png", "<script>alert(1)</script>.png")
+    return [*engine.stream(panel, [Item(name, IMAGE) for name in names]), Result("bad.png", problem="It is empty.")]
+
+
+def test_the_table_has_a_row_a_file(panel: Panel, results: list[Result]) -> None:
+    table = sheet.table(panel, results)
+    assert list(table) == ["file", "answer", "sure", *panel.classes, "remarks", "width", "height"]
+    assert table["file"].tolist() == [one.name for one in results]
+    assert table["answer"].tolist()[2] == "" and table["remarks"].tolist()[2] == "It is empty."
+    np.testing.assert_allclose(table[list(panel.classes)].iloc[:2].sum(axis=1), 1)
+
+
+def test_a_name_is_no_formula_in_a_spreadsheet(panel: Panel, results: list[Result]) -> None:
+    lines = sheet.csv(panel, results).decode().splitlines()
+    assert lines[1].startswith("'=HYPERLINK")
+
+
+def test_the_page_is_whole_and_a_name_in_it_is_no_script(panel: Panel, results: list[Result]) -> None:
+    page = sheet.html(panel, results).decode()
+    assert "<script" not in page and "&lt;script&gt;" in page and "http" not in page.replace("data:image", "")
+    assert page.count("data:image/jpeg") == 2 and "not a medical device" in page and "It is empty." in page

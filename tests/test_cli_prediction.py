@@ -1,0 +1,130 @@
+"""`predict`, `export` and `serve` as scripts call them."""
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from cxr_core import cli
+from cxr_core.inference import exported
+from cxr_core.runs import folder as runs
+from tests.conftest import PROJECT
+from tests.test_cli import answer, refused
+
+
+@pytest.fixture
+def run_id(trained_home: Path) -> str:
+    (found,) = runs.ids()
+    return found
+
+
+@pytest.fixture
+def folder(trained_home: Path) -> Path:
+    return trained_home / "datasets" / "phantoms" / "images"
+
+
+def test_predict_gives_the_probabilities_of_the_evaluation(
+    run_id: str, folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    table = pd.read_parquet(runs.predictions_path(run_id, "test"))
+    broken = tmp_path / "notes.png"
+    broken.write_text("no image")
+    files = [folder / one for one in table["id"]]
+    document = answer(capsys, "predict", run_id, *files, broken)
+    assert isinstance(document, dict)
+    *results, last = document["results"]
+    for row, result in zip(table.itertuples(), results, strict=True):
+        for name in ("normal", "viral", "bacterial"):
+            assert result["probabilities"][name] == pytest.approx(getattr(row, f"p_{name}"), abs=1e-5)
+    assert "notes.png" in last["error"] or "image" in last["error"]
+
+
+def test_a_folder_a_pattern_and_an_archive_are_the_images_in_them(
+    run_id: str, folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    inside = sorted((folder / "test").rglob("*.jpeg"))
+    archive = shutil.make_archive(str(tmp_path / "test"), "zip", folder / "test")
+    for given in (folder / "test", folder / "test" / "*" / "*.jpeg", archive):
+        document = answer(capsys, "predict", run_id, given)
+        assert isinstance(document, dict) and len(document["results"]) == len(inside)
+        assert all("label" in one for one in document["results"])
+
+
+def test_json_lines_come_one_an_image(
+    run_id: str, folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    image = next(folder.rglob("*.jpeg"))
+    (tmp_path / "bad.png").write_text("no image")
+    assert cli.main(["predict", run_id, str(image), str(tmp_path / "bad.png"), "--jsonl"]) == 0
+    said = capsys.readouterr()
+    first, second = map(json.loads, said.out.splitlines())
+    assert first["file"] == str(image) and "error" in second and "not a medical device" in said.err
+
+
+def test_heatmaps_are_written_beside(
+    run_id: str, folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    image = next(folder.rglob("*.jpeg"))
+    document = answer(capsys, "predict", run_id, image, "--heatmaps", tmp_path / "maps")
+    assert isinstance(document, dict)
+    with Image.open(document["results"][0]["heatmap"]) as made, Image.open(image) as original:
+        assert made.size == original.size and made.mode == "RGB"
+
+
+def test_what_is_not_there_is_told(run_id: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert "holds no images" in refused(capsys, "predict", run_id, tmp_path)
+    assert "None of the files" in refused(capsys, "predict", run_id, tmp_path / "none.png")
+    assert "no run named 'nobody'" in refused(capsys, "predict", "nobody", tmp_path / "none.png")
+
+
+def test_an_export_is_made_again_where_it_is_gone(run_id: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for made in (runs.folder(run_id) / exported.FOLDER, runs.folder(run_id) / "gate.npz"):
+        shutil.rmtree(made) if made.is_dir() else made.unlink()
+    document = answer(capsys, "export", run_id)
+    assert isinstance(document, dict) and document["difference"] <= 1e-4
+    assert exported.files_of(runs.get(run_id)) and (runs.folder(run_id) / "gate.npz").is_file()
+
+
+def test_the_endpoint_answers_from_outside(run_id: str, folder: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "cxr_core", "serve", "--run", run_id, "--port", str(port)],
+        cwd=PROJECT, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        image = next(folder.rglob("*.jpeg")).read_bytes()
+        body = (
+            b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.jpeg"\r\n\r\n' + image + b"\r\n--x--\r\n"
+        )
+        kind = {"content-type": "multipart/form-data; boundary=x"}
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/api/predict", body, kind)
+        for _ in range(120):
+            try:
+                with urllib.request.urlopen(request, timeout=30) as response:
+                    document = json.loads(response.read())
+                break
+            except OSError:
+                assert server.poll() is None
+                time.sleep(0.25)
+        assert document["results"][0]["label"] in ("normal", "viral", "bacterial")
+    finally:
+        server.terminate()
+        server.communicate(timeout=20)
+
+
+def test_beyond_this_machine_a_token_is_needed(
+    run_id: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CXR_API_TOKEN", raising=False)
+    assert cli.main(["serve", "--host", "0.0.0.0"]) == 2
+    assert "CXR_API_TOKEN" in capsys.readouterr().err

@@ -1,0 +1,134 @@
+"""How fast a run answers: `CXR_HOME=… python tests/benchmarks/prediction.py RUN FILE… [--files 500] [--rounds 50] [--keras]`.
+
+FILEs are images or folders; they are repeated up to --files. Prints JSON:
+
+first_s          a fresh process: import, load, decode one file, answer, heatmap
+warm_ms          median of --rounds: decode, answer and heatmap of one file
+forward_ms       median: the bare forward pass of one prepared image
+batch            images/s of a stream of files, decoding included
+loop             images/s of a bare loop over prepared arrays through the same network, as many at a time
+With --keras also the ordinary way in a process of its own: `model.predict` of one prepared image at a time (keras_ms), and of
+8 at a time through `predict_on_batch` (keras_batch, images/s).
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import numpy as np
+import psutil
+
+from cxr_core import images
+from cxr_core.inference import engine
+from cxr_core.inference.engine import Item
+from cxr_core.inference.exported import CHUNK
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run")
+    parser.add_argument("paths", nargs="+")
+    parser.add_argument("--files", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--keras", action="store_true")
+    parser.add_argument("--part", choices=("first", "keras"), help="for its own use")
+    chosen = parser.parse_args()
+    files = [
+        one for path in map(Path, chosen.paths) for one in (sorted(path.rglob("*.*")) if path.is_dir() else [path])
+    ]
+    files = list(islice(cycle(files), chosen.files))
+    if chosen.part:
+        print(json.dumps({"first": first, "keras": keras_way}[chosen.part](chosen.run, files, chosen.rounds)))
+        return
+    start = time.perf_counter()
+    part(chosen, "first", files)
+    figures: dict[str, Any] = {
+        "first_s": round(time.perf_counter() - start, 2),
+        **ours(chosen.run, files, chosen.rounds),
+    }
+    if chosen.keras:
+        figures |= part(chosen, "keras", files)
+        figures["times_keras"] = round(figures["batch"] / (1000 / figures["keras_ms"]), 1)
+    print(json.dumps({**figures, "run": chosen.run, "files": len(files), "rounds": chosen.rounds}))
+
+
+def part(chosen: argparse.Namespace, name: str, files: list[Path]) -> dict[str, Any]:
+    """Of this script, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, __file__, chosen.run, *map(str, files[:64]), "--part", name, "--files", "64",
+         "--rounds", str(chosen.rounds)],
+        capture_output=True, text=True, check=False, env=os.environ,
+    )  # fmt: skip
+    if done.returncode:
+        sys.exit(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def first(run: str, files: list[Path], rounds: int) -> dict[str, Any]:
+    asked(engine.panel(run), files[0])
+    return {}
+
+
+def asked(panel: engine.Panel, file: Path) -> None:
+    """What the page does for an upload."""
+    content = file.read_bytes()
+    grey = images.read(content)
+    answer = panel.answers([grey], [engine.gate.colour(content)])[0]
+    panel.relevance(grey, answer.label)
+
+
+def ours(run: str, files: list[Path], rounds: int) -> dict[str, Any]:
+    panel = engine.panel(run)
+    member = panel.members[0]
+    prepared = np.stack([images.prepare(images.read(one), member.size) for one in files])
+    warm = median(lambda number: asked(panel, files[number % len(files)]), rounds)
+    forward = median(lambda number: member.features(prepared[number % len(files)][None]), rounds)
+    start = time.perf_counter()
+    for at in range(0, len(files), CHUNK):
+        panel.members[0].probabilities(prepared[at : at + CHUNK])
+    loop = len(files) / (time.perf_counter() - start)
+    start = time.perf_counter()
+    failed = sum(
+        one.answer is None for one in engine.stream(panel, [Item(one.name, one.read_bytes()) for one in files])
+    )
+    batch = len(files) / (time.perf_counter() - start)
+    return {
+        "warm_ms": warm, "forward_ms": forward, "batch": round(batch, 1), "loop": round(loop, 1),
+        "batch_share_of_loop": round(batch / loop, 3), "failed": failed,
+        "rss_mb": psutil.Process().memory_info().rss >> 20, "tensorflow": "tensorflow" in sys.modules,
+    }  # fmt: skip
+
+
+def keras_way(run: str, files: list[Path], rounds: int) -> dict[str, Any]:
+    from cxr_core.inference.predictor import Predictor
+
+    predictor = Predictor.load(run)
+    batch = images.to_input(np.stack([images.prepare(images.read(one), predictor.size) for one in files]))
+    single = median(lambda number: predictor.model.predict(batch[number % len(batch)][None], verbose=0), rounds)
+    eight = median(lambda _: predictor.model.predict_on_batch(batch[:CHUNK]), max(3, rounds // 5))
+    return {"keras_ms": single, "keras_batch": round(1000 * CHUNK / eight, 1)}
+
+
+def median(work: Callable[[int], object], rounds: int) -> float:
+    """Milliseconds, after one call that does not count."""
+    work(0)
+    spent = []
+    for number in range(rounds):
+        start = time.perf_counter()
+        work(number)
+        spent.append(time.perf_counter() - start)
+    return round(1000 * statistics.median(spent), 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -10,6 +10,7 @@ Ordinary: Keras' `image_dataset_from_directory`, the frozen network with Flatten
 after a first batch and multiplied by the epochs. What a frozen network answers is the same in every epoch, so the accuracy it
 would end with is that of its head trained by `fit` on these answers held in memory; the epoch with the best validation
 accuracy is taken.
+`epoch_at_least_s` is the processor time of that epoch over the cores: no other work on the machine lengthens it much.
 Ours: the whole run by the command line, from the start of its process: weights, features, all epochs, all predictions.
 `again` is a second run with another seed, which finds the features there (not with random weights, which the seed makes).
 Prints JSON; `feature_pass_share_of_matmul` is the feature pass against a 4096² single-precision product (2·n³ operations),
@@ -66,6 +67,7 @@ def measured(chosen: argparse.Namespace, place: Path) -> dict[str, Any]:
     frozen = manifest.build("same", split="official", seed=0).id
     ours = our_way(chosen, frozen, chosen.seed)
     again = our_way(chosen, frozen, chosen.seed + 1) if chosen.weights != "none" else None
+    print(json.dumps({"ours": ours, "again": again}), file=sys.stderr, flush=True)
     ordinary = ordinary_way(chosen, tree, ours["learning_rate"])
     return {
         "model": chosen.model,
@@ -76,6 +78,7 @@ def measured(chosen: argparse.Namespace, place: Path) -> dict[str, Any]:
         "again": again,
         "ordinary": ordinary,
         "times_faster": round(ordinary["epoch_s"] * chosen.epochs / ours["wall_s"], 1),
+        "times_faster_at_least": round(ordinary["epoch_at_least_s"] * chosen.epochs / ours["wall_s"], 1),
         "test_accuracy_points_apart": round(100 * abs(ours["test_accuracy"] - ordinary["test_accuracy"]), 2),
         "feature_pass_share_of_matmul": share_of_matmul(chosen, ours["feature_images_per_s"]),
     }
@@ -112,6 +115,7 @@ def our_way(chosen: argparse.Namespace, manifest: str, seed: int) -> dict[str, A
 def ordinary_way(chosen: argparse.Namespace, tree: Path, learning_rate: float) -> dict[str, Any]:
     import keras
 
+    from cxr_core import process
     from cxr_core.models import cut, registry, weights
 
     keras.utils.set_random_seed(chosen.seed)
@@ -128,11 +132,16 @@ def ordinary_way(chosen: argparse.Namespace, tree: Path, learning_rate: float) -
 
     train, val = images("train", shuffle=True), images("val", shuffle=False)
     core.fit(train.take(1), validation_data=val.take(1), epochs=1, verbose=0)  # builds the graphs
-    start = time.perf_counter()
+    start, used = time.perf_counter(), time.process_time()
     core.fit(train, validation_data=val, epochs=1, verbose=0)
-    epoch = time.perf_counter() - start
+    epoch, used = time.perf_counter() - start, time.process_time() - used
     answers = {split: answered(trunk, images(split, shuffle=False)) for split in ("train", "val", "test")}
-    return {"epoch_s": round(epoch, 1), "test_accuracy": round(head_alone(chosen, answers, learning_rate), 4)}
+    at_least = used / process.cores()
+    return {
+        "epoch_s": round(epoch, 1),
+        "epoch_at_least_s": round(at_least, 1),
+        "test_accuracy": round(head_alone(chosen, answers, learning_rate), 4),
+    }
 
 
 def answered(trunk: Any, images: Any) -> tuple[Any, Any]:

@@ -14,6 +14,16 @@ from typing import TypedDict
 import psutil
 
 
+# A network's batches are hundreds of megabytes. glibc gives each such buffer back at once, and the kernel clears its pages
+# again for the next: a quarter of the time of a training (tests/benchmarks/epoch.py). So keep them. Elsewhere it is ignored.
+_KEEP_MEMORY = ":".join(
+    f"glibc.malloc.{name}={value}"
+    for name, value in {
+        "mmap_max": 0, "trim_threshold": 2**34, "top_pad": 2**28, "arena_max": 1, "hugetlb": 1,
+    }.items()
+)  # fmt: skip
+
+
 class Owner(TypedDict):
     """Who works: `born` (seconds since 1970) tells a process from a later one with the same number."""
 
@@ -49,6 +59,7 @@ def start(arguments: Sequence[str], *, log: Path, variables: Mapping[str, str] |
     """
     package = Path(__file__).resolve().parent
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(package.parent), **(variables or {})}
+    environment.setdefault("GLIBC_TUNABLES", _KEEP_MEMORY)
     with log.open("ab") as out:
         child = subprocess.Popen(
             [sys.executable, "-m", package.name, *arguments],

@@ -106,7 +106,7 @@ def our_way(chosen: argparse.Namespace, manifest: str, seed: int) -> dict[str, A
         "wall_s": round(wall, 1),
         "epochs_s": round(seconds, 1),
         "features_made": passed["features_made"],
-        "feature_images_per_s": round(passed["features_made"] / passed["seconds"], 1),
+        "feature_images_per_s": round(passed["features_made"] / max(passed["seconds"], 0.1), 1),
         "learning_rate": run.config.learning_rate,
         "test_accuracy": round(run.metrics["test"]["accuracy"], 4),
     }

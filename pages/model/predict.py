@@ -12,7 +12,7 @@ from cxr_core.inference import engine, gate, intake
 from cxr_core.inference.engine import Answer, Item, Panel
 from cxr_core.runs import folder as runs
 from cxr_core.runs.folder import Run
-from pages.ui import batch, choose, loaders, notices, run_card, verdict, words
+from pages.ui import batch, choose, loaders, notices, paste, run_card, verdict, words
 
 MANY = 4  # more images than this are shown as a table
 UPLOAD, FOLDER, EXAMPLE = "upload", "folder", "example"
@@ -91,8 +91,11 @@ def uploads(panel: Panel, others: list[Run], *, whole_folder: bool) -> None:
     files = st.file_uploader(
         "A folder of X-ray images" if whole_folder else "X-ray images, or a zip of them",
         accept_multiple_files="directory" if whole_folder else True, key=f"uploads-{whole_folder}", max_upload_size=200,
-        help="PNG, JPEG, BMP, TIFF, WebP or DICOM, one or many. They stay in memory: nothing that you upload is stored.",
+        help="PNG, JPEG, BMP, TIFF, WebP or DICOM, one or many; or paste an image (Ctrl+V). They stay in memory: nothing that you "
+        "upload is stored.",
     )  # fmt: skip
+    if not whole_folder:
+        paste.to_uploader()
     if not files:
         return
     items, problems = intake.items([(one.name, one.getvalue()) for one in files])

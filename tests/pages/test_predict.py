@@ -1,0 +1,150 @@
+"""The Predict page: one image, several, many, archives, DICOM frames, second opinions, doubt, and what is no X-ray."""
+
+import io
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from cxr_core import images
+from cxr_core.evaluation import abstention, ensembles, fitted
+from cxr_core.evaluation.abstention import Band
+from cxr_core.inference.gate import Gate, Remark
+from cxr_core.runs import folder as runs
+from tests.pages.test_pages import text, visit
+from tests.test_dicom import content, made
+
+PAGE = "pages/model/predict.py"
+
+
+@pytest.fixture
+def image(trained_home: Path) -> Path:
+    return next((trained_home / "datasets/phantoms/images/test").rglob("*.jpeg"))
+
+
+def uploaded(*files: tuple[str, bytes]) -> AppTest:
+    test = visit(PAGE)
+    for name, data in files:
+        test.file_uploader(key="uploads-False").upload(name, data, "application/octet-stream")
+    test.run()
+    assert not test.exception
+    return test
+
+
+def test_an_upload_is_answered_with_its_reason_and_the_disclaimer(image: Path) -> None:
+    test = uploaded(("lungs.jpeg", image.read_bytes()))
+    said = text(test)
+    assert "by its own reckoning" in said and "not a medical device" in said and "How good it is" in said
+    assert "Bright: this part counted most" in said
+    assert test.selectbox(key="for-lungs.jpeg").options == ["Normal", "Viral pneumonia", "Bacterial pneumonia"]
+    test.selectbox(key="for-lungs.jpeg").select_index(1).run()
+    assert not test.exception
+
+
+def test_the_probabilities_shown_are_those_of_the_table(image: Path) -> None:
+    test = uploaded(("lungs.jpeg", image.read_bytes()))
+    table = pd.read_parquet(runs.predictions_path(runs.ids()[0], "test"))
+    row = table[table["id"] == f"test/{image.parent.name}/{image.name}"].iloc[0]
+    (shown,) = [one.value for one in test.dataframe if "probability" in one.value]
+    for name, value in zip(shown["class"], shown["probability"], strict=True):
+        assert float(value) == pytest.approx(row[f"p_{name}"], abs=1e-4)
+
+
+def test_many_files_become_a_table_with_what_could_not_be_read(image: Path) -> None:
+    files = [(f"{number}.jpeg", image.read_bytes()) for number in range(6)]
+    test = uploaded(*files, ("notes.png", b"no image"))
+    assert "7 files" in text(test) and "without an answer 1" in text(test)
+    table = test.dataframe[0].value
+    assert table["file"].tolist() == [*(name for name, _ in files), "notes.png"]
+    assert "not an image" in table["remarks"].iloc[-1]
+    test.pills(key="batch-filter").set_value("none").run()
+    assert test.dataframe[0].value["file"].tolist() == ["notes.png"]
+
+
+def test_an_archive_is_what_is_in_it(image: Path) -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for number in range(5):
+            archive.write(image, f"set/{number}.jpeg")
+    assert "5 files" in text(uploaded(("set.zip", out.getvalue())))
+    assert "not a zip archive" in text(uploaded(("bad.zip", b"PK\x03\x04 nothing")))
+
+
+def test_work_that_was_stopped_goes_on_where_it_was(image: Path) -> None:
+    test = uploaded(*[(f"{number}.jpeg", image.read_bytes()) for number in range(20)])
+    batch = test.session_state["batch"]
+    del batch.results[8:]
+    batch.stopped = True
+    test.run()
+    assert "Stopped after 8 of 20 files" in text(test)
+    next(one for one in test.button if one.label == "Go on").click().run()
+    assert not test.exception and "20 files" in text(test)
+
+
+def test_a_frame_of_several_is_chosen(trained_home: Path) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (90, 80), dtype=np.uint8)
+    test = uploaded(("scan.dcm", content(made(np.stack([grey, 255 - grey]), NumberOfFrames=2, PatientName="Doe^Jane"))))
+    assert "View: PA" in text(test) and "Doe" not in text(test)
+    before = [one.value["probability"].tolist() for one in test.dataframe if "probability" in one.value]
+    test.number_input(key="frame-scan.dcm").set_value(2).run()
+    assert before != [one.value["probability"].tolist() for one in test.dataframe if "probability" in one.value]
+
+
+def test_other_runs_are_asked_for_their_opinion(image: Path) -> None:
+    (run_id,) = runs.ids()
+    other = f"{run_id[:-3]}fff"
+    shutil.copytree(runs.folder(run_id), runs.folder(run_id).with_name(other))
+    test = visit(PAGE)
+    chosen = test.selectbox(key="run-box").value
+    (second,) = {run_id, other} - {chosen}
+    test.multiselect(key=f"opinions-{chosen}").set_value([second]).run()
+    test.file_uploader(key="uploads-False").upload("lungs.jpeg", image.read_bytes(), "image/jpeg").run()
+    assert not test.exception and "Other opinions" in text(test) and "1 of 1 say" in text(test)
+    made_ = ensembles.make([run_id, other])
+    test = visit(PAGE)
+    test.query_params["run"] = made_
+    test.run()
+    test.file_uploader(key="uploads-False").upload("lungs.jpeg", image.read_bytes(), "image/jpeg").run()
+    assert not test.exception and "answer of the ensemble" in text(test) and "2 of 2 say" in text(test)
+
+
+def test_below_the_bar_it_says_that_it_is_unsure(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(abstention, "of_run", lambda _: Band(0.999, 100, 60, 55, 80))
+    test = uploaded(("lungs.jpeg", image.read_bytes()))
+    assert "Unsure" in [one.value for one in test.header] and "Below the bar" in text(test)
+
+
+def test_calibration_and_operating_point_are_told(image: Path) -> None:
+    (run_id,) = runs.ids()
+    fitted.keep_temperature(run_id)
+    fitted.keep_point(run_id, ("viral", "bacterial"), 0.4, rule="sensitivity at least 95 %")
+    said = text(uploaded(("lungs.jpeg", image.read_bytes())))
+    assert "calibrated: of 100 images" in said and "sensitivity at least 95 %" in said
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+def test_what_the_gate_stops_gets_no_answer(image: Path, monkeypatch: pytest.MonkeyPatch, refuses: bool) -> None:
+    monkeypatch.setattr(Gate, "look", lambda *_, **__: (Remark("no_xray", refuses, "It seems to be a photograph."),))
+    test = uploaded(("cat.jpeg", image.read_bytes()))
+    assert "It seems to be a photograph." in text(test) and "by its own reckoning" not in text(test)
+    if refuses:
+        assert "No answer is given" in text(test) and not test.toggle
+    else:
+        test.toggle(key="override-cat.jpeg").set_value(True).run()
+        assert "by its own reckoning" in text(test)
+
+
+def test_an_example_says_whether_it_was_right(trained_home: Path) -> None:
+    test = visit(PAGE)
+    test.segmented_control(key="way").set_value("example").run()
+    assert not test.exception and "the dataset says" in text(test)
+
+
+def test_a_damaged_file_beside_a_good_one(image: Path) -> None:
+    test = uploaded(("a.jpeg", image.read_bytes()), ("b.jpeg", image.read_bytes()[:3000]))
+    assert "b.jpeg" in text(test) and "damaged or cut short" in text(test) and "by its own reckoning" in text(test)
+    assert images.read(image.read_bytes()).size

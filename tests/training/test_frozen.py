@@ -16,6 +16,7 @@ from cxr_core import images, workspace
 from cxr_core.data import datasets, features, manifest, packing
 from cxr_core.data.views import Limits, view
 from cxr_core.errors import WorkFailed
+from cxr_core.inference import export
 from cxr_core.models import weights
 from cxr_core.runs import config as settings
 from cxr_core.runs.config import RunConfig
@@ -56,7 +57,9 @@ class Counted:
 
 
 @pytest.fixture
-def trunk() -> Counted:
+def trunk(monkeypatch: pytest.MonkeyPatch) -> Counted:
+    """It computes itself, so that its calls can be counted."""
+    monkeypatch.setattr(frozen._Trunk, "_exported", lambda *_: None)
     return Counted()
 
 
@@ -105,6 +108,23 @@ def test_features_are_those_of_a_direct_pass_and_each_image_its_own(trunk: Count
     direct = trunk.of(seen(pixels, rows))
     check(found, 0, direct)
     assert len({one.tobytes() for one in direct}) == COUNT
+
+
+def test_on_a_processor_the_export_of_a_trunk_does_the_work_and_says_the_same():
+    trunk = Counted()
+    found = known(trunk)
+    assert trunk.calls == [1, 1]  # an empty image before the export, a real one to see that both say the same
+    pixels, rows = table()
+    check(found, 0, trunk.of(seen(pixels, rows)))
+    assert workspace.exported_trunk(weights.digest(trunk.model)).is_file()
+
+
+def test_an_export_that_says_something_else_is_not_used():
+    trunk, other = Counted(), Counted(seed=2)
+    export.write(other.model, workspace.exported_trunk(weights.digest(trunk.model)))
+    found = known(trunk)
+    pixels, rows = table()
+    check(found, 0, trunk.of(seen(pixels, rows)))
 
 
 def test_a_second_run_computes_nothing(trunk: Counted):

@@ -115,7 +115,7 @@ def leaves(count: int, rng: Random) -> Greys:
     found = _background(count, rng)
     for grey in found:
         most = rng.uniform(0.1, 0.5)
-        for _ in range(int(rng.integers(4, 40))):
+        for _ in range(int(rng.integers(4, 28))):
             reach = most * min(1.0, 0.1 / rng.uniform(0.1, 1.0))
             _paint(
                 grey,
@@ -283,7 +283,7 @@ def strangers(count: int, rng: Random) -> Greys:
 def disfigured(greys: Greys, rng: Random) -> Greys:
     """What is no chest X-ray any more, made of each image: float32 (n, SIDE, SIDE)."""
     ways: tuple[Callable[[Greys, Random], Greys], ...] = (
-        _negative, _negative, _part, _part, scrambled, shuffled, collages, swirled, _askew, _with_stranger,
+        _negative, _negative, _part, _part, scrambled, shuffled, collages, swirled, _askew, _half, _with_stranger,
     )  # fmt: skip
     chosen = rng.integers(0, len(ways), len(greys))
     found = np.empty_like(greys)
@@ -308,12 +308,22 @@ def _askew(greys: Greys, rng: Random) -> Greys:
     )
 
 
+def _half(greys: Greys, rng: Random) -> Greys:
+    """One side of the chest alone, as wide as high: what a lateral view and a bad crop have in common."""
+    found = np.empty_like(greys)
+    for number, grey in enumerate(greys):
+        wide = rng.uniform(0.42, 0.55) * (SIDE - 1)
+        start = rng.choice([0.0, SIDE - 1 - wide])
+        matrix, offset = np.array([[1.0, 0.0], [0.0, wide / (SIDE - 1)]]), (0.0, start)
+        found[number] = ndimage.affine_transform(grey, matrix, offset, order=1, mode="nearest")
+    return found
+
+
 def _with_stranger(greys: Greys, rng: Random) -> Greys:
     if not len(greys):
         return greys
-    others = np.concatenate([leaves(len(greys), rng), scenes(len(greys), rng)])[
-        rng.permutation(2 * len(greys))[: len(greys)]
-    ]
+    half = len(greys) // 2
+    others = np.concatenate([leaves(len(greys) - half, rng), scenes(half, rng)])
     share = rng.uniform(0.5, 0.8, (len(greys), 1, 1)).astype(np.float32)
     return (1 - share) * greys + share * others
 
@@ -333,8 +343,8 @@ def _textured(greys: Greys, rng: Random, most: float = 0.6) -> Greys:
     """With grain of some roughness, more in some images than in others, and now and then out of focus."""
     strength = (rng.random((len(greys), 1, 1)) ** 2 * most).astype(np.float32)
     found = np.clip(greys + strength * (clouds(len(greys), rng, low=0, high=2) - 128), 0, 255)
-    for grey in found[rng.random(len(found)) < 0.4]:
-        grey[:] = ndimage.gaussian_filter(grey, rng.uniform(0.3, 1.5))
+    for place in np.flatnonzero(rng.random(len(found)) < 0.4):
+        found[place] = ndimage.gaussian_filter(found[place], rng.uniform(0.3, 1.5))
     return found
 
 

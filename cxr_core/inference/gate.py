@@ -14,6 +14,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -109,12 +110,11 @@ class Gate:
         Raises:
             WorkFailed: the disk is full or the folder cannot be written.
         """
+        told: dict[str, Any] = {"side": self.side, "limits": np.array(list(vars(self.limits).values()))}
+        for name, array in self.learned.arrays().items():
+            told[name] = array.astype(np.float16) if name == "axes" else array
         out = io.BytesIO()
-        told = {
-            name: array.astype(np.float16 if name == "axes" else np.float32)
-            for name, array in self.learned.arrays().items()
-        }
-        np.savez_compressed(out, side=self.side, limits=np.array(list(vars(self.limits).values())), **told)
+        np.savez_compressed(out, **told)
         workspace.write_bytes(path, out.getvalue())
 
     @classmethod

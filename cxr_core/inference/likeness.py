@@ -21,9 +21,11 @@ from cxr_core.inference.decoys import SIDE, Greys, Random
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
-LEARNED = 1800  # training images are drawn up to so many: more take time and change nothing
-_POSITIVES = 3600
-_STRANGERS = 1350
+LEARNED = 1500  # training images are drawn up to so many: more take time and change nothing
+_POSITIVES = 3000
+_STRANGERS = 1200
+_DISFIGURED = 1400
+_STOOD = 1200
 _BATCH = 300
 _CELLS = 7
 _THUMB = 16
@@ -58,8 +60,8 @@ def retaken(greys: Greys, rng: Random, *, angle: float = 8, zoom: float = 0.25, 
     found = np.clip(found * np.exp(rng.uniform(-0.43, 0.34, each)) + rng.uniform(-15, 15, each), 0, 255).astype(
         np.float32
     )
-    for grey in found[rng.random(len(found)) < 0.35]:
-        ndimage.gaussian_filter(grey, rng.uniform(0.3, 1.2), output=grey)
+    for place in np.flatnonzero(rng.random(len(found)) < 0.35):
+        found[place] = ndimage.gaussian_filter(found[place], rng.uniform(0.3, 1.2))
     grain = np.where(rng.random(each) < 0.3, rng.uniform(0, 5, each), 0).astype(np.float32)
     found = np.clip(found + grain * rng.standard_normal(found.shape, np.float32), 0, 255)
     mirror = rng.random(len(found)) < 0.5
@@ -98,8 +100,8 @@ class Likeness:
         sets = [
             np.concatenate([greys, taken]),
             decoys.strangers(_STRANGERS, rng),
-            decoys.disfigured(some[: _POSITIVES // 2], rng),
-            decoys.stood(some[-_POSITIVES // 2 :], rng),
+            decoys.disfigured(some[:_DISFIGURED], rng),
+            decoys.stood(some[-_STOOD:], rng),
         ]
         described = [features(one) for one in sets]
         blank = cls(*_axes(described[0]), *(np.zeros((0, 0, 0), np.float32),) * 4)
@@ -147,10 +149,10 @@ class Likeness:
         """(n, K) along the axes, (n,) what they leave, (n, G) grain: each about 0 ± 1 for training images."""
         off = shape - self.middle
         along = off @ self.axes
-        rest = np.log(np.maximum((off**2).sum(axis=1) - (along**2).sum(axis=1), 1e-6))
+        left: Floats = np.log(np.maximum((off**2).sum(axis=1) - (along**2).sum(axis=1), 1e-6))
         return (
             along / self.spread,
-            (rest - self.rest[0]) / self.rest[1],
+            (left - self.rest[0]) / self.rest[1],
             (grain - self.grain_middle) / self.grain_spread,
         )
 
@@ -180,12 +182,12 @@ def _features(greys: Greys) -> tuple[Floats, Floats]:
     shares, ranks = _equalised(values)
     right = ranks[:, 1:-1, 2:] - ranks[:, 1:-1, :-2]
     down = ranks[:, 2:, 1:-1] - ranks[:, :-2, 1:-1]
-    edges = np.empty((count, 8, _CELLS, _CELLS), np.float32)
+    cells = np.empty((count, 8, _CELLS, _CELLS), np.float32)
     for number, angle in enumerate(np.arange(4) * np.pi / 4):
         along = np.float32(np.cos(angle)) * right + np.float32(np.sin(angle)) * down
-        edges[:, number] = _pooled(np.maximum(along, 0))
-        edges[:, number + 4] = _pooled(np.maximum(-along, 0))
-    edges = edges.reshape(count, -1)
+        cells[:, number] = _pooled(np.maximum(along, 0))
+        cells[:, number + 4] = _pooled(np.maximum(-along, 0))
+    edges = cells.reshape(count, -1)
     strength = edges.mean(axis=1, keepdims=True)
     thumb = ranks.reshape(count, _THUMB, SIDE // _THUMB, _THUMB, SIDE // _THUMB).mean(axis=(2, 4)).reshape(count, -1)
     shape = np.concatenate([_EDGES_WEIGH * np.sqrt(edges / (strength + 1e-3)), _THUMB_WEIGHS * (thumb - 0.5)], axis=1)

@@ -9,6 +9,7 @@ images, and lateral views with certainty, since no training set here marks any. 
 """
 
 import io
+import struct
 import warnings
 import zipfile
 import zlib
@@ -32,11 +33,16 @@ Floats = npt.NDArray[np.float32]
 _SEED = 20
 _FEWEST = 60  # validation images; with fewer, training images stand in for them
 _MOST = 800
+_MOST_SIDE = 4096  # of a network's input
 _LEAST_SIDE = 32  # pixels; fewer show no lungs
 _LONG, _VERY_LONG = 2.5, 4.0  # one side to the other; chest X-rays of the widest known set reach 3.4
 _TINTED, _COLOURFUL = 0.02, 0.06
 _EVEN = 8  # grey values from the darkest to the brightest hundredth
 _LEAD = 1.5  # by how much a turned view must look more like an X-ray than the image as it came
+
+_DAMAGES = (
+    OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -129,10 +135,10 @@ class Gate:
                 limits = Limits(*map(float, arrays["limits"]))
                 side = int(arrays["side"])
                 learned = Likeness.of(arrays)
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except _DAMAGES as error:
             raise WorkFailed(f"{path} is missing or damaged. Delete it: it will be made again.") from error
-        if not (side >= 1 and all(np.isfinite(list(vars(limits).values())))):
-            raise WorkFailed(f"{path} is damaged. Delete it: it will be made again.")
+        if not (1 <= side <= _MOST_SIDE and all(np.isfinite(list(vars(limits).values())))):
+            raise WorkFailed(f"{path} is missing or damaged. Delete it: it will be made again.")
         return cls(side, learned, limits)
 
     def look(self, grey: Pixels, *, colour: float = 0.0, size: int) -> tuple[Remark, ...]:
@@ -282,7 +288,7 @@ def _limits(learned: Likeness, greys: Greys, held: Greys, rng: Random) -> Limits
         warns=float(np.clip(np.quantile(plain, 0.01), refuses + 0.5, 3.0)),
         refuses=refuses,
         far=float(np.quantile(far, 0.995) * 1.03),
-        too_far=float(max(np.quantile(distance, 0.999), far.max()) * 1.15),
+        too_far=float(min(max(np.quantile(distance, 0.999), far.max()) * 1.15, np.quantile(distance, 0.99) * 1.5)),
         dark=float(np.quantile(means, 0.005) * 0.8),
         bright=float(255 - (255 - np.quantile(means, 0.995)) * 0.8),
         flat=float(np.quantile(spread, 0.005) * 0.7),

@@ -149,12 +149,14 @@ class Likeness:
         """(n, K) along the axes, (n,) what they leave, (n, G) grain: each about 0 ± 1 for training images."""
         off = shape - self.middle
         along = off @ self.axes
-        left: Floats = np.log(np.maximum((off**2).sum(axis=1) - (along**2).sum(axis=1), 1e-6))
-        return (
+        rest = np.log(np.maximum((off**2).sum(axis=1) - (along**2).sum(axis=1), 1e-6))
+        found = (
             along / self.spread,
-            (left - self.rest[0]) / self.rest[1],
+            (rest - self.rest[0]) / self.rest[1],
             (grain - self.grain_middle) / self.grain_spread,
         )
+        first, second, third = (np.asarray(one, np.float32) for one in found)
+        return first, second, third
 
     def _inputs(self, shape: Floats, grain: Floats) -> Floats:
         along, rest, grain = self._standard(shape, grain)

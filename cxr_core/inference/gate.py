@@ -1,32 +1,311 @@
-"""Stand-in until the gate is merged."""
+"""Whether an upload may be answered at all: is it a frontal chest X-ray, upright, and like those that the network knows?
 
+    <run>/gate.npz    what was learned from the run's own training images; made again if deleted
+
+    gate = Gate.fit(train, val);  gate.save(path);  Gate.load(path).look(grey, colour=colour(file), size=180) ─► remarks
+
+Likeness (likeness.py) finds what is no such X-ray; greys, size and shape are looked at besides. What it cannot find: mirrored
+images, and lateral views with certainty, since no training set here marks any. It tells nothing about the answer itself.
+"""
+
+import io
+import struct
+import warnings
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from scipy import ndimage
+
+from cxr_core import dicom, images, workspace
+from cxr_core.errors import WorkFailed
+from cxr_core.inference import likeness
+from cxr_core.inference.decoys import Greys, Random
+from cxr_core.inference.likeness import Likeness, Pixels
+
+Floats = npt.NDArray[np.float32]
+
+_SEED = 20
+_FEWEST = 60  # validation images; with fewer, training images stand in for them
+_MOST = 800
+_MOST_SIDE = 4096  # of a network's input
+_LEAST_SIDE = 32  # pixels; fewer show no lungs
+_LONG, _VERY_LONG = 2.5, 4.0  # one side to the other; chest X-rays of the widest known set reach 3.4
+_TINTED, _COLOURFUL = 0.02, 0.06
+_EVEN = 8  # grey values from the darkest to the brightest hundredth
+_LEAD = 1.5  # by how much a turned view must look more like an X-ray than the image as it came
+
+_DAMAGES = (
+    OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Remark:
+    """One thing about an image.
+
+    Attributes:
+        kind: "no_xray", "strange", "turned", "negative", "colour", "dark", "bright", "flat", "small" or "shape".
+        refuses: whether no answer is given; else it is a warning.
+        text: what was seen, what was expected, what to do.
+    """
+
     kind: str
     refuses: bool
     text: str
 
 
+@dataclass(frozen=True)
+class Limits:
+    """Of what the run's own images reach; see `_limits`.
+
+    Attributes:
+        warns, refuses: an image is remarked on below this likeness.
+        far, too_far: and above this distance.
+        dark, bright, flat: mean grey below, mean grey above, and spread of the greys below which an image is remarked on.
+    """
+
+    warns: float
+    refuses: float
+    far: float
+    too_far: float
+    dark: float
+    bright: float
+    flat: float
+
+
+@dataclass(frozen=True)
 class Gate:
+    """Fitted once per run.
+
+    Attributes:
+        side: of the images that it was fitted on, in pixels; every upload is brought to it first.
+        learned: what X-rays look like.
+        limits: from where on an image is remarked on.
+    """
+
+    side: int
+    learned: Likeness
+    limits: Limits
+
     @classmethod
-    def fit(cls, train, val):
-        return cls()
+    def fit(cls, train: Pixels, val: Pixels) -> "Gate":
+        """Learn from a run's images; the same images give the same gate.
 
-    def save(self, path):
-        np.savez(path)
+        Args:
+            train: uint8 (n, S, S), may lie on disk; of many images some are drawn.
+            val: uint8 (m, S, S), for the limits; where there are few, a part of `train` is held out for them.
+        """
+        rng = np.random.default_rng(_SEED)
+        greys, held = likeness.drawn(train, likeness.LEARNED, rng), likeness.drawn(val, _MOST, rng)
+        if len(held) < _FEWEST:
+            part = max(1, len(greys) // 6)
+            order = rng.permutation(len(greys))
+            held, greys = np.concatenate([held, greys[order[:part]]]), greys[order[part:]]
+        learned = Likeness.fit(greys, rng)
+        return cls(int(train.shape[1]), learned, _limits(learned, greys, held, rng))
+
+    def save(self, path: Path) -> None:
+        """Write it whole or not at all.
+
+        Raises:
+            WorkFailed: the disk is full or the folder cannot be written.
+        """
+        told: dict[str, Any] = {"side": self.side, "limits": np.array(list(vars(self.limits).values()))}
+        for name, array in self.learned.arrays().items():
+            told[name] = array.astype(np.float16) if name == "axes" else array
+        out = io.BytesIO()
+        np.savez_compressed(out, **told)
+        workspace.write_bytes(path, out.getvalue())
 
     @classmethod
-    def load(cls, path):
-        return cls()
+    def load(cls, path: Path) -> "Gate":
+        """Read what `save` wrote.
 
-    def look(self, grey, *, colour=0.0, size):
-        return ()
+        Raises:
+            WorkFailed: the file is missing or damaged.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                limits = Limits(*map(float, arrays["limits"]))
+                side = int(arrays["side"])
+                learned = Likeness.of(arrays)
+        except _DAMAGES as error:
+            raise WorkFailed(f"{path} is missing or damaged. Delete it: it will be made again.") from error
+        if not (1 <= side <= _MOST_SIDE and all(np.isfinite(list(vars(limits).values())))):
+            raise WorkFailed(f"{path} is missing or damaged. Delete it: it will be made again.")
+        return cls(side, learned, limits)
+
+    def look(self, grey: Pixels, *, colour: float = 0.0, size: int) -> tuple[Remark, ...]:
+        """What there is to say of an image; nothing for most chest X-rays.
+
+        Args:
+            grey: uint8 (H, W), as `images.read` gives it.
+            colour: of the file, see `colour`.
+            size: side of the network's input in pixels.
+
+        Returns:
+            Remarks, those that refuse first.
+        """
+        found = _frame(grey, size)
+        if any(one.refuses for one in found):
+            return tuple(found)
+        view = likeness.reduced(images.prepare(grey, self.side)[None])
+        low, high = np.percentile(view, (1, 99))
+        if high - low < _EVEN:
+            even = "The image is one even tone and shows no body. A chest X-ray was expected. Check the file."
+            return (Remark("flat", True, even), *found)
+        found += [*self._alike(view), *self._lit(view, float(high - low))]
+        if colour > _TINTED:
+            found.append(Remark("colour", colour > _COLOURFUL, _COLOUR_TEXT[colour > _COLOURFUL]))
+        return tuple(sorted(found, key=lambda one: not one.refuses))
+
+    def _alike(self, view: Greys) -> list[Remark]:
+        """Of float32 (1, SIDE, SIDE): at most one remark, on what the image shows."""
+        turns = [np.rot90(view, turn, axes=(1, 2)) for turn in range(4)]
+        alike, distance = self.learned.scores(np.concatenate([*turns, 255 - view]))
+        upright, turned, negative = float(alike[0]), float(alike[1:4].max()), float(alike[4])
+        limits = self.limits
+        refused = upright < limits.refuses or distance[0] > limits.too_far
+        if turned > max(limits.warns, upright + _LEAD):
+            way = ("on its side", "upside down", "on its side")[int(alike[1:4].argmax())]
+            return [
+                Remark(
+                    "turned", refused, f"The image seems to lie {way}. Expected: head up. Turn it and upload it again."
+                )
+            ]
+        if upright >= limits.warns and distance[0] <= limits.far:
+            return []
+        if negative > max(limits.warns, upright + _LEAD):
+            return [Remark("negative", refused, _NEGATIVE)]
+        return [Remark("no_xray", True, _NO_XRAY) if refused else Remark("strange", False, _STRANGE)]
+
+    def _lit(self, view: Greys, spread: float) -> list[Remark]:
+        """Of float32 (1, SIDE, SIDE) and from its darkest to its brightest hundredth: at most one remark, on its greys."""
+        mean, limits = float(view.mean()), self.limits
+        if mean < limits.dark:
+            seen = f"very dark: its mean grey is {mean:.0f} of 255, and at least {limits.dark:.0f} in {_LIKE}"
+            return [Remark("dark", False, f"The image is {seen}. Check its exposure or window.")]
+        if mean > limits.bright:
+            seen = f"very bright: its mean grey is {mean:.0f} of 255, and at most {limits.bright:.0f} in {_LIKE}"
+            return [Remark("bright", False, f"The image is {seen}. Check its exposure or window.")]
+        if spread < limits.flat:
+            seen = f"washed out: its greys span {spread:.0f} of 255, and at least {limits.flat:.0f} in {_LIKE}"
+            return [Remark("flat", False, f"The image is {seen}. Check its exposure or window.")]
+        return []
 
 
-def colour(source):
-    return 0.0
+def colour(source: bytes | Path) -> float:
+    """How colourful an image file is, in [0, 1]: 0 for grey, for DICOM and for what cannot be read.
+
+    A tint that goes with the grey value alone, as of a photographed film, counts a quarter.
+    """
+    if dicom.is_dicom(source):
+        return 0.0
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(
+                io.BytesIO(source) if isinstance(source, bytes) else source, formats=images.FORMATS[:-1]
+            ) as image:
+                if image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;"):
+                    return 0.0
+                if image.width * image.height > images.MAX_PIXELS:
+                    return 0.0
+                image.draft("RGB", (128, 128))
+                small = image.convert("RGBA" if image.mode in ("P", "PA", "RGBA") else "RGB").resize(
+                    (64, 64), Image.Resampling.BOX
+                )
+                values = np.asarray(small.convert("RGBA"), np.float32).reshape(-1, 4)
+    except Exception:  # noqa: BLE001  # whatever a parser of untrusted bytes may raise: `images.decode` tells of it
+        return 0.0
+    return _colourful(values[values[:, 3] > 127, :3])
+
+
+def _colourful(values: Floats) -> float:
+    """Of float32 (n, 3), red, green and blue in 0..255."""
+    if not len(values):
+        return 0.0
+    luma = values @ np.array([0.299, 0.587, 0.114], np.float32)
+    away = np.stack([values[:, 2] - luma, values[:, 0] - luma], axis=1) * np.array([0.564, 0.713], np.float32) / 128
+    level = np.clip(luma / 32, 0, 7).astype(np.int64)
+    counts = np.maximum(np.bincount(level, minlength=8), 1)
+    tints = np.stack([np.bincount(level, away[:, part], minlength=8) / counts for part in (0, 1)], axis=1)
+    varied = np.hypot(*(away - tints[level]).T).mean()
+    return float(np.clip(varied + np.hypot(*tints[level].T).mean() / 4, 0, 1))
+
+
+def _frame(grey: Pixels, size: int) -> list[Remark]:
+    """Remarks on height and width."""
+    height, width = grey.shape
+    shorter, longer = sorted((height, width))
+    measures = f"The image has {width:,} × {height:,} pixels"
+    if shorter < _LEAST_SIDE:
+        return [
+            Remark(
+                "small",
+                True,
+                f"{measures}, too few to see lungs. At least {_LEAST_SIDE} on each side are needed. Upload the original.",
+            )
+        ]
+    found = []
+    if longer > _LONG * shorter:
+        refuses = longer > _VERY_LONG * shorter
+        found.append(
+            Remark(
+                "shape",
+                refuses,
+                f"{measures}, a narrow strip. A whole chest is about as wide as it is high. Upload the whole image.",
+            )
+        )
+    if shorter < size:
+        found.append(
+            Remark(
+                "small",
+                False,
+                f"{measures}, fewer than the {size} × {size} that the network looks at. Upload the original if there is one.",
+            )
+        )
+    return found
+
+
+def _limits(learned: Likeness, greys: Greys, held: Greys, rng: Random) -> Limits:
+    """From the images held out, as they are and as a hand turns or a machine exposes them a little differently."""
+    plain, far = learned.scores(held)
+    copies = max(1, -(-200 // len(held)))
+    varied = np.concatenate([_slightly(held, rng) for _ in range(copies)])
+    alike, distance = learned.scores(varied)
+    all_of = np.concatenate([greys, held])
+    means = all_of.mean(axis=(1, 2))
+    spread = np.subtract(*np.percentile(all_of.reshape(len(all_of), -1), (99, 1), axis=1))
+    refuses = float(np.clip(min(np.quantile(alike, 0.003), plain.min()) - 0.7, -2.5, 0.5))
+    return Limits(
+        warns=float(np.clip(np.quantile(plain, 0.01), refuses + 0.5, 3.0)),
+        refuses=refuses,
+        far=float(np.quantile(far, 0.995) * 1.03),
+        too_far=float(min(max(np.quantile(distance, 0.999), far.max()) * 1.15, np.quantile(distance, 0.99) * 1.5)),
+        dark=float(np.quantile(means, 0.005) * 0.8),
+        bright=float(255 - (255 - np.quantile(means, 0.995)) * 0.8),
+        flat=float(np.quantile(spread, 0.005) * 0.7),
+    )
+
+
+def _slightly(greys: Greys, rng: Random) -> Greys:
+    """Turned by up to 4 degrees, exposed by up to a third more or less."""
+    found = np.stack([ndimage.rotate(grey, rng.uniform(-4, 4), reshape=False, order=1) for grey in greys])
+    return np.clip(found * rng.uniform(0.67, 1.33, (len(found), 1, 1)), 0, 255).astype(np.float32)
+
+
+_LIKE = "the images that the network has learned from"
+_NO_XRAY = "The image does not look like a frontal chest X-ray. Only such images can be answered. Upload one."
+_STRANGE = f"The image looks unlike {_LIKE}. The answer may be wrong: check that it is a frontal chest X-ray, upright and whole."
+_NEGATIVE = "The image seems to be a negative, with dark bones. Expected: bright bones. Invert it and upload it again."
+_COLOUR_TEXT = (
+    "The image is tinted or has coloured marks. A grey X-ray was expected. Upload the original if there is one.",
+    "The image is in colour. A chest X-ray is grey. Upload an X-ray.",
+)

@@ -1,0 +1,282 @@
+"""The gate lets X-rays like those of the training through, refuses what is none, and says why."""
+
+import io
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from pydicom.data import get_testdata_file
+from sklearn.datasets import load_sample_images
+
+from cxr_core import images
+from cxr_core.data.phantoms import CLASSES, phantom
+from cxr_core.errors import WorkFailed
+from cxr_core.inference import likeness
+from cxr_core.inference.gate import Gate, Remark, colour
+
+Pixels = NDArray[np.uint8]
+SIDE = 96
+
+
+def films(count: int, seed: int) -> Pixels:
+    return np.stack([phantom(CLASSES[n % 3], np.random.default_rng((seed, n)), size=SIDE) for n in range(count)])
+
+
+@pytest.fixture(scope="module")
+def gate(tmp_path_factory: pytest.TempPathFactory) -> Gate:
+    """Fitted on 300 phantoms that lie on disk."""
+    path = tmp_path_factory.mktemp("gate") / "train.npy"
+    np.save(path, films(300, 1))
+    return Gate.fit(np.load(path, mmap_mode="r"), films(80, 2))
+
+
+@pytest.fixture(scope="module")
+def unseen() -> Pixels:
+    return films(120, 3)
+
+
+@pytest.fixture(scope="module")
+def photographs() -> list[Pixels]:
+    """The two of scikit-learn in grey, whole and in parts, on their side and as negatives."""
+    whole = [np.asarray(Image.fromarray(one).convert("L")) for one in load_sample_images().images]
+    parts = [one[top : top + 210, left : left + 210] for one in whole for top in (0, 210) for left in (0, 210, 420)]
+    return [*whole, *parts, *(np.rot90(one) for one in whole), *(255 - one for one in whole)]
+
+
+def drawn(kind: str) -> Pixels:
+    rng = np.random.default_rng(5)
+    if kind == "noise":
+        return rng.integers(0, 256, (300, 300), dtype=np.uint8)
+    if kind == "gradient":
+        return np.broadcast_to(np.linspace(0, 255, 300).astype(np.uint8), (300, 300)).copy()
+    if kind == "checks":
+        return np.kron(np.indices((10, 10)).sum(axis=0) % 2, np.full((30, 30), 255)).astype(np.uint8)
+    page = Image.new("L", (300, 300), 250)
+    pen = ImageDraw.Draw(page)
+    if kind == "text":
+        for row in range(8, 290, 14):
+            pen.text((10, row), "The lungs are clear. No effusion, no pneumothorax.", fill=20)
+    if kind == "chart":
+        pen.line((20, 10, 20, 280, 290, 280), fill=0, width=2)
+        for place, height in enumerate((60, 120, 90, 200, 150, 30)):
+            pen.rectangle((35 + 42 * place, 280 - height, 65 + 42 * place, 280), fill=110)
+    if kind == "face":
+        pen.ellipse((70, 40, 230, 260), fill=180, outline=30)
+        for box in ((110, 110, 135, 125), (165, 110, 190, 125), (125, 200, 175, 215)):
+            pen.ellipse(box, fill=40)
+    return np.asarray(page)
+
+
+def refused(gate: Gate, pictures: Iterable[Pixels], size: int = SIDE) -> list[bool]:
+    return [any(remark.refuses for remark in gate.look(one, size=size)) for one in pictures]
+
+
+def kinds(remarks: Iterable[Remark]) -> list[str]:
+    return [remark.kind for remark in remarks]
+
+
+def encoded(picture: Image.Image, format: str = "PNG") -> bytes:
+    out = io.BytesIO()
+    picture.save(out, format=format)
+    return out.getvalue()
+
+
+def test_unseen_phantoms_pass(gate: Gate, unseen: Pixels) -> None:
+    remarks = [gate.look(one, size=SIDE) for one in unseen]
+    assert sum(any(remark.refuses for remark in one) for one in remarks) <= 2
+    assert sum(bool(one) for one in remarks) <= 8
+
+
+@pytest.mark.parametrize("exposure", [0.7, 1.3])
+def test_another_exposure_is_not_refused(gate: Gate, unseen: Pixels, exposure: float) -> None:
+    assert sum(refused(gate, np.clip(unseen * exposure, 0, 255).astype(np.uint8))) <= 2
+
+
+@pytest.mark.parametrize("degrees", [-3, 3])
+def test_a_little_turn_is_not_refused(gate: Gate, unseen: Pixels, degrees: float) -> None:
+    turned = [np.asarray(Image.fromarray(one).rotate(degrees, Image.Resampling.BILINEAR)) for one in unseen[:60]]
+    assert sum(refused(gate, turned)) <= 1
+
+
+def test_another_size_is_not_refused(gate: Gate, unseen: Pixels) -> None:
+    assert sum(refused(gate, [images.prepare(one, 1024) for one in unseen[:40]])) <= 1
+
+
+def test_photographs_are_refused(gate: Gate, photographs: list[Pixels]) -> None:
+    assert all(refused(gate, photographs))
+
+
+@pytest.mark.parametrize("kind", ["noise", "gradient", "checks", "text", "chart", "face", "empty page"])
+def test_drawings_are_refused(gate: Gate, kind: str) -> None:
+    assert refused(gate, [drawn(kind), 255 - drawn(kind)]) == [True, True]
+
+
+@pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small.dcm"])
+def test_slices_are_refused(gate: Gate, name: str) -> None:
+    stored = images.read(Path(str(get_testdata_file(name)))).astype(float)
+    shown = (255 * (stored - stored.min()) / np.ptp(stored)).astype(np.uint8)
+    assert refused(gate, [shown, np.rot90(shown), 255 - shown]) == [True] * 3
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_turned_ones_are_told_to_be_turned(gate: Gate, unseen: Pixels, quarters: int) -> None:
+    found = [kinds(gate.look(np.rot90(one, quarters), size=SIDE)) for one in unseen[:60]]
+    assert sum("turned" in one for one in found) >= 57
+
+
+def test_negatives_are_told_to_be_inverted(gate: Gate, unseen: Pixels) -> None:
+    found = [gate.look(255 - one, size=SIDE) for one in unseen[:60]]
+    assert sum("negative" in kinds(one) and one[0].refuses for one in found) >= 57
+
+
+@pytest.mark.parametrize(
+    "kind, changed",
+    [
+        ("dark", lambda grey: (grey * 0.2).astype(np.uint8)),
+        ("bright", lambda grey: (255 - (255 - grey) * 0.2).astype(np.uint8)),
+        ("flat", lambda grey: (110 + grey * 0.15).astype(np.uint8)),
+    ],
+)
+def test_exposures_far_off_are_warned_of(gate: Gate, unseen: Pixels, kind: str, changed) -> None:
+    found = [gate.look(changed(one), size=SIDE) for one in unseen[:20]]
+    assert sum(kind in kinds(one) for one in found) >= 18
+    assert not any(remark.refuses for one in found for remark in one if remark.kind == kind)
+
+
+@pytest.mark.parametrize(
+    "shape, kind",
+    [((1, 1), "small"), ((20, 3000), "small"), ((3000, 20), "small"), ((100, 900), "shape"), ((200, 200), "flat")],
+)
+@pytest.mark.parametrize("value", [0, 90, 255])
+def test_odd_images_are_refused_without_a_crash(gate: Gate, shape: tuple[int, int], kind: str, value: int) -> None:
+    found = gate.look(np.full(shape, value, np.uint8), size=SIDE)
+    assert found[0].kind == kind and found[0].refuses
+
+
+def test_a_strip_is_warned_of(gate: Gate, unseen: Pixels) -> None:
+    found = gate.look(np.asarray(Image.fromarray(unseen[0]).resize((600, 200))), size=SIDE)
+    assert [(one.kind, one.refuses) for one in found] == [("shape", False)]
+
+
+def test_fewer_pixels_than_the_network_sees_are_warned_of(gate: Gate, unseen: Pixels) -> None:
+    assert [(one.kind, one.refuses) for one in gate.look(unseen[0], size=SIDE + 1)] == [("small", False)]
+    assert gate.look(unseen[0], size=SIDE) == ()
+
+
+def test_colour_is_remarked_on(gate: Gate, unseen: Pixels) -> None:
+    assert gate.look(unseen[0], colour=0.0, size=SIDE) == ()
+    tinted, colourful = (gate.look(unseen[0], colour=value, size=SIDE) for value in (0.03, 0.3))
+    assert [(one.kind, one.refuses) for one in tinted] == [("colour", False)]
+    assert [(one.kind, one.refuses) for one in colourful] == [("colour", True)]
+
+
+def test_what_refuses_comes_first_in_whole_sentences(gate: Gate, photographs: list[Pixels]) -> None:
+    found = gate.look(photographs[0], colour=0.03, size=2000)
+    assert [one.refuses for one in found] == sorted((one.refuses for one in found), reverse=True)
+    assert {"small", "colour"} < set(kinds(found))
+    assert all(one.text[0].isupper() and one.text.endswith(".") for one in found)
+
+
+def test_it_is_kept_and_read_again(gate: Gate, unseen: Pixels, photographs: list[Pixels], tmp_path: Path) -> None:
+    path = tmp_path / "run" / "gate.npz"
+    gate.save(path)
+    assert path.stat().st_size < 400_000
+    again = Gate.load(path)
+    assert (again.side, again.limits) == (gate.side, gate.limits)
+    for one in [*unseen[:10], *photographs[:5]]:
+        assert kinds(again.look(one, size=SIDE)) == kinds(gate.look(one, size=SIDE))
+
+
+@pytest.mark.parametrize(
+    "damage", ["missing", "empty", "cut", "spoilt", "another", "pickled", "not a number", "wrong shape"]
+)
+def test_a_damaged_file_is_told(gate: Gate, tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "gate.npz"
+    gate.save(path)
+    content = path.read_bytes()
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    if damage == "missing":
+        path.unlink()
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "spoilt":
+        path.write_bytes(content[:2000] + bytes(3000) + content[5000:])
+    elif damage == "another":
+        np.savez(path, side=np.array(3))
+    elif damage == "pickled":
+        np.savez(path, **{**arrays, "axes": np.array([{"a": 1}], dtype=object)})
+    elif damage == "not a number":
+        np.savez(path, **{**arrays, "rest": np.array([np.nan, 1])})
+    else:
+        np.savez(path, **{**arrays, "second": arrays["second"][:, :5]})
+    with pytest.raises(WorkFailed, match=r"gate\.npz is missing or damaged"):
+        Gate.load(path)
+
+
+def test_a_few_images_without_validation_are_enough_and_give_the_same_gate(
+    unseen: Pixels, photographs: list[Pixels], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, fewer in (("_POSITIVES", 600), ("_STRANGERS", 300), ("_DISFIGURED", 200), ("_STOOD", 200)):
+        monkeypatch.setattr(likeness, name, fewer)
+    train, nothing = films(100, 4), np.empty((0, SIDE, SIDE), np.uint8)
+    first, second = (Gate.fit(train, nothing) for _ in range(2))
+    assert first.limits == second.limits
+    assert sum(refused(first, unseen)) <= 6
+    assert sum(refused(first, photographs)) >= 0.9 * len(photographs)
+
+
+def test_colour_of_files(tmp_path: Path) -> None:
+    photograph = Image.fromarray(load_sample_images().images[1])
+    grey = photograph.convert("L")
+    film = Image.fromarray((np.asarray(grey)[..., None] * np.array([0.8, 0.9, 1.0])).astype(np.uint8))
+    assert colour(encoded(photograph, "JPEG")) > 0.06
+    assert colour(encoded(photograph.convert("P"))) > 0.06
+    assert colour(encoded(photograph.convert("CMYK"), "JPEG")) > 0.06
+    for plain in (grey, grey.convert("RGB"), grey.convert("RGBA"), grey.convert("1"), grey.convert("I;16")):
+        assert colour(encoded(plain)) < 0.005
+    assert 0.005 < colour(encoded(film)) < 0.06  # tinted all over, and still an X-ray
+    path = tmp_path / "one.jpeg"
+    path.write_bytes(encoded(photograph, "JPEG"))
+    assert colour(path) == colour(path.read_bytes())
+
+
+def test_colour_never_fails(tmp_path: Path) -> None:
+    photograph = encoded(Image.fromarray(load_sample_images().images[1]), "JPEG")
+    nothing = encoded(Image.new("RGBA", (40, 40), (255, 0, 0, 0)))
+    dicom = Path(str(get_testdata_file("examples_rgb_color.dcm")))
+    assert [colour(one) for one in (b"", b"text", photograph[:500], nothing, dicom, tmp_path, tmp_path / "none")] == [
+        0.0
+    ] * 7
+
+
+def test_real_xrays(kermany_zip: Path, nih_zip: Path, photographs: list[Pixels]) -> None:
+    with zipfile.ZipFile(kermany_zip) as archive:
+        names = sorted(name for name in archive.namelist() if name.endswith(".jpeg"))
+        train, test = ([images.read(archive.read(name)) for name in names if f"/{split}/" in name][:: step]
+                       for split, step in (("train", 12), ("test", 6)))  # fmt: skip
+    with zipfile.ZipFile(nih_zip) as archive:
+        names = sorted(name for name in archive.namelist() if name.endswith(".png"))
+        adults = [images.read(archive.read(name)) for name in names[::20]]
+    prepared = np.stack([images.prepare(one, 180) for one in train])
+    real = Gate.fit(prepared[np.arange(len(prepared)) % 7 > 0], prepared[::7])
+    assert sum(refused(real, test, 180)) <= 0.02 * len(test)
+    assert sum(bool(real.look(one, size=180)) for one in test) <= 0.06 * len(test)
+    assert all("small" in kinds(real.look(one, size=180)) for one in adults)
+    assert sum(refused(real, adults, 180)) <= 0.25 * len(adults)
+    assert all(refused(real, photographs, 180))
+    assert sum("turned" in kinds(real.look(np.rot90(one), size=180)) for one in test[:50]) >= 47
+
+
+def test_it_needs_no_keras() -> None:
+    asked = "import sys, cxr_core.inference.gate; print({'keras', 'tensorflow', 'sklearn'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -12,7 +12,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from cxr_core import __version__, workspace
+from cxr_core import __version__, spreadsheet, workspace
 from cxr_core.data import audit, datasets, manifest
 from cxr_core.errors import BadInput, CxrError
 from cxr_core.evaluation import (
@@ -25,7 +25,6 @@ from cxr_core.evaluation import (
     fitted,
     metrics,
     scorecard,
-    spreadsheet,
     subgroups,
 )
 from cxr_core.evaluation.answers import Answers
@@ -146,8 +145,7 @@ def _comparison(found: Sequence[Run], said: Mapping[str, Answers], split: str) -
     for other in found[1:]:
         shared = answers.common([said[first.id], said[other.id]])
         one, two = shared.members
-        about = background.of(one, first.config.data)
-        apart = comparison.differences(one, two, None if about is None else about["patient"])
+        apart = comparison.differences(one, two, background.patients(one, first.config.data))
         test, (alike, kappa) = comparison.mcnemar(one, two), comparison.agreement(one, two)
         letter = names[other.id][0]
         parts.append(f"<h3>{letter} less A, on the {len(shared):,} images that both answered</h3>")

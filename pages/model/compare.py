@@ -111,7 +111,7 @@ def further(first: Run, several: list[Run], split: str) -> None:
     rows = {}
     for place, run in enumerate(several, start=2):
         letter = chr(65 + place)
-        apart = evaluations.differences_of(first, run, split)
+        apart = evaluations.differences_of(first, run, split, evaluations.COUNTS + evaluations.LEVELS)
         one, other = answers.common([evaluations.answers_of(each, split) for each in (first, run)]).members
         names = ("accuracy", "macro_f1", "balanced_accuracy", "macro_auc")
         rows[f"{letter}: {run_card.title(run)}"] = {

@@ -12,8 +12,6 @@ from cxr_core.runs.folder import Run
 from pages.ui import choose, evaluations, notices, reproduction_panel, run_card, words
 from pages.ui.theme import dark
 
-_OF_COUNTS = ("accuracy", "recall", "precision", "macro_f1", "balanced_accuracy", "f1")  # need no probabilities
-
 
 def standings_table(found: list[Run]) -> None:
     """Any figure on any split, with intervals, and the difference from a pinned row."""
@@ -84,8 +82,7 @@ def _cards(usable: list[Run], split: str, figure: str, named: dict[str, str]) ->
             cards.append((run, named[run.id], {figure: scorecard.Figure(value, low, high, scorecard.WILSON)}, n))
             continue
         try:
-            scores = figure.split(":", maxsplit=1)[0] not in _OF_COUNTS
-            card = evaluations.card_of(run, split, scores=scores)
+            card = evaluations.card_of(run, split, scorecard.parts_of(figure))
             cards.append((run, named[run.id], card, len(evaluations.answers_of(run, split))))
         except (CxrError, OSError) as error:
             problems.append(f"**{named[run.id]}**: {error}")
@@ -172,8 +169,8 @@ def _difference(
         return "baseline"
     try:
         if pinned in by_id and row.run in by_id:
-            scores = figure.split(":", maxsplit=1)[0] not in _OF_COUNTS
-            one = evaluations.differences_of(by_id[pinned], by_id[row.run], split, scores=scores)[figure]
+            pair = by_id[pinned], by_id[row.run]
+            one = evaluations.differences_of(*pair, split, scorecard.parts_of(figure))[figure]
         else:
             base = table[(table["run"] == pinned) | ((table["run"] == "") & (table["name"] == pinned))]
             if not len(base):

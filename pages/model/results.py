@@ -121,7 +121,7 @@ def one_run(usable: list[Run]) -> None:
     try:
         made_of(run, usable)
         answers = evaluations.answers_of(run, split)
-        headline(len(answers), evaluations.card_of(run, split, scores=False))
+        headline(len(answers), evaluations.card_of(run, split, evaluations.COUNTS))
     except (CxrError, OSError) as error:
         st.error(str(error), icon=":material/error:")
         return

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from cxr_core.data import datasets, decisions
+from cxr_core.data import datasets
 from cxr_core.errors import CxrError
 from cxr_core.evaluation import figures
 from cxr_core.evaluation.answers import Answers
@@ -64,12 +64,7 @@ def show(run: Run, answers: Answers, about: pd.DataFrame | None, inside: np.ndar
     if choosing:
         with bar:
             decide.bar(datasets.get(run.config.data), tuple(one for one in picked.chosen), key=key)
-            st.page_link(
-                "pages/data/curate.py",
-                label="Record of decisions",
-                icon=":material/history:",
-                query_params={"data": run.config.data, "part": "record"},
-            )
+            decide.record_link(datasets.get(run.config.data))
 
 
 def _row(about: pd.DataFrame, place: int) -> pd.Series:
@@ -101,7 +96,7 @@ def _note(row: pd.Series) -> str:
     return " · ".join([*said, *(f"#{tag}" for tag in row["tags"].split(", ") if tag)])
 
 
-@st.dialog("X-ray", width="large")
+@st.dialog("X-ray", width="large", on_dismiss="rerun")  # the tile behind it says what was decided meanwhile
 def large_view(run: Run, answers: Answers, about: pd.DataFrame, place: int) -> None:
     """One image large, its heatmap, the probabilities, and the way to a decision."""
     dataset, row = datasets.get(str(about["data"].iloc[place])), _row(about, place)
@@ -126,7 +121,7 @@ def large_view(run: Run, answers: Answers, about: pd.DataFrame, place: int) -> N
         if note := _note(row):
             st.markdown(note)
         st.caption(f"{row['id']} · patient {row['patient']} · {row['width']:,} × {row['height']:,} pixels")
-        _decision(dataset, row)
+        decide.bar(dataset, (row["id"],), key="case", shortcut=None)
         st.page_link(
             "pages/model/predict.py",
             label="Ask a model about it",
@@ -154,21 +149,3 @@ def _picture(run: Run, dataset: datasets.Dataset, row: pd.Series, label: str) ->
             return
         st.caption(":material/info: This run cannot say where it looked.")
     st.image(content, width="stretch", alt=f"Chest X-ray {row['id']}")
-
-
-def _decision(dataset: datasets.Dataset, row: pd.Series) -> None:
-    """Exclude or relabel this one image; the page behind shows it once the large view is closed."""
-    with st.expander("Exclude or relabel", icon=":material/rule:"), st.form("case", border=False):
-        who = st.text_input("Your name", st.session_state.get("decider", ""), max_chars=80)
-        reason = st.text_input("Reason", max_chars=500)
-        label = st.selectbox("Class", dataset.classes, format_func=words.label)
-        with st.container(horizontal=True):
-            relabel = st.form_submit_button("Set class", icon=":material/label:")
-            exclude = st.form_submit_button("Exclude", icon=":material/block:")
-    if relabel or exclude:
-        action, value = ("relabel", str(label)) if relabel else ("exclude", "")
-        try:
-            made = decisions.decide(dataset.name, action, [row["id"]], value=value, reason=reason, who=who)
-            st.success(f"{decide.sentence(made)}: recorded as decision {made.number}.", icon=":material/check:")
-        except CxrError as error:
-            st.error(str(error), icon=":material/error:")

@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from cxr_core.evaluation import report, spreadsheet
+from cxr_core import spreadsheet
+from cxr_core.evaluation import report
 from cxr_core.evaluation.answers import Answers
 from cxr_core.runs.folder import Run
 from pages.ui import words

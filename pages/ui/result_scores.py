@@ -34,7 +34,7 @@ def curves(run: Run, split: str, answers: Answers) -> None:
                 key=f"{title}-{run.id}",
                 alt=f"{title}: " + "; ".join(line[0] for line in lines),
             )
-    card = evaluations.card_of(run, split)
+    card = evaluations.card_of(run, split, evaluations.LEVELS)
     rows = {
         words.label(name): {
             scorecard.OF_CLASS[of]: words.figure(card[f"{of}:{name}"], share=False) for of in ("auc", "ap")
@@ -104,9 +104,9 @@ def _as_table(tables: dict[str, pd.DataFrame]) -> None:
 
 def _errors(run: Run, split: str, using: fitted.Temperature | None) -> None:
     """What the probabilities are off by, as they are and after the temperature."""
-    cards = {"As it is": evaluations.card_of(run, split)}
+    cards = {"As it is": evaluations.card_of(run, split, evaluations.TERMS)}
     if using is not None:
-        cards["After"] = evaluations.tempered_card_of(run, split, using.value)
+        cards["After"] = evaluations.card_of(run, split, evaluations.TERMS, heat=using.value)
     rows = {
         scorecard.TITLES[name]: {title: words.figure(card[name], share=False) for title, card in cards.items()}
         for name in ("ece", "brier", "log_loss")

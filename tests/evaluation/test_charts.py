@@ -76,7 +76,9 @@ def test_a_forest_stands_missing_intervals_and_narrow_ranges() -> None:
 
 
 def test_names_of_a_forest_stand_above_their_rows_and_fit_a_phone() -> None:
-    table = pd.DataFrame({"name": ["<b>a</b>", "x" * 80], "value": [0.9, 0.8], "low": 0.7, "high": 0.95, "mark": 0, "hover": ""})
+    table = pd.DataFrame(
+        {"name": ["<b>a</b>", "x" * 80], "value": [0.9, 0.8], "low": 0.7, "high": 0.95, "mark": 0, "hover": ""}
+    )
     drawn = charts.forest(table, title="Accuracy")
     first, second = drawn.layout.annotations
     assert first.text == "&lt;b&gt;a&lt;/b&gt;" and (first.x, first.xref, first.y) == (0, "paper", 0)

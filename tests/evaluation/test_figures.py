@@ -61,7 +61,7 @@ def test_every_figure_has_the_background_of_the_page_and_no_title(dark: bool) ->
 
 def test_the_background_is_that_of_the_theme() -> None:
     theme = tomllib.loads((PROJECT / ".streamlit/config.toml").read_text())["theme"]
-    assert figures.PAPER == {False: theme["light"]["backgroundColor"], True: theme["dark"]["backgroundColor"]}
+    assert {False: theme["light"]["backgroundColor"], True: theme["dark"]["backgroundColor"]} == figures.PAPER
 
 
 def test_a_plot_is_saved_under_a_name_that_any_disk_takes() -> None:

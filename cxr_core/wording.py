@@ -1,6 +1,18 @@
-"""Counts as people read them."""
+"""Counts and shares as people read them."""
+
+from collections.abc import Sequence
 
 
 def plural(count: int, noun: str) -> str:
     """'1 image', '5,856 images'."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def percent(value: float | None) -> str:
+    """0.8125 as '81.2 %'; a figure that is not defined as a dash."""
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def interval(pair: Sequence[float] | None) -> str:
+    """A 95 % interval of shares: '78.0 to 84.1 %'."""
+    return "" if pair is None else f"{100 * pair[0]:.1f} to {100 * pair[1]:.1f} %"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cxr_core import wording
 from cxr_core.evaluation import calibration, confusion, curves, intervals, resampling
 from cxr_core.evaluation.answers import Answers
 
@@ -30,6 +31,22 @@ OF_CLASS = {
     "f1": "F1",
     "auc": "Area under ROC",
     "ap": "Average precision",
+}
+MEANINGS = {
+    "accuracy": "Share of images whose class is right.",
+    "macro_f1": "Mean over the classes of F1, which balances what is found against false alarms.",
+    "balanced_accuracy": "Mean over the classes of the share that is found.",
+    "macro_auc": "How often an image of a class gets a higher probability of it than one of another class, averaged over the "
+    "classes: 1 is perfect, 0.5 is chance.",
+    "macro_ap": "Precision averaged over all thresholds, then over the classes: 1 is perfect.",
+    "ece": "Mean gap between how sure the network is and how often it is right: 0 is perfect.",
+    "brier": "Squared distance between the probabilities and the truth: 0 is perfect, 2 the worst.",
+    "log_loss": "Minus the logarithm of the probability given to the truth: 0 is perfect; sure and wrong costs most.",
+    "recall": "Of the images of a class, how many were called so (for illness: sensitivity).",
+    "precision": "Of the images called a class, how many are of it (for illness: positive predictive value).",
+    "f1": "Harmonic mean of precision and recall.",
+    "auc": "How often an image of the class gets a higher probability of it than another image: 1 is perfect, 0.5 is chance.",
+    "ap": "Precision averaged over all thresholds: 1 is perfect.",
 }
 SMALLER_IS_BETTER = ("ece", "brier", "log_loss")
 WILSON, PATIENTS, IMAGES = "Wilson", "bootstrap of patients", "bootstrap of images"
@@ -150,6 +167,31 @@ def of_spread(answers: Answers, how: Spread, parts: Collection[str] = resampling
             between = resampling.interval(name, how.drawn[name], value, how.fewest)
         found[name] = _figure(value, between, how.how)
     return found | (_shares(answers) if "counts" in parts else {})
+
+
+def told(one: Figure, *, share: bool = True) -> str:
+    """A figure with its 95 % interval: '81.2 % (78.0 to 84.1 %)', or '0.312 (0.290 to 0.334)'."""
+    if one.value is None:
+        return "–"
+    if share:
+        return wording.percent(one.value) + (f" ({wording.interval(one.interval)})" if one.interval else "")
+    return f"{one.value:.3f}" + (f" ({one.low:.3f} to {one.high:.3f})" if one.interval else "")
+
+
+def told_apart(one: Figure, *, share: bool = True) -> str:
+    """A difference with its 95 % interval: '+2.1 points (-0.4 to +4.6)'."""
+    if one.value is None:
+        return "–"
+    scale, digits, unit = (100, 1, " points") if share else (1, 3, "")
+    said = f"{scale * one.value:+.{digits}f}{unit}"
+    if one.interval is None:
+        return said
+    return said + f" ({scale * one.interval[0]:+.{digits}f} to {scale * one.interval[1]:+.{digits}f})"
+
+
+def is_share(name: str) -> bool:
+    """Whether a figure is read in per cent."""
+    return name.split(":", maxsplit=1)[0] in ("accuracy", "macro_f1", "balanced_accuracy", "recall", "precision", "f1")
 
 
 def document(card_: Card) -> dict[str, Any]:

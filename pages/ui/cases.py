@@ -56,7 +56,12 @@ def show(run: Run, answers: Answers, about: pd.DataFrame | None, inside: np.ndar
     bar = st.container()
     turn = st.session_state.get(f"turn-{key}", 0)
     start = st.session_state.get(f"preset-{key}", ()) if choosing else ()
-    tiles = [_tile(answers, about, place) for place in shown]
+    known = {str(name): datasets.get(str(name)) for name in about["data"].iloc[shown].unique()}
+    indices = {name: loaders.index_of(dataset) for name, dataset in known.items()}
+    tiles = []
+    for place in shown:
+        name, row = str(about["data"].iloc[place]), int(about["row"].iloc[place])
+        tiles.append(_tile(answers, place, indices[name].loc[row], loaders.thumbnail(known[name], row)))
     picked = gallery(tiles, key=f"{key}-{page}-{choosing}-{turn}", choosing=choosing, chosen=start)
     if picked.opened is not None:
         (place,) = np.flatnonzero(answers.ids == picked.opened)
@@ -67,20 +72,15 @@ def show(run: Run, answers: Answers, about: pd.DataFrame | None, inside: np.ndar
             decide.record_link(datasets.get(run.config.data))
 
 
-def _row(about: pd.DataFrame, place: int) -> pd.Series:
-    """The image's row in its dataset's index after the decisions in force."""
-    return loaders.index_of(datasets.get(str(about["data"].iloc[place]))).loc[int(about["row"].iloc[place])]
-
-
-def _tile(answers: Answers, about: pd.DataFrame, place: int) -> Tile:
-    dataset, row = datasets.get(str(about["data"].iloc[place])), _row(about, place)
+def _tile(answers: Answers, place: int, row: pd.Series, picture: str) -> Tile:
+    """One image; `row` is of its dataset's index after the decisions in force."""
     true, called = int(answers.true[place]), int(answers.predicted[place])
     given = answers.probabilities[place]
     said = f"{words.label(answers.classes[called])} {given[called]:.0%}"
     truth = "right" if true == called else f"is {words.label(answers.classes[true]).lower()} ({given[true]:.0%})"
     return Tile(
         str(answers.ids[place]),
-        loaders.thumbnail(dataset, int(about["row"].iloc[place])),
+        picture,
         said,
         truth,
         words.ending(str(answers.ids[place]).rsplit("/", 1)[-1]),
@@ -99,7 +99,8 @@ def _note(row: pd.Series) -> str:
 @st.dialog("X-ray", width="large", on_dismiss="rerun")  # the tile behind it says what was decided meanwhile
 def large_view(run: Run, answers: Answers, about: pd.DataFrame, place: int) -> None:
     """One image large, its heatmap, the probabilities, and the way to a decision."""
-    dataset, row = datasets.get(str(about["data"].iloc[place])), _row(about, place)
+    dataset = datasets.get(str(about["data"].iloc[place]))
+    row = loaders.index_of(dataset).loc[int(about["row"].iloc[place])]
     true, called = (answers.classes[int(codes[place])] for codes in (answers.true, answers.predicted))
     left, right = st.columns([3, 2])
     with left:
@@ -113,7 +114,7 @@ def large_view(run: Run, answers: Answers, about: pd.DataFrame, place: int) -> N
         found = dict(zip(answers.classes, answers.probabilities[place].tolist(), strict=True))
         st.plotly_chart(
             figures.probabilities(found, {name: words.label(name) for name in found}, dark=dark()),
-            config=figures.CONFIG,
+            config=figures.config(f"probabilities-{row['id']}"),
             key="case-probabilities",
             alt=", ".join(f"{words.label(name)} {words.percent(value)}" for name, value in found.items()),
         )

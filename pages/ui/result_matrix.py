@@ -69,7 +69,7 @@ def _matrix(run: Run, split: str, answers: Answers) -> tuple[int, int] | None:
                 chosen=chosen, dark=dark(),
             ),
             theme=None,
-            config=figures.CONFIG,
+            config=figures.config(key),
             key=key,
             on_select=lambda: _clicked(key, answers.classes),
             selection_mode="points",

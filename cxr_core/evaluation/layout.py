@@ -18,7 +18,9 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #14242e; background: #fff; m
 h1 { margin: 0; } h2 { margin: 2.2rem 0 .6rem; border-bottom: 2px solid #0b6b78; } h3 { margin: 1.4rem 0 .4rem; }
 table { border-collapse: collapse; margin: .5rem 0; font-size: 14px; }
 th, td { border: 1px solid #c9d5db; padding: .25rem .6rem; text-align: right; vertical-align: top; }
-th:first-child, td:first-child, .facts td { text-align: left; overflow-wrap: anywhere; } thead th { background: #eef3f5; }
+th:first-child, td:first-child, .facts td { text-align: left; } thead th { background: #eef3f5; }
+td { overflow-wrap: anywhere; } .numbers td { white-space: nowrap; }
+.settings { columns: 15rem; padding: 0; list-style: none; } .settings span { color: #43555f; }
 .wide { overflow-x: auto; } .quiet { color: #43555f; font-size: 14px; } a { color: #0b6b78; }
 .warn { border: 2px solid #b45f06; border-radius: 8px; padding: .6rem 1rem; font-weight: 600; }
 .two { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(27rem, 100%), 1fr)); gap: 1rem; }
@@ -71,10 +73,19 @@ def facts(rows: Mapping[str, str]) -> str:
     return f"<div class='wide facts'><table>{lines}</table></div>"
 
 
-def table(content: pd.DataFrame) -> str:
-    """With its index as the first column."""
+def settings(rows: Mapping[str, str]) -> str:
+    """Many short names and values, in columns."""
+    lines = "".join(f"<li><span>{escape(name)}</span> {escape(value or '–')}</li>" for name, value in rows.items())
+    return f"<ul class=settings>{lines}</ul>"
+
+
+def table(content: pd.DataFrame, *, intervals: bool = False) -> str:
+    """With its index as the first column; intervals, in brackets, stand below their values."""
     named = content.rename_axis(index=None, columns=content.index.name)
-    return f"<div class=wide>{named.to_html(escape=True, na_rep='–', border=0)}</div>"
+    whole = named.to_html(escape=True, na_rep="–", border=0)
+    if intervals:
+        whole = whole.replace(" (", "<br>(")
+    return f"<div class='wide{' numbers' if intervals else ''}'>{whole}</div>"
 
 
 def plot(title: str, figure: go.Figure, name: str, number: int) -> str:

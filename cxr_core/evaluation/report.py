@@ -80,7 +80,7 @@ def _run(run: Run, said: Answers, split: str, place: int) -> str:
         f"<p class=quiet>Run {escape(run.id)}</p>",
         f"<h3>Figures on {len(said):,} {_SPLITS.get(split, escape(split))} images, with 95 % intervals</h3>",
         layout.table(_figures(card)),
-        layout.table(_by_class(said, card)),
+        layout.table(_by_class(said, card), intervals=True),
         f"<p class=quiet>Intervals of accuracy, recall and precision: Wilson; of the others: {escape(card['macro_f1'].how)}, "
         "2,000 times within each class. What the figures mean is told at the end.</p>",
         "<h3>Confusion matrix (rows true, columns predicted)</h3>",
@@ -90,7 +90,7 @@ def _run(run: Run, said: Answers, split: str, place: int) -> str:
         _plots(run, said, split, place),
     ]
     if about is not None and len(groups := subgroups.table(said, about)):
-        parts.append("<h3>Results by group</h3>" + layout.table(_groups(groups)))
+        parts.append("<h3>Results by group</h3>" + layout.table(_groups(groups), intervals=True))
         parts.append(
             "<p class=quiet>* differs from all other images beyond chance (Newcombe's 95 % interval); of "
             f"{len(groups)} groups about {max(1, round(len(groups) / 20))} would by luck alone.</p>"
@@ -122,7 +122,7 @@ def _plots(run: Run, said: Answers, split: str, place: int) -> str:
     name = f"{run.id}-{split}-{place}"
     drawn = "".join(layout.plot(title, one, name, number) for number, (title, one) in enumerate(plots.items()))
     table = layout.table(_reliability(reliability).set_index("Version"))
-    return f"<div class=two>{drawn}</div><details><summary>Reliability as a table</summary>{table}</details>"
+    return f"<div class=two>{drawn}</div><details><summary>Reliability as a table</summary><h3>Reliability</h3>{table}</details>"
 
 
 def _quietly(read: Callable[[str], Kept | None], run_id: str) -> Kept | None:
@@ -218,7 +218,7 @@ def _model_card(run: Run) -> str:
     return (
         "<h3>Network</h3>"
         + layout.facts(rows)
-        + f"<details><summary>All settings</summary>{layout.facts(settings)}</details>"
+        + f"<details><summary>All settings</summary><h3>All settings</h3>{layout.settings(settings)}</details>"
     )
 
 

@@ -30,6 +30,7 @@ padding: .15rem .6rem; cursor: pointer; } button:focus-visible, a:focus-visible 
 @page { size: A4; margin: 15mm 14mm 18mm;
 @bottom-left { content: "Research software, not a medical device"; font: 8pt sans-serif; color: #43555f; }
 @bottom-right { content: counter(page) " of " counter(pages); font: 8pt sans-serif; color: #43555f; } }
+@media screen { details > h3 { display: none; } }
 @media print {
 body { max-width: none; padding: 0; font-size: 10.5pt; } table, .quiet { font-size: 9pt; } th, td { padding: .15rem .35rem; }
 .two { display: block; } .wide { overflow: visible; } .screen, summary { display: none !important; }
@@ -81,7 +82,7 @@ def settings(rows: Mapping[str, str]) -> str:
 
 def table(content: pd.DataFrame, *, intervals: bool = False) -> str:
     """With its index as the first column; intervals, in brackets, stand below their values."""
-    named = content.rename_axis(index=None, columns=content.index.name)
+    named = content.rename_axis(columns=str(content.index.name or ""), index=None)
     whole = named.to_html(escape=True, na_rep="–", border=0)
     if intervals:
         whole = whole.replace(" (", "<br>(")

@@ -121,7 +121,7 @@ def _plots(run: Run, said: Answers, split: str, place: int) -> str:
         plots["Learning curves"] = figures.learning_curves(history, best_epoch=best)
     name = f"{run.id}-{split}-{place}"
     drawn = "".join(layout.plot(title, one, name, number) for number, (title, one) in enumerate(plots.items()))
-    table = layout.table(_reliability(reliability).set_index("Version"))
+    table = layout.table(calibration.told(reliability).set_index("Version"))
     return f"<div class=two>{drawn}</div><details><summary>Reliability as a table</summary><h3>Reliability</h3>{table}</details>"
 
 
@@ -267,27 +267,12 @@ def _groups(table: pd.DataFrame) -> pd.DataFrame:
                 + ("" if low <= 0 <= high else " *"),
                 **{
                     f"Recall, {_title(name.removeprefix('recall ')).lower()}": "–" if pd.isna(value) else f"{value:.0%}"
-                    for name, value in row.items()
-                    if str(name).startswith("recall ")
+                    for name, value in ((str(name), value) for name, value in row.items())
+                    if name.startswith("recall ")
                 },
             }
         )
     return pd.DataFrame(rows).set_index("Group")
-
-
-def _reliability(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    rows = [
-        {
-            "Version": title,
-            "Probability": wording.interval((row.low, row.high)),
-            "Images": f"{row.n:,}",
-            "Mean probability": wording.percent(row.confidence),
-            "Right": f"{wording.percent(row.share)} ({wording.interval((row.share_low, row.share_high))})",
-        }
-        for title, table in tables.items()
-        for row in table.itertuples()
-    ]
-    return pd.DataFrame(rows, columns=["Version", "Probability", "Images", "Mean probability", "Right"])
 
 
 def _glossary() -> str:

@@ -85,24 +85,7 @@ def calibrated(run: Run, split: str, answers: Answers) -> None:
         _errors(run, split, using)
         _temperature(run, kept, offered)
     with st.expander("The diagram as a table"):
-        _as_table(tables)
-
-
-def _as_table(tables: dict[str, pd.DataFrame]) -> None:
-    whole = pd.concat(tables, names=["version"]).reset_index("version")
-    told = pd.DataFrame(
-        {
-            "Version": whole["version"],
-            "Probability": [words.interval(pair) for pair in zip(whole["low"], whole["high"], strict=True)],
-            "Images": whole["n"],
-            "Mean probability": [words.percent(one) for one in whole["confidence"]],
-            "Right": [
-                f"{words.percent(row.share)} ({words.interval((row.share_low, row.share_high))})"
-                for row in whole.itertuples()
-            ],
-        }
-    )
-    st.dataframe(told, hide_index=True, alt="Reliability")
+        st.dataframe(calibration.told(tables), hide_index=True, alt="Reliability")
 
 
 def _errors(run: Run, split: str, using: fitted.Temperature | None) -> None:

@@ -74,7 +74,7 @@ def run(
         tables[split] = predictions.make(ids, true, given, classes)
         predictions.write(place / "predictions" / f"{split}.parquet", tables[split])
     if state == "finished":
-        workspace.write_json(place / "metrics.json", metrics.summary(tables))
+        workspace.write_json(place / "metrics.json", metrics.summary(tables, data))
     rng, steps = np.random.default_rng(seed), np.arange(1, epochs + 1)
     runs.write_history(
         place,

@@ -34,16 +34,18 @@ def add_commands(commands: Any) -> None:
 
 
 def _evaluate(chosen: argparse.Namespace) -> None:
-    from cxr_core.evaluation import metrics, predictions
+    from cxr_core.evaluation import answers, background, metrics, scorecard
 
-    table = predictions.read(runs.predictions_path(chosen.run, chosen.split))
-    figures = metrics.evaluate(table)
-    low, high = figures["ci95"]["accuracy"]
-    words = (
-        f"{metrics.report(table).to_string(float_format='%.2f', na_rep='')}\n\n"
-        f"accuracy {figures['accuracy']:.3f}, 95 % interval {low:.3f} to {high:.3f}, n = {figures['n']:,}"
-    )
-    answer(chosen, figures, words)
+    found = answers.read(chosen.run, chosen.split)
+    card = scorecard.card(found, background.patients(found, runs.get(chosen.run).config.data))
+    lines = [
+        f"{name:<28} {one.value:.4f} ({one.low:.4f} to {one.high:.4f}), {one.how}"
+        for name, one in card.items()
+        if one.value is not None and one.low is not None and one.high is not None
+    ]
+    report = metrics.report_of(found.classes, found.confusion).to_string(float_format="%.2f", na_rep="")
+    words = "\n".join([report, "", f"n = {len(found):,}, with 95 % intervals:", *lines])
+    answer(chosen, {**metrics.document(found, card), "figures": scorecard.document(card)}, words)
 
 
 def _compare(chosen: argparse.Namespace) -> None:
@@ -51,8 +53,7 @@ def _compare(chosen: argparse.Namespace) -> None:
 
     shared = answers.common([answers.read(one, chosen.split) for one in chosen.runs])
     first, second = shared.members
-    about = background.of(first, runs.get(chosen.runs[0]).config.data)
-    apart = comparison.differences(first, second, None if about is None else about["patient"])
+    apart = comparison.differences(first, second, background.patients(first, runs.get(chosen.runs[0]).config.data))
     test, (alike, kappa) = comparison.mcnemar(first, second), comparison.agreement(first, second)
     document = {
         "n": len(shared),

@@ -2,6 +2,7 @@
 
 import argparse
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -75,12 +76,14 @@ def add_commands(commands: Any) -> None:
     group = command(commands, "runs", "the trainings of this workspace, newest first", _runs_list)
     json_flag(group)
     actions = group.add_subparsers(metavar="COMMAND")
+    kept_for = f"For {trash.KEPT_DAYS} days it can be brought back"
     for name, help_, action in (
         ("stop", "end a run, or all of a group; the best model so far is kept", _runs_stop),
-        ("resume", "go on with a run that was stopped or interrupted, or has failed", _runs_resume),
-        ("delete", f"remove a run that has ended; it can be brought back for {trash.KEPT_DAYS} days", _runs_delete),
-        ("restore", "bring a deleted run back", _runs_restore),
-    ):
+        ("resume", "go on with a run that was stopped or interrupted, or has failed", _done(queue.resume, "Run {run} goes on.")),
+        ("delete", f"remove a run that has ended. {kept_for}",
+         _done(trash.delete, f"Deleted run {{run}}. {kept_for}: runs restore {{run}}")),
+        ("restore", "bring a deleted run back", _done(trash.restore, "Run {run} is back.")),
+    ):  # fmt: skip
         command(actions, name, help_, action).add_argument("run", metavar="RUN")
     again = command(actions, "duplicate", "train once more with other settings", _runs_duplicate)
     again.add_argument("run", metavar="RUN")
@@ -266,19 +269,14 @@ def _runs_stop(chosen: argparse.Namespace) -> None:
     say(f"Asked {len(asked)} of the {len(members)} runs of {chosen.run} to stop.")
 
 
-def _runs_resume(chosen: argparse.Namespace) -> None:
-    queue.resume(chosen.run)
-    say(f"Run {chosen.run} goes on.")
+def _done(work: Callable[[str], object], said: str) -> Callable[[argparse.Namespace], None]:
+    """A command that does this to a run and then says so."""
 
+    def act(chosen: argparse.Namespace) -> None:
+        work(chosen.run)
+        say(said.format(run=chosen.run))
 
-def _runs_delete(chosen: argparse.Namespace) -> None:
-    trash.delete(chosen.run)
-    say(f"Deleted run {chosen.run}. For {trash.KEPT_DAYS} days it can be brought back: runs restore {chosen.run}")
-
-
-def _runs_restore(chosen: argparse.Namespace) -> None:
-    trash.restore(chosen.run)
-    say(f"Run {chosen.run} is back.")
+    return act
 
 
 def _runs_duplicate(chosen: argparse.Namespace) -> None:

@@ -120,13 +120,6 @@ def person() -> str:
         return ""
 
 
-def as_csv(table: pd.DataFrame) -> str:
-    """A table for spreadsheets: text that one would run as a formula (it begins with =, +, -, @, a tab or a return) gets a '."""
-    texts = table.select_dtypes(exclude="number").columns
-    safe = {name: table[name].astype(str).str.replace(r"^(?=[=+\-@\t\r])", "'", regex=True) for name in texts}
-    return table.assign(**safe).to_csv(index=False)
-
-
 def record(name: str) -> list[Decision]:
     """Every line, oldest first.
 

@@ -39,6 +39,12 @@ def of(answers: Answers, data: str) -> pd.DataFrame | None:
     return pd.concat(rows).sort_index()
 
 
+def patients(answers: Answers, data: str) -> pd.Series | None:
+    """(n,) who is on each image of `answers`, as the dataset `data` knows it; None if it is gone or does not know all."""
+    about = of(answers, data)
+    return None if about is None else about["patient"]
+
+
 def _index(name: str) -> pd.DataFrame | None:
     if name not in datasets.names():
         return None

@@ -3,11 +3,14 @@
 `true` is int (n,) of codes 0 to k - 1, `probabilities` float (n, k) in [0, 1], rows summing to 1.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy.optimize import minimize_scalar
 
+from cxr_core import wording
 from cxr_core.evaluation import intervals
 
 Floats = npt.NDArray[np.float64]
@@ -80,6 +83,29 @@ def reliability(confidence: npt.ArrayLike, right: npt.ArrayLike, bins: int = 10)
         low, high = intervals.wilson(successes, n)
         rows.append((place / bins, (place + 1) / bins, n, means[place] / n, successes / n, low, high))
     return pd.DataFrame(rows, columns=["low", "high", "n", "confidence", "share", "share_low", "share_high"])
+
+
+def told(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Reliability diagrams as a table to be read.
+
+    Args:
+        tables: title of the version to its `reliability`.
+
+    Returns:
+        Version, Probability, Images, Mean probability, Right: texts.
+    """
+    rows = [
+        {
+            "Version": title,
+            "Probability": wording.interval((row["low"], row["high"])),
+            "Images": f"{row['n']:,.0f}",
+            "Mean probability": wording.percent(row["confidence"]),
+            "Right": f"{wording.percent(row['share'])} ({wording.interval((row['share_low'], row['share_high']))})",
+        }
+        for title, table in tables.items()
+        for row in table.to_dict("records")
+    ]
+    return pd.DataFrame(rows, columns=["Version", "Probability", "Images", "Mean probability", "Right"])
 
 
 def fit_temperature(true: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:

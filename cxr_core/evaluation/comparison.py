@@ -1,6 +1,6 @@
 """Two runs on the same images: how far apart, whether by chance, and where they differ."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,25 +26,34 @@ class McNemar:
 
 
 def differences(
-    first: Answers, second: Answers, patients: npt.ArrayLike | None, *, scores: bool = True, seed: int = 0
+    first: Answers,
+    second: Answers,
+    patients: npt.ArrayLike | None,
+    *,
+    parts: Collection[str] = resampling.PARTS,
+    seed: int = 0,
 ) -> scorecard.Card:
-    """Second less first, every figure, with paired bootstrap intervals: both runs meet the same resampled patients.
+    """Second less first, figure by figure, with paired bootstrap intervals: both runs meet the same resampled patients.
 
     Args:
         first, second: of the same images in the same order.
         patients: (n,) who is on each, or None.
+        parts: of `resampling.PARTS`.
     """
-    how = resampling.draws(first.true, patients, seed=seed)
-    one, other = (resampling.figures(each, how, scores=scores) for each in (first, second))
-    exact, after = scorecard.points(first, scores=scores), scorecard.points(second, scores=scores)
-    label = scorecard.IMAGES if patients is None else scorecard.PATIENTS
-    found: scorecard.Card = {}
-    for name, value in exact.items():
-        apart = after[name] - value
-        between = resampling.percentiles(other[name] - one[name], how.fewest) if np.isfinite(apart) else None
-        low, high = between or (None, None)
-        found[name] = scorecard.Figure(apart if np.isfinite(apart) else None, low, high, label)
-    return found
+    one, other = (scorecard.spread(each, patients, parts=parts, seed=seed) for each in (first, second))
+    before, after = (scorecard.points(each, parts=parts) for each in (first, second))
+    return {name: apart(name, before[name], after[name], one, other) for name in before}
+
+
+def apart(
+    name: str, before: float | None, after: float | None, one: scorecard.Spread, other: scorecard.Spread
+) -> scorecard.Figure:
+    """How far a figure has gone from `before` to `after`, of two runs that were drawn on the same images."""
+    value = np.nan if before is None or after is None else after - before
+    if not np.isfinite(value):
+        return scorecard.Figure(None, None, None, one.how)
+    low, high = resampling.percentiles(other.drawn[name] - one.drawn[name], one.fewest) or (None, None)
+    return scorecard.Figure(float(value), low, high, one.how)
 
 
 def mcnemar(first: Answers, second: Answers) -> McNemar:

@@ -141,7 +141,7 @@ def make(run_ids: Sequence[str], way: str = "mean") -> str:
         tables[split] = one.table()
         predictions.write(place / "predictions" / f"{split}.parquet", tables[split])
     workspace.write_json(place / "ensemble.json", asdict(Ensemble(ids, way, weights)))  # type: ignore[arg-type]
-    workspace.write_json(place / "metrics.json", metrics.summary(tables))
+    workspace.write_json(place / "metrics.json", metrics.summary(tables, first.data))
     workspace.write_json(place / "config.json", settings.to_document(replace(config, epochs=1)))
     now = time.time()
     states.write(place, Status(state="finished", created=now, started=now, ended=now))  # last: now it is a run

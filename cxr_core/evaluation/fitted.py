@@ -8,20 +8,22 @@ The Predict page applies them by `temperature`, `point`, `Temperature.applied` a
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from cxr_core import workspace
-from cxr_core.errors import BadInput, WorkFailed
+from cxr_core.errors import BadInput, UnknownName, WorkFailed
 from cxr_core.evaluation import answers, calibration, operating
 from cxr_core.evaluation.answers import Answers
 from cxr_core.runs import folder as runs
 
 SPLIT = "val"
 _TEMPERATURE, _POINT = "temperature.json", "operating_point.json"
+Fitted = TypeVar("Fitted")
 
 
 @dataclass(frozen=True)
@@ -82,16 +84,7 @@ def temperature(run_id: str) -> Temperature | None:
     Raises:
         WorkFailed: its file is damaged.
     """
-    document = _read(run_id, _TEMPERATURE)
-    if document is None:
-        return None
-    try:
-        found = Temperature(float(document["value"]), int(document["images"]), document["of"])
-    except (TypeError, KeyError, ValueError) as error:
-        raise _damaged(run_id, _TEMPERATURE) from error
-    if not 0 < found.value < float("inf"):
-        raise _damaged(run_id, _TEMPERATURE)
-    return found
+    return _kept(run_id, _TEMPERATURE, _as_temperature)
 
 
 def point(run_id: str) -> Point | None:
@@ -100,16 +93,21 @@ def point(run_id: str) -> Point | None:
     Raises:
         WorkFailed: its file is damaged.
     """
-    document = _read(run_id, _POINT)
-    if document is None:
-        return None
-    try:
-        numbers = {name: float(document[name]) for name in ("threshold", "temperature")}
-        found = Point(**{**document, **numbers, "positive": tuple(map(str, document["positive"]))})
-    except (TypeError, KeyError, ValueError) as error:
-        raise _damaged(run_id, _POINT) from error
+    return _kept(run_id, _POINT, _as_point)
+
+
+def _as_temperature(document: dict[str, Any]) -> Temperature:
+    found = Temperature(float(document["value"]), int(document["images"]), document["of"])
+    if not 0 < found.value < float("inf"):
+        raise ValueError(found.value)
+    return found
+
+
+def _as_point(document: dict[str, Any]) -> Point:
+    numbers = {name: float(document[name]) for name in ("threshold", "temperature")}
+    found = Point(**{**document, **numbers, "positive": tuple(map(str, document["positive"]))})
     if not (0 <= found.threshold <= 1 and 0 < found.temperature < float("inf")):
-        raise _damaged(run_id, _POINT)
+        raise ValueError(found)
     return found
 
 
@@ -165,16 +163,16 @@ def _stamp(run_id: str) -> str:
     return hashlib.sha256(runs.predictions_path(run_id, SPLIT).read_bytes()).hexdigest()[:16]
 
 
-def _read(run_id: str, name: str) -> Any:
+def _kept(run_id: str, name: str, parsed: Callable[[dict[str, Any]], Fitted]) -> Fitted | None:
+    """What the file `name` of a run holds, if it was fitted on the predictions that are there now."""
     path = runs.folder(run_id) / name
     if not path.is_file():
         return None
-    document = workspace.read_json(path)
-    if not isinstance(document, dict) or "of" not in document:
-        raise _damaged(run_id, name)
-    known = (path.parent / "predictions" / f"{SPLIT}.parquet").is_file()
-    return document if known and document["of"] == _stamp(run_id) else None
-
-
-def _damaged(run_id: str, name: str) -> WorkFailed:
-    return WorkFailed(f"{runs.folder(run_id) / name} is damaged. Delete it, and fit it again on the Results page.")
+    try:
+        document = workspace.read_json(path)
+        current = document["of"] == _stamp(run_id)
+        return parsed(document) if current else None
+    except UnknownName:  # the predictions are gone
+        return None
+    except (TypeError, KeyError, ValueError) as error:
+        raise WorkFailed(f"{path} is damaged. Delete it, and fit it again on the Results page.") from error

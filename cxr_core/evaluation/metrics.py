@@ -1,65 +1,72 @@
 """What a predictions table says about its model: the public figures and the classification report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from cxr_core.evaluation import confusion, intervals, predictions
+from cxr_core.evaluation import answers, background, confusion, predictions, scorecard
+from cxr_core.evaluation.answers import Answers
 
 
-def evaluate(table: pd.DataFrame) -> dict[str, Any]:
-    """All figures of one split, as `evaluate --json` prints them and `metrics.json` keeps them.
+def evaluate(table: pd.DataFrame, patients: npt.ArrayLike | None = None) -> dict[str, Any]:
+    """The figures of one split that `metrics.json` keeps: the `document` of what the table says.
+
+    Args:
+        table: a predictions table.
+        patients: (n,) who is on each image, or None if that is not known.
+    """
+    found = answers.of(table)
+    return document(found, scorecard.card(found, patients, parts=("counts",)))
+
+
+def document(found: Answers, card: scorecard.Card) -> dict[str, Any]:
+    """Public figures of one split, as `evaluate --json` prints them and `metrics.json` keeps them.
 
     `macro_f1` and `balanced_accuracy` average over the classes that have images in the split, each with the same weight:
     the paper's val split has no viral image, and a class that nobody could recognise must not pull the figure down.
     That is scikit-learn's `f1_score(average="macro", labels=<classes with support>)`; with all classes present, its default.
-    `ci95` holds 95 % intervals: Wilson for accuracy, recall (of its support) and precision (of the images called so),
-    stratified bootstrap for the two averages (see intervals.py).
+    `ci95` holds the 95 % intervals of the card; [0, 1] where nothing is known.
 
     Args:
-        table: a predictions table.
+        card: of the same answers, see scorecard.py.
 
     Returns:
         Plain Python values, safe for JSON. Shares are in [0, 1]. A figure that is not defined is None, never NaN: the recall of
         a class with support 0, the precision of a class that was never predicted, everything without any image.
     """
-    names = predictions.classes(table)
-    true, predicted = predictions.true_codes(table), predictions.predicted_codes(table)
-    counts = confusion.matrix(true, predicted, len(names))
-    n, hits = int(counts.sum()), np.diagonal(counts).tolist()
-    support, called = counts.sum(axis=1).tolist(), counts.sum(axis=0).tolist()
-    columns = zip(
-        confusion.precision(counts).tolist(),
-        confusion.recall(counts).tolist(),
-        confusion.f1(counts).tolist(),
-        strict=True,
-    )
-    averages = intervals.bootstrap(true, predicted, len(names))
+
+    def of_class(figure: str) -> dict[str, list[float]]:
+        return {name: _between(card[f"{figure}:{name}"]) for name in found.classes}
+
+    averages = ("accuracy", "macro_f1", "balanced_accuracy")
     return {
-        "n": n,
-        "accuracy": sum(hits) / n if n else None,
-        "macro_f1": _plain(confusion.macro_f1(counts)),
-        "balanced_accuracy": _plain(confusion.balanced_accuracy(counts)),
+        "n": len(found),
+        **{name: card[name].value for name in averages},
         "per_class": {
-            name: {"precision": _plain(p), "recall": _plain(r), "f1": _plain(f), "support": support[code]}
-            for code, (name, (p, r, f)) in enumerate(zip(names, columns, strict=True))
+            name: {
+                **{figure: card[f"{figure}:{name}"].value for figure in ("precision", "recall", "f1")},
+                "support": int(found.support[code]),
+            }
+            for code, name in enumerate(found.classes)
         },
-        "confusion": counts.tolist(),
+        "confusion": found.confusion.tolist(),
         "ci95": {
-            "accuracy": list(intervals.wilson(sum(hits), n)),
-            "macro_f1": list(averages["macro_f1"]),
-            "balanced_accuracy": list(averages["balanced_accuracy"]),
-            "recall": {name: list(intervals.wilson(hits[c], support[c])) for c, name in enumerate(names)},
-            "precision": {name: list(intervals.wilson(hits[c], called[c])) for c, name in enumerate(names)},
+            **{name: _between(card[name]) for name in averages},
+            **{figure: of_class(figure) for figure in ("recall", "precision", "f1")},
         },
     }
 
 
-def summary(run_tables: dict[str, pd.DataFrame]) -> dict[str, dict[str, Any]]:
-    """Split ─► `evaluate` of its predictions table; the content of a run's `metrics.json`."""
-    return {split: evaluate(table) for split, table in run_tables.items()}
+def summary(run_tables: Mapping[str, pd.DataFrame], data: str) -> dict[str, dict[str, Any]]:
+    """Split ─► `evaluate` of its predictions table; the content of a run's `metrics.json`.
+
+    Args:
+        data: the dataset that knows the patients.
+    """
+    return {split: evaluate(table, background.patients(answers.of(table), data)) for split, table in run_tables.items()}
 
 
 def report(table: pd.DataFrame) -> pd.DataFrame:
@@ -96,5 +103,5 @@ def report_of(names: Sequence[str], counts: confusion.Counts) -> pd.DataFrame:
     return pd.concat([body, foot])
 
 
-def _plain(value: float | confusion.Floats) -> float | None:
-    return None if np.isnan(value) else float(value)
+def _between(figure: scorecard.Figure) -> list[float]:
+    return list(figure.interval or (0.0, 1.0))

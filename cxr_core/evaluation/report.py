@@ -4,15 +4,14 @@ What is interactive comes from plotly.js, which is written into the file; everyt
 """
 
 import base64
-import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from typing import TypeVar
 
 import pandas as pd
-import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
-from cxr_core import __version__, workspace
+from cxr_core import spreadsheet, wording, workspace
 from cxr_core.data import audit, datasets, manifest
 from cxr_core.errors import BadInput, CxrError
 from cxr_core.evaluation import (
@@ -23,9 +22,9 @@ from cxr_core.evaluation import (
     comparison,
     figures,
     fitted,
+    layout,
     metrics,
     scorecard,
-    spreadsheet,
     subgroups,
 )
 from cxr_core.evaluation.answers import Answers
@@ -34,25 +33,14 @@ from cxr_core.runs import folder as runs
 from cxr_core.runs.config import to_document
 from cxr_core.runs.folder import Run
 
-DISCLAIMER = "Research software, not a medical device. Nothing in this report may guide the care of a patient."
 LIMITS = (
     "Figures hold for images of the same kind as the ones tested; other hospitals, ages and devices may give others.",
     "Intervals tell what the chance of which images were in the split may do; they know nothing of wrong labels.",
     "A network may use traits of the files instead of the lungs; see the results by group.",
     "The test split is for reporting: epoch, temperature and threshold are chosen on validation images.",
 )
-_CSS = """
-:root { color-scheme: light; } body { font: 15px/1.5 system-ui, sans-serif; color: #14242e; margin: 0 auto; max-width: 62rem;
-padding: 1.5rem; } h1 { margin: 0; } h2 { margin: 2rem 0 .5rem; border-bottom: 2px solid #0b6b78; } h3 { margin: 1.2rem 0 .4rem; }
-table { border-collapse: collapse; margin: .5rem 0; font-size: 14px; } th, td { border: 1px solid #d5dfe4; padding: .25rem .6rem;
-text-align: right; } th:first-child, td:first-child { text-align: left; } thead th { background: #eef3f5; }
-.wide { overflow-x: auto; }
-.warn { border: 2px solid #b45f06; border-radius: 8px; padding: .6rem 1rem; font-weight: 600; } .plot { break-inside: avoid; }
-.two { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); gap: 1rem; } a { color: #0b6b78; }
-@page { size: A4; margin: 14mm; } @media print { body { max-width: 180mm; padding: 0; font-size: 11px; } table { font-size: 10px; }
-.two { grid-template-columns: 1fr; } h2, h3 { break-after: avoid; } table, tr { break-inside: avoid; }
-.modebar, .screen { display: none !important; } }
-"""
+_SPLITS = {"train": "training", "val": "validation", "test": "test"}
+Kept = TypeVar("Kept")
 
 
 def html(run_ids: Sequence[str], *, split: str = "test", title: str = "") -> str:
@@ -70,94 +58,110 @@ def html(run_ids: Sequence[str], *, split: str = "test", title: str = "") -> str
     if not ids:
         raise BadInput("A report is about at least one run. Name one.")
     found = [runs.get(one) for one in ids]
-    parts = [f"<p class=warn>{escape(DISCLAIMER)}</p>"]
+    parts = [f"<p class=warn>{escape(wording.DISCLAIMER)}</p>"]
     said = {run.id: answers.read(run.id, split) for run in found}
     if len(found) > 1:
         parts.append(_comparison(found, said, split))
     parts += [_run(run, said[run.id], split, place) for place, run in enumerate(found)]
+    parts.append(_glossary())
     parts.append("<h2>Limits</h2><ul>" + "".join(f"<li>{escape(one)}</li>" for one in LIMITS) + "</ul>")
     heading = title or ("Report of a run" if len(found) == 1 else f"Comparison of {len(found)} runs")
-    return _page(heading, "\n".join(parts))
-
-
-def _page(title: str, body: str) -> str:
-    return (
-        "<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<link rel=icon href='data:,'><title>{escape(title)}</title><style>{_CSS}</style>"
-        f"<script>{get_plotlyjs()}</script></head><body><h1>{escape(title)}</h1>"
-        f"<p>Chest X-ray workbench {escape(__version__)}</p>{body}</body></html>"
-    )
+    return layout.page(heading, "\n".join(parts))
 
 
 def _run(run: Run, said: Answers, split: str, place: int) -> str:
     about = background.of(said, run.config.data)
     card = scorecard.card(said, None if about is None else about["patient"])
-    titles = {name: _title(name) for name in said.classes}
+    titles = [_title(name) for name in said.classes]
+    again = " class=again" if place else ""
     parts = [
-        f"<h2>{escape(catalogue.title(run.config.model))}, {escape(run.id)}</h2>",
-        _data_card(run),
-        _model_card(run),
+        f"<h2{again}>{escape(run.name or catalogue.title(run.config.model))}</h2>",
+        f"<p class=quiet>Run {escape(run.id)}</p>",
+        f"<h3>Figures on {len(said):,} {_SPLITS.get(split, escape(split))} images, with 95 % intervals</h3>",
+        layout.table(_figures(card)),
+        layout.table(_by_class(said, card), intervals=True),
+        f"<p class=quiet>Intervals of accuracy, recall and precision: Wilson; of the others: {escape(card['macro_f1'].how)}, "
+        "2,000 times within each class. What the figures mean is told at the end.</p>",
+        "<h3>Confusion matrix (rows true, columns predicted)</h3>",
+        layout.table(pd.DataFrame(said.confusion, index=titles, columns=titles)),
+        "<h3>Classification report</h3>",
+        layout.table(_report(said)),
+        _plots(run, said, split, place),
     ]
-    parts.append(f"<h3>Figures on {len(said):,} {escape(split)} images, with 95 % intervals</h3>")
-    parts.append(_table(_figures(card)))
-    parts.append(_table(_by_class(said, card)))
-    parts.append("<h3>Classification report</h3>" + _table(metrics.report_of(said.classes, said.confusion).round(2)))
+    if about is not None and len(groups := subgroups.table(said, about)):
+        parts.append("<h3>Results by group</h3>" + layout.table(_groups(groups), intervals=True))
+        parts.append(
+            "<p class=quiet>* differs from all other images beyond chance (Newcombe's 95 % interval); of "
+            f"{len(groups)} groups about {max(1, round(len(groups) / 20))} would by luck alone.</p>"
+        )
+    parts += [_data_card(run), _model_card(run), _csv(run, said, split)]
+    return "\n".join(parts)
+
+
+def _plots(run: Run, said: Answers, split: str, place: int) -> str:
+    titles = {name: _title(name) for name in said.classes}
     rocs, recalls = charts.of_classes(said, titles)
     reliability = {"As the network says it": calibration.reliability(said.probabilities.max(axis=1), said.right)}
-    if (heat := _quietly(run.id)) is not None:
+    if (heat := _quietly(fitted.temperature, run.id)) is not None:
         after = fitted.tempered(said, heat.value)
         reliability[f"After temperature {heat.value:.2f}"] = calibration.reliability(
             after.probabilities.max(axis=1), after.right
         )
     history = runs.history(run.id)
-    plots = {
-        "Confusion matrix": figures.confusion(said.confusion.tolist(), list(titles.values())),
-        "ROC, each class against the rest": charts.roc(rocs),
-        "Precision and recall": charts.precision_recall(recalls),
-        "Reliability": charts.reliability(reliability),
-    }
+    plots = {"Confusion matrix": figures.confusion(said.confusion.tolist(), list(titles.values()))}
+    if rocs:
+        plots |= {
+            "ROC, each class against the rest": charts.roc(rocs),
+            "Precision and recall, each class against the rest": charts.precision_recall(recalls),
+        }
+    plots["Reliability: do probabilities mean what they say?"] = charts.reliability(reliability)
     if len(history):
-        plots["Learning curves"] = figures.learning_curves(
-            history, best_epoch=runs.best_epoch(history, run.config.keep)
-        )
-    parts.append(
-        "<div class=two>" + "".join(_plot(name, one, f"{place}-{name}") for name, one in plots.items()) + "</div>"
-    )
-    parts.append("<h3>The matrix as a table (rows true, columns predicted)</h3>")
-    parts.append(_table(pd.DataFrame(said.confusion, index=list(titles.values()), columns=list(titles.values()))))
-    if about is not None:
-        groups = subgroups.table(said, about).round(3)
-        parts.append("<h3>Results by group</h3>" + _table(groups.set_index("trait")))
-    parts.append(_csv(run, said, split))
-    return "\n".join(parts)
+        best = runs.best_epoch(history, run.config.keep)
+        plots["Learning curves"] = figures.learning_curves(history, best_epoch=best)
+    name = f"{run.id}-{split}-{place}"
+    drawn = "".join(layout.plot(title, one, name, number) for number, (title, one) in enumerate(plots.items()))
+    table = layout.table(calibration.told(reliability).set_index("Version"))
+    return f"<div class=two>{drawn}</div><details><summary>Reliability as a table</summary><h3>Reliability</h3>{table}</details>"
 
 
-def _quietly(run_id: str) -> fitted.Temperature | None:
+def _quietly(read: Callable[[str], Kept | None], run_id: str) -> Kept | None:
+    """What is kept with a run; None also where its file is damaged."""
     try:
-        return fitted.temperature(run_id)
+        return read(run_id)
     except CxrError:
         return None
 
 
 def _comparison(found: Sequence[Run], said: Mapping[str, Answers], split: str) -> str:
-    first, parts = found[0], [f"<h2>Compared on {escape(split)} images</h2>"]
-    names = {run.id: f"{chr(65 + place)}: {catalogue.title(run.config.model)}" for place, run in enumerate(found)}
+    first, parts = found[0], [f"<h2>Compared on {_SPLITS.get(split, escape(split))} images</h2>"]
+    names = {
+        run.id: f"{chr(65 + place)}: {run.name or catalogue.title(run.config.model)}" for place, run in enumerate(found)
+    }
     parts.append("<ul>" + "".join(f"<li>{escape(names[run.id])}, {escape(run.id)}</li>" for run in found) + "</ul>")
     for other in found[1:]:
         shared = answers.common([said[first.id], said[other.id]])
         one, two = shared.members
-        about = background.of(one, first.config.data)
-        apart = comparison.differences(one, two, None if about is None else about["patient"])
+        apart = comparison.differences(one, two, background.patients(one, first.config.data))
         test, (alike, kappa) = comparison.mcnemar(one, two), comparison.agreement(one, two)
         letter = names[other.id][0]
         parts.append(f"<h3>{letter} less A, on the {len(shared):,} images that both answered</h3>")
-        parts.append(_table(_figures(apart)))
+        before, after = scorecard.points(one), scorecard.points(two)
+        rows = {
+            title: {
+                "A": _point(name, before[name]),
+                letter: _point(name, after[name]),
+                f"{letter} less A": scorecard.told_apart(apart[name], share=scorecard.is_share(name)),
+            }
+            for name, title in scorecard.TITLES.items()
+        }
+        parts.append(layout.table(pd.DataFrame.from_dict(rows, orient="index")))
         parts.append(
-            f"<p>Only A right: {test.first_only:,}; only {letter} right: {test.second_only:,}; McNemar's exact p = {test.p:.3g}. "
-            f"Same answer for {alike:.1%}, Cohen's kappa {kappa:.2f}.</p>"
+            f"<p>Only A right: {test.first_only:,}; only {letter} right: {test.second_only:,}; McNemar's exact p = {test.p:.3g}, "
+            f"{'more than chance' if test.p < 0.05 else 'may be chance'}. Same answer for {alike:.1%}, "
+            f"Cohen's kappa {kappa:.2f}.</p>"
         )
     apart_settings = comparison.settings({names[run.id]: run.config for run in found})
-    parts.append("<h3>Settings that differ</h3>" + _table(apart_settings))
+    parts.append("<h3>Settings that differ</h3>" + layout.table(apart_settings))
     return "\n".join(parts)
 
 
@@ -173,7 +177,8 @@ def _data_card(run: Run) -> str:
         made = manifest.get(run.config.data, run.config.manifest)
         rows |= {"Splits": manifest.SPLIT_RULES[made.split], "Balance": made.balance, "Seed": str(made.seed)}
         rows |= {"Excluded, relabelled": f"{made.excluded:,}, {made.relabelled:,}"}
-        parts.append(_table(pd.DataFrame(made.counts).T))
+        counts = pd.DataFrame(made.counts).T.rename(columns=_title, index=str.capitalize)
+        parts.append(layout.table(counts))
         if (checked := audit.latest(run.config.data)) is not None:
             found = "; ".join(f"{one.title.lower()}: {one.images:,} images" for one in checked.findings) or "nothing"
             rows["Audit found"] = found
@@ -185,7 +190,7 @@ def _data_card(run: Run) -> str:
             )
     except CxrError:
         rows.setdefault("Note", "Not all of it is on this machine (any more).")
-    parts.insert(1, _facts(rows))
+    parts.insert(1, layout.facts(rows))
     return "\n".join(parts)
 
 
@@ -196,36 +201,86 @@ def _model_card(run: Run) -> str:
     rows["Device"] = run.status.device or "–"
     try:
         made = workspace.read_json(run.folder / "environment.json")
-        rows |= {str(name): str(value) for name, value in made.items()}
+        packages = made.pop("packages", {})
+        rows |= {str(name).replace("_", " ").capitalize(): str(value) for name, value in made.items()}
+        rows["Packages"] = ", ".join(f"{name} {version}" for name, version in packages.items())
     except (FileNotFoundError, CxrError):
         rows["Versions"] = "not recorded"
-    for name, kept in (("Temperature", _quietly(run.id)), ("Operating point", fitted.point(run.id))):
-        rows[name] = "none kept" if kept is None else str(kept)
+    heat, point = _quietly(fitted.temperature, run.id), _quietly(fitted.point, run.id)
+    rows["Temperature"] = "none kept" if heat is None else f"{heat.value:.3f}, from {heat.images:,} validation images"
+    rows["Operating point"] = (
+        "none kept"
+        if point is None
+        else f"{' or '.join(map(_title, point.positive))} from {point.threshold:.3f} ({point.rule})"
+    )
     settings = {name: str(value) for name, value in to_document(run.config).items()}
     return (
-        "<h3>Model</h3>" + _facts(rows) + "<details><summary>All settings</summary>" + _facts(settings) + "</details>"
+        "<h3>Network</h3>"
+        + layout.facts(rows)
+        + f"<details><summary>All settings</summary><h3>All settings</h3>{layout.settings(settings)}</details>"
     )
 
 
 def _figures(card: scorecard.Card) -> pd.DataFrame:
-    return pd.DataFrame(
-        {title: _told(card[name]) for name, title in scorecard.TITLES.items()}, index=["value", "95 % interval", "by"]
-    ).T
+    rows = {
+        title: scorecard.told(card[name], share=scorecard.is_share(name)) for name, title in scorecard.TITLES.items()
+    }
+    return pd.DataFrame({"Value (95 % interval)": rows})
 
 
 def _by_class(said: Answers, card: scorecard.Card) -> pd.DataFrame:
     rows = {
-        _title(name): {title: " ".join(_told(card[f"{of}:{name}"])[:2]) for of, title in scorecard.OF_CLASS.items()}
+        _title(name): {
+            title: scorecard.told(card[f"{of}:{name}"], share=scorecard.is_share(of))
+            for of, title in scorecard.OF_CLASS.items()
+        }
         for name in said.classes
     }
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _told(one: scorecard.Figure) -> list[str]:
-    if one.value is None:
-        return ["–", "", ""]
-    between = f"({one.low:.3f} to {one.high:.3f})" if one.interval else ""
-    return [f"{one.value:.3f}", between, one.how]
+def _point(name: str, value: float) -> str:
+    known = value if math.isfinite(value) else None
+    return scorecard.told(scorecard.Figure(known, None, None, ""), share=scorecard.is_share(name))
+
+
+def _report(said: Answers) -> pd.DataFrame:
+    """As printed by scikit-learn and in the paper: two decimals, what is not defined left empty."""
+    table = metrics.report_of(said.classes, said.confusion)
+    shown = table.astype(object)
+    for column in ("precision", "recall", "f1-score"):
+        shown[column] = [f"{value:.2f}" if math.isfinite(value) else "" for value in table[column]]
+    return shown.rename(index=lambda name: _title(name) if name in said.classes else name)
+
+
+def _groups(table: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for row in table.to_dict("records"):
+        low, high = 100 * row["difference_low"], 100 * row["difference_high"]
+        rows.append(
+            {
+                "Group": f"{row['trait']}: {_title(row['group']) if row['trait'] == 'True class' else row['group']}",
+                "Images": f"{row['n']:,}",
+                "Accuracy": f"{wording.percent(row['accuracy'])} ({wording.interval((row['low'], row['high']))})",
+                "Points from the rest": f"{100 * row['difference']:+.1f} ({low:+.1f} to {high:+.1f})"
+                + ("" if low <= 0 <= high else " *"),
+                **{
+                    f"Recall, {_title(name.removeprefix('recall ')).lower()}": "–" if pd.isna(value) else f"{value:.0%}"
+                    for name, value in ((str(name), value) for name, value in row.items())
+                    if name.startswith("recall ")
+                },
+            }
+        )
+    return pd.DataFrame(rows).set_index("Group")
+
+
+def _glossary() -> str:
+    names = {**scorecard.OF_CLASS, **scorecard.TITLES}
+    meanings = "".join(
+        f"<div><dt>{escape(title)}</dt><dd>{escape(scorecard.MEANINGS[name])}</dd></div>"
+        for name, title in names.items()
+    )
+    return f"<h2>What the figures mean</h2><dl>{meanings}</dl>"
 
 
 def _title(name: str) -> str:
@@ -234,33 +289,9 @@ def _title(name: str) -> str:
     )
 
 
-def _facts(rows: Mapping[str, str]) -> str:
-    lines = "".join(
-        f"<tr><td>{escape(name)}</td><td style='text-align:left'>{escape(value)}</td></tr>"
-        for name, value in rows.items()
-    )
-    return f"<div class=wide><table>{lines}</table></div>"
-
-
-def _table(table: pd.DataFrame) -> str:
-    return f"<div class=wide>{table.to_html(escape=True, na_rep='–', border=0)}</div>"
-
-
-def _plot(name: str, figure: go.Figure, key: str) -> str:
-    place = "plot-" + "".join(one if one.isalnum() else "-" for one in key)
-    config = {**figures.CONFIG, "toImageButtonOptions": {"format": "svg", "filename": place}}
-    drawn = json.dumps(json.loads(figure.to_json())).replace("</", "<\\/")
-    return (
-        f"<figure class=plot style='margin:0'><h3>{escape(name)}</h3>"
-        f"<div id='{place}' role=img aria-label='{escape(name)}'></div>"
-        f"<script>(() => {{ const f = {drawn}; Plotly.newPlot('{place}', f.data, f.layout, {json.dumps(config)}) }})()"
-        "</script></figure>"
-    )
-
-
 def _csv(run: Run, said: Answers, split: str) -> str:
     content = base64.b64encode(spreadsheet.csv(said.table())).decode()
     return (
         f"<p class=screen><a download='{escape(run.id)}-{escape(split)}.csv' href='data:text/csv;base64,{content}'>"
-        f"Predictions of {len(said):,} images as CSV</a>. Each plot has a button that saves it as SVG.</p>"
+        f"Predictions of {len(said):,} images as CSV</a>. Under each plot are buttons that save it.</p>"
     )

@@ -8,7 +8,7 @@ Where a class has very many patients, random groups of them are drawn instead: t
 members does (K. M. Wolter, Introduction to Variance Estimation, 2007, chapter 2), and there are fewer of them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -27,6 +27,7 @@ RESAMPLES = 2000
 LEVELS = 512  # of a score: finer steps than that change no interval
 GROUPS = 1500  # of patients in a class, at most
 _CHUNK = 1_000_000  # patients × resamples held at once: 4 MB, which stays in the processor's cache
+_BLOCK = 128  # resamples whose levels are looked at together: 256 KB, for the same reason
 _KEPT = 64  # chunks of draws that are remembered, since runs on the same images share them
 
 Drawn = dict[str, npt.NDArray[np.float64]]
@@ -118,26 +119,39 @@ def _drawn(strata: bytes, width: int, seed: int, number: int) -> Counts:
     return counts
 
 
-def figures(answers: Answers, how: Draws, *, scores: bool = True) -> Drawn:
-    """Every figure of a run in every resample, by the names of `scorecard`; (B,) float64 each, NaN where not defined.
+PARTS = ("counts", "terms", "levels")
+
+
+def figures(answers: Answers, how: Draws, *, parts: Collection[str] = PARTS) -> Drawn:
+    """Figures of a run in every resample, by the names of `scorecard`; (B,) float64 each, NaN where not defined.
 
     Args:
         answers: of the images that `how` draws.
-        scores: also the figures that need more than the answer: areas, Brier score, log loss, calibration error.
+        parts: of PARTS: "counts", what the confusion matrix gives; "terms", Brier score, log loss and calibration error;
+            "levels", the areas. Each costs more than the one before.
     """
-    parts: list[Drawn] = []
-    cells = _cells(answers)
-    sums = how.sums(np.concatenate([cells, *(_terms(answers) if scores else [])], axis=1))
-    levels = [_levels(answers, code, how) for code in range(len(answers.classes))] if scores else []
+    cells = _cells(answers) if "counts" in parts else np.empty((len(answers), 0))
+    terms = _terms(answers) if "terms" in parts else []
+    sums = how.sums(np.concatenate([cells, *terms], axis=1))
+    levels = [_levels(answers, code, how) for code in range(len(answers.classes))] if "levels" in parts else []
+    chunks: list[Drawn] = []
     for drawn in how.chunks():
         totals = (sums @ drawn).astype(np.float64)
-        part = _of_counts(answers.classes, totals[: cells.shape[1]])
-        if scores:
-            part |= _of_terms(totals[cells.shape[1] :])
-            part |= _of_levels(answers.classes, levels, drawn)
-        parts.append(part)
-    found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
-    return _centred(answers, found) if scores else found
+        chunk: Drawn = {}
+        if "counts" in parts:
+            chunk |= _of_counts(answers.classes, totals[: cells.shape[1]])
+        if "terms" in parts:
+            chunk |= _of_terms(totals[cells.shape[1] :])
+        if "levels" in parts:
+            blocks = [drawn[:, start : start + _BLOCK] for start in range(0, drawn.shape[1], _BLOCK)]
+            chunk |= _joined([_of_levels(answers.classes, levels, np.ascontiguousarray(one)) for one in blocks])
+        chunks.append(chunk)
+    found = _joined(chunks)
+    return _centred(answers, found) if "terms" in parts else found
+
+
+def _joined(parts: Sequence[Drawn]) -> Drawn:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
 
 
 def interval(name: str, drawn: npt.ArrayLike, point: float, fewest: int) -> Interval | None:

@@ -6,8 +6,7 @@ from html import escape
 
 import pandas as pd
 
-from cxr_core import images
-from cxr_core.evaluation import spreadsheet
+from cxr_core import images, spreadsheet
 from cxr_core.inference.engine import Panel, Result
 from cxr_core.wording import DISCLAIMER, plural
 

@@ -138,7 +138,7 @@ def _predict(
         tables[split] = predictions.make(chosen["id"], chosen["class"].astype(str), probabilities, config.classes)
         predictions.write(place / "predictions" / f"{split}.parquet", tables[split])
         before += len(chosen)
-    workspace.write_json(place / "metrics.json", metrics.summary(tables))
+    workspace.write_json(place / "metrics.json", metrics.summary(tables, config.data))
 
 
 def _sentence(error: Exception) -> str:

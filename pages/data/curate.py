@@ -3,6 +3,7 @@
 import pandas as pd
 import streamlit as st
 
+from cxr_core import spreadsheet
 from cxr_core.data import balancing, datasets, decisions, manifest
 from cxr_core.data.datasets import Dataset
 from cxr_core.data.manifest import Manifest, Supplement
@@ -242,7 +243,7 @@ def record_panel(dataset: Dataset) -> None:
             args=(dataset.name, number, action),
         )
         st.download_button(
-            "Download the record", decisions.as_csv(table), f"{dataset.name}-decisions.csv", "text/csv",
+            "Download the record", spreadsheet.csv(table), f"{dataset.name}-decisions.csv", "text/csv",
             icon=":material/download:", on_click="ignore",
         )  # fmt: skip
     if problem := st.session_state.pop("decision-problem", ""):
@@ -254,7 +255,7 @@ st.title("Curate", anchor=False)
 dataset = choose.dataset_or_stop("Nothing to curate yet")
 part = st.segmented_control(
     "Part", ["build", "record"], default="build", required=True, key="part", bind="query-params",
-    format_func={"build": "Build a set", "record": "Record of decisions"}.__getitem__, label_visibility="collapsed",
+    format_func={"build": "Build a set", "record": decide.RECORD}.__getitem__, label_visibility="collapsed",
 )  # fmt: skip
 if part == "build":
     build_panel(dataset)

@@ -5,6 +5,7 @@ import streamlit as st
 
 from cxr_core.errors import CxrError
 from cxr_core.evaluation import answers, charts, comparison, curves, ensembles, figures, scorecard
+from cxr_core.models import catalogue
 from cxr_core.runs import folder as runs
 from cxr_core.runs.folder import Run
 from pages.ui import cases, choose, evaluations, notices, result_files, run_card, words
@@ -69,7 +70,7 @@ def pair(first: Run, second: Run, split: str) -> None:
         title: {
             "A": _told(points[0][name], name),
             "B": _told(points[1][name], name),
-            "B less A": words.apart(differences[name], share=name not in scorecard.SMALLER_IS_BETTER),
+            "B less A": words.apart(differences[name], share=scorecard.is_share(name)),
         }
         for name, title in scorecard.TITLES.items()
     }
@@ -77,12 +78,16 @@ def pair(first: Run, second: Run, split: str) -> None:
     with left:
         st.table(pd.DataFrame.from_dict(rows, orient="index"))
         st.caption(f"95 % intervals: paired {differences['accuracy'].how}, 2,000 times within each class.")
+        notices.meanings(scorecard.TITLES)
     with right:
         test, (alike, kappa) = comparison.mcnemar(one, other), comparison.agreement(one, other)
         st.markdown(
             f"- Only A right: **{test.first_only:,}**, only B right: **{test.second_only:,}**. McNemar's exact test: "
             f"**p = {test.p:.3g}**, {'more than chance' if test.p < 0.05 else 'may be chance'}.\n"
-            f"- Same answer for **{alike:.1%}** of the images, Cohen's kappa {kappa:.2f}."
+            f"- Same answer for **{alike:.1%}** of the images, Cohen's kappa {kappa:.2f}.",
+            help="McNemar's test asks whether chance alone could make one run right so much more often on the images on which "
+            "only one of them is; below p = 0.05 that is unlikely. Cohen's kappa is the agreement beyond chance: 1 is perfect, "
+            "0 is none.",
         )
         apart = comparison.settings({"A": first.config, "B": second.config})
         if len(apart):
@@ -111,12 +116,12 @@ def further(first: Run, several: list[Run], split: str) -> None:
     rows = {}
     for place, run in enumerate(several, start=2):
         letter = chr(65 + place)
-        apart = evaluations.differences_of(first, run, split)
+        apart = evaluations.differences_of(first, run, split, evaluations.COUNTS + evaluations.LEVELS)
         one, other = answers.common([evaluations.answers_of(each, split) for each in (first, run)]).members
         names = ("accuracy", "macro_f1", "balanced_accuracy", "macro_auc")
         rows[f"{letter}: {run_card.title(run)}"] = {
             "Images": f"{len(one):,}",
-            **{scorecard.TITLES[name]: words.apart(apart[name]) for name in names},
+            **{scorecard.TITLES[name]: words.apart(apart[name], share=scorecard.is_share(name)) for name in names},
             "McNemar's p": f"{comparison.mcnemar(one, other).p:.3g}",
         }
     st.markdown("**The further runs less A**, with 95 % intervals")
@@ -124,7 +129,7 @@ def further(first: Run, several: list[Run], split: str) -> None:
 
 
 def _told(value: float, name: str) -> str:
-    return words.figure(scorecard.Figure(value, None, None, ""), share=name not in scorecard.SMALLER_IS_BETTER)
+    return words.figure(scorecard.Figure(value, None, None, ""), share=scorecard.is_share(name))
 
 
 def overlaid(several: list[Run], split: str) -> None:
@@ -144,7 +149,7 @@ def overlaid(several: list[Run], split: str) -> None:
         own, score = one.true == one.code(name), one.probabilities[:, one.code(name)]
         false, true, _ = curves.roc(own, score)
         precision, recall, _ = curves.precision_recall(own, score)
-        who, shade = f"{chr(65 + place)}: {run_card.title(run)}", _SHADES[place % 6]
+        who, shade = f"{chr(65 + place)}: {_short(run)}", _SHADES[place % 6]
         rocs.append((f"{who}, area {curves.auc(own, score):.3f}", shade, false, true))
         recalls.append((f"{who}, average {curves.average_precision(own, score):.3f}", shade, recall, precision))
     st.caption(f"On {words.plural(len(shared), 'image')} that all {len(several)} have answered.")
@@ -157,9 +162,14 @@ def overlaid(several: list[Run], split: str) -> None:
     ):
         with column:
             st.plotly_chart(
-                draw(lines, dark=dark()), config=figures.CONFIG, key=f"overlaid-{key}",
+                draw(lines, dark=dark()), config=figures.config(f"{key}-of-{name}-{split}"), key=f"overlaid-{key}",
                 alt="; ".join(line[0] for line in lines),
             )  # fmt: skip
+
+
+def _short(run: Run) -> str:
+    """A name that fits a legend on a phone; the letter before it says which run is meant."""
+    return words.start(run.name or catalogue.title(run.config.model), 22)
 
 
 def together(several: list[Run]) -> None:
@@ -207,5 +217,6 @@ try:
     together(several)
     st.subheader("Take it away", anchor=False)
     result_files.report_button(several, split)
+    notices.camera()
 except (CxrError, OSError) as error:
     st.error(str(error), icon=":material/error:")

@@ -3,6 +3,7 @@
 import pandas as pd
 import streamlit as st
 
+from cxr_core import spreadsheet
 from cxr_core.data import datasets
 from cxr_core.errors import CxrError
 from cxr_core.evaluation import charts, figures, leaderboard, paper, scorecard, standings
@@ -11,8 +12,6 @@ from cxr_core.runs import folder as runs
 from cxr_core.runs.folder import Run
 from pages.ui import choose, evaluations, notices, reproduction_panel, run_card, words
 from pages.ui.theme import dark
-
-_OF_COUNTS = ("accuracy", "recall", "precision", "macro_f1", "balanced_accuracy", "f1")  # need no probabilities
 
 
 def standings_table(found: list[Run]) -> None:
@@ -84,8 +83,7 @@ def _cards(usable: list[Run], split: str, figure: str, named: dict[str, str]) ->
             cards.append((run, named[run.id], {figure: scorecard.Figure(value, low, high, scorecard.WILSON)}, n))
             continue
         try:
-            scores = figure.split(":", maxsplit=1)[0] not in _OF_COUNTS
-            card = evaluations.card_of(run, split, scores=scores)
+            card = evaluations.card_of(run, split, scorecard.parts_of(figure))
             cards.append((run, named[run.id], card, len(evaluations.answers_of(run, split))))
         except (CxrError, OSError) as error:
             problems.append(f"**{named[run.id]}**: {error}")
@@ -94,7 +92,7 @@ def _cards(usable: list[Run], split: str, figure: str, named: dict[str, str]) ->
 
 def _shown(table: pd.DataFrame, title: str, figure: str, split: str, usable: list[Run], pinned: str) -> None:
     drawn = {one.name for one in datasets.every() if one.synthetic}
-    share = figure.split(":", maxsplit=1)[0] not in ("brier", "log_loss")
+    share = scorecard.is_share(figure)
     by_id = {run.id: run for run in usable}
     table["data"] = [f"{one} (synthetic)" if one in drawn else one for one in table["data"]]
     said = [
@@ -104,6 +102,10 @@ def _shown(table: pd.DataFrame, title: str, figure: str, split: str, usable: lis
         for row in table.itertuples()
     ]
     table["told"] = said
+    st.caption(
+        scorecard.MEANINGS[figure.split(":", maxsplit=1)[0]]
+        + (" The least is the best." if figure in scorecard.SMALLER_IS_BETTER else "")
+    )
     if pinned != "none":
         rows = table.itertuples()
         table["difference"] = [_difference(by_id, table, row, figure, split, pinned, share) for row in rows]
@@ -120,8 +122,8 @@ def _shown(table: pd.DataFrame, title: str, figure: str, split: str, usable: lis
         }
     )
     st.plotly_chart(
-        charts.forest(plotted.head(40), title=f"{title}, 95 % interval", share=share, dark=dark()),
-        config=figures.CONFIG,
+        charts.forest(plotted.head(40), title=f"{title} with its 95 % interval", share=share, dark=dark()),
+        config=figures.config(f"leaderboard-{figure}-{split}"),
         key="standings-plot",
         alt="; ".join(plotted["hover"].head(40)),
     )
@@ -160,9 +162,15 @@ def _shown(table: pd.DataFrame, title: str, figure: str, split: str, usable: lis
         alt=f"{title} of runs and published results",
     )
     st.caption(
-        "Circle: a run here; diamond: an ensemble; square: a group; triangle: the paper; cross: published by others. Figures of "
-        "different data cannot be compared; the published rows are of the official test split of 624 images."
+        "Circle: a run here; diamond: an ensemble; square: a group, its line one standard deviation between its runs; triangle: "
+        "the paper; cross: published by others. Figures of different data cannot be compared; the published rows are of the "
+        "official test split of 624 images."
     )
+    st.download_button(
+        "Table as CSV", lambda: spreadsheet.csv(table.drop(columns="told")), f"leaderboard-{figure}-{split}.csv", "text/csv",
+        icon=":material/table:", key="standings-csv", on_click="ignore",
+    )  # fmt: skip
+    notices.camera()
 
 
 def _difference(
@@ -172,8 +180,8 @@ def _difference(
         return "baseline"
     try:
         if pinned in by_id and row.run in by_id:
-            scores = figure.split(":", maxsplit=1)[0] not in _OF_COUNTS
-            one = evaluations.differences_of(by_id[pinned], by_id[row.run], split, scores=scores)[figure]
+            pair = by_id[pinned], by_id[row.run]
+            one = evaluations.differences_of(*pair, split, scorecard.parts_of(figure))[figure]
         else:
             base = table[(table["run"] == pinned) | ((table["run"] == "") & (table["name"] == pinned))]
             if not len(base):

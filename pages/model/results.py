@@ -4,6 +4,7 @@ import streamlit as st
 
 from cxr_core.errors import CxrError
 from cxr_core.evaluation import ensembles, figures, scorecard
+from cxr_core.evaluation.answers import Answers
 from cxr_core.runs import folder as runs
 from cxr_core.runs.folder import Run
 from pages.ui import (
@@ -51,29 +52,24 @@ def choices(usable: list[Run]) -> tuple[Run, str]:
 
 def headline(n: int, card: scorecard.Card) -> None:
     """Accuracy, macro F1, balanced accuracy with their intervals."""
-    about = {
-        "accuracy": "Share of images whose class is right.",
-        "macro_f1": "Mean over the classes of F1, which balances what is found against false alarms.",
-        "balanced_accuracy": "Mean over the classes of the share that is found.",
-    }
     with st.container(horizontal=True):
         st.metric("Images", f"{n:,}", border=True, width=150, height="stretch")
-        for name, meaning in about.items():
+        for name in ("accuracy", "macro_f1", "balanced_accuracy"):
             st.metric(
                 scorecard.TITLES[name],
                 words.percent(card[name].value),
                 delta=words.interval(card[name].interval),
                 delta_color="off",
                 delta_arrow="off",
-                help=f"{meaning} Below: the 95 % interval, the range that other images of the same kind would likely give "
-                f"({card[name].how}).",
+                help=f"{scorecard.MEANINGS[name]} Below: the 95 % interval, the range that other images of the same kind would "
+                f"likely give ({card[name].how}).",
                 border=True,
                 width=230,
                 height="stretch",
             )
 
 
-def curves(run: Run) -> None:
+def learning(run: Run) -> None:
     st.subheader("Learning curves", anchor=False)
     history = runs.history(run.id)
     if not len(history):
@@ -86,7 +82,7 @@ def curves(run: Run) -> None:
     best = runs.best_epoch(history, run.config.keep)
     st.plotly_chart(
         figures.learning_curves(history, best_epoch=best, dark=dark()),
-        config=figures.CONFIG,
+        config=figures.config(f"learning-{run.id}"),
         key="curves",
         alt=f"Accuracy and loss over {len(history)} epochs",
     )
@@ -121,7 +117,7 @@ def one_run(usable: list[Run]) -> None:
     try:
         made_of(run, usable)
         answers = evaluations.answers_of(run, split)
-        headline(len(answers), evaluations.card_of(run, split, scores=False))
+        headline(len(answers), evaluations.card_of(run, split, evaluations.COUNTS))
     except (CxrError, OSError) as error:
         st.error(str(error), icon=":material/error:")
         return
@@ -129,11 +125,17 @@ def one_run(usable: list[Run]) -> None:
         "View", list(VIEWS), default="matrix", required=True, format_func=VIEWS.__getitem__, key="view", bind="query-params",
         label_visibility="collapsed",
     )  # fmt: skip
+    show(view, run, split, answers)
+    notices.camera()
+
+
+def show(view: str, run: Run, split: str, answers: Answers) -> None:
+    """One of VIEWS."""
     if view == "matrix":
         result_matrix.show(run, split, answers)
     elif view == "curves":
         result_scores.curves(run, split, answers)
-        result_scores.histograms(answers)
+        result_scores.histograms(run, split, answers)
     elif view == "calibration":
         result_scores.calibrated(run, split, answers)
     elif view == "threshold":
@@ -143,7 +145,7 @@ def one_run(usable: list[Run]) -> None:
     elif view == "files":
         result_files.show(run, split, answers)
     else:
-        curves(run)
+        learning(run)
 
 
 st.title("Results", anchor=False)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from cxr_core.data import datasets, decisions
+from cxr_core.data import datasets
 from cxr_core.errors import CxrError
 from cxr_core.evaluation import figures
 from cxr_core.evaluation.answers import Answers
@@ -56,7 +56,12 @@ def show(run: Run, answers: Answers, about: pd.DataFrame | None, inside: np.ndar
     bar = st.container()
     turn = st.session_state.get(f"turn-{key}", 0)
     start = st.session_state.get(f"preset-{key}", ()) if choosing else ()
-    tiles = [_tile(answers, about, place) for place in shown]
+    known = {str(name): datasets.get(str(name)) for name in about["data"].iloc[shown].unique()}
+    indices = {name: loaders.index_of(dataset) for name, dataset in known.items()}
+    tiles = []
+    for place in shown:
+        name, row = str(about["data"].iloc[place]), int(about["row"].iloc[place])
+        tiles.append(_tile(answers, place, indices[name].loc[row], loaders.thumbnail(known[name], row)))
     picked = gallery(tiles, key=f"{key}-{page}-{choosing}-{turn}", choosing=choosing, chosen=start)
     if picked.opened is not None:
         (place,) = np.flatnonzero(answers.ids == picked.opened)
@@ -64,28 +69,18 @@ def show(run: Run, answers: Answers, about: pd.DataFrame | None, inside: np.ndar
     if choosing:
         with bar:
             decide.bar(datasets.get(run.config.data), tuple(one for one in picked.chosen), key=key)
-            st.page_link(
-                "pages/data/curate.py",
-                label="Record of decisions",
-                icon=":material/history:",
-                query_params={"data": run.config.data, "part": "record"},
-            )
+            decide.record_link(datasets.get(run.config.data))
 
 
-def _row(about: pd.DataFrame, place: int) -> pd.Series:
-    """The image's row in its dataset's index after the decisions in force."""
-    return loaders.index_of(datasets.get(str(about["data"].iloc[place]))).loc[int(about["row"].iloc[place])]
-
-
-def _tile(answers: Answers, about: pd.DataFrame, place: int) -> Tile:
-    dataset, row = datasets.get(str(about["data"].iloc[place])), _row(about, place)
+def _tile(answers: Answers, place: int, row: pd.Series, picture: str) -> Tile:
+    """One image; `row` is of its dataset's index after the decisions in force."""
     true, called = int(answers.true[place]), int(answers.predicted[place])
     given = answers.probabilities[place]
     said = f"{words.label(answers.classes[called])} {given[called]:.0%}"
     truth = "right" if true == called else f"is {words.label(answers.classes[true]).lower()} ({given[true]:.0%})"
     return Tile(
         str(answers.ids[place]),
-        loaders.thumbnail(dataset, int(about["row"].iloc[place])),
+        picture,
         said,
         truth,
         words.ending(str(answers.ids[place]).rsplit("/", 1)[-1]),
@@ -101,10 +96,11 @@ def _note(row: pd.Series) -> str:
     return " · ".join([*said, *(f"#{tag}" for tag in row["tags"].split(", ") if tag)])
 
 
-@st.dialog("X-ray", width="large")
+@st.dialog("X-ray", width="large", on_dismiss="rerun")  # the tile behind it says what was decided meanwhile
 def large_view(run: Run, answers: Answers, about: pd.DataFrame, place: int) -> None:
     """One image large, its heatmap, the probabilities, and the way to a decision."""
-    dataset, row = datasets.get(str(about["data"].iloc[place])), _row(about, place)
+    dataset = datasets.get(str(about["data"].iloc[place]))
+    row = loaders.index_of(dataset).loc[int(about["row"].iloc[place])]
     true, called = (answers.classes[int(codes[place])] for codes in (answers.true, answers.predicted))
     left, right = st.columns([3, 2])
     with left:
@@ -118,7 +114,7 @@ def large_view(run: Run, answers: Answers, about: pd.DataFrame, place: int) -> N
         found = dict(zip(answers.classes, answers.probabilities[place].tolist(), strict=True))
         st.plotly_chart(
             figures.probabilities(found, {name: words.label(name) for name in found}, dark=dark()),
-            config=figures.CONFIG,
+            config=figures.config(f"probabilities-{row['id']}"),
             key="case-probabilities",
             alt=", ".join(f"{words.label(name)} {words.percent(value)}" for name, value in found.items()),
         )
@@ -126,7 +122,7 @@ def large_view(run: Run, answers: Answers, about: pd.DataFrame, place: int) -> N
         if note := _note(row):
             st.markdown(note)
         st.caption(f"{row['id']} · patient {row['patient']} · {row['width']:,} × {row['height']:,} pixels")
-        _decision(dataset, row)
+        decide.bar(dataset, (row["id"],), key="case", shortcut=None)
         st.page_link(
             "pages/model/predict.py",
             label="Ask a model about it",
@@ -154,21 +150,3 @@ def _picture(run: Run, dataset: datasets.Dataset, row: pd.Series, label: str) ->
             return
         st.caption(":material/info: This run cannot say where it looked.")
     st.image(content, width="stretch", alt=f"Chest X-ray {row['id']}")
-
-
-def _decision(dataset: datasets.Dataset, row: pd.Series) -> None:
-    """Exclude or relabel this one image; the page behind shows it once the large view is closed."""
-    with st.expander("Exclude or relabel", icon=":material/rule:"), st.form("case", border=False):
-        who = st.text_input("Your name", st.session_state.get("decider", ""), max_chars=80)
-        reason = st.text_input("Reason", max_chars=500)
-        label = st.selectbox("Class", dataset.classes, format_func=words.label)
-        with st.container(horizontal=True):
-            relabel = st.form_submit_button("Set class", icon=":material/label:")
-            exclude = st.form_submit_button("Exclude", icon=":material/block:")
-    if relabel or exclude:
-        action, value = ("relabel", str(label)) if relabel else ("exclude", "")
-        try:
-            made = decisions.decide(dataset.name, action, [row["id"]], value=value, reason=reason, who=who)
-            st.success(f"{decide.sentence(made)}: recorded as decision {made.number}.", icon=":material/check:")
-        except CxrError as error:
-            st.error(str(error), icon=":material/error:")

@@ -71,8 +71,27 @@ def preset(key: str, ids: tuple[str, ...]) -> None:
 REASONS = ("duplicate", "wrong label", "lateral view", "poor quality", "rotated or cut off", "not a chest X-ray")
 
 
-def bar(dataset: Dataset, chosen: tuple[str, ...], *, key: str, reason: str | None = None) -> None:
-    """What can be done with the chosen images of the gallery `key`; `reason`, of REASONS, is proposed."""
+RECORD = "Record of decisions"  # the part of Curate, and what its address says
+
+
+def record_link(dataset: Dataset) -> None:
+    st.page_link(
+        "pages/data/curate.py",
+        label=RECORD,
+        icon=":material/history:",
+        query_params={"data": dataset.name, "part": RECORD},
+    )
+
+
+def bar(
+    dataset: Dataset, chosen: tuple[str, ...], *, key: str, reason: str | None = None, shortcut: str | None = "E"
+) -> None:
+    """What can be done with the chosen images of the gallery `key`, or with one image.
+
+    Args:
+        reason: of REASONS, is proposed.
+        shortcut: the key that excludes; None where another bar may be on the page.
+    """
     count = words.plural(len(chosen), "image")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         why = st.selectbox(
@@ -87,9 +106,9 @@ def bar(dataset: Dataset, chosen: tuple[str, ...], *, key: str, reason: str | No
         act = st.container(horizontal=True, vertical_alignment="bottom", width="content")
         with st.popover("Class, tag, name", icon=":material/more_horiz:"):
             who = st.text_input(
-                "Your name", _person(), key="decider", persist_state="session", max_chars=80,
-                help="Kept with each decision.",
-            )  # fmt: skip
+                "Your name", _decider(), key=f"decider-{key}", max_chars=80, help="Kept with each decision."
+            )
+            st.session_state["decider"] = who
             label = st.selectbox("Class", dataset.classes, format_func=words.label, key=f"class-{key}")
             class_place = st.empty()
             tag = st.text_input("Tag", key=f"tag-{key}", max_chars=80)
@@ -98,7 +117,7 @@ def bar(dataset: Dataset, chosen: tuple[str, ...], *, key: str, reason: str | No
         target = (dataset.name, chosen, why or "", who, key)
         with act:
             st.button(
-                f"Exclude {count}", key=f"exclude-{key}", icon=":material/block:", type="primary", shortcut="E",
+                f"Exclude {count}", key=f"exclude-{key}", icon=":material/block:", type="primary", shortcut=shortcut,
                 args=("exclude", "", *target), **common,
             )  # fmt: skip
         class_place.button(
@@ -113,6 +132,11 @@ def bar(dataset: Dataset, chosen: tuple[str, ...], *, key: str, reason: str | No
 def _person() -> str:
     """The name that is proposed: of who is signed in, else the system's."""
     return str(st.user.get("name") or "") or decisions.person()
+
+
+def _decider() -> str:
+    """The name that was given last, on whatever page; at first the proposed one."""
+    return str(st.session_state.get("decider", _person()))
 
 
 def undo_button(dataset: Dataset, *, key: str) -> None:
@@ -131,7 +155,7 @@ def undo_button(dataset: Dataset, *, key: str) -> None:
 
 def reverse(name: str, number: int, action: str) -> None:
     """Undo or redo the decision `number`."""
-    who = st.session_state.get("decider", "") or _person()
+    who = _decider() or _person()
     try:
         (decisions.undo if action == "undo" else decisions.redo)(name, number, who=who)
         made = signed(decisions.record(name)[number - 1])

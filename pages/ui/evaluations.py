@@ -1,18 +1,33 @@
 """What the results pages compute once: answers and figures of runs, keyed by the run's id and its file's time."""
 
+from collections.abc import Collection
+
+import numpy as np
 import pandas as pd
 import streamlit as st
 
 from cxr_core.data import datasets, decisions
-from cxr_core.errors import CxrError
-from cxr_core.evaluation import answers, background, comparison, fitted, scorecard, subgroups
+from cxr_core.errors import CxrError, UnknownName
+from cxr_core.evaluation import answers, background, comparison, fitted, resampling, scorecard, subgroups
 from cxr_core.evaluation.answers import Answers
 from cxr_core.runs import folder as runs
 from cxr_core.runs.folder import Run
 
+COUNTS, LEVELS, TERMS = ("counts",), ("levels",), ("terms",)  # see `resampling.PARTS`
+ALL = resampling.PARTS
+
 
 def _stamp(run: Run, split: str) -> int:
-    return runs.predictions_path(run.id, split).stat().st_mtime_ns
+    """Changes whenever the predictions are written anew.
+
+    Raises:
+        UnknownName: the run or its predictions are gone.
+    """
+    path = runs.predictions_path(run.id, split)
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError as error:  # deleted between two looks
+        raise UnknownName("run", run.id, runs.ids()) from error
 
 
 def _known(run: Run) -> str:
@@ -47,27 +62,28 @@ def background_of(run: Run, split: str) -> pd.DataFrame | None:
     return _background(run.id, split, _stamp(run, split), run.config.data, _known(run))
 
 
-@st.cache_resource(max_entries=200, show_spinner="Drawing patients again, 2,000 times …")
-def _card(run_id: str, split: str, stamp: int, data: str, known: str, scores: bool) -> scorecard.Card:
+@st.cache_resource(max_entries=400, show_spinner="Drawing patients again, 2,000 times …")
+def _spread(
+    run_id: str, split: str, stamp: int, data: str, known: str, part: str, heat: float = 1.0
+) -> tuple[scorecard.Spread, scorecard.Card]:
+    """One part of a run's figures in every resample, and read off; 0.1 to 0.2 MB each."""
+    found = fitted.tempered(_answers(run_id, split, stamp), heat)
     about = _background(run_id, split, stamp, data, known)
-    return scorecard.card(_answers(run_id, split, stamp), None if about is None else about["patient"], scores=scores)
+    how = scorecard.spread(found, None if about is None else about["patient"], parts=(part,))
+    return how, scorecard.of_spread(found, how, (part,))
 
 
-def card_of(run: Run, split: str, *, scores: bool = True) -> scorecard.Card:
-    """All figures of a run on a split with their intervals; without `scores` those of the confusion matrix only."""
-    return _card(run.id, split, _stamp(run, split), run.config.data, _known(run), scores)
+def card_of(run: Run, split: str, parts: Collection[str], *, heat: float = 1.0) -> scorecard.Card:
+    """Figures of a run on a split with their intervals, as they are or after a temperature.
 
-
-@st.cache_resource(max_entries=64, show_spinner="Drawing patients again, 2,000 times …")
-def _tempered_card(run_id: str, split: str, stamp: int, data: str, known: str, heat: float) -> scorecard.Card:
-    about = _background(run_id, split, stamp, data, known)
-    after = fitted.tempered(_answers(run_id, split, stamp), heat)
-    return scorecard.card(after, None if about is None else about["patient"])
-
-
-def tempered_card_of(run: Run, split: str, heat: float) -> scorecard.Card:
-    """All figures of a run after a temperature."""
-    return _tempered_card(run.id, split, _stamp(run, split), run.config.data, _known(run), heat)
+    Args:
+        parts: of ALL; each is computed once, when it is first asked for.
+    """
+    key = (run.id, split, _stamp(run, split), run.config.data, _known(run))
+    card: scorecard.Card = {}
+    for part in parts:
+        card |= _spread(*key, part, heat)[1]
+    return card
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
@@ -93,23 +109,41 @@ def subgroups_of(run: Run, split: str) -> pd.DataFrame | None:
     return _subgroups(run.id, split, _stamp(run, split), run.config.data, known, decided)
 
 
-@st.cache_resource(max_entries=200, show_spinner="Comparing …")
-def _differences(
-    first: tuple[str, str, int], second: tuple[str, str, int], data: str, known: str, scores: bool
-) -> scorecard.Card:
-    shared = answers.common([_answers(*first), _answers(*second)])
+@st.cache_resource(max_entries=400, show_spinner="Comparing …")
+def _differences(first: tuple, second: tuple, part: str) -> scorecard.Card:
+    shared = answers.common([_answers(*first[:3]), _answers(*second[:3])])
     one, other = shared.members
-    about = _background(*first, data, known)
+    about = _background(*first)
     if about is not None:
-        about = about.iloc[pd.Index(_answers(*first).ids).get_indexer(pd.Index(one.ids))]
-    return comparison.differences(one, other, None if about is None else about["patient"], scores=scores)
+        about = about.iloc[pd.Index(_answers(*first[:3]).ids).get_indexer(pd.Index(one.ids))]
+    return comparison.differences(one, other, None if about is None else about["patient"], parts=(part,))
 
 
-def differences_of(first: Run, second: Run, split: str, *, scores: bool = True) -> scorecard.Card:
-    """Second less first on the images that both have answered.
+@st.cache_resource(max_entries=400, show_spinner=False)
+def _same_images(first: tuple, second: tuple) -> bool:
+    """Whether two runs have met the same images of the same patients in the same order, so that their draws are one."""
+    one, other = _answers(*first[:3]), _answers(*second[:3])
+    return (
+        first[3:] == second[3:]
+        and one.classes == other.classes
+        and np.array_equal(one.ids, other.ids)
+        and np.array_equal(one.true, other.true)
+    )
+
+
+def differences_of(first: Run, second: Run, split: str, parts: Collection[str] = ALL) -> scorecard.Card:
+    """Second less first on the images that both have answered, figure by figure.
 
     Raises:
         BadInput: other classes, or no image in common.
     """
-    keys = [(run.id, split, _stamp(run, split)) for run in (first, second)]
-    return _differences(*keys, first.config.data, _known(first), scores)
+    keys = [(run.id, split, _stamp(run, split), run.config.data, _known(run)) for run in (first, second)]
+    same = _same_images(*keys)
+    found: scorecard.Card = {}
+    for part in parts:
+        if not same:
+            found |= _differences(*keys, part)
+            continue
+        (one, before), (other, after) = (_spread(*key, part) for key in keys)
+        found |= {name: comparison.apart(name, before[name].value, after[name].value, one, other) for name in before}
+    return found

@@ -1,9 +1,12 @@
 """Sentences and marks that several pages show."""
 
+from collections.abc import Iterable
+
 import streamlit as st
 
 from cxr_core.data import datasets
 from cxr_core.data.datasets import Dataset
+from cxr_core.evaluation import scorecard
 from cxr_core.jobs import errands
 from cxr_core.jobs.errands import Errand
 from cxr_core.wording import DISCLAIMER
@@ -12,6 +15,21 @@ from cxr_core.wording import DISCLAIMER
 def disclaimer() -> None:
     """Shown on every page with a prediction."""
     st.warning(f"**{DISCLAIMER}**", icon=":material/health_and_safety:")
+
+
+def camera() -> None:
+    """How a plot is taken away; once on every page with plots that are worth it."""
+    st.caption(
+        ":material/photo_camera: Point at a plot, or tap it: the camera above it saves it as PNG. In the report every plot can be "
+        "saved as PNG and as SVG."
+    )
+
+
+def meanings(names: Iterable[str]) -> None:
+    """What figures mean, for whoever does not know their names."""
+    titles = {**scorecard.OF_CLASS, **scorecard.TITLES}
+    with st.expander("What the figures mean", icon=":material/help:"):
+        st.markdown("\n".join(f"- **{titles[name]}**: {scorecard.MEANINGS[name]}" for name in names))
 
 
 def synthetic(dataset: Dataset) -> None:

@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from cxr_core.evaluation import report, spreadsheet
+from cxr_core import spreadsheet
+from cxr_core.evaluation import report
 from cxr_core.evaluation.answers import Answers
 from cxr_core.runs.folder import Run
 from pages.ui import words
@@ -21,9 +22,6 @@ def show(run: Run, split: str, answers: Answers) -> None:
             "Predictions as CSV", lambda: spreadsheet.csv(answers.table()), f"{run.id}-{split}.csv", "text/csv",
             icon=":material/table:", key="csv", on_click="ignore",
         )  # fmt: skip
-    st.caption(
-        ":material/photo_camera: Any plot of these pages: the camera above it saves it as PNG; in the report it saves SVG."
-    )
 
 
 def report_button(several: list[Run], split: str) -> None:

@@ -45,8 +45,8 @@ def show(run: Run, split: str, answers: Answers) -> None:
         }
     )
     st.plotly_chart(
-        charts.forest(drawn, title="Accuracy, 95 % interval", reference=accuracy, dark=dark()),
-        config=figures.CONFIG,
+        charts.forest(drawn, title="Accuracy with its 95 % interval", reference=accuracy, dark=dark()),
+        config=figures.config(f"groups-{run.id}-{split}"),
         key=f"groups-{run.id}",
         alt="; ".join(drawn["name"] + " " + drawn["hover"]),
     )

@@ -69,7 +69,7 @@ def _matrix(run: Run, split: str, answers: Answers) -> tuple[int, int] | None:
                 chosen=chosen, dark=dark(),
             ),
             theme=None,
-            config=figures.CONFIG,
+            config=figures.config(key),
             key=key,
             on_select=lambda: _clicked(key, answers.classes),
             selection_mode="points",
@@ -101,7 +101,7 @@ def _report(run: Run, split: str, answers: Answers) -> None:
             printed = paper.report(run.config.model, split)
             printed.index = [words.label(name) if name in paper.CLASSES else name for name in printed.index]
             st.dataframe(printed, column_config=columns, alt="The paper's report")
-    _intervals(answers, evaluations.card_of(run, split, scores=False))
+    _intervals(answers, evaluations.card_of(run, split, evaluations.COUNTS))
 
 
 def _intervals(answers: Answers, card: scorecard.Card) -> None:

@@ -30,11 +30,11 @@ def curves(run: Run, split: str, answers: Answers) -> None:
             st.subheader(title, anchor=False)
             st.plotly_chart(
                 draw(lines, dark=dark()),
-                config=figures.CONFIG,
+                config=figures.config(f"{title.split(',')[0]}-{run.id}-{split}"),
                 key=f"{title}-{run.id}",
                 alt=f"{title}: " + "; ".join(line[0] for line in lines),
             )
-    card = evaluations.card_of(run, split)
+    card = evaluations.card_of(run, split, evaluations.LEVELS)
     rows = {
         words.label(name): {
             scorecard.OF_CLASS[of]: words.figure(card[f"{of}:{name}"], share=False) for of in ("auc", "ap")
@@ -43,7 +43,10 @@ def curves(run: Run, split: str, answers: Answers) -> None:
     }
     rows["Mean"] = {scorecard.OF_CLASS[of]: words.figure(card[f"macro_{of}"], share=False) for of in ("auc", "ap")}
     st.table(pd.DataFrame.from_dict(rows, orient="index"))
-    st.caption(f"95 % intervals: {card['macro_auc'].how}, 2,000 times within each class.")
+    st.caption(
+        f"95 % intervals: {card['macro_auc'].how}, 2,000 times within each class. **{scorecard.OF_CLASS['auc']}**: "
+        f"{scorecard.MEANINGS['auc']} **{scorecard.OF_CLASS['ap']}**: {scorecard.MEANINGS['ap']}"
+    )
 
 
 def calibrated(run: Run, split: str, answers: Answers) -> None:
@@ -70,7 +73,7 @@ def calibrated(run: Run, split: str, answers: Answers) -> None:
     with left:
         st.plotly_chart(
             charts.reliability(tables, dark=dark()),
-            config=figures.CONFIG,
+            config=figures.config(f"reliability-{run.id}-{split}"),
             key=f"reliability-{run.id}",
             alt="Reliability: "
             + "; ".join(
@@ -82,31 +85,14 @@ def calibrated(run: Run, split: str, answers: Answers) -> None:
         _errors(run, split, using)
         _temperature(run, kept, offered)
     with st.expander("The diagram as a table"):
-        _as_table(tables)
-
-
-def _as_table(tables: dict[str, pd.DataFrame]) -> None:
-    whole = pd.concat(tables, names=["version"]).reset_index("version")
-    told = pd.DataFrame(
-        {
-            "Version": whole["version"],
-            "Probability": [words.interval(pair) for pair in zip(whole["low"], whole["high"], strict=True)],
-            "Images": whole["n"],
-            "Mean probability": [words.percent(one) for one in whole["confidence"]],
-            "Right": [
-                f"{words.percent(row.share)} ({words.interval((row.share_low, row.share_high))})"
-                for row in whole.itertuples()
-            ],
-        }
-    )
-    st.dataframe(told, hide_index=True, alt="Reliability")
+        st.dataframe(calibration.told(tables), hide_index=True, alt="Reliability")
 
 
 def _errors(run: Run, split: str, using: fitted.Temperature | None) -> None:
     """What the probabilities are off by, as they are and after the temperature."""
-    cards = {"As it is": evaluations.card_of(run, split)}
+    cards = {"As it is": evaluations.card_of(run, split, evaluations.TERMS)}
     if using is not None:
-        cards["After"] = evaluations.tempered_card_of(run, split, using.value)
+        cards["After"] = evaluations.card_of(run, split, evaluations.TERMS, heat=using.value)
     rows = {
         scorecard.TITLES[name]: {title: words.figure(card[name], share=False) for title, card in cards.items()}
         for name in ("ece", "brier", "log_loss")
@@ -138,7 +124,7 @@ def _temperature(run: Run, kept: fitted.Temperature | None, offered: fitted.Temp
         st.button("Forget it", key="forget-temperature", on_click=fitted.forget, args=(run.id, "temperature"))
 
 
-def histograms(answers: Answers) -> None:
+def histograms(run: Run, split: str, answers: Answers) -> None:
     """How the probability of each class is spread among its own images and the others."""
     st.subheader("Probabilities by true class", anchor=False)
     for column, (code, name) in zip(st.columns(len(answers.classes)), enumerate(answers.classes), strict=True):
@@ -152,7 +138,7 @@ def histograms(answers: Answers) -> None:
         with column:
             st.plotly_chart(
                 charts.scores(groups, shades, title=f"Probability of {title.lower()}", dark=dark()),
-                config=figures.CONFIG,
+                config=figures.config(f"probability-of-{name}-{run.id}-{split}"),
                 key=f"scores-{name}",
                 alt=f"Probability of {title.lower()}: "
                 + "; ".join(f"median {pd.Series(values).median():.2f} for {who}" for who, values in groups.items()),

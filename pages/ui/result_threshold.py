@@ -93,8 +93,9 @@ def _shown(run: Run, split: str, answers: Answers, positive: tuple[str, ...], th
     with left:
         counts = [[outcome.tp, outcome.fn], [outcome.fp, outcome.tn]]
         st.plotly_chart(
-            figures.confusion(counts, ["Positive", "Negative"], dark=dark()), theme=None, config=figures.CONFIG,
-            key=f"two-{run.id}", alt=f"{outcome.tp} found, {outcome.fn} missed, {outcome.fp} false alarms, {outcome.tn} free",
+            figures.confusion(counts, ["Positive", "Negative"], dark=dark()), theme=None,
+            config=figures.config(f"at-threshold-{run.id}-{split}"), key=f"two-{run.id}",
+            alt=f"{outcome.tp} found, {outcome.fn} missed, {outcome.fp} false alarms, {outcome.tn} free",
         )  # fmt: skip
     with right:
         shades = (figures.colour(positive[0]), figures.colour("normal") if "normal" not in positive else "#7A828C")
@@ -103,7 +104,8 @@ def _shown(run: Run, split: str, answers: Answers, positive: tuple[str, ...], th
                 {"Positive": score[is_positive], "Negative": score[~is_positive]}, shades,
                 title="Score", threshold=threshold, dark=dark(),
             ),
-            config=figures.CONFIG, key=f"score-{run.id}", alt="How the score is spread among positive and negative images",
+            config=figures.config(f"score-{run.id}-{split}"), key=f"score-{run.id}",
+            alt="How the score is spread among positive and negative images",
         )  # fmt: skip
         _adjusted(outcome, float(is_positive.mean()) if len(is_positive) else 0.5)
 

@@ -75,7 +75,7 @@ def _curves(run: Run, history: pd.DataFrame) -> None:
     if len(history):
         st.plotly_chart(
             figures.learning_curves(history, best_epoch=runs.best_epoch(history, run.config.keep), dark=dark()),
-            config=figures.CONFIG,
+            config=figures.config(f"learning-{run.id}"),
             key=f"curves-{run.id}",
             alt=f"Accuracy and loss over {len(history)} epochs",
         )

@@ -1,9 +1,7 @@
 """Numbers and names as people read them."""
 
-from collections.abc import Sequence
-
 from cxr_core import wording
-from cxr_core.evaluation.scorecard import Figure
+from cxr_core.evaluation import scorecard
 
 SPLITS = {"train": "Training", "val": "Validation", "test": "Test"}
 CLASSES = {"normal": "Normal", "viral": "Viral pneumonia", "bacterial": "Bacterial pneumonia"}
@@ -17,7 +15,8 @@ STATES = {  # words, icon, badge colour
     "interrupted": ("Interrupted", ":material/power_off:", "red"),
 }
 
-plural = wording.plural
+plural, percent, interval = wording.plural, wording.percent, wording.interval
+figure, apart = scorecard.told, scorecard.told_apart
 
 
 def split(name: str) -> str:
@@ -34,34 +33,9 @@ def ending(name: str, most: int = 44) -> str:
     return name if len(name) <= most else "…" + name[1 - most :]
 
 
-def percent(value: float | None) -> str:
-    """0.8125 as '81.2 %'; a figure that is not defined as a dash."""
-    return "–" if value is None else f"{100 * value:.1f} %"
-
-
-def interval(pair: Sequence[float] | None) -> str:
-    """A 95 % interval of shares: '78.0 to 84.1 %'."""
-    return "" if pair is None else f"{100 * pair[0]:.1f} to {100 * pair[1]:.1f} %"
-
-
-def figure(one: Figure, *, share: bool = True) -> str:
-    """A figure with its 95 % interval: '81.2 % (78.0 to 84.1 %)', or '0.312 (0.290 to 0.334)'."""
-    if one.value is None:
-        return "–"
-    if share:
-        return percent(one.value) + (f" ({interval(one.interval)})" if one.interval else "")
-    return f"{one.value:.3f}" + (f" ({one.low:.3f} to {one.high:.3f})" if one.interval else "")
-
-
-def apart(one: Figure, *, share: bool = True) -> str:
-    """A difference with its 95 % interval: '+2.1 points (-0.4 to +4.6)'."""
-    if one.value is None:
-        return "–"
-    scale, digits, unit = (100, 1, " points") if share else (1, 3, "")
-    told = f"{scale * one.value:+.{digits}f}{unit}"
-    if one.interval is None:
-        return told
-    return told + f" ({scale * one.interval[0]:+.{digits}f} to {scale * one.interval[1]:+.{digits}f})"
+def start(name: str, most: int) -> str:
+    """A long name by its beginning."""
+    return name if len(name) <= most else name[: most - 1] + "…"
 
 
 def points(share: float) -> str:

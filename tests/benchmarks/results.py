@@ -87,8 +87,8 @@ def pages(rounds: int) -> dict[str, Any]:
         "results": {
             "view": lambda n: state("view", views[n % 6]),
             "split": lambda n: state("split", ("test", "val", "train")[n % 3]),
-            "run": lambda n: chosen("run", n),
-            "cell": lambda n: chosen("cell", n) if state("view", "matrix") else test,
+            "run": lambda n: chosen("run", n),  # in the view of curves, which draws patients for areas again
+            "cell": lambda n: chosen("cell", n),
             "threshold": lambda n: state("threshold", round(0.05 + n / 25, 2)),
         },
         "leaderboard": {"figure": lambda n: chosen("figure", n), "baseline": lambda n: chosen("baseline", n)},
@@ -97,8 +97,8 @@ def pages(rounds: int) -> dict[str, Any]:
     for page, own in actions.items():
         test.switch_page(f"pages/model/{page}.py").run()
         for name, action in own.items():
-            if name == "threshold":
-                state("view", "threshold")
+            if name in ("cell", "threshold"):
+                state("view", "matrix" if name == "cell" else "threshold")
             spent_ = [timed(lambda n=n, action=action: action(n)) for n in range(rounds)]
             found[f"{page}, {name}"] = spent_
     middle = {

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 
 from cxr_core.data import datasets, decisions
 from cxr_core.evaluation import report
@@ -21,6 +21,12 @@ def answered(trained_home: Path) -> str:
     """A made-up run on the synthetic set that calls some normals viral."""
     (run,) = runs.every()
     return made_up.on("phantoms", run.config.manifest, seed=4, skill=1.0, shift=2.0)
+
+
+def settled(page: Page) -> None:
+    """The page has been drawn after what was done last."""
+    page.wait_for_timeout(400)
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning", timeout=MINUTE)
 
 
 def test_cell_to_decision(browser: Browser, serve: Callable[..., Any], trained_home: Path, answered: str) -> None:
@@ -45,8 +51,8 @@ def test_cell_to_decision(browser: Browser, serve: Callable[..., Any], trained_h
     expect(page.get_by_role("heading", name="Normal, wrongly called viral pneumonia")).to_be_visible(timeout=MINUTE)
     assert "cell=normal" in page.url
 
-    page.wait_for_timeout(1500)  # the chart forgets the click, which runs the page once more
-    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning", timeout=MINUTE)
+    page.wait_for_timeout(1100)  # the chart forgets the click, which runs the page once more
+    settled(page)
 
     # One of its images, large, with the heatmap or word that there is none.
     page.get_by_role("button", name="Open the large view").first.click()
@@ -58,20 +64,27 @@ def test_cell_to_decision(browser: Browser, serve: Callable[..., Any], trained_h
     )
 
     # Relabel it there: the decision is in the record.
-    dialog.get_by_text("Exclude or relabel").click()
-    dialog.get_by_label("Your name").fill("Ada")
-    dialog.get_by_label("Your name").press("Tab")
-    dialog.get_by_label("Reason").fill("looks viral")
-    dialog.get_by_label("Reason").press("Tab")
-    page.wait_for_timeout(500)
-    dialog.get_by_role("combobox", name="Class").click()
+    dialog.get_by_role("combobox", name="Reason").fill("looks viral")
+    page.keyboard.press("Enter")
+    settled(page)
+    dialog.get_by_role("button", name="Class, tag, name").click()
+    page.get_by_label("Your name").fill("Ada")
+    page.get_by_label("Your name").press("Tab")
+    settled(page)
+    page.get_by_role("combobox", name="Class").click()
     page.get_by_role("option", name="Viral pneumonia").click()
-    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning", timeout=MINUTE)
-    dialog.get_by_role("button", name="Set class").click()
+    settled(page)
+    page.get_by_role("button", name="Set the class of 1 image").click()
     expect(page.get_by_text("recorded as decision 1")).to_be_visible(timeout=MINUTE)
     (made,) = decisions.record("phantoms")
     assert (made.action, made.value, made.reason, made.who) == ("relabel", "viral", "looks viral", "Ada")
     assert len(made.images) == 1
+
+    # Closed again, the tile says so, and the way to the record leads there.
+    page.keyboard.press("Escape")
+    dialog.get_by_role("button", name="Close").click()
+    expect(dialog).to_have_count(0, timeout=MINUTE)
+    expect(page.get_by_role("button", name="Relabelled as viral pneumonia")).to_have_count(1, timeout=MINUTE)
 
     # The address shows the same on a cold start.
     again = browser.new_page(viewport={"width": 1440, "height": 1300})
@@ -94,7 +107,32 @@ def test_report_opens_without_internet(browser: Browser, trained_home: Path, ans
     page.on("request", lambda request: told.append(request.url) if request.url.startswith("http") else None)
     page.goto(path.as_uri())
     expect(page.locator(".js-plotly-plot")).to_have_count(10, timeout=MINUTE)
+    assert not page.locator(".modebar-btn").count()
+    for kind in ("PNG", "SVG"):
+        with page.expect_download() as saved:
+            page.get_by_role("button", name=f"Save Confusion matrix as {kind}").first.click()
+        assert saved.value.suggested_filename.startswith("confusion-matrix-")
+        assert saved.value.suggested_filename.endswith(f".{kind.lower()}")
     expect(page.get_by_text("not a medical device")).to_be_visible()
     assert told == []
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     context.close()
+
+
+def test_report_is_whole_on_paper(browser: Browser, trained_home: Path, answered: str, tmp_path: Path) -> None:
+    """On A4 no plot or table is wider than the paper, all that is folded is open, and no button is left."""
+    path = tmp_path / "report.html"
+    path.write_text(report.html([answered]))
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(path.as_uri())
+    expect(page.locator(".js-plotly-plot")).to_have_count(5, timeout=MINUTE)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 688, "height": 970})  # A4 without its margins
+    page.wait_for_timeout(500)
+    wide = "elements => elements.filter((one) => one.getBoundingClientRect().right > 690).map((one) => one.textContent)"
+    assert page.locator("table, figure, .main-svg").evaluate_all(wide) == []
+    assert page.locator("details:not([open])").count() == 0
+    expect(page.get_by_text("learning_rate")).to_be_visible()
+    assert page.locator("button:visible, summary:visible").count() == 0
+    page.close()

@@ -8,6 +8,9 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from cxr_core.runs import folder as runs
+from tests import made_up
+
 pytestmark = pytest.mark.browser
 MINUTE = 60_000
 
@@ -82,14 +85,24 @@ def test_journey(browser: Browser, serve: Callable[..., Any], home: Path) -> Non
 
 def test_pages_fit_a_phone(browser: Browser, serve: Callable[..., Any], trained_home: Path) -> None:
     """Nothing sticks out sideways at 390 pixels, in light and in dark."""
+    (run,) = runs.every()
+    made_up.on("phantoms", run.config.manifest, seed=4)  # Compare needs a second one
+    runs.describe(run.id, name="A run with the longest name that a person may give to one, eighty letters in all")
     address, _ = serve(trained_home)
     for scheme in ("light", "dark"):
         context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme=scheme)
         page = context.new_page()
-        for path in ("", "browse", "audit", "curate", "train", "results", "predict"):
+        for path in ("", "browse", "audit", "curate", "train", "results", "leaderboard", "compare", "predict"):
             page.goto(f"{address}/{path}")
             expect(page.get_by_role("heading", level=1)).to_be_visible(timeout=MINUTE)
             page.wait_for_timeout(500)
             width = page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth")
             assert width <= 390, f"{path or 'home'} is {width} pixels wide ({scheme})"
+            for plot in page.locator(".js-plotly-plot .main-svg:first-child").all():
+                cut = plot.evaluate(
+                    "svg => [...svg.querySelectorAll('text')].filter((one) => one.getBoundingClientRect().width"
+                    " && (one.getBoundingClientRect().right > svg.getBoundingClientRect().right + 2"
+                    " || one.getBoundingClientRect().left < svg.getBoundingClientRect().left - 2)).map((one) => one.textContent)"
+                )
+                assert not cut, f"{path or 'home'} cuts {cut} ({scheme})"
         context.close()

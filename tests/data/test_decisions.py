@@ -1,13 +1,11 @@
 """Decisions: an append-only record that two people can write at once, and what it amounts to."""
 
-import io
 import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from cxr_core import workspace
@@ -175,11 +173,3 @@ def test_removing_a_dataset_keeps_its_record(ids: list[str]):
     kept = datasets.remove("small")
     assert kept is not None and kept.read_bytes() == content
     assert datasets.names() == []
-
-
-@pytest.mark.parametrize("text", ["=HYPERLINK(1)", "+1", "-1", "@a", "\t=1"])
-def test_no_text_of_the_record_is_a_formula_in_a_spreadsheet(text: str):
-    table = pd.DataFrame({"No.": [-1, 2], "Reason": [text, "a=b"]})
-    read = pd.read_csv(io.StringIO(decisions.as_csv(table)), dtype=str)
-    assert read["Reason"].tolist() == ["'" + text, "a=b"]
-    assert read["No."].tolist() == ["-1", "2"]

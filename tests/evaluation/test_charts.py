@@ -31,8 +31,8 @@ def test_curves_differ_in_dash_and_mark_and_say_their_area(dark: bool) -> None:
     ):
         shown = lines(drawn)
         assert len({one.line.dash for one in shown}) == 3
-        marks = [one.marker.symbol for one in drawn.data if one.showlegend is False]
-        assert len(set(marks)) == 3
+        marks = [one.marker.symbol for one in drawn.data if one.mode == "markers"]
+        assert len(set(marks)) == 3 and marks == [one.marker.symbol for one in shown]  # the legend shows dash and mark
         for code, one in enumerate(shown):
             value = of(found.true == code, found.probabilities[:, code])
             assert f"{value:.3f}" in one.name and TITLES[found.classes[code]] in one.name
@@ -72,4 +72,16 @@ def test_a_forest_stands_missing_intervals_and_narrow_ranges() -> None:
     assert charts.forest(table, title="Accuracy").layout.xaxis.tickformat == ".1%"
     assert charts.forest(table.assign(low=0.2), title="Accuracy").layout.xaxis.tickformat == ".0%"
     assert charts.forest(table, title="Loss", share=False).layout.xaxis.tickformat == ".3f"
-    assert charts.forest(table.iloc[:0], title="Accuracy").layout.yaxis.autorange == "reversed"
+    assert not charts.forest(table.iloc[:0], title="Accuracy").layout.annotations
+
+
+def test_names_of_a_forest_stand_above_their_rows_and_fit_a_phone() -> None:
+    table = pd.DataFrame(
+        {"name": ["<b>a</b>", "x" * 80], "value": [0.9, 0.8], "low": 0.7, "high": 0.95, "mark": 0, "hover": ""}
+    )
+    drawn = charts.forest(table, title="Accuracy")
+    first, second = drawn.layout.annotations
+    assert first.text == "&lt;b&gt;a&lt;/b&gt;" and (first.x, first.xref, first.y) == (0, "paper", 0)
+    assert len(second.text) <= 52 and second.text.endswith("…")
+    bottom, top = drawn.layout.yaxis.range
+    assert bottom > 1 and top < -0.5 and drawn.layout.yaxis.showticklabels is False

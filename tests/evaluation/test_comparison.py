@@ -49,7 +49,7 @@ def test_paired_intervals_cover_a_difference_of_nothing() -> None:
             score = 1 / (1 + np.exp(-(shared + rng.normal(size=150) / 2 + (2 * true - 1))))
             given = np.stack([1 - score, score], axis=1)
             runs.append(Answers(np.arange(150).astype(object), true, given, ("a", "b")))
-        low, high = comparison.differences(*runs, None, scores=False)["macro_f1"].interval
+        low, high = comparison.differences(*runs, None, parts=("counts",))["macro_f1"].interval
         hits += low <= 0 <= high
     assert 0.91 <= hits / 300 <= 0.985, hits
 

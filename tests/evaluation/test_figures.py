@@ -1,6 +1,7 @@
 """The figures say in text and shape what they say in colour, and stand odd input."""
 
 import re
+import tomllib
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import plotly.graph_objects as go
 import pytest
 
 from cxr_core.evaluation import figures
+from tests.conftest import PROJECT
 
 TITLES = {"normal": "Normal", "viral": "Viral pneumonia", "bacterial": "Bacterial pneumonia"}
 COUNTS = [[110, 2, 122], [1, 12, 135], [0, 1, 241]]
@@ -43,7 +45,7 @@ def plain(text: str) -> str:
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_every_figure_can_be_drawn_without_background_or_title(dark: bool) -> None:
+def test_every_figure_has_the_background_of_the_page_and_no_title(dark: bool) -> None:
     drawn = [
         figures.confusion(COUNTS, list(TITLES.values()), dark=dark),
         figures.learning_curves(HISTORY, best_epoch=2, dark=dark),
@@ -52,9 +54,20 @@ def test_every_figure_can_be_drawn_without_background_or_title(dark: bool) -> No
     ]
     for figure in drawn:
         layout = go.Figure(figure.to_dict()).layout
-        assert layout.paper_bgcolor == layout.plot_bgcolor == "rgba(0,0,0,0)"
+        assert layout.paper_bgcolor == layout.plot_bgcolor == figures.PAPER[dark]
         assert layout.title.text is None and "sans-serif" in layout.font.family
-        assert contrast(layout.font.color, "#0f1720" if dark else "#ffffff") > 7
+        assert contrast(layout.font.color, figures.PAPER[dark]) > 7
+
+
+def test_the_background_is_that_of_the_theme() -> None:
+    theme = tomllib.loads((PROJECT / ".streamlit/config.toml").read_text())["theme"]
+    assert {False: theme["light"]["backgroundColor"], True: theme["dark"]["backgroundColor"]} == figures.PAPER
+
+
+def test_a_plot_is_saved_under_a_name_that_any_disk_takes() -> None:
+    made = figures.config("roc of run/1: test")["toImageButtonOptions"]
+    assert made["filename"] == "roc-of-run-1--test" and made["format"] == "png"
+    assert "toImage" not in figures.CONFIG["modeBarButtonsToRemove"]
 
 
 def test_no_cloud_button_and_no_logo() -> None:

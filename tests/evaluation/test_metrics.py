@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from sklearn import metrics as reference
 
-from cxr_core.evaluation import metrics, paper, predictions
+from cxr_core.evaluation import answers, metrics, paper, predictions, scorecard
 
 CLASSES = ["normal", "viral", "bacterial"]
 # Whole numbers of images that give every figure the paper printed for its test split (found by search; shared columns).
@@ -80,7 +80,7 @@ def test_report_layout() -> None:
 def test_public_shape_is_json_with_plain_values() -> None:
     found = metrics.evaluate(table_of(AS_PRINTED["custom_cnn"]))
     assert set(found) == {"n", "accuracy", "macro_f1", "balanced_accuracy", "per_class", "confusion", "ci95"}
-    assert set(found["ci95"]) == {"accuracy", "macro_f1", "balanced_accuracy", "recall", "precision"}
+    assert set(found["ci95"]) == {"accuracy", "macro_f1", "balanced_accuracy", "recall", "precision", "f1"}
     assert list(found["per_class"]) == CLASSES
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert type(found["n"]) is int and type(found["per_class"]["viral"]["support"]) is int
@@ -128,4 +128,14 @@ def test_single_class_and_no_image() -> None:
 
 def test_summary_maps_each_split() -> None:
     tables = {"train": random_table(1), "test": random_table(2)}
-    assert metrics.summary(tables) == {split: metrics.evaluate(table) for split, table in tables.items()}
+    assert metrics.summary(tables, "gone") == {split: metrics.evaluate(table) for split, table in tables.items()}
+
+
+def test_intervals_are_those_of_the_card_by_patients_where_they_are_known() -> None:
+    table = random_table(3)
+    patients = np.arange(len(table)) // 4
+    card = scorecard.card(answers.of(table), patients)
+    found = metrics.evaluate(table, patients)
+    assert found["ci95"]["macro_f1"] == list(card["macro_f1"].interval) != metrics.evaluate(table)["ci95"]["macro_f1"]
+    assert found["ci95"]["recall"]["viral"] == list(card["recall:viral"].interval)
+    assert found["ci95"]["f1"]["viral"] == list(card["f1:viral"].interval)

@@ -9,7 +9,7 @@ import pytest
 
 from cxr_core.data import audit, datasets, manifest
 from cxr_core.errors import BadInput, UnknownName
-from cxr_core.evaluation import answers, fitted, report
+from cxr_core.evaluation import answers, background, fitted, report, scorecard
 from cxr_core.runs import folder as runs
 from tests import made_up
 
@@ -33,13 +33,28 @@ def test_one_run(two: list[str]) -> None:
     run, found = runs.get(two[0]), answers.read(two[0], "test")
     assert report.DISCLAIMER in told and all(one in told for one in report.LIMITS)
     assert run.config.manifest in told and "4,097" not in told and f"{datasets.get('kermany').patients:,}" in told
-    assert f"{found.right.mean():.3f}" in told and "Calibration error" in told
-    assert "After temperature" in html
-    assert html.count("Plotly.newPlot(") == 5 and html.count("role=img") == 5
+    card = scorecard.card(found, background.patients(found, "kermany"))
+    for name in ("accuracy", "macro_f1", "auc:viral"):
+        assert scorecard.told(card[name], share=scorecard.is_share(name)) in " ".join(told.split()), name
+    assert all(meaning in told for meaning in scorecard.MEANINGS.values())
+    assert "After temperature" in html and "Temperature(" not in told
+    assert html.count("<script>draw(") == 5 and html.count("role=img") == 5
     assert "learning_rate" in told and "Trained for" in told
     for row in found.confusion:
         assert re.search(r"\s+".join(map(str, row)), told)
     assert len(html.encode()) <= 8 * 2**20
+
+
+def test_each_plot_can_be_saved_as_png_and_svg_under_a_name_of_its_own(two: list[str]) -> None:
+    saved = re.findall(r"save\('([^']+)', '(png|svg)'\)", report.html(two))
+    assert len(saved) == len(set(saved)) == 2 * 2 * 5
+    assert any(name.startswith(f"confusion-matrix-{two[0].replace('_', '-')}-test") for name, _ in saved)
+
+
+def test_one_class_alone_has_no_curves_and_is_reported(home: Path) -> None:
+    made_up.paper_set()
+    made = made_up.run({"test": ([f"test/normal/{n:04d}.jpeg" for n in range(20)], ["normal"] * 20)}, data="kermany")
+    assert report.html([made]).count("role=img") == 3
 
 
 def test_it_needs_nothing_from_elsewhere(two: list[str]) -> None:

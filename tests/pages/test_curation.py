@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import TextInput
 
 from cxr_core import workspace
 from cxr_core.data import audit, datasets, decisions, index, manifest
 from cxr_core.jobs import errands
+from pages.ui import decide
 from tests.pages.test_pages import text, visit
 
 NAME = "phantoms"
@@ -37,6 +39,10 @@ def press(test: AppTest, label: str) -> AppTest:
     button.click().run()
     assert not test.exception, test.exception[0].message
     return test
+
+
+def decider(test: AppTest) -> TextInput:
+    return next(one for one in test.text_input if one.label == "Your name")
 
 
 def test_browse_hides_and_shows_what_was_decided(trained_home: Path) -> None:
@@ -85,7 +91,7 @@ def test_all_but_the_first_of_a_group_are_ticked_excluded_and_come_back(doubled:
     test.run()
     assert "Exact duplicates: 2 images in 1 group" in "\n".join(test.radio[0].options)
     press(test, "Tick all but the first of each group")
-    test.text_input(key="decider").set_value("Ada").run()
+    decider(test).set_value("Ada").run()
     press(test, "Exclude 1 image")
     (made,) = decisions.record("doubled")
     assert (made.action, made.images, made.who, made.reason) == ("exclude", (doubled,), "Ada", "duplicate")
@@ -100,17 +106,26 @@ def test_a_decision_on_the_page_needs_a_reason_and_a_name(trained_home: Path) ->
     test = visit("pages/data/browse.py")
     test.session_state[f"preset-browse-{NAME}"] = (index.read(NAME)["id"][0],)
     test.toggle(key="choosing").set_value(True).run()
-    assert test.text_input(key="decider").value == decisions.person()
+    assert decider(test).value == decisions.person()
     press(test, "Exclude 1 image")
     assert "Say why" in test.error[0].value
-    test.text_input(key="decider").set_value("").run()
+    decider(test).set_value("").run()
     press(test, "Exclude 1 image")
     assert "Say who decides" in test.error[0].value
     assert decisions.record(NAME) == []
-    test.text_input(key="decider").set_value("Ada")
+    decider(test).set_value("Ada")
     next(one for one in test.selectbox if one.label == "Reason").set_value("lateral view").run()
     press(test, "Exclude 1 image")
     assert [(one.who, one.reason) for one in decisions.record(NAME)] == [("Ada", "lateral view")]
+    test.switch_page("pages/data/audit.py").run()
+    assert test.session_state["decider"] == "Ada"
+
+
+def test_the_link_to_the_record_opens_that_part(trained_home: Path) -> None:
+    decisions.decide(NAME, "exclude", [index.read(NAME)["id"][0]], reason="lateral view", who="Ada")
+    test = visit("pages/data/curate.py", data=NAME, part=decide.RECORD)
+    assert test.session_state["part"] == "record"
+    assert any("Decision" in one.value for one in test.dataframe)
 
 
 def test_what_is_left_of_a_finding_leads_and_shortcuts_come_before_the_images(doubled: str) -> None:

@@ -1,5 +1,7 @@
 """The results pages: each view of a run, the leaderboard, the comparison, and odd cases, on made-up predictions."""
 
+import ast
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +10,13 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from cxr_core import process
+from cxr_core import cli, process
 from cxr_core.data import manifest
+from cxr_core.errors import UnknownName
 from cxr_core.evaluation import answers, ensembles, fitted, metrics, operating, predictions, scorecard, standings
 from cxr_core.runs import folder as runs
 from cxr_core.runs import trash
+from pages.ui import words
 from tests import made_up
 from tests.conftest import PROJECT
 from tests.pages.test_pages import text, visit
@@ -169,6 +173,73 @@ def test_a_run_deleted_while_it_is_compared(two: list[str]) -> None:
     trash.delete(two[1])
     test.run()
     assert not test.exception and "Nothing to compare yet" in text(test)
+
+
+def test_a_run_deleted_while_it_is_shown(two: list[str]) -> None:
+    test = visit(RESULTS, run=two[0], view="Threshold")
+    trash.delete(two[0])
+    test.run()
+    assert not test.exception and f"There is no run '{two[0]}' (any more)" in text(test)
+    assert test.selectbox(key="run-box").value == two[1]
+    test = visit(BOARD, baseline=two[1])
+    trash.delete(two[1])
+    test.run()
+    assert not test.exception and f"There is no row '{two[1]}' (any more)" in text(test)
+
+
+def test_predictions_that_go_between_two_looks_are_told_and_not_a_bug(two: list[str]) -> None:
+    from pages.ui import evaluations
+
+    run = runs.get(two[0])
+    trash.delete(two[0])
+    with pytest.raises(UnknownName, match=two[0]):
+        evaluations.answers_of(run, "test")
+
+
+def test_validation_with_nan_leaves_the_other_splits_readable(two: list[str]) -> None:
+    path = runs.predictions_path(two[0], "val")
+    table = pd.read_parquet(path)
+    table.loc[3, "p_viral"] = np.nan
+    table.to_parquet(path)
+    test = visit(RESULTS, run=two[0])
+    for name in VIEWS:
+        view(test, name)
+        if name in ("calibration", "threshold"):
+            assert "Row 3" in text(test), name
+    view(test, "threshold", rule="sensitivity")
+    assert "Row 3" in text(test)
+
+
+def test_a_one_class_split_can_be_compared_and_ranked(patient: str) -> None:
+    ids = [f"test/normal/{n:04d}.jpeg" for n in range(20)]
+    one, other = (
+        made_up.run({"test": (ids, ["normal"] * 20)}, data="kermany", seed=seed, age=9 * seed) for seed in (1, 2)
+    )
+    assert not visit(COMPARE, a=one, b=other).error
+    for figure in ("macro_auc", "macro_f1", "recall:viral"):
+        assert not visit(BOARD, figure=figure).error
+
+
+def test_page_and_command_line_say_the_same(two: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["evaluate", two[0], "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    shown = {metric.label: metric for metric in visit(RESULTS, run=two[0]).metric}
+    for name in ("accuracy", "macro_f1", "balanced_accuracy"):
+        assert shown[scorecard.TITLES[name]].value == words.percent(told[name])
+        assert shown[scorecard.TITLES[name]].delta == words.interval(told["ci95"][name])
+        assert [told["figures"][name][end] for end in ("low", "high")] == told["ci95"][name]
+    assert runs.get(two[0]).metrics["test"]["ci95"] == told["ci95"]
+
+
+def test_every_plot_has_words_for_who_cannot_see_it_and_a_camera() -> None:
+    calls = 0
+    for path in (PROJECT / "pages").glob("*/*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("plotly_chart"):
+                given = {one.arg: ast.unparse(one.value) for one in node.keywords}
+                assert "alt" in given and given.get("config", "").startswith("figures."), f"{path.name}:{node.lineno}"
+                calls += 1
+    assert calls >= 15
 
 
 def test_leaderboard_has_published_rows_groups_and_runs_by_any_figure(patient: str) -> None:

@@ -134,7 +134,7 @@ def test_metrics_are_those_that_the_evaluation_makes_of_the_tables(run_id: str):
     run = done(run_id)
     written = json.loads((run.folder / "metrics.json").read_bytes())
     assert list(written) == ["train", "val", "test"]
-    assert written == run.metrics == metrics.summary(tables(run_id))
+    assert written == run.metrics == metrics.summary(tables(run_id), run.config.data)
     assert {split: figures["n"] for split, figures in written.items()} == IMAGES
 
 

@@ -5,7 +5,7 @@ import io
 import pandas as pd
 import pytest
 
-from cxr_core.evaluation import spreadsheet
+from cxr_core import spreadsheet
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])

@@ -107,8 +107,11 @@ class KeepBest(keras.callbacks.Callback):
         if not self.best or rank > self.best:
             self.best, self.since = rank, 0
             self._kept.set_weights(self._weights)
-            self._kept.save(self._part)
-            self._part.replace(self._whole)
+            try:
+                self._kept.save(self._part)
+                self._part.replace(self._whole)
+            finally:
+                self._part.unlink(missing_ok=True)  # half a model would keep a full disk full
 
 
 class Patience(keras.callbacks.Callback):

@@ -10,7 +10,7 @@ import streamlit as st
 from cxr_core import workspace
 from cxr_core.errors import CxrError
 from cxr_core.evaluation import figures
-from cxr_core.jobs import queue
+from cxr_core.jobs import queue, space
 from cxr_core.models import catalogue
 from cxr_core.runs import folder as runs
 from cxr_core.runs import trash
@@ -59,6 +59,8 @@ def card(run: Run, *, place: int = 0, waiting: int = 0) -> None:
                 f"Number {place} of {waiting} in the queue."
                 + (f" {run.status.stage.capitalize()}." if run.status.job else "")
             )
+            if place == 1 and (why := space.lacking(run.config)):
+                st.warning(why, icon=":material/hard_drive:")
             return
         if run.status.state == "running" or run.status.at_work:
             _progress(run.status)

@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 # After Okabe & Ito (2008), shifted to a contrast of 3 : 1 on white and on near-black
 CLASS_COLOURS = {"normal": "#009E73", "viral": "#B07D00", "bacterial": "#CC5A94"}
@@ -132,64 +131,89 @@ def _sentences(values: Any, titles: Sequence[str]) -> list[list[str]]:
 def learning_curves(history: pd.DataFrame, *, best_epoch: int | None = None, dark: bool = False) -> go.Figure:
     """Accuracy and loss by epoch, training solid with dots, validation dashed with diamonds, the kept epoch marked.
 
+    Made in one piece, since Plotly checks a figure anew with each change, and a running training is drawn again and again.
+
     Args:
         history: columns epoch, loss, accuracy, val_loss, val_accuracy; any may be missing, and there may be no row.
         best_epoch: the kept one, from 1.
     """
-    figure = make_subplots(rows=1, cols=2, subplot_titles=("Accuracy", "Loss"), horizontal_spacing=0.12)
-    lines = (
-        ("Training", "", "solid", "circle", "#56B4E9" if dark else "#0072B2"),
-        ("Validation", "val_", "dash", "diamond", "#E69F00" if dark else "#B45F06"),
-    )
-    named: set[str] = set()
-    for column, quantity in enumerate(("accuracy", "loss"), start=1):
-        for title, prefix, dash, symbol, shade in lines:
-            name = prefix + quantity
-            if name not in history:
-                continue
-            figure.add_trace(
-                go.Scatter(
-                    x=history["epoch"],
-                    y=history[name],
-                    name=title,
-                    legendgroup=title,
-                    showlegend=title not in named,
-                    mode="lines+markers",
-                    line={"color": shade, "dash": dash, "width": 2},
-                    marker={"symbol": symbol, "size": 7 if len(history) < 40 else 3},
-                    hovertemplate="%{y:.1%}" if quantity == "accuracy" else "%{y:.3f}",
-                ),
-                row=1,
-                col=column,
-            )
-            named.add(title)
-    if best_epoch is not None:
-        figure.add_vline(x=best_epoch, line={"dash": "dot", "width": 1.5, "color": "#8aa0ab"})
-        figure.add_annotation(
-            x=best_epoch,
-            y=0,
-            xref="x",
-            yref="y domain",
-            text="kept",
-            showarrow=False,
-            xanchor="left",
-            yanchor="bottom",
-            font={"size": 12},
+    lines = [
+        _line(history, panel, quantity, *kind)
+        for panel, quantity in (("", "accuracy"), ("2", "loss"))
+        for kind in (
+            ("Training", "", "solid", "circle", "#56B4E9" if dark else "#0072B2"),
+            ("Validation", "val_", "dash", "diamond", "#E69F00" if dark else "#B45F06"),
         )
+        if kind[1] + quantity in history
+    ]
+    for place, line in enumerate(lines):
+        line["showlegend"] = line["name"] not in [one["name"] for one in lines[:place]]
+    titles = [
+        {"text": text, "x": x, "y": 1.0, "xref": "paper", "yref": "paper", "xanchor": "center", "yanchor": "bottom",
+         "showarrow": False, "font": {"size": 16}}
+        for text, x in (("Accuracy", 0.22), ("Loss", 0.78))
+    ]  # fmt: skip
+    kept, note = _kept(best_epoch)
+    look = _look(dark, height=330, top=64)
     # Equal first and last epochs leave no range, so one is given; losses may start very high and would flatten the rest.
     last = max(2, int(history["epoch"].max()) if len(history) else 2)
-    figure.update_xaxes(
-        title="Epoch", range=[0.5, last + 0.5], dtick=1 if last <= 10 else None, nticks=6, tickangle=0, fixedrange=True
-    )
-    figure.update_yaxes(fixedrange=True)
-    figure.update_yaxes(tickformat=".0%", range=[0, 1.02], row=1, col=1)
-    if len(losses := history.filter(regex="loss$").to_numpy(dtype=float).ravel()) and np.isfinite(losses).any():
-        top = float(np.nanquantile(losses, 0.9)) * 1.5
-        figure.update_yaxes(range=[0, min(top, float(np.nanmax(losses)) * 1.08)], row=1, col=2)
-    figure.update_layout(
-        hovermode="x unified", legend={"orientation": "h", "y": 1.12, "x": 1, "xanchor": "right", "yanchor": "bottom"}
-    )
-    return plain(figure, dark, height=330, top=64)
+    across = {
+        **look.pop("axis"), "title": {"text": "Epoch"}, "range": [0.5, last + 0.5], "dtick": 1 if last <= 10 else None,
+        "nticks": 6, "tickangle": 0, "fixedrange": True,
+    }  # fmt: skip
+    up = {name: across[name] for name in ("automargin", "gridcolor", "zeroline", "fixedrange")}
+    layout = {
+        "xaxis": {**across, "anchor": "y", "domain": [0.0, 0.44]},
+        "yaxis": {**up, "anchor": "x", "domain": [0.0, 1.0], "tickformat": ".0%", "range": [0, 1.02]},
+        "xaxis2": {**across, "anchor": "y2", "domain": [0.56, 1.0]},
+        "yaxis2": {**up, "anchor": "x2", "domain": [0.0, 1.0], "range": _losses(history)},
+        "annotations": [*titles, *note],
+        "shapes": kept,
+        "hovermode": "x unified",
+        "legend": {"orientation": "h", "y": 1.12, "x": 1, "xanchor": "right", "yanchor": "bottom"},
+        **look,
+    }
+    return go.Figure({"data": lines, "layout": layout})
+
+
+def _line(
+    history: pd.DataFrame, panel: str, quantity: str, title: str, prefix: str, dash: str, symbol: str, shade: str
+) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "x": history["epoch"],
+        "y": history[prefix + quantity],
+        "name": title,
+        "legendgroup": title,
+        "mode": "lines+markers",
+        "line": {"color": shade, "dash": dash, "width": 2},
+        "marker": {"symbol": symbol, "size": 7 if len(history) < 40 else 3},
+        "hovertemplate": "%{y:.1%}" if quantity == "accuracy" else "%{y:.3f}",
+        "xaxis": f"x{panel}",
+        "yaxis": f"y{panel}",
+    }
+
+
+def _kept(best_epoch: int | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The marks of the kept epoch in both panels, and the word beside the first."""
+    if best_epoch is None:
+        return [], []
+    marks = [
+        {"type": "line", "x0": best_epoch, "x1": best_epoch, "y0": 0, "y1": 1, "xref": f"x{panel}", "yref": f"y{panel} domain",
+         "line": {"dash": "dot", "width": 1.5, "color": "#8aa0ab"}}
+        for panel in ("", "2")
+    ]  # fmt: skip
+    word = {"x": best_epoch, "y": 0, "xref": "x", "yref": "y domain", "text": "kept", "showarrow": False, "xanchor": "left",
+            "yanchor": "bottom", "font": {"size": 12}}  # fmt: skip
+    return marks, [word]
+
+
+def _losses(history: pd.DataFrame) -> list[float] | None:
+    """The range of the losses' axis."""
+    losses = history.filter(regex="loss$").to_numpy(dtype=float).ravel()
+    if not np.isfinite(losses).any():
+        return None
+    return [0, min(float(np.nanquantile(losses, 0.9)) * 1.5, float(np.nanmax(losses)) * 1.08)]
 
 
 def class_counts(
@@ -284,17 +308,27 @@ def histogram(pixels: npt.NDArray[np.uint8], *, dark: bool = False) -> go.Figure
 
 def plain(figure: go.Figure, dark: bool, *, height: int, top: int = 16, right: int = 16) -> go.Figure:
     """What all plots have in common: no background of their own, the page's letters and ink, no dragging."""
-    ink = "#dfe8ec" if dark else "#22343e"
-    grid = "#26353f" if dark else "#e2eaee"
-    figure.update_layout(
-        height=height,
-        margin={"l": 8, "r": right, "t": top, "b": 8},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": "Source Sans, Source Sans Pro, sans-serif", "size": 14, "color": ink},
-        hoverlabel={"font": {"size": 14}},
-        dragmode=False,
-    )
-    figure.update_xaxes(automargin=True, gridcolor=grid, zeroline=False)
-    figure.update_yaxes(automargin=True, gridcolor=grid, zeroline=False)
+    look = _look(dark, height=height, top=top, right=right)
+    axis = look.pop("axis")
+    figure.update_layout(**look)
+    figure.update_xaxes(**axis)
+    figure.update_yaxes(**axis)
     return figure
+
+
+def _look(dark: bool, *, height: int, top: int = 16, right: int = 16) -> dict[str, Any]:
+    """A layout, with what goes for each axis under "axis"."""
+    return {
+        "height": height,
+        "margin": {"l": 8, "r": right, "t": top, "b": 8},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {
+            "family": "Source Sans, Source Sans Pro, sans-serif",
+            "size": 14,
+            "color": "#dfe8ec" if dark else "#22343e",
+        },
+        "hoverlabel": {"font": {"size": 14}},
+        "dragmode": False,
+        "axis": {"automargin": True, "gridcolor": "#26353f" if dark else "#e2eaee", "zeroline": False},
+    }

@@ -167,7 +167,7 @@ class Reporter:
             WorkFailed: the disk is full or cannot be written.
         """
         with self._lock:
-            self._status = replace(self._status, **changes, memory_gb=round(process.memory_gb(), 2))
+            self._status = replace(self._status, **changes)
             if soon:
                 if time.monotonic() - self._written > 0.5:
                     self._try()
@@ -186,7 +186,7 @@ class Reporter:
         return True
 
     def _write(self) -> None:
-        self._status = replace(self._status, heartbeat=time.time())
+        self._status = replace(self._status, heartbeat=time.time(), memory_gb=round(process.memory_gb(), 2))
         write(self._folder, self._status)
         self._written = time.monotonic()
 

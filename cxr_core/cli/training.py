@@ -14,7 +14,7 @@ from cxr_core.cli.terminal import Meter, answer, command, json_flag, pair, say
 from cxr_core.data import datasets, features, manifest
 from cxr_core.errors import BadInput, CxrError, UnknownName, WorkFailed
 from cxr_core.evaluation import reproduction
-from cxr_core.jobs import queue, reproduce, sweep
+from cxr_core.jobs import queue, reproduce, space, sweep
 from cxr_core.models import catalogue, recipes
 from cxr_core.runs import config as settings
 from cxr_core.runs import folder as runs
@@ -212,6 +212,8 @@ def _features_clear(_: argparse.Namespace) -> None:
 
 def _stage(run: Run) -> str:
     status = run.status
+    if status.state == "queued" and space.lacking(run.config):
+        return "waiting for room on the disk"
     epoch = f" epoch {status.epoch + 1} of {status.epochs}" if status.stage == "training" else ""
     return f"{status.stage or status.state}{epoch}"
 

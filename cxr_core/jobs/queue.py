@@ -13,8 +13,8 @@ from typing import Any, Literal
 from filelock import FileLock
 
 from cxr_core import machine, process, workspace
-from cxr_core.errors import BadInput
-from cxr_core.jobs import cluster
+from cxr_core.errors import BadInput, WorkFailed
+from cxr_core.jobs import cluster, space
 from cxr_core.runs import config as settings
 from cxr_core.runs import folder as runs
 from cxr_core.runs import status as states
@@ -88,6 +88,8 @@ def _fill(found: Sequence[Run]) -> None:
     cards = [one for one in machine.card_numbers() if one not in taken]
     share = max(1, len(machine.card_numbers()) // places())
     for run in waiting(found)[:free]:
+        if space.lacking(run.config):  # else a full disk would let all that wait fail, one after the other
+            return
         own, cards = cards[:share], cards[share:]
         _start(run, ",".join(own))
 
@@ -103,7 +105,11 @@ def _start(run: Run, cards: str) -> None:
     who = process.start(["work", run.id], log=run.folder / "log.txt", variables=variables)
     now = time.time()
     begun = replace(run.status, state="running", stage="starting", started=now, heartbeat=now, owner=who, cards=cards)
-    states.write(run.folder, begun)
+    try:
+        states.write(run.folder, begun)
+    except WorkFailed:
+        process.kill(who)  # it reads as queued, and the next look would start a second one
+        raise
 
 
 def _hand_over(found: Sequence[Run]) -> None:
@@ -113,6 +119,8 @@ def _hand_over(found: Sequence[Run]) -> None:
             print(f"The machine that trained {run.id} was lost; it goes on elsewhere.", file=sys.stderr, flush=True)
             _requeue(run, revived=run.status.revived + 1)
     for run in waiting(runs.every()):
+        if space.lacking(run.config):
+            return
         if not run.status.job:
             states.write(run.folder, replace(run.status, job=cluster.submit(run.id), stage="waiting for the cluster"))
 

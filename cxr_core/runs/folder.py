@@ -207,6 +207,19 @@ def history(run_id: str) -> pd.DataFrame:
     return history_in(folder(run_id))
 
 
+def history_stamp(run_id: str) -> tuple[int, int] | None:
+    """Changes whenever an epoch is added to the `history`; None before the first.
+
+    Raises:
+        UnknownName: there is no such run.
+    """
+    try:
+        about = (folder(run_id) / "history.csv").stat()
+    except FileNotFoundError:
+        return None
+    return about.st_ino, about.st_mtime_ns
+
+
 def history_in(place: Path) -> pd.DataFrame:
     """The `history` of the run in the folder `place`."""
     path = place / "history.csv"

@@ -27,9 +27,12 @@ class Group:
 
 def every(runs: Sequence[Run]) -> list[Group]:
     """The groups among `runs`, those of the latest start first."""
-    names = dict.fromkeys(run.config.group for run in runs if run.config.group)
-    found = [Group(name, tuple(members(name, runs))) for name in names]
-    return sorted(found, key=lambda one: -one.runs[0].status.created)
+    found: dict[str, list[Run]] = {}
+    for run in sorted(runs, key=lambda run: run.status.created):
+        if run.config.group:
+            found.setdefault(run.config.group, []).append(run)
+    made = [Group(name, tuple(own)) for name, own in found.items()]
+    return sorted(made, key=lambda one: -one.runs[0].status.created)
 
 
 def members(name: str, runs: Sequence[Run]) -> list[Run]:

@@ -1,7 +1,9 @@
 """How far a run is: `status.json`, written by the process that trains, read by everybody else."""
 
+import os
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +15,7 @@ from cxr_core.errors import WorkFailed
 State = Literal["queued", "running", "finished", "stopped", "failed", "interrupted"]
 ENDED: tuple[State, ...] = ("finished", "stopped", "failed", "interrupted")
 HEARTBEAT_SECONDS = 2.0
+_ROOM = 16384  # bytes kept on the disk for the last word
 SILENT_SECONDS = 15.0  # a run on another machine that has not been heard of for so long is taken for dead
 
 
@@ -92,8 +95,8 @@ def seen(status: Status) -> Status:
         return replace(
             status,
             state="interrupted",
-            reason="The process that trained it ended without a word: the machine was switched off, or ran out of memory. "
-            "It can go on from its last whole epoch.",
+            reason="The process that trained it ended without a word: it was killed, the machine was switched off, or its memory "
+            "or disk was full. It can go on from its last whole epoch.",
         )
     return status
 
@@ -126,7 +129,8 @@ def _is_gone(status: Status) -> bool:
 class Reporter:
     """Writes the status of the run that this process trains: at once when it matters, else at most twice a second.
 
-    A thread keeps the heartbeat going through long silent work. Use it as a context manager.
+    A thread keeps the heartbeat going through long silent work. On a full disk the work goes on without telling how far it
+    is, and how it ended is written in a place that was held free for it. Use it as a context manager.
     """
 
     def __init__(self, folder: Path):
@@ -136,8 +140,11 @@ class Reporter:
         self._written = 0.0
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._room = folder / ".room"
 
     def __enter__(self) -> Self:
+        with suppress(OSError):
+            self._room.write_bytes(os.urandom(_ROOM))  # a disk that compresses would hold nothing free for zeros
         self._thread.start()
         return self
 
@@ -146,24 +153,44 @@ class Reporter:
     ) -> None:
         self._done.set()
         self._thread.join()
+        with suppress(OSError):
+            self._room.unlink()
 
     @property
     def status(self) -> Status:
         return self._status
 
     def tell(self, *, soon: bool = False, **changes: Any) -> None:
-        """Change fields of the status; with `soon` the file may lag half a second behind."""
+        """Change fields of the status; with `soon` the file may lag half a second behind, or more on a full disk.
+
+        Raises:
+            WorkFailed: the disk is full or cannot be written.
+        """
         with self._lock:
-            self._status = replace(self._status, **changes, memory_gb=round(process.memory_gb(), 2))
-            if not soon or time.monotonic() - self._written > 0.5:
+            self._status = replace(self._status, **changes)
+            if soon:
+                if time.monotonic() - self._written > 0.5:
+                    self._try()
+            elif self._status.state not in ENDED:
+                self._write()
+            elif not self._try():
+                self._room.unlink(missing_ok=True)
                 self._write()
 
+    def _try(self) -> bool:
+        """Whether it could be written."""
+        try:
+            self._write()
+        except WorkFailed:
+            return False
+        return True
+
     def _write(self) -> None:
-        self._status = replace(self._status, heartbeat=time.time())
+        self._status = replace(self._status, heartbeat=time.time(), memory_gb=round(process.memory_gb(), 2))
         write(self._folder, self._status)
         self._written = time.monotonic()
 
     def _beat(self) -> None:
         while not self._done.wait(HEARTBEAT_SECONDS):
             with self._lock:
-                self._write()
+                self._try()

@@ -63,8 +63,11 @@ def keep(trunk: keras.Model) -> str:
     target = workspace.trunk(name)
     part = target.with_name(f".{name}.{secrets.token_hex(4)}.part.weights.h5")
     workspace.made(target.parent)
-    trunk.save_weights(part)
-    part.replace(target)  # whatever lies there: it may have been damaged since
+    try:
+        trunk.save_weights(part)
+        part.replace(target)  # whatever lies there: it may have been damaged since
+    finally:
+        part.unlink(missing_ok=True)
     return name
 
 

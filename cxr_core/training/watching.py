@@ -10,6 +10,7 @@ import keras
 from cxr_core.runs import folder as runs
 from cxr_core.runs.status import Reporter
 from cxr_core.training import checkpoint
+from cxr_core.training.archive import Archive
 from cxr_core.training.checkpoint import Checkpoint
 
 MODEL, HEAD_MODEL = runs.MODELS
@@ -81,14 +82,14 @@ class KeepBest(keras.callbacks.Callback):
 
     Args:
         learner: whose weights are looked at as they are in validation (averaged ones, if they are averaged).
-        kept: the same network in float32; gets the weights and is saved.
+        kept: the same network in float32, which is saved with those weights.
         path: a .keras file.
         by: of `runs.config.KEEPS`.
     """
 
     def __init__(self, learner: keras.Model, kept: keras.Model, path: Path, *, by: str):
         super().__init__()
-        self._learner, self._kept, self._by = learner, kept, by
+        self._learner, self._kept, self._by = learner, Archive(kept), by
         self.best: tuple[float, ...] = ()  # rank of the best epoch
         self._weights: list[Any] = []
         # A hidden name until it is whole: a reader, or a kill, never meets half a model.
@@ -106,9 +107,11 @@ class KeepBest(keras.callbacks.Callback):
         rank = runs.rank({**now, "epoch": epoch}, self._by)
         if not self.best or rank > self.best:
             self.best, self.since = rank, 0
-            self._kept.set_weights(self._weights)
-            self._kept.save(self._part)
-            self._part.replace(self._whole)
+            try:
+                self._kept.write(self._part, self._weights)
+                self._part.replace(self._whole)
+            finally:
+                self._part.unlink(missing_ok=True)  # half a model would keep a full disk full
 
 
 class Patience(keras.callbacks.Callback):

@@ -3,6 +3,7 @@
 import errno
 import time
 import traceback
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -10,12 +11,13 @@ import pandas as pd
 from cxr_core import process, workspace
 from cxr_core.data import manifest as manifests
 from cxr_core.data import packing
-from cxr_core.errors import CxrError
+from cxr_core.errors import CxrError, WorkFailed
 from cxr_core.evaluation import metrics, predictions
 from cxr_core.inference import export
 from cxr_core.inference.gate import Gate
 from cxr_core.inference.predictor import Predictor
 from cxr_core.runs import folder as runs
+from cxr_core.runs.config import RunConfig
 from cxr_core.runs.folder import Run
 from cxr_core.runs.status import Reporter
 from cxr_core.training import checkpoint, devices, environment
@@ -40,18 +42,17 @@ def work(run_id: str) -> None:
                 device=devices.words(),
             )
             _train(run, reporter)
-        except CxrError as error:
-            reporter.tell(state="failed", stage="", reason=str(error), ended=time.time())
-        except MemoryError:
-            reason = "The machine's memory is full. Try a smaller batch or image size, or end other programs."
-            reporter.tell(state="failed", stage="", reason=reason, ended=time.time())
         except Exception as error:  # noqa: BLE001 - the last line of defence: the run must not look alive
-            traceback.print_exc()
-            reporter.tell(state="failed", stage="", reason=_sentence(error), ended=time.time())
+            if not isinstance(error, CxrError | MemoryError):
+                with suppress(OSError):  # on a full disk the log cannot grow either
+                    traceback.print_exc()
+            reporter.tell(state="failed", stage="", reason=_sentence(error, run.config), ended=time.time())
 
 
 def _train(run: Run, reporter: Reporter) -> None:
     config = run.config
+    if not workspace.dataset(config.data).is_dir():
+        raise WorkFailed(_removed(config))
     manifest = manifests.get(config.data, config.manifest)
     rows = manifests.rows(manifest)
     pixels = packing.stacked(
@@ -141,9 +142,27 @@ def _predict(
     workspace.write_json(place / "metrics.json", metrics.summary(tables, config.data))
 
 
-def _sentence(error: Exception) -> str:
-    if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left on device" in str(error):
-        return "The disk is full. Free some space and start the run again."
+def _sentence(error: Exception, config: RunConfig) -> str:
+    if _is_full_disk(error) or _is_full_disk(error.__cause__):
+        return "The disk is full. Free some space, then let the run go on: it continues after its last whole epoch."
+    if isinstance(error, MemoryError):
+        return "The machine's memory is full. Try a smaller batch or image size, or end other programs."
+    if isinstance(error, CxrError):
+        return str(error)
     if devices.is_full(error):
         return "The device's memory is full. Try a smaller batch or image size."
+    if not workspace.dataset(config.data).is_dir():
+        return _removed(config)
     return f"An unexpected error ended it ({type(error).__name__}: {str(error)[:300]}). The log has the details."
+
+
+def _is_full_disk(error: BaseException | None) -> bool:
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or "No space left on device" in str(error)  # as h5py says it
+
+
+def _removed(config: RunConfig) -> str:
+    return (
+        f"The dataset '{config.data}' was removed before this run had what it needs of it. Add it again and build its manifest "
+        f"{config.manifest} again, then the run can go on."
+    )

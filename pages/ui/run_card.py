@@ -4,13 +4,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from cxr_core import workspace
 from cxr_core.errors import CxrError
 from cxr_core.evaluation import figures
-from cxr_core.jobs import queue
+from cxr_core.jobs import queue, space
 from cxr_core.models import catalogue
 from cxr_core.runs import folder as runs
 from cxr_core.runs import trash
@@ -59,11 +59,13 @@ def card(run: Run, *, place: int = 0, waiting: int = 0) -> None:
                 f"Number {place} of {waiting} in the queue."
                 + (f" {run.status.stage.capitalize()}." if run.status.job else "")
             )
+            if place == 1 and (why := space.lacking(run.config)):
+                st.warning(why, icon=":material/hard_drive:")
             return
         if run.status.state == "running" or run.status.at_work:
             _progress(run.status)
         try:
-            _curves(run, runs.history(run.id))
+            _curves(run)
         except CxrError as error:
             st.warning(str(error), icon=":material/error:")
         with st.expander("Log and settings", icon=":material/notes:"):
@@ -71,13 +73,22 @@ def card(run: Run, *, place: int = 0, waiting: int = 0) -> None:
             st.json({**run.config.__dict__, "run": run.id}, expanded=False)
 
 
-def _curves(run: Run, history: pd.DataFrame) -> None:
-    if len(history):
+@st.cache_resource(max_entries=100, show_spinner=False)
+def _drawn(run_id: str, stamp: tuple[int, int], keep: str, dark_: bool) -> tuple[go.Figure, int]:  # noqa: ARG001 - part of the key
+    """The curves and how many epochs they show; whoever watches is shown the same, drawn anew with each epoch."""
+    history = runs.history(run_id)
+    return figures.learning_curves(history, best_epoch=runs.best_epoch(history, keep), dark=dark_), len(history)
+
+
+def _curves(run: Run) -> None:
+    stamp = runs.history_stamp(run.id)
+    figure, epochs = _drawn(run.id, stamp, run.config.keep, dark()) if stamp else (None, 0)
+    if epochs:
         st.plotly_chart(
-            figures.learning_curves(history, best_epoch=runs.best_epoch(history, run.config.keep), dark=dark()),
+            figure,
             config=figures.config(f"learning-{run.id}"),
             key=f"curves-{run.id}",
-            alt=f"Accuracy and loss over {len(history)} epochs",
+            alt=f"Accuracy and loss over {epochs} epochs",
         )
     elif run.status.state == "running":
         st.caption("The curves begin when the first epoch is done.")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cxr_core import wording
 from cxr_core.data import audit, datasets, manifest
 from cxr_core.errors import BadInput, UnknownName
 from cxr_core.evaluation import answers, background, fitted, report, scorecard
@@ -31,7 +32,7 @@ def test_one_run(two: list[str]) -> None:
     html = report.html([two[0]])
     told = words(html)
     run, found = runs.get(two[0]), answers.read(two[0], "test")
-    assert report.DISCLAIMER in told and all(one in told for one in report.LIMITS)
+    assert wording.DISCLAIMER in told and all(one in told for one in report.LIMITS)
     assert run.config.manifest in told and "4,097" not in told and f"{datasets.get('kermany').patients:,}" in told
     card = scorecard.card(found, background.patients(found, "kermany"))
     for name in ("accuracy", "macro_f1", "auc:viral"):

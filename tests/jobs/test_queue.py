@@ -1,17 +1,19 @@
 """The queue: first come, first served, never more at once than there are places."""
 
 import contextlib
+import shutil
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from cxr_core import machine, process, workspace
-from cxr_core.errors import BadInput, CxrError, UnknownName
-from cxr_core.jobs import queue
+from cxr_core.errors import BadInput, CxrError, UnknownName, WorkFailed
+from cxr_core.jobs import queue, space
 from cxr_core.runs import config, folder
 from cxr_core.runs import status as states
 from cxr_core.runs.config import RunConfig
@@ -339,3 +341,43 @@ def test_a_backend_that_is_not_there_is_told_before_anything_is_queued(monkeypat
     with pytest.raises(BadInput, match="one of tensorflow, jax, torch"):
         submit(1)
     assert folder.ids() == []
+
+
+def test_what_waits_does_not_start_on_a_disk_without_room_and_does_when_there_is(
+    started: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    run_id = folder.create(settings("a"))
+    needed = space.needed(folder.get(run_id).config)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=needed - 1))
+        queue.dispatch()
+        assert (started, state(run_id)) == ([], "queued")
+        assert "Waiting for room on the disk" in space.lacking(folder.get(run_id).config)
+    queue.dispatch()
+    assert started == [run_id]
+    assert space.lacking(folder.get(run_id).config) == ""
+
+
+def test_a_network_needs_more_room_the_more_of_it_learns():
+    def needed(**changes: object) -> int:
+        made = config.make(
+            model="resnet50", recipe="paper", data="d", manifest="0" * 12, classes=("a", "b"), settings=changes
+        )
+        return space.needed(made)
+
+    assert needed(trained="head") < needed(trained="last_block") < needed(trained="all")
+
+
+def test_a_start_that_cannot_be_written_down_is_taken_back(started: list[str], monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise WorkFailed("The disk is full.")
+
+    killed: list[process.Owner] = []
+    run_id = folder.create(settings("a"))
+    with monkeypatch.context() as patch:
+        patch.setattr(process, "kill", killed.append)
+        patch.setattr(states, "write", full)
+        with pytest.raises(WorkFailed):
+            queue.dispatch()
+    assert (started, killed) == ([run_id], [process.owner()])
+    assert state(run_id) == "queued"

@@ -1,10 +1,15 @@
 """The Train page as a person uses it: groups, the queue, going on, names, copies, deletions."""
 
+import base64
+import json
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -97,6 +102,38 @@ def test_a_copy_with_changes_is_offered_with_all_settings_of_the_run(trained_hom
     next(one for one in test.button if one.label == "Start training" and one.key is None)
     keys = {one.key for one in [*test.number_input, *test.selectbox, *test.checkbox, *test.text_input]}
     assert {f"again-{run.id}-{name}" for name in settings.SETTINGS} <= keys
+
+
+def test_the_curves_grow_with_each_epoch(trained_home: Path) -> None:
+    (run,) = runs.every()
+    test = visit(PAGE)
+    rows = runs.history(run.id).to_dict("records")
+    for count in (3, 4):
+        rows.append({**rows[-1], "epoch": count})
+        runs.write_history(run.folder, rows)
+        test.run()
+        (chart,) = test.get("plotly_chart")
+        assert all(len(line["x"]) == count for line in drawn(chart)["data"])
+
+
+def drawn(chart: Any) -> dict[str, Any]:
+    """The figure, with arrays that Plotly has packed as lists."""
+
+    def whole(one: Any) -> Any:
+        if isinstance(one, dict) and "bdata" in one:
+            return np.frombuffer(base64.b64decode(one["bdata"]), one["dtype"]).tolist()
+        return {key: whole(value) for key, value in one.items()} if isinstance(one, dict) else one
+
+    figure = json.loads(chart.proto.spec)
+    return {**figure, "data": [whole(line) for line in figure["data"]]}
+
+
+def test_what_waits_for_room_on_the_disk_says_so(trained_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    queued(2)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=10**9, used=10**9, free=0))
+    test = visit(PAGE)
+    assert text(test).count("Waiting for room on the disk") == 1
+    assert [run.status.state for run in runs.every()].count("queued") == 2
 
 
 def crowd(count: int, state: states.State, config: Any, metrics: Any) -> None:

@@ -199,3 +199,45 @@ def test_the_heart_stops_when_the_work_fails(place: Path, monkeypatch: pytest.Mo
         reporter.tell(epoch=1)
         raise ZeroDivisionError
     assert not reporter._thread.is_alive()
+
+
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that has only the room left that the reporter holds free."""
+    write = states.write
+
+    def try_to(folder: Path, status: Status) -> None:
+        if (folder / ".room").exists():
+            raise WorkFailed("No space left on device.")
+        write(folder, status)
+
+    monkeypatch.setattr(states, "write", try_to)
+
+
+def test_on_a_full_disk_progress_is_not_told_and_how_it_ended_is(place: Path, full: None):
+    with Reporter(place) as reporter:
+        reporter.tell(soon=True, batch=7)
+        with pytest.raises(WorkFailed):
+            reporter.tell(epoch=1)
+        assert on_disk(place)["batch"] == 0
+        reporter.tell(state="failed", reason="The disk is full.")
+        assert (on_disk(place)["state"], on_disk(place)["reason"]) == ("failed", "The disk is full.")
+    assert not (place / ".room").exists()
+
+
+def test_the_heart_goes_on_when_a_beat_cannot_be_written(place: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(states, "HEARTBEAT_SECONDS", 0.02)
+    write, calls = states.write, []
+
+    def sometimes(folder: Path, status: Status) -> None:
+        calls.append(status)
+        if len(calls) < 4:
+            raise WorkFailed("No space left on device.")
+        write(folder, status)
+
+    monkeypatch.setattr(states, "write", sometimes)
+    with Reporter(place):
+        until = time.monotonic() + 5
+        while not on_disk(place)["heartbeat"]:
+            assert time.monotonic() < until
+            time.sleep(0.01)

@@ -15,6 +15,7 @@ from cxr_core.models import registry
 from cxr_core.runs import folder as runs
 from cxr_core.runs import status as states
 from cxr_core.runs.status import Reporter, Status
+from cxr_core.training.archive import Archive
 from cxr_core.training.watching import MODEL, KeepBest, Patience, StopRequested, Watch
 
 LOGS = {"loss": 0.5, "accuracy": 0.75, "val_loss": 0.25, "val_accuracy": 0.875}
@@ -238,19 +239,20 @@ def test_the_model_inside_is_kept_and_not_the_training_wrapper(keep: KeepBest, c
 
 
 def test_a_write_that_breaks_off_leaves_the_best_model_so_far(
-    keep: KeepBest, core: keras.Model, saved: keras.Model, place: Path, monkeypatch: pytest.MonkeyPatch
+    keep: KeepBest, core: keras.Model, place: Path, monkeypatch: pytest.MonkeyPatch
 ):
     mark(core, 1)
     end(keep, 0, {**LOGS, "val_accuracy": 0.5})
 
-    def half(path: str, **_: object) -> None:
-        Path(path).write_bytes(b"half a file")
+    def half(_: Archive, path: Path, weights: object) -> None:
+        path.write_bytes(b"half a file")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(saved, "save", half)
+    monkeypatch.setattr(Archive, "write", half)
     with pytest.raises(OSError, match="No space left"):
         end(keep, 1, {**LOGS, "val_accuracy": 0.9})
     assert kept_mark(place) == 1
+    assert not (place / ".part.keras").exists()
 
 
 def test_half_a_file_of_an_earlier_process_never_becomes_the_model(keep: KeepBest, core: keras.Model, place: Path):

@@ -204,7 +204,7 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (FULL, "The disk is full. Free some space and start the run again."),
+        (FULL, "The disk is full. Free some space, then let the run go on: it continues after its last whole epoch."),
         (MemoryError(), "The machine's memory is full. Try a smaller batch or image size, or end other programs."),
         (RuntimeError("OOM when allocating tensor"), "The device's memory is full. Try a smaller batch or image size."),
         (

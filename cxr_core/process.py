@@ -13,7 +13,6 @@ from typing import TypedDict
 
 import psutil
 
-
 # A network's batches are hundreds of megabytes. glibc gives each such buffer back at once, and the kernel clears its pages
 # again for the next: a quarter of the time of a training (tests/benchmarks/epoch.py). So keep them. Elsewhere it is ignored.
 _KEEP_MEMORY = ":".join(

@@ -80,7 +80,8 @@ def test_heatmaps_are_written_beside(
 
 
 def test_what_is_not_there_is_told(run_id: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert "holds no images" in refused(capsys, "predict", run_id, tmp_path)
+    (tmp_path / "empty").mkdir()
+    assert "holds no images" in refused(capsys, "predict", run_id, tmp_path / "empty")
     assert "None of the files" in refused(capsys, "predict", run_id, tmp_path / "none.png")
     assert "no run named 'nobody'" in refused(capsys, "predict", "nobody", tmp_path / "none.png")
 

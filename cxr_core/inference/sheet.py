@@ -1,6 +1,7 @@
 """Answers to many images as a table, a CSV file, or one HTML page to keep and to print."""
 
 import base64
+import math
 from collections.abc import Sequence
 from html import escape
 
@@ -18,7 +19,7 @@ def table(panel: Panel, results: Sequence[Result]) -> pd.DataFrame:
 
     Returns:
         file, answer ("" if there is none), sure, then one column per class with its calibrated probability, remarks (or why
-        there is no answer), width and height in pixels.
+        there is no answer), width and height in pixels (0 if it could not be read).
     """
     return pd.DataFrame(
         [_row(panel, one) for one in results],
@@ -62,12 +63,12 @@ thead { display: table-header-group; } tr { break-inside: avoid; }
 
 
 def _row(panel: Panel, one: Result) -> list[object]:
-    size = [one.width or None, one.height or None]
+    size, nothing = [one.width, one.height], [math.nan] * len(panel.classes)
     if one.answer is None:
-        return [one.name, "", None, *[None] * len(panel.classes), one.problem, *size]
+        return [one.name, "", None, *nothing, one.problem, *size]
     told = " ".join(remark.text for remark in one.answer.remarks)
     if one.answer.refused:
-        return [one.name, "", None, *[None] * len(panel.classes), told, *size]
+        return [one.name, "", None, *nothing, told, *size]
     return [one.name, one.answer.label, one.answer.sure, *one.answer.calibrated.values(), told, *size]
 
 
@@ -79,5 +80,5 @@ def _html_row(panel: Panel, one: Result) -> str:
         content = images.encode(images.prepare(one.small, _THUMBNAIL), quality=80)
         picture = f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(content).decode()}">'
     called = escape(str(answer)) + ("" if sure or not answer else " (unsure)")
-    cells = "".join(f'<td class="number">{"" if share is None else f"{share:.1%}"}</td>' for share in shares)
+    cells = "".join(f'<td class="number">{"" if pd.isna(share) else f"{share:.1%}"}</td>' for share in shares)
     return f"<tr><td>{picture}</td><td>{escape(str(name))}</td><td>{called}</td>{cells}<td>{escape(str(remarks))}</td></tr>"

@@ -87,7 +87,7 @@ def _words(panel: Panel, title: str, answer: Answer, true: str) -> None:
     found = answer.calibrated
     st.plotly_chart(
         figures.probabilities(found, {name: words.label(name) for name in found}, dark=dark()),
-        config=figures.CONFIG,
+        config=figures.config(f"probabilities-{title}"),
         key=f"probabilities-{title}",
         alt=", ".join(f"{words.label(name)} {words.percent(value)}" for name, value in found.items()),
     )

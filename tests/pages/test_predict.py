@@ -85,7 +85,8 @@ def test_work_that_was_stopped_goes_on_where_it_was(image: Path) -> None:
     assert not test.exception and "20 files" in text(test)
 
 
-def test_a_frame_of_several_is_chosen(trained_home: Path) -> None:
+def test_a_frame_of_several_is_chosen(trained_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Gate, "look", lambda *_, **__: ())
     grey = np.random.default_rng(0).integers(0, 256, (90, 80), dtype=np.uint8)
     test = uploaded(("scan.dcm", content(made(np.stack([grey, 255 - grey]), NumberOfFrames=2, PatientName="Doe^Jane"))))
     assert "View: PA" in text(test) and "Doe" not in text(test)

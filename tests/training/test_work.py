@@ -100,6 +100,8 @@ def test_a_real_run_finishes_with_all_that_its_folder_promises(run_id: str):
         "model.keras",
         "predictions",
         "metrics.json",
+        "export",
+        "gate.npz",
     }
     assert len(runs.history(run_id)) == 1
     assert json.loads((run.folder / "environment.json").read_bytes())["device"] == run.status.device

@@ -25,8 +25,8 @@ from scipy import ndimage
 from cxr_core import dicom, images, workspace
 from cxr_core.errors import WorkFailed
 from cxr_core.inference import likeness
-from cxr_core.inference.decoys import Greys, Random
 from cxr_core.inference.likeness import Likeness, Pixels
+from cxr_core.inference.strangers import Greys, Random
 
 Floats = npt.NDArray[np.float32]
 
@@ -131,7 +131,7 @@ class Gate:
             WorkFailed: the file is missing or damaged.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
                 limits = Limits(*map(float, arrays["limits"]))
                 side = int(arrays["side"])
                 learned = Likeness.of(arrays)

@@ -5,7 +5,7 @@
                     distance from the training images  ◄── main axes ──►  a small network: upright, turned, or other
 
 Grey values count by their rank only, so that any exposure gives the same answer until it clips. The network learns against
-decoys.py; the distance also finds what no decoy stands for.
+strangers.py and decoys.py; the distance also finds what no decoy stands for.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from cxr_core.inference import decoys
-from cxr_core.inference.decoys import SIDE, Greys, Random
+from cxr_core.inference import decoys, strangers
+from cxr_core.inference.strangers import SIDE, Greys, Random
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -99,7 +99,7 @@ class Likeness:
         some = taken[rng.permutation(len(taken))]
         sets = [
             np.concatenate([greys, taken]),
-            decoys.strangers(_STRANGERS, rng),
+            strangers.strangers(_STRANGERS, rng),
             decoys.disfigured(some[:_DISFIGURED], rng),
             decoys.stood(some[-_STOOD:], rng),
         ]

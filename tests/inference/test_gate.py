@@ -28,12 +28,20 @@ def films(count: int, seed: int) -> Pixels:
     return np.stack([phantom(CLASSES[n % 3], np.random.default_rng((seed, n)), size=SIDE) for n in range(count)])
 
 
+def fitted(train: Pixels, val: Pixels, *, share: float) -> Gate:
+    """With a `share` of the usual examples, since they and not the images take the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_POSITIVES", "_STRANGERS", "_DISFIGURED", "_STOOD"):
+            patch.setattr(likeness, name, int(share * getattr(likeness, name)))
+        return Gate.fit(train, val)
+
+
 @pytest.fixture(scope="module")
 def gate(tmp_path_factory: pytest.TempPathFactory) -> Gate:
     """Fitted on 300 phantoms that lie on disk."""
     path = tmp_path_factory.mktemp("gate") / "train.npy"
     np.save(path, films(300, 1))
-    return Gate.fit(np.load(path, mmap_mode="r"), films(80, 2))
+    return fitted(np.load(path, mmap_mode="r"), films(80, 2), share=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -223,12 +231,10 @@ def test_a_damaged_file_is_told(gate: Gate, tmp_path: Path, damage: str) -> None
 
 
 def test_a_few_images_without_validation_are_enough_and_give_the_same_gate(
-    unseen: Pixels, photographs: list[Pixels], monkeypatch: pytest.MonkeyPatch
+    unseen: Pixels, photographs: list[Pixels]
 ) -> None:
-    for name, fewer in (("_POSITIVES", 600), ("_STRANGERS", 300), ("_DISFIGURED", 200), ("_STOOD", 200)):
-        monkeypatch.setattr(likeness, name, fewer)
     train, nothing = films(100, 4), np.empty((0, SIDE, SIDE), np.uint8)
-    first, second = (Gate.fit(train, nothing) for _ in range(2))
+    first, second = (fitted(train, nothing, share=0.2) for _ in range(2))
     assert first.limits == second.limits
     assert sum(refused(first, unseen)) <= 6
     assert sum(refused(first, photographs)) >= 0.9 * len(photographs)
@@ -267,7 +273,7 @@ def test_real_xrays(kermany_zip: Path, nih_zip: Path, photographs: list[Pixels])
         names = sorted(name for name in archive.namelist() if name.endswith(".png"))
         adults = [images.read(archive.read(name)) for name in names[::20]]
     prepared = np.stack([images.prepare(one, 180) for one in train])
-    real = Gate.fit(prepared[np.arange(len(prepared)) % 7 > 0], prepared[::7])
+    real = fitted(prepared[np.arange(len(prepared)) % 7 > 0], prepared[::7], share=0.5)
     assert sum(refused(real, test, 180)) <= 0.02 * len(test)
     assert sum(bool(real.look(one, size=180)) for one in test) <= 0.06 * len(test)
     assert all("small" in kinds(real.look(one, size=180)) for one in adults)

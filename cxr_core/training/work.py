@@ -25,7 +25,7 @@ from cxr_core.training.fit import fit
 from cxr_core.training.frozen import Frozen
 from cxr_core.training.watching import StopRequested
 
-_GATE_IMAGES = 6_000  # of each split; more make it no better
+_FEWEST, _MOST = 100, 6_000  # training images that a gate is fitted on; with fewer it would refuse at random
 
 
 def work(run_id: str) -> None:
@@ -111,8 +111,8 @@ def make_ready(run_id: str) -> float:
 def _ready(run: Run, predictor: Predictor, pixels: packing.Stack, rows: pd.DataFrame) -> float:
     rng = np.random.default_rng(0)
     seen = [rows.loc[(rows["split"] == split) & (rows["copy"] == 0), "place"].to_numpy() for split in ("train", "val")]
-    few = [np.sort(rng.permutation(places)[:_GATE_IMAGES]) for places in seen]
-    if len(few[0]):
+    few = [np.sort(rng.permutation(places)[:_MOST]) for places in seen]
+    if len(few[0]) >= _FEWEST:
         Gate.fit(*(pixels[places] for places in few)).save(run.folder / "gate.npz")
     return export.export(run.id, predictor)
 

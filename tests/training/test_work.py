@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
@@ -16,6 +17,7 @@ from cxr_core import images
 from cxr_core.data import datasets, manifest
 from cxr_core.errors import UnknownName, WorkFailed
 from cxr_core.evaluation import metrics, predictions
+from cxr_core.inference.gate import Gate
 from cxr_core.inference.predictor import Predictor
 from cxr_core.models import registry
 from cxr_core.runs import config as settings
@@ -101,7 +103,6 @@ def test_a_real_run_finishes_with_all_that_its_folder_promises(run_id: str):
         "predictions",
         "metrics.json",
         "export",
-        "gate.npz",
     }
     assert len(runs.history(run_id)) == 1
     assert json.loads((run.folder / "environment.json").read_bytes())["device"] == run.status.device
@@ -301,3 +302,16 @@ def test_images_are_packed_at_the_size_of_the_run(run_id: str, monkeypatch: pyte
 def test_an_unknown_run_is_answered_with_the_known_ones(run_id: str):
     with pytest.raises(UnknownName, match=run_id):
         work("other")
+
+
+def test_a_run_on_enough_images_gets_a_gate_of_its_own(monkeypatch: pytest.MonkeyPatch):
+    datasets.add("synthetic", "drawn", images=180)
+    frozen = manifest.build("drawn", split="patient")
+    monkeypatch.setattr(working, "fit", keep_a_model)
+    config = settings.make(
+        model="custom_cnn", recipe="paper", data="drawn", manifest=frozen.id, classes=frozen.classes,
+        settings={"image_size": 32, "epochs": 1},
+    )  # fmt: skip
+    run = done(runs.create(config))
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200), dtype=np.uint8)
+    assert any(one.refuses for one in Gate.load(run.folder / "gate.npz").look(noise, size=32))

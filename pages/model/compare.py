@@ -129,7 +129,8 @@ def further(first: Run, several: list[Run], split: str) -> None:
 
 
 def _told(value: float, name: str) -> str:
-    return words.figure(scorecard.Figure(value, None, None, ""), share=scorecard.is_share(name))
+    said = words.figure(scorecard.Figure(value, None, None, ""), share=scorecard.is_share(name))
+    return said.replace(" ", "\u00a0")  # on a phone the per cent stays with its number
 
 
 def overlaid(several: list[Run], split: str) -> None:

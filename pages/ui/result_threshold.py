@@ -87,7 +87,7 @@ def _shown(run: Run, split: str, answers: Answers, positive: tuple[str, ...], th
             st.metric(
                 short, words.percent(getattr(outcome, name)), delta=words.interval(outcome.intervals[name]),
                 delta_color="off", delta_arrow="off", help=f"{meaning} Below: the 95 % interval (Wilson).", border=True,
-                width=210, height="stretch",
+                width=170, height="stretch",
             )  # fmt: skip
     left, right = st.columns(2, gap="large")
     with left:

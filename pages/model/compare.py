@@ -6,6 +6,7 @@ import streamlit as st
 from cxr_core.errors import CxrError
 from cxr_core.evaluation import answers, charts, comparison, curves, ensembles, figures, scorecard
 from cxr_core.models import catalogue
+from cxr_core.runs import config
 from cxr_core.runs import folder as runs
 from cxr_core.runs.folder import Run
 from pages.ui import cases, choose, evaluations, notices, result_files, run_card, words
@@ -92,7 +93,13 @@ def pair(first: Run, second: Run, split: str) -> None:
         settings = comparison.settings({"A": first.config, "B": second.config})
         if len(settings):
             st.markdown("Settings that differ")
-            st.dataframe(settings, alt="Settings that differ")
+            st.dataframe(settings.rename(index=_titled), alt="Settings that differ")
+
+
+def _titled(name: str) -> str:
+    """What a setting is called on the Train page."""
+    found = config.SETTINGS.get(name)
+    return found.metadata["title"] if found else name.capitalize()
 
 
 def differing(first: Run, second: Run, split: str) -> None:

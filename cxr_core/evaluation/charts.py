@@ -187,7 +187,7 @@ def scores(
         dark=dark,
         shapes=mark,
         annotations=[] if threshold is None else [{**note, "x": threshold, "xanchor": side}],
-        legend=_LEGEND,
+        legend={**_LEGEND, "y": -0.32},
     )
 
 

@@ -19,8 +19,8 @@ h1 { margin: 0; } h2 { margin: 2.2rem 0 .6rem; border-bottom: 2px solid #0b6b78;
 table { border-collapse: collapse; margin: .5rem 0; font-size: 14px; }
 th, td { border: 1px solid #c9d5db; padding: .25rem .6rem; text-align: right; vertical-align: top; }
 th:first-child, td:first-child, .facts td { text-align: left; } thead th { background: #eef3f5; }
-td { overflow-wrap: anywhere; } .numbers td { white-space: nowrap; }
-.settings { columns: 15rem; padding: 0; list-style: none; } .settings span { color: #43555f; }
+td { overflow-wrap: anywhere; } .numbers td { white-space: nowrap; } .numbers th:first-child { min-width: 11rem; }
+.settings { columns: 12rem; padding: 0; list-style: none; } .settings span { color: #43555f; }
 .wide { overflow-x: auto; } .quiet { color: #43555f; font-size: 14px; } a { color: #0b6b78; }
 .warn { border: 2px solid #b45f06; border-radius: 8px; padding: .6rem 1rem; font-weight: 600; }
 .two { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(27rem, 100%), 1fr)); gap: 1rem; }
@@ -32,7 +32,8 @@ padding: .15rem .6rem; cursor: pointer; } button:focus-visible, a:focus-visible 
 @bottom-right { content: counter(page) " of " counter(pages); font: 8pt sans-serif; color: #43555f; } }
 @media screen { details > h3 { display: none; } }
 @media print {
-body { max-width: none; padding: 0; font-size: 10.5pt; } table, .quiet { font-size: 9pt; } th, td { padding: .15rem .35rem; }
+body { max-width: none; padding: 0; font-size: 10.5pt; }
+table, .quiet, .settings { font-size: 9pt; } th, td { padding: .15rem .35rem; }
 .two { display: block; } .wide { overflow: visible; } .screen, summary { display: none !important; }
 h2, h3 { break-after: avoid; } table, tr, li, dl > div { break-inside: avoid; } .again { break-before: page; }
 }

@@ -417,9 +417,12 @@ MODELS: dict[str, Model] = {
 PAPER = ("custom_cnn", "vgg16", "resnet152")  # PAPER.md, "Models", in its order
 
 
+_OTHERS = {"ensemble": "Ensemble"}  # runs that have no network of their own
+
+
 def title(name: str) -> str:
     """A model's title; one that this version does not know is called by its name."""
-    return MODELS[name].title if name in MODELS else name
+    return MODELS[name].title if name in MODELS else _OTHERS.get(name, name)
 
 
 def get(name: str) -> Model:

@@ -6,6 +6,7 @@ import streamlit as st
 from cxr_core.errors import CxrError
 from cxr_core.evaluation import answers, charts, comparison, curves, ensembles, figures, scorecard
 from cxr_core.models import catalogue
+from cxr_core.runs import config
 from cxr_core.runs import folder as runs
 from cxr_core.runs.folder import Run
 from pages.ui import cases, choose, evaluations, notices, result_files, run_card, words
@@ -89,10 +90,22 @@ def pair(first: Run, second: Run, split: str) -> None:
             "only one of them is; below p = 0.05 that is unlikely. Cohen's kappa is the agreement beyond chance: 1 is perfect, "
             "0 is none.",
         )
-        apart = comparison.settings({"A": first.config, "B": second.config})
-        if len(apart):
+        settings = comparison.settings({"A": first.config, "B": second.config})
+        if len(settings):
             st.markdown("Settings that differ")
-            st.dataframe(apart, alt="Settings that differ")
+            st.dataframe(settings.rename(index=_titled), alt="Settings that differ")
+
+
+def _titled(name: str) -> str:
+    """What a setting is called on the Train page."""
+    found = config.SETTINGS.get(name)
+    return found.metadata["title"] if found else name.capitalize()
+
+
+def differing(first: Run, second: Run, split: str) -> None:
+    """The images behind the difference, as one of the two answered them."""
+    st.subheader("The images on which they differ", anchor=False)
+    one, other = answers.common([evaluations.answers_of(run, split) for run in (first, second)]).members
     way = st.segmented_control(
         "Images", ["a", "b", "both"], default="a", required=True, key="who", bind="query-params",
         format_func={"a": "A right, B wrong", "b": "B right, A wrong", "both": "Both wrong"}.__getitem__,
@@ -116,12 +129,12 @@ def further(first: Run, several: list[Run], split: str) -> None:
     rows = {}
     for place, run in enumerate(several, start=2):
         letter = chr(65 + place)
-        apart = evaluations.differences_of(first, run, split, evaluations.COUNTS + evaluations.LEVELS)
+        less = evaluations.differences_of(first, run, split, evaluations.COUNTS + evaluations.LEVELS)
         one, other = answers.common([evaluations.answers_of(each, split) for each in (first, run)]).members
         names = ("accuracy", "macro_f1", "balanced_accuracy", "macro_auc")
         rows[f"{letter}: {run_card.title(run)}"] = {
             "Images": f"{len(one):,}",
-            **{scorecard.TITLES[name]: words.apart(apart[name], share=scorecard.is_share(name)) for name in names},
+            **{scorecard.TITLES[name]: words.apart(less[name], share=scorecard.is_share(name)) for name in names},
             "McNemar's p": f"{comparison.mcnemar(one, other).p:.3g}",
         }
     st.markdown("**The further runs less A**, with 95 % intervals")
@@ -129,11 +142,13 @@ def further(first: Run, several: list[Run], split: str) -> None:
 
 
 def _told(value: float, name: str) -> str:
-    return words.figure(scorecard.Figure(value, None, None, ""), share=scorecard.is_share(name))
+    said = words.figure(scorecard.Figure(value, None, None, ""), share=scorecard.is_share(name))
+    return said.replace(" ", "\u00a0")  # on a phone the per cent stays with its number
 
 
 def overlaid(several: list[Run], split: str) -> None:
-    """One class's ROC of every run."""
+    """One class's curves of every run."""
+    st.subheader("Curves", anchor=False)
     classes = several[0].config.classes
     name = choose.addressed(
         "Class against the rest",
@@ -153,14 +168,17 @@ def overlaid(several: list[Run], split: str) -> None:
         rocs.append((f"{who}, area {curves.auc(own, score):.3f}", shade, false, true))
         recalls.append((f"{who}, average {curves.average_precision(own, score):.3f}", shade, recall, precision))
     st.caption(f"On {words.plural(len(shared), 'image')} that all {len(several)} have answered.")
-    for column, draw, lines, key in zip(
+    titles = ("ROC", "Precision and recall")
+    for column, title, draw, lines, key in zip(
         st.columns(2, gap="large"),
+        titles,
         (charts.roc, charts.precision_recall),
         (rocs, recalls),
         ("roc", "recall"),
         strict=True,
     ):
         with column:
+            st.markdown(f"**{title}**")
             st.plotly_chart(
                 draw(lines, dark=dark()), config=figures.config(f"{key}-of-{name}-{split}"), key=f"overlaid-{key}",
                 alt="; ".join(line[0] for line in lines),
@@ -214,6 +232,7 @@ try:
     if several[2:]:
         further(several[0], several[2:], split)
     overlaid(several, split)
+    differing(several[0], several[1], split)
     together(several)
     st.subheader("Take it away", anchor=False)
     result_files.report_button(several, split)

@@ -132,11 +132,11 @@ def _shown(table: pd.DataFrame, title: str, figure: str, split: str, usable: lis
         hide_index=True,
         column_order=[
             "name",
+            "told",
+            *(["difference"] if pinned != "none" else []),
             "origin",
             "data",
             "recipe",
-            "told",
-            *(["difference"] if pinned != "none" else []),
             "n",
             "note",
             "run",
@@ -204,7 +204,8 @@ def all_runs(found: list[Run]) -> None:
     drawn = {one.name for one in datasets.every() if one.synthetic}
     table["data"] = [f"{one} (synthetic)" if one in drawn else one for one in table["data"]]
     table["origin"] = table["origin"].map({"paper": "Paper, Table 4.1", "run": "This workbench"})
-    share = {"format": "percent"}
+    table[["train", "test", "val"]] = table[["train", "test", "val"]].astype(float) * 100
+    share = {"format": "%.1f %%"}
     st.dataframe(
         table,
         hide_index=True,

@@ -53,7 +53,7 @@ def choices(usable: list[Run]) -> tuple[Run, str]:
 def headline(n: int, card: scorecard.Card) -> None:
     """Accuracy, macro F1, balanced accuracy with their intervals."""
     with st.container(horizontal=True):
-        st.metric("Images", f"{n:,}", border=True, width=150, height="stretch")
+        st.metric("Images", f"{n:,}", border=True, width=170, height="stretch")
         for name in ("accuracy", "macro_f1", "balanced_accuracy"):
             st.metric(
                 scorecard.TITLES[name],
@@ -64,7 +64,7 @@ def headline(n: int, card: scorecard.Card) -> None:
                 help=f"{scorecard.MEANINGS[name]} Below: the 95 % interval, the range that other images of the same kind would "
                 f"likely give ({card[name].how}).",
                 border=True,
-                width=230,
+                width=170,
                 height="stretch",
             )
 

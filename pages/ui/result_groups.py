@@ -62,7 +62,8 @@ def show(run: Run, split: str, answers: Answers) -> None:
         ],
     ).drop(columns=["trait", "right", "difference", "difference_low", "difference_high"])
     recalls = [name for name in told if name.startswith("recall ")]
-    share = {"format": "percent"}
+    told[["accuracy", *recalls]] *= 100
+    share = {"format": "%.1f %%"}
     st.dataframe(
         told,
         hide_index=True,

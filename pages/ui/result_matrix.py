@@ -2,6 +2,7 @@
 
 import pandas as pd
 import streamlit as st
+from pandas.io.formats.style import Styler
 
 from cxr_core.evaluation import figures, metrics, paper, scorecard
 from cxr_core.evaluation.answers import Answers
@@ -9,7 +10,7 @@ from cxr_core.runs.folder import Run
 from pages.ui import cases, choose, evaluations, words
 from pages.ui.theme import dark
 
-UNITS = {"counts": "Images", "shares": "Share of the true class", "called": "Share of what was called so"}
+UNITS = {"counts": "Images", "shares": "% of true", "called": "% of called"}
 
 
 def show(run: Run, split: str, answers: Answers) -> None:
@@ -94,14 +95,18 @@ def _report(run: Run, split: str, answers: Answers) -> None:
     )
     table = metrics.report_of(answers.classes, answers.confusion)
     table.index = [words.label(name) if name in answers.classes else name for name in table.index]
-    columns = dict.fromkeys(("precision", "recall", "f1-score"), st.column_config.NumberColumn(format="%.2f"))
-    st.dataframe(table, column_config=columns, alt="Classification report", placeholder="")
+    st.table(_printed(table))
     if run.config.model in paper.REPORTS.get(split, {}):
         with st.expander(f"The paper's report, {words.split(split).lower()} images"):
             printed = paper.report(run.config.model, split)
             printed.index = [words.label(name) if name in paper.CLASSES else name for name in printed.index]
-            st.dataframe(printed, column_config=columns, alt="The paper's report")
+            st.table(_printed(printed))
     _intervals(answers, evaluations.card_of(run, split, evaluations.COUNTS))
+
+
+def _printed(table: pd.DataFrame) -> Styler:
+    """Two decimals, as in the paper; what is not defined stays empty."""
+    return table.style.format("{:.2f}", subset=["precision", "recall", "f1-score"], na_rep="")
 
 
 def _intervals(answers: Answers, card: scorecard.Card) -> None:

@@ -87,7 +87,7 @@ def _shown(run: Run, split: str, answers: Answers, positive: tuple[str, ...], th
             st.metric(
                 short, words.percent(getattr(outcome, name)), delta=words.interval(outcome.intervals[name]),
                 delta_color="off", delta_arrow="off", help=f"{meaning} Below: the 95 % interval (Wilson).", border=True,
-                width=210, height="stretch",
+                width=170, height="stretch",
             )  # fmt: skip
     left, right = st.columns(2, gap="large")
     with left:
@@ -98,16 +98,17 @@ def _shown(run: Run, split: str, answers: Answers, positive: tuple[str, ...], th
             alt=f"{outcome.tp} found, {outcome.fn} missed, {outcome.fp} false alarms, {outcome.tn} free",
         )  # fmt: skip
     with right:
+        called = " or ".join(words.label(name).lower() for name in positive)
         shades = (figures.colour(positive[0]), figures.colour("normal") if "normal" not in positive else "#7A828C")
         st.plotly_chart(
             charts.scores(
                 {"Positive": score[is_positive], "Negative": score[~is_positive]}, shades,
-                title="Score", threshold=threshold, dark=dark(),
+                title=f"Probability of {called}", threshold=threshold, dark=dark(),
             ),
             config=figures.config(f"score-{run.id}-{split}"), key=f"score-{run.id}",
             alt="How the score is spread among positive and negative images",
         )  # fmt: skip
-        _adjusted(outcome, float(is_positive.mean()) if len(is_positive) else 0.5)
+    _adjusted(outcome, float(is_positive.mean()) if len(is_positive) else 0.5)
 
 
 def _adjusted(outcome: operating.Outcome, here: float) -> None:
@@ -115,7 +116,8 @@ def _adjusted(outcome: operating.Outcome, here: float) -> None:
         "**In another population**",
         help="Predictive values depend on how many have the illness. Sensitivity and specificity are taken as they are here.",
     )
-    share = st.number_input(
+    left, right = st.columns([1, 2], gap="large")
+    share = left.number_input(
         f"Prevalence, % (here {100 * here:.1f})",
         0.1,
         99.9,
@@ -124,13 +126,13 @@ def _adjusted(outcome: operating.Outcome, here: float) -> None:
         "%.1f",
         key="prevalence",
         bind="query-params",
-        width=230,
+        help="How many of 100 people have it.",
     )
     found = operating.adjusted(outcome, share / 100)
     if found is None:
-        st.caption("This needs positive and negative images.")
+        right.caption("This needs positive and negative images.")
         return
-    st.table(
+    right.table(
         pd.DataFrame(
             {
                 "at this prevalence": [words.percent(found.ppv), words.percent(found.npv)],

@@ -82,7 +82,9 @@ def test_heatmaps_are_written_beside(
 def test_what_is_not_there_is_told(run_id: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "holds no images" in refused(capsys, "predict", run_id, tmp_path / "empty")
-    assert "None of the files" in refused(capsys, "predict", run_id, tmp_path / "none.png")
+    assert cli.main(["predict", run_id, str(tmp_path / "none.png")]) == 2
+    said = capsys.readouterr()
+    assert "There is no file" in said.out and "None of the files could be read" in said.err
     assert "no run named 'nobody'" in refused(capsys, "predict", "nobody", tmp_path / "none.png")
 
 

@@ -80,5 +80,8 @@ def _html_row(panel: Panel, one: Result) -> str:
         content = images.encode(images.prepare(one.small, _THUMBNAIL), quality=80)
         picture = f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(content).decode()}">'
     called = escape(str(answer)) + ("" if sure or not answer else " (unsure)")
-    cells = "".join(f'<td class="number">{"" if pd.isna(share) else f"{share:.1%}"}</td>' for share in shares)
+    cells = "".join(
+        f'<td class="number">{"" if isinstance(share, float) and math.isnan(share) else f"{share:.1%}"}</td>'
+        for share in shares
+    )
     return f"<tr><td>{picture}</td><td>{escape(str(name))}</td><td>{called}</td>{cells}<td>{escape(str(remarks))}</td></tr>"

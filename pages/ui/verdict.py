@@ -71,7 +71,7 @@ def _words(panel: Panel, title: str, answer: Answer, true: str) -> None:
         st.markdown(f"with a probability of **{share}** {_meaning(panel)}.")
     else:
         st.header("Unsure", anchor=False)
-        st.markdown(f"The nearest is **{words.label(answer.label)}** with {share} {_meaning(panel)}.")
+        st.markdown(f"The nearest is **{words.label(answer.label)}** with **{share}** {_meaning(panel)}.")
     _band(panel, answer)
     if answer.label != best and panel.point:
         st.markdown(

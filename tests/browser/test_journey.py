@@ -74,9 +74,11 @@ def test_journey(browser: Browser, serve: Callable[..., Any], home: Path) -> Non
     page.locator("input[type=file]").set_input_files(home / "datasets/synthetic/images" / row["id"])
     expect(page.get_by_text("by its own reckoning")).to_be_visible(timeout=2 * MINUTE)
     best = max(("normal", "viral", "bacterial"), key=lambda name: float(row[f"p_{name}"]))
-    expect(page.get_by_role("heading", level=2)).to_contain_text(
-        {"normal": "Normal"}.get(best, f"{best.capitalize()} pneumonia")
-    )
+    expect(page.get_by_test_id("stVerticalBlock").get_by_text("The network's answer").first).to_be_visible()
+    called = {"normal": "Normal"}.get(
+        best, f"{best.capitalize()} pneumonia"
+    )  # in the heading, or as what it is nearest to
+    expect(page.locator("h2, strong").filter(has_text=called).first).to_be_visible()
     shown = f"{100 * row[f'p_{best}']:.1f} %"
     expect(page.get_by_text(shown, exact=True).first).to_be_visible()
     expect(page.get_by_text("not a medical device").first).to_be_visible()

@@ -117,7 +117,8 @@ def bar(
         target = (dataset.name, chosen, why or "", who, key)
         with act:
             st.button(
-                f"Exclude {count}", key=f"exclude-{key}", icon=":material/block:", type="primary", shortcut=None if in_dialog else "E",
+                f"Exclude {count}", key=f"exclude-{key}", icon=":material/block:", type="primary",
+                shortcut=None if in_dialog else "E",
                 args=("exclude", "", *target), **common,
             )  # fmt: skip
         class_place.button(

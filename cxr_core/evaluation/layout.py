@@ -19,7 +19,7 @@ h1 { margin: 0; } h2 { margin: 2.2rem 0 .6rem; border-bottom: 2px solid #0b6b78;
 table { border-collapse: collapse; margin: .5rem 0; font-size: 14px; }
 th, td { border: 1px solid #c9d5db; padding: .25rem .6rem; text-align: right; vertical-align: top; }
 th:first-child, td:first-child, .facts td { text-align: left; } thead th { background: #eef3f5; }
-td { overflow-wrap: anywhere; } .numbers td { white-space: nowrap; } .numbers th:first-child { min-width: 11rem; }
+td { overflow-wrap: anywhere; } .numbers td { white-space: nowrap; } .long th:first-child { min-width: 9rem; }
 .settings { columns: 12rem; padding: 0; list-style: none; } .settings span { color: #43555f; }
 .wide { overflow-x: auto; } .quiet { color: #43555f; font-size: 14px; } a { color: #0b6b78; }
 .warn { border: 2px solid #b45f06; border-radius: 8px; padding: .6rem 1rem; font-weight: 600; }
@@ -81,13 +81,14 @@ def settings(rows: Mapping[str, str]) -> str:
     return f"<ul class=settings>{lines}</ul>"
 
 
-def table(content: pd.DataFrame, *, intervals: bool = False) -> str:
-    """With its index as the first column; intervals, in brackets, stand below their values."""
+def table(content: pd.DataFrame, *, intervals: bool = False, long: bool = False) -> str:
+    """With its index as the first column; intervals, in brackets, stand below their values; `long` names get more room."""
     named = content.rename_axis(columns=str(content.index.name or ""), index=None)
     whole = named.to_html(escape=True, na_rep="–", border=0)
     if intervals:
         whole = whole.replace(" (", "<br>(")
-    return f"<div class='wide{' numbers' if intervals else ''}'>{whole}</div>"
+    kind = "wide" + " numbers" * intervals + " long" * long
+    return f"<div class='{kind}'>{whole}</div>"
 
 
 def plot(title: str, figure: go.Figure, name: str, number: int) -> str:

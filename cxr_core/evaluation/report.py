@@ -89,7 +89,7 @@ def _run(run: Run, said: Answers, split: str, place: int) -> str:
         _plots(run, said, split, place),
     ]
     if about is not None and len(groups := subgroups.table(said, about)):
-        parts.append("<h3>Results by group</h3>" + layout.table(_groups(groups), intervals=True))
+        parts.append("<h3>Results by group</h3>" + layout.table(_groups(groups), intervals=True, long=True))
         parts.append(
             "<p class=quiet>* differs from all other images beyond chance (Newcombe's 95 % interval); of "
             f"{len(groups)} groups about {max(1, round(len(groups) / 20))} would by luck alone.</p>"

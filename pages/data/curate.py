@@ -246,8 +246,7 @@ def record_panel(dataset: Dataset) -> None:
             "Download the record", spreadsheet.csv(table), f"{dataset.name}-decisions.csv", "text/csv",
             icon=":material/download:", on_click="ignore",
         )  # fmt: skip
-    if problem := st.session_state.pop("decision-problem", ""):
-        st.error(problem, icon=":material/error:")
+    decide.outcome()
     st.dataframe(table, hide_index=True, alt="Every decision, newest first")
 
 

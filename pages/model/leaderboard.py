@@ -180,8 +180,7 @@ def _difference(
         return "baseline"
     try:
         if pinned in by_id and row.run in by_id:
-            pair = by_id[pinned], by_id[row.run]
-            one = evaluations.differences_of(*pair, split, scorecard.parts_of(figure))[figure]
+            one = evaluations.difference_of(by_id[pinned], by_id[row.run], split, figure)
         else:
             base = table[(table["run"] == pinned) | ((table["run"] == "") & (table["name"] == pinned))]
             if not len(base):

@@ -122,7 +122,7 @@ def large_view(run: Run, answers: Answers, about: pd.DataFrame, place: int) -> N
         if note := _note(row):
             st.markdown(note)
         st.caption(f"{row['id']} · patient {row['patient']} · {row['width']:,} × {row['height']:,} pixels")
-        decide.bar(dataset, (row["id"],), key="case", shortcut=None)
+        decide.bar(dataset, (row["id"],), key="case", in_dialog=True)
         st.page_link(
             "pages/model/predict.py",
             label="Ask a model about it",

@@ -84,13 +84,13 @@ def record_link(dataset: Dataset) -> None:
 
 
 def bar(
-    dataset: Dataset, chosen: tuple[str, ...], *, key: str, reason: str | None = None, shortcut: str | None = "E"
+    dataset: Dataset, chosen: tuple[str, ...], *, key: str, reason: str | None = None, in_dialog: bool = False
 ) -> None:
     """What can be done with the chosen images of the gallery `key`, or with one image.
 
     Args:
         reason: of REASONS, is proposed.
-        shortcut: the key that excludes; None where another bar may be on the page.
+        in_dialog: the bar of the page may be behind it, so it has no shortcut; what was done is told in place.
     """
     count = words.plural(len(chosen), "image")
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -117,7 +117,8 @@ def bar(
         target = (dataset.name, chosen, why or "", who, key)
         with act:
             st.button(
-                f"Exclude {count}", key=f"exclude-{key}", icon=":material/block:", type="primary", shortcut=shortcut,
+                f"Exclude {count}", key=f"exclude-{key}", icon=":material/block:", type="primary",
+                shortcut=None if in_dialog else "E",
                 args=("exclude", "", *target), **common,
             )  # fmt: skip
         class_place.button(
@@ -125,8 +126,15 @@ def bar(
         )
         tag_place.button(f"Tag {count}", icon=":material/sell:", args=("tag", tag, *target), **common)
         undo_button(dataset, key=key)
+    outcome(in_place=in_dialog)
+
+
+def outcome(*, in_place: bool = False) -> None:
+    """What became of the click before; not told by the click itself, since a dialog may not draw anything then."""
     if problem := st.session_state.pop("decision-problem", ""):
         st.error(problem, icon=":material/error:")
+    if done := st.session_state.pop("decision-done", ()):
+        (st.success if in_place else st.toast)(done[0], icon=done[1])
 
 
 def _person() -> str:
@@ -160,7 +168,7 @@ def reverse(name: str, number: int, action: str) -> None:
         (decisions.undo if action == "undo" else decisions.redo)(name, number, who=who)
         made = signed(decisions.record(name)[number - 1])
         done = "taken back" if action == "undo" else "in force again"
-        st.toast(f"Decision {number} ({made}) is {done}.", icon=":material/undo:")
+        st.session_state["decision-done"] = (f"Decision {number} ({made}) is {done}.", ":material/undo:")
     except CxrError as error:
         st.session_state["decision-problem"] = str(error)
 
@@ -195,7 +203,7 @@ def _decide(action: str, value: str, name: str, chosen: tuple[str, ...], reason:
         preset(key, chosen)
         return
     preset(key, ())
-    st.toast(f"{sentence(made)}: recorded as decision {made.number}.", icon=":material/check:")
+    st.session_state["decision-done"] = (f"{sentence(made)}: recorded as decision {made.number}.", ":material/check:")
 
 
 @st.dialog("X-ray", width="large")

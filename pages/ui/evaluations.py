@@ -131,8 +131,15 @@ def _same_images(first: tuple, second: tuple) -> bool:
     )
 
 
-def differences_of(first: Run, second: Run, split: str, parts: Collection[str] = ALL) -> scorecard.Card:
-    """Second less first on the images that both have answered, figure by figure.
+def difference_of(first: Run, second: Run, split: str, figure: str) -> scorecard.Figure:
+    """One figure of `differences_of`."""
+    return differences_of(first, second, split, scorecard.parts_of(figure), only=figure)[figure]
+
+
+def differences_of(
+    first: Run, second: Run, split: str, parts: Collection[str] = ALL, *, only: str = ""
+) -> scorecard.Card:
+    """Second less first on the images that both have answered, figure by figure, or of one figure only.
 
     Raises:
         BadInput: other classes, or no image in common.
@@ -145,5 +152,9 @@ def differences_of(first: Run, second: Run, split: str, parts: Collection[str] =
             found |= _differences(*keys, part)
             continue
         (one, before), (other, after) = (_spread(*key, part) for key in keys)
-        found |= {name: comparison.apart(name, before[name].value, after[name].value, one, other) for name in before}
+        found |= {
+            name: comparison.apart(name, before[name].value, after[name].value, one, other)
+            for name in before
+            if only in ("", name)
+        }
     return found

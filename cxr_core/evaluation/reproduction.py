@@ -1,7 +1,8 @@
 """The paper's Table 4.1 beside the same three trainings done here, and what other runs of its models have that it had not."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -27,9 +28,10 @@ def latest(runs: Sequence[Run], data: str) -> dict[str, Run]:
         runs: newest first.
     """
     found: dict[str, Run] = {}
+    images = cache(_other_images)  # for this once: hundreds of runs are of the same few manifests
     for run in runs:
         model = run.config.model
-        if model not in paper.ACCURACY or run.config.data != data or differences(run):
+        if model not in paper.ACCURACY or run.config.data != data or differences(run, images=images):
             continue
         if model not in found or _rank(run) < _rank(found[model]):
             found[model] = run
@@ -39,33 +41,8 @@ def latest(runs: Sequence[Run], data: str) -> dict[str, Run]:
 def others(runs: Sequence[Run], data: str) -> list[tuple[Run, list[str]]]:
     """Runs of the paper's models on `data` that have figures and are no reproduction, newest first, with what differs."""
     wanted = [run for run in runs if run.config.model in paper.ACCURACY and run.config.data == data and run.usable]
-    return [(run, found) for run in wanted if (found := differences(run))]
-
-
-def differences(run: Run) -> list[str]:
-    """What a run of one of the paper's models has otherwise than the paper, as short phrases; empty for a reproduction.
-
-    A reproduction has the paper's three classes and images as the source has them, real ones, and its recipe with nothing
-    changed but the seed; what starts from pretrained weights starts from ImageNet's, or from a file that a person vouches for.
-    """
-    config, found = run.config, []
-    if config.classes != paper.CLASSES:
-        return [f"other classes: {', '.join(config.classes)}"]
-    if config.recipe != recipes.PAPER:
-        return [f"recipe {config.recipe}"]
-    found += _other_images(config.data, config.manifest)
-    model = catalogue.get(config.model)
-    usual = settings.make(
-        model=config.model, recipe=recipes.PAPER, data=config.data, manifest=config.manifest, classes=config.classes
-    )
-    if model.has_trunk and config.weights in catalogue.WEIGHTS and config.weights != usual.weights:
-        found.append(f"starts from {config.weights}, not {usual.weights}")
-    found += [
-        f"{one.metadata['title'].lower()} {getattr(config, name)}, not {getattr(usual, name)}"
-        for name, one in settings.SETTINGS.items()
-        if name not in _FREE and getattr(config, name) != getattr(usual, name)
-    ]
-    return found
+    images = cache(_other_images)
+    return [(run, found) for run in wanted if (found := differences(run, images=images))]
 
 
 def _other_images(data: str, manifest_id: str) -> list[str]:
@@ -80,6 +57,35 @@ def _other_images(data: str, manifest_id: str) -> list[str]:
     found = [f"{split}: {_told(made.counts.get(split, {}))}, not {_told(paper.SUPPORTS[split])}"
              for split in leaderboard.SPLITS if made.counts.get(split) != paper.SUPPORTS[split]]  # fmt: skip
     return found + (["images of other datasets"] if made.supplements else [])
+
+
+def differences(run: Run, *, images: Callable[[str, str], list[str]] = _other_images) -> list[str]:
+    """What a run of one of the paper's models has otherwise than the paper, as short phrases; empty for a reproduction.
+
+    A reproduction has the paper's three classes and images as the source has them, real ones, and its recipe with nothing
+    changed but the seed; what starts from pretrained weights starts from ImageNet's, or from a file that a person vouches for.
+
+    Args:
+        images: what a dataset and manifest have otherwise; given by those who ask for many runs.
+    """
+    config, found = run.config, []
+    if config.classes != paper.CLASSES:
+        return [f"other classes: {', '.join(config.classes)}"]
+    if config.recipe != recipes.PAPER:
+        return [f"recipe {config.recipe}"]
+    found += images(config.data, config.manifest)
+    model = catalogue.get(config.model)
+    usual = settings.make(
+        model=config.model, recipe=recipes.PAPER, data=config.data, manifest=config.manifest, classes=config.classes
+    )
+    if model.has_trunk and config.weights in catalogue.WEIGHTS and config.weights != usual.weights:
+        found.append(f"starts from {config.weights}, not {usual.weights}")
+    found += [
+        f"{one.metadata['title'].lower()} {getattr(config, name)}, not {getattr(usual, name)}"
+        for name, one in settings.SETTINGS.items()
+        if name not in _FREE and getattr(config, name) != getattr(usual, name)
+    ]
+    return found
 
 
 def _told(counts: Mapping[str, int]) -> str:

@@ -89,17 +89,17 @@ def create(config: RunConfig) -> str:
 
 def ids() -> list[str]:
     """All runs with a status, the user's and the shipped ones, newest first by name's time stamp."""
-    return sorted(_places(), key=lambda name: name[-19:], reverse=True)
+    found = {name for name, place in _places() if os.path.isfile(f"{place}/status.json")}  # noqa: PTH113
+    return sorted(sorted(found), key=lambda name: name[-19:], reverse=True)
 
 
-def _places() -> dict[str, Path]:
-    """The folders of all runs with a status; a shipped one gives way to the user's of the same name."""
-    return {
-        name: root / name
+def _places() -> list[tuple[str, str]]:
+    """Name and path of all folders that may be runs; a shipped one comes before the user's, who may have one of its name."""
+    return [
+        (name, f"{root}/{name}")
         for root in (workspace.pretrained(), workspace.runs())
         for name in workspace.names_in(root)
-        if os.path.isfile(f"{root}/{name}/status.json")  # noqa: PTH113 - a page looks at a thousand runs
-    }
+    ]
 
 
 def folder(run_id: str) -> Path:
@@ -121,15 +121,15 @@ def get(run_id: str) -> Run:
         UnknownName: there is none.
         WorkFailed: a file in its folder is missing or damaged.
     """
-    return _at(run_id, folder(run_id))
+    return _at(run_id, str(folder(run_id)))
 
 
-def _at(run_id: str, place: Path) -> Run:
+def _at(run_id: str, place: str) -> Run:
+    stamp = _stamp(place)
     try:
         kept = _kept.get(place)
-        stamp = _stamp(place)
         if kept is None or kept[0] != stamp:
-            kept = (stamp, _read(run_id, place))
+            kept = (stamp, _read(run_id, Path(place)))
             _kept[place] = kept
     except FileNotFoundError as error:
         raise WorkFailed(f"Run '{run_id}' lacks {error.filename}. Delete it with: runs delete {run_id}") from error
@@ -138,10 +138,10 @@ def _at(run_id: str, place: Path) -> Run:
 
 
 _FILES = ("config.json", "status.json", "metrics.json", "label.json")
-_kept: dict[Path, tuple[Any, Run]] = {}  # what was read and is still the same on disk: a page looks at a thousand runs
+_kept: dict[str, tuple[Any, Run]] = {}  # what was read and is still the same on disk: a page looks at a thousand runs
 
 
-def _stamp(place: Path) -> list[tuple[int, int] | None]:
+def _stamp(place: str) -> list[tuple[int, int] | None]:
     """Changes whenever one of the files is written, since each is written anew under its name."""
     found: list[tuple[int, int] | None] = []
     for name in _FILES:
@@ -189,11 +189,12 @@ def damaged() -> dict[str, str]:
 
 def _tried() -> dict[str, Run | CxrError]:
     found: dict[str, Run | CxrError] = {}
-    for run_id, place in _places().items():
+    for run_id, place in _places():
         try:
             found[run_id] = _at(run_id, place)
         except CxrError as error:
-            found[run_id] = error
+            if os.path.isfile(f"{place}/status.json"):  # noqa: PTH113 - else it is no run, or is being made or deleted
+                found[run_id] = error
     return found
 
 

@@ -251,21 +251,28 @@ def start(configs: list[RunConfig], splits: Splits, seeds: list[int], folds: int
     st.toast(f"{what} started. It goes on when you leave this page.", icon=":material/play_arrow:")
 
 
-def form() -> None:
+def form(found: list[runs.Run]) -> bool:
+    """Whether a training was started by it just now."""
     splits = data_panel()
     above = st.container()  # beside the choice of networks, not below all their cards
-    configs = networks_panel(splits, runs.every())
+    configs = networks_panel(splits, found)
     with above, st.container(horizontal=True, vertical_alignment="center"):
         seeds, folds = repeats()
         count = len(configs) * len(seeds) * max(1, folds)
         label = "Start training" if count < 2 else f"Start {count} trainings"
         if st.button(label, type="primary", icon=":material/play_arrow:", disabled=not configs):
             start(configs, splits, seeds, folds)
+            return True
+    return False
 
 
-def watch() -> None:
-    """The runs under way, redrawn every second; when one ends, the whole page is."""
-    found = queue.dispatch()
+def watch(read: list[list[runs.Run]]) -> None:
+    """The runs under way, redrawn every second; when one ends, the whole page is.
+
+    Args:
+        read: the runs as the page has read them just now, taken out by the first drawing; each later one looks again.
+    """
+    found = read.pop() if read else queue.dispatch()
     now = [run for run in found if run.status.at_work]
     run_list.under_way(now, groups.every(found))
     before = st.session_state.get("watched", set())
@@ -282,8 +289,10 @@ def watch() -> None:
 st.title("Train", anchor=False)
 if not datasets.names():
     choose.no_dataset("Nothing to learn from yet")
+found = runs.every()
 try:
-    form()
+    if form(found):
+        found = runs.every()
 except CxrError as error:
     st.error(str(error), icon=":material/error:")
 st.page_link(
@@ -292,9 +301,8 @@ st.page_link(
     icon=":material/replay:",
 )
 st.subheader("Under way", anchor=False)
-found = runs.every()
 busy = any(run.status.at_work for run in found)
 if not busy:
     st.caption("No training is under way.")
-st.fragment(watch, run_every=1.0 if busy else None)()
+st.fragment(watch, run_every=1.0 if busy else None)([found])
 run_list.ended([run for run in found if not run.status.at_work])

@@ -67,7 +67,7 @@ def run(label: str, usable: Sequence[Run], **looks: Any) -> Run:
     """The chosen one of `usable` runs, at least one."""
     by_id = {one.id: one for one in usable}
     asked = st.query_params.get("run", "")
-    refused = {asked: problem} if asked not in by_id and (problem := no_results(asked)) else {}
+    refused = {asked: problem} if asked and asked not in by_id and (problem := no_results(asked)) else {}
     titles = run_card.titles(usable)
     return by_id[addressed(label, list(by_id), key="run", kind="run", titles=titles, refused=refused, **looks)]
 

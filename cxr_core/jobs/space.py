@@ -17,10 +17,9 @@ def needed(config: RunConfig) -> int:
     model = catalogue.MODELS.get(config.model)
     if model is None:  # its own process will say that there is no such network
         return _BESIDES
-    of = {"classes": len(config.classes), "head": config.head}
-    learning = model.learning(config.trained, **of)
+    learning = model.learning(config.trained, len(config.classes), config.head)
     numbers = 2 * learning * (1 + (4 if config.average else 3))
-    return 4 * (numbers + model.parameters(**of) - learning) + _BESIDES
+    return 4 * (numbers + model.parameters(len(config.classes), config.head) - learning) + _BESIDES
 
 
 def lacking(config: RunConfig) -> str:

@@ -239,13 +239,12 @@ def _browsers(count: int, port: int) -> Iterator[dict[int, int]]:
 
 @contextmanager
 def _sockets(count: int, port: int) -> Iterator[dict[int, int]]:
-    """Bare connections in a thread; counts, for each, how many redrawings ended."""
+    """Bare connections in a thread; counts, for each, how many drawings began."""
     seen: dict[int, int] = {}
     ready, done, failed = threading.Event(), threading.Event(), []
 
     async def all_of_them() -> None:
-        with suppress(TimeoutError):  # a fresh server knows its pages only after the first visit of Home
-            await asyncio.wait_for(_session(-1, port, {}, page=""), 5)
+        await _session(0, port, {}, page="")  # a fresh server knows its pages only after the first visit of Home
         one_each = [asyncio.create_task(_session(number, port, seen)) for number in range(count)]
         while not done.is_set():
             await asyncio.sleep(0.1)
@@ -321,15 +320,14 @@ async def _session(number: int, port: int, seen: dict[int, int], *, page: str = 
                 kind = message.WhichOneof("type")
                 if kind == "new_session":
                     where["page"] = message.new_session.page_script_hash
+                    seen[number] = seen.get(number, 0) + 1
                 elif kind == "auto_rerun" and message.auto_rerun.fragment_id not in timers:
                     while timers:  # a page that was drawn as a whole has told its parts anew
                         timers.popitem()[1].cancel()
                     name = message.auto_rerun.fragment_id
                     timers[name] = asyncio.create_task(ask(name, message.auto_rerun.interval))
-                elif kind == "script_finished":
-                    seen[number] = seen.get(number, 0) + (
-                        message.script_finished == ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY
-                    )
+                elif kind == "script_finished" and not page:
+                    return
         finally:
             for timer in timers.values():
                 timer.cancel()

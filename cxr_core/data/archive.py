@@ -61,15 +61,15 @@ def members(
     name: str,
     *,
     also: Sequence[str] = (),
-    most_files: int = MAX_FILES,
-    most_bytes: int = MAX_BYTES,
+    most_files: int = 0,
+    most_bytes: int = 0,
 ) -> list[zipfile.ZipInfo]:
     """The image files in an archive called `name`, seen to be harmless.
 
     Args:
         also: names of files to take besides images, with * for any part.
-        most_files: how many it may hold.
-        most_bytes: to how many they may unpack.
+        most_files: how many it may hold, by default MAX_FILES.
+        most_bytes: to how many they may unpack, by default MAX_BYTES.
 
     Raises:
         BadDataset: a member that points outside, a link, encrypted, too much, or one that would blow up.
@@ -77,7 +77,7 @@ def members(
     found = [member for member in opened.infolist() if not member.filename.endswith(("/", "\\"))]
     _check_names(name, found)
     wanted = [member for member in found if _is_wanted(member.filename, also)]
-    _check(name, wanted, most_files, most_bytes)
+    _check(name, wanted, most_files or MAX_FILES, most_bytes or MAX_BYTES)
     return wanted
 
 

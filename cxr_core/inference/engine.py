@@ -27,7 +27,7 @@ from cxr_core.errors import BadInput, CxrError
 from cxr_core.evaluation import abstention, ensembles, fitted
 from cxr_core.evaluation.abstention import Band
 from cxr_core.evaluation.fitted import Point, Temperature
-from cxr_core.inference import exported, gate
+from cxr_core.inference import exported
 from cxr_core.inference.exported import CHUNK, Exported
 from cxr_core.inference.gate import Gate, Remark
 from cxr_core.runs import folder as runs
@@ -95,7 +95,7 @@ class Panel:
         """One answer per decoded image, uint8 (H, W) each, of any size.
 
         Args:
-            colours: of each, as `gate.colour` gives it; by default none.
+            colours: of each, as `images.colour` gives it; by default none.
         """
         if not greys:
             return []
@@ -233,7 +233,7 @@ def content_of(item: Item) -> bytes | Path:
 
 def _decoded(item: Item) -> tuple[Pixels, float]:
     content = content_of(item)
-    return images.read(content, frame=item.frame), gate.colour(content)
+    return images.read(content, frame=item.frame), images.colour(content)
 
 
 def _answered(asked: Panel, chunk: list[tuple[Item, Future[tuple[Pixels, float]]]], size: int) -> Iterator[Result]:

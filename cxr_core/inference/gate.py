@@ -10,7 +10,6 @@ images, and lateral views with certainty, since no training set here marks any. 
 
 import io
 import struct
-import warnings
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -19,10 +18,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 from scipy import ndimage
 
-from cxr_core import dicom, images, workspace
+from cxr_core import images, workspace
 from cxr_core.errors import WorkFailed
 from cxr_core.inference import likeness
 from cxr_core.inference.likeness import Likeness, Pixels
@@ -198,46 +196,6 @@ class Gate:
             seen = f"washed out: its greys span {spread:.0f} of 255, and at least {limits.flat:.0f} in {_LIKE}"
             return [Remark("flat", False, f"The image is {seen}. Check its exposure or window.")]
         return []
-
-
-def colour(source: bytes | Path) -> float:
-    """How colourful an image file is, in [0, 1]: 0 for grey, for DICOM and for what cannot be read.
-
-    A tint that goes with the grey value alone, as of a photographed film, counts a quarter.
-    """
-    if dicom.is_dicom(source):
-        return 0.0
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(
-                io.BytesIO(source) if isinstance(source, bytes) else source, formats=images.FORMATS[:-1]
-            ) as image:
-                if image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;"):
-                    return 0.0
-                if image.width * image.height > images.MAX_PIXELS:
-                    return 0.0
-                image.draft("RGB", (128, 128))
-                small = image.convert("RGBA" if image.mode in ("P", "PA", "RGBA") else "RGB").resize(
-                    (64, 64), Image.Resampling.BOX
-                )
-                values = np.asarray(small.convert("RGBA"), np.float32).reshape(-1, 4)
-    except Exception:  # noqa: BLE001  # whatever a parser of untrusted bytes may raise: `images.decode` tells of it
-        return 0.0
-    return _colourful(values[values[:, 3] > 127, :3])
-
-
-def _colourful(values: Floats) -> float:
-    """Of float32 (n, 3), red, green and blue in 0..255."""
-    if not len(values):
-        return 0.0
-    luma = values @ np.array([0.299, 0.587, 0.114], np.float32)
-    away = np.stack([values[:, 2] - luma, values[:, 0] - luma], axis=1) * np.array([0.564, 0.713], np.float32) / 128
-    level = np.clip(luma / 32, 0, 7).astype(np.int64)
-    counts = np.maximum(np.bincount(level, minlength=8), 1)
-    tints = np.stack([np.bincount(level, away[:, part], minlength=8) / counts for part in (0, 1)], axis=1)
-    varied = np.hypot(*(away - tints[level]).T).mean()
-    return float(np.clip(varied + np.hypot(*tints[level].T).mean() / 4, 0, 1))
 
 
 def _frame(grey: Pixels, size: int) -> list[Remark]:

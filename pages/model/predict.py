@@ -8,7 +8,7 @@ import streamlit as st
 from cxr_core import dicom, images
 from cxr_core.data import datasets
 from cxr_core.errors import CxrError
-from cxr_core.inference import engine, gate, intake
+from cxr_core.inference import engine, intake
 from cxr_core.inference.engine import Answer, Item, Panel
 from cxr_core.runs import folder as runs
 from cxr_core.runs.folder import Run
@@ -65,7 +65,7 @@ def single(panel: Panel, others: list[Run], item: Item, *, title: str = "", true
     except CxrError as error:
         st.error(f"**{item.name}**: {error}", icon=":material/broken_image:")
         return
-    colour = gate.colour(content)
+    colour = images.colour(content)
 
     def said(asked: Panel) -> Answer:
         return asked.answers([grey], [colour])[0]

@@ -83,7 +83,7 @@ def asked(panel: engine.Panel, file: Path) -> None:
     """What the page does for an upload."""
     content = file.read_bytes()
     grey = images.read(content)
-    answer = panel.answers([grey], [engine.gate.colour(content)])[0]
+    answer = panel.answers([grey], [images.colour(content)])[0]
     panel.relevance(grey, answer.label)
 
 

@@ -3,8 +3,10 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,7 @@ from cxr_core.errors import BadInput, UnknownName
 from cxr_core.evaluation import ensembles, fitted
 from cxr_core.inference import engine, exported
 from cxr_core.inference.engine import Item
+from cxr_core.inference.gate import Remark
 from cxr_core.runs import folder as runs
 
 
@@ -156,11 +159,8 @@ def test_an_unknown_run_lists_the_known_ones(run_id: str) -> None:
         engine.panel("nobody")
 
 
-def test_a_gate_that_refuses_is_told(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cxr_core.inference.gate import Gate, Remark
-
-    monkeypatch.setattr(
-        Gate, "look", lambda *_, **__: (Remark("small", False, "Small."), Remark("no_xray", True, "None."))
-    )
-    answer = engine.panel(run_id).answers([images.read(IMAGE)])[0]
+def test_a_gate_that_refuses_is_told(run_id: str) -> None:
+    said = (Remark("small", False, "Small."), Remark("no_xray", True, "None."))
+    gate = SimpleNamespace(look=lambda *_, **__: said)
+    answer = replace(engine.panel(run_id), gates=(gate,)).answers([images.read(IMAGE)])[0]
     assert answer.refused and [one.text for one in answer.remarks] == ["None.", "Small."]

@@ -17,8 +17,9 @@ from sklearn.datasets import load_sample_images
 from cxr_core import images
 from cxr_core.data.phantoms import CLASSES, phantom
 from cxr_core.errors import WorkFailed
+from cxr_core.images import colour
 from cxr_core.inference import likeness
-from cxr_core.inference.gate import Gate, Remark, colour
+from cxr_core.inference.gate import Gate, Remark
 
 Pixels = NDArray[np.uint8]
 SIDE = 96

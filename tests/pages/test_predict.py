@@ -13,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 from cxr_core import images
 from cxr_core.evaluation import abstention, ensembles, fitted
 from cxr_core.evaluation.abstention import Band
+from cxr_core.inference.engine import Panel
 from cxr_core.inference.gate import Gate, Remark
 from cxr_core.runs import folder as runs
 from tests.pages.test_pages import text, visit
@@ -129,7 +130,9 @@ def test_calibration_and_operating_point_are_told(image: Path) -> None:
 
 @pytest.mark.parametrize("refuses", [True, False])
 def test_what_the_gate_stops_gets_no_answer(image: Path, monkeypatch: pytest.MonkeyPatch, refuses: bool) -> None:
-    monkeypatch.setattr(Gate, "look", lambda *_, **__: (Remark("no_xray", refuses, "It seems to be a photograph."),))
+    monkeypatch.setattr(
+        Panel, "remarks", lambda *_, **__: (Remark("no_xray", refuses, "It seems to be a photograph."),)
+    )
     test = uploaded(("cat.jpeg", image.read_bytes()))
     assert "It seems to be a photograph." in text(test) and "by its own reckoning" not in text(test)
     if refuses:

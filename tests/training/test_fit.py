@@ -438,8 +438,9 @@ def test_when_all_learns_it_starts_from_the_weights_asked_for(pretrained: Path, 
 
 
 def test_the_head_learns_alone_first_and_the_history_goes_on(
-    pretrained: Path, place: Path, fits: list[SimpleNamespace]
+    pretrained: Path, place: Path, fits: list[SimpleNamespace], monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr(fitting, "_MOST_HELD", 0)  # so that layers go by their own names
     fit_on_trunk(vgg(pretrained, trained="last_block", epochs=5, head_epochs=2), place)
     assert [(one.initial_epoch, one.epochs) for one in fits] == [(0, 2), (2, 5)]
     assert [one.learning for one in fits] == [{"probabilities"}, {"block5_conv1", "probabilities"}]
@@ -451,6 +452,20 @@ def test_the_head_learns_alone_first_and_the_history_goes_on(
     assert {name.split("/")[0] for name, moved in zip(names, differ(first, last), strict=True) if moved} == {
         "probabilities"
     }
+
+
+@pytest.mark.parametrize("changes", [{"average": 0.9}, {"views": 2, "dropout": 0.3}, {"trained": "last_block"}])
+def test_features_in_the_network_or_in_the_batches_make_no_difference(
+    pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+):
+    found = []
+    for number, held in enumerate((2**30, 0)):
+        monkeypatch.setattr(fitting, "_MOST_HELD", held)
+        place = tmp_path / f"run{number}"
+        fit_on_trunk(vgg(pretrained, epochs=2, **changes), place)
+        found.append(kept(place).get_weights())
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 @pytest.mark.parametrize("changes", [{"trained": "head"}, {"trained": "last_block", "head_epochs": 3}])
@@ -581,12 +596,13 @@ def test_more_settings_reach_the_loss_and_the_optimiser(pretrained: Path, place:
     optimiser = asked.model.optimizer
     assert (optimiser.weight_decay, optimiser.use_ema, optimiser.ema_momentum) == (0.03, True, 0.7)
     assert asked.model.loss.label_smoothing == 0.2
-    assert asked.model.get_layer("dropout").rate == 0.4
+    assert asked.model.get_layer("part").get_layer("dropout").rate == 0.4
 
 
 def test_training_sees_changed_views_in_turn_and_validation_does_not(
-    pretrained: Path, place: Path, asked: SimpleNamespace
+    pretrained: Path, place: Path, asked: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr(fitting, "_MOST_HELD", 0)  # batches of the features themselves
     with pytest.raises(WorkFailed):
         fit_on_trunk(vgg(pretrained, views=1, test_flip=True, batch_size=12), place)
     source = keras.saving.load_model(pretrained, compile=False)

@@ -4,8 +4,9 @@ import streamlit as st
 
 _JS = """
 export default function ({ parentElement }) {
-  if (parentElement.dataset.pasting) return
-  parentElement.dataset.pasting = "yes"
+  const mark = parentElement.querySelector("span")
+  if (mark.dataset.pasting) return
+  mark.dataset.pasting = "yes"
   const paste = (event) => {
     const files = [...(event.clipboardData?.files ?? [])]
     const input = document.querySelector('[data-testid="stFileUploader"] input[type="file"]')

@@ -103,7 +103,9 @@ def uploads(panel: Panel, others: list[Run], *, whole_folder: bool) -> None:
         for name, problem in problems:
             st.error(f"**{name}**: {problem}", icon=":material/broken_image:")
         for place, item in enumerate(items, start=1):
-            single(panel, others, item, title=item.name if len(items) == 1 else f"{place}. {item.name}")
+            single(
+                panel, others, item, title=item.name if len(items) == 1 else f"{item.name} ({place} of {len(items)})"
+            )
         return
     key = (panel.run.id, *(one.file_id for one in files))
     chosen = batch.show(panel, items, problems, key=key)

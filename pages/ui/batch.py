@@ -109,11 +109,11 @@ def _table(panel: Panel, batch: Batch) -> Result | None:
     )  # fmt: skip
     with st.container(horizontal=True):
         st.download_button(
-            "Download as CSV", sheet.csv(panel, results), "predictions.csv", "text/csv", icon=":material/download:",
+            "All answers as CSV", sheet.csv(panel, results), "predictions.csv", "text/csv", icon=":material/download:",
             on_click="ignore",
         )  # fmt: skip
         st.download_button(
-            "Download as report", lambda: sheet.html(panel, results), "predictions.html", "text/html",
+            "All answers as a report", lambda: sheet.html(panel, results), "predictions.html", "text/html",
             icon=":material/description:", on_click="ignore",
             help="One file with all images and answers; works without internet and on paper.",
         )  # fmt: skip

@@ -41,16 +41,16 @@ def test_one_pasted_and_many(browser: Browser, serve: Callable[..., Any], traine
 
     # One more, from the clipboard.
     page.evaluate(_PASTE, _PNG)
-    expect(page.get_by_text("2. pasted.png", exact=False).first).to_be_visible(timeout=MINUTE)
+    expect(page.get_by_text("pasted.png (2 of 2)").first).to_be_visible(timeout=MINUTE)
 
     # Many: a table, a filter, a row large, files to take away.
     page.goto(f"{address}/predict")
     page.locator("input[type=file]").set_input_files(images[:12])
     expect(page.get_by_text("12 files")).to_be_visible(timeout=MINUTE)
     with page.expect_download() as got:
-        page.get_by_role("button", name="Download as CSV").click()
+        page.get_by_role("button", name="All answers as CSV").click()
     assert len(Path(got.value.path()).read_text().splitlines()) == 13
     with page.expect_download() as got:
-        page.get_by_role("button", name="Download as report").click()
+        page.get_by_role("button", name="All answers as a report").click()
     assert b"not a medical device" in Path(got.value.path()).read_bytes()
     assert errors == []

@@ -204,6 +204,15 @@ class Stack:
                 found[own] = array[places[own] - self._starts[number]]
         return found
 
+    def followed_by(self, pixels: Pixels) -> "Stack":
+        """This stack with more images behind it, uint8 (m, S, S), that belong to no dataset."""
+        found = Stack({"": pixels})
+        found._arrays = [*self._arrays, pixels]
+        found._starts = np.append(self._starts, len(self))
+        found._first = dict(self._first)
+        found.shape = (len(self) + len(pixels), *self.shape[1:])
+        return found
+
     def places(self, data: pd.Series, rows: pd.Series) -> npt.NDArray[np.int64]:
         """int (n,): where the rows of those datasets lie in this stack."""
         first = data.astype(str).map(self._first)

@@ -27,6 +27,7 @@ class Limits:
     gamma: float = 0.0
     sharpness: float = 0.0
     noise: float = 0.0
+    stretch: float = 0.0
 
     @classmethod
     def of(cls, settings: object) -> "Limits":
@@ -47,7 +48,8 @@ def view(image: Pixels, seed: int, limits: Limits | None = None) -> Pixels:
     right, down = rng.uniform(-most.translation, most.translation, 2)
     zoom = rng.uniform(-most.zoom, most.zoom)
     mirror = bool(rng.random() < 0.5) and most.flip
-    moved = move(image, angle=angle, right=right, down=down, zoom=zoom, mirror=mirror)
+    stretch = rng.uniform(-most.stretch, most.stretch) if most.stretch else 0.0
+    moved = move(image, angle=angle, right=right, down=down, zoom=zoom, mirror=mirror, stretch=stretch)
     brightness, contrast = rng.uniform(-most.brightness, most.brightness), rng.uniform(-most.contrast, most.contrast)
     lit = np.clip(moved + brightness * 255, 0, 255)
     lit = (lit - lit.mean()) * (1 + contrast) + lit.mean()
@@ -61,9 +63,9 @@ def view(image: Pixels, seed: int, limits: Limits | None = None) -> Pixels:
 
 
 def move(
-    image: Pixels, *, angle: float, right: float, down: float, zoom: float, mirror: bool
+    image: Pixels, *, angle: float, right: float, down: float, zoom: float, mirror: bool, stretch: float = 0.0
 ) -> npt.NDArray[np.float32]:
-    """Rotate, shift, zoom about the middle and mirror in one bilinear resampling; beyond the border it is mirrored.
+    """Rotate, shift, zoom about the middle, stretch and mirror in one bilinear resampling; beyond the border it is mirrored.
 
     Args:
         image: uint8 (S, S).
@@ -71,12 +73,13 @@ def move(
         right, down: shares of the side.
         zoom: above 0 shows more than the image, below 0 less.
         mirror: left and right change places.
+        stretch: above 0 bodies become narrower by about this share, below 0 wider; their height stays.
 
     Returns:
         float32 (S, S) in 0..255.
     """
     size = len(image)
-    side, middle = (-1.0 if mirror else 1.0), (size - 1) / 2
+    side, middle = (-1.0 if mirror else 1.0) * (1 + stretch), (size - 1) / 2
     cos, sin = (1 + zoom) * math.cos(angle), (1 + zoom) * math.sin(angle)
     # rows then columns, as the array lies: place in the source = matrix @ place in the view + offset
     matrix = np.array([[cos, side * sin], [-sin, side * cos]])

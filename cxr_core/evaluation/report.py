@@ -39,7 +39,7 @@ LIMITS = (
     "A network may use traits of the files instead of the lungs; see the results by group.",
     "The test split is for reporting: epoch, temperature and threshold are chosen on validation images.",
 )
-_SPLITS = {"train": "training", "val": "validation", "test": "test"}
+_SPLITS = {"train": "training", "val": "validation", "shifted": "shifted validation", "test": "test"}
 Kept = TypeVar("Kept")
 
 

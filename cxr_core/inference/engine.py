@@ -1,6 +1,6 @@
 """Ask runs about images: networks stay warm, many images go through together, and an answer says how far to trust it.
 
-    files ── decoded, ahead of the network ──► panel of one or more networks ──► Answer
+    files ── seen, ahead of the network ──► panel of one or more networks ──► Answer
 
 A run answers by its exported network, without Keras; where it has not been exported yet, a process of its own does that
 once, and where it cannot be, Keras is loaded into this process and answers itself.
@@ -34,7 +34,7 @@ from cxr_core.runs import folder as runs
 from cxr_core.runs.folder import Run
 
 Pixels = npt.NDArray[np.uint8]
-AHEAD = 32  # files decoded before the network has come to them
+AHEAD = 32  # files seen before the network has come to them
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,21 @@ class Answer:
 
 
 @dataclass(frozen=True, eq=False)
+class Seen:
+    """A decoded image as a panel is asked about it.
+
+    Attributes:
+        grey: uint8 (H, W), of any size.
+        prepared: uint8 (S, S) for each size S that a network of the panel takes.
+        remarks: what is odd about it, the gravest first.
+    """
+
+    grey: Pixels
+    prepared: dict[int, Pixels]
+    remarks: tuple[Remark, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Panel:
     """A run ready to answer: one network, or those of an ensemble.
 
@@ -91,16 +106,25 @@ class Panel:
     def classes(self) -> tuple[str, ...]:
         return self.run.config.classes
 
-    def answers(self, greys: Sequence[Pixels], colours: Sequence[float] = ()) -> list[Answer]:
-        """One answer per decoded image, uint8 (H, W) each, of any size.
+    def see(self, grey: Pixels, colour: float = 0.0) -> Seen:
+        """All that comes before the networks: prepared for them, and what the gate of every member says of it.
 
         Args:
-            colours: of each, as `images.colour` gives it; by default none.
+            grey: uint8 (H, W), of any size, as `images.read` gives it.
+            colour: of the file, as `images.colour` gives it.
         """
-        if not greys:
+        sizes = {one.size for one in self.members}
+        said = [one.look(grey, colour=colour, size=min(sizes)) for one in self.gates]
+        kinds = set.intersection(*({one.kind for one in each} for each in said)) if said else set()
+        remarks = [one for one in said[0] if one.kind in kinds] if said else []
+        prepared = {size: images.prepare(grey, size) for size in sizes}
+        return Seen(grey, prepared, tuple(sorted(remarks, key=lambda one: not one.refuses)))
+
+    def answers(self, seen: Sequence[Seen]) -> list[Answer]:
+        """One answer per image, in their order."""
+        if not seen:
             return []
-        prepared = {size: np.stack([images.prepare(one, size) for one in greys]) for size in self._sizes}
-        votes = [one.probabilities(prepared[one.size]) for one in self.members]
+        votes = [one.probabilities(np.stack([image.prepared[one.size] for image in seen])) for one in self.members]
         raw = ensembles.combined(votes, self.way, self.weights) if len(votes) > 1 else votes[0]
         calm = self.temperature.applied(raw) if self.temperature else raw
         codes = self.point.label(raw, self.classes) if self.point else calm.argmax(axis=1)
@@ -111,22 +135,13 @@ class Panel:
                 self._named(calm[place]),
                 self.classes[codes[place]],
                 bool(calm[place].max() >= least),
-                self.remarks(grey, colours[place] if colours else 0.0),
+                image.remarks,
                 {one.run_id: self._named(vote[place]) for one, vote in zip(self.members, votes, strict=True)}
                 if len(votes) > 1
                 else {},
             )
-            for place, grey in enumerate(greys)
+            for place, image in enumerate(seen)
         ]
-
-    def remarks(self, grey: Pixels, colour: float = 0.0) -> tuple[Remark, ...]:
-        """What is odd about an image, the gravest first: what the gate of every member says."""
-        size = min(self._sizes)
-        if not self.gates:
-            return ()
-        said = [one.look(grey, colour=colour, size=size) for one in self.gates]
-        kinds = set.intersection(*({one.kind for one in each} for each in said))
-        return tuple(sorted((one for one in said[0] if one.kind in kinds), key=lambda one: not one.refuses))
 
     def relevance(self, grey: Pixels, label: str) -> npt.NDArray[np.float64]:
         """What each part of an image, uint8 (H, W), adds to the score of a class: float64 (h, w), of either sign.
@@ -146,10 +161,6 @@ class Panel:
         same = [_resized(one / max(np.abs(one).max(), 1e-12), side) for one in maps]
         found: npt.NDArray[np.float64] = np.tensordot(np.asarray(self.weights), np.stack(same), axes=1)
         return found
-
-    @property
-    def _sizes(self) -> set[int]:
-        return {one.size for one in self.members}
 
     def _named(self, row: npt.NDArray[np.float64]) -> dict[str, float]:
         return {name: float(value) for name, value in zip(self.classes, row, strict=True)}
@@ -202,21 +213,20 @@ class Result:
 
 
 def stream(asked: Panel, items: Iterable[Item]) -> Iterator[Result]:
-    """Results one by one, in the order of the items; files are decoded beside the network, AHEAD of it at most.
+    """Results one by one, in the order of the items; files are seen beside the network, AHEAD of it at most.
 
     Whoever stops reading stops the work.
     """
-    size = min(one.size for one in asked.members)
-    with ThreadPoolExecutor(max(1, process.cores()), thread_name_prefix="decode") as pool:
-        waiting: list[tuple[Item, Future[tuple[Pixels, float]]]] = []
+    with ThreadPoolExecutor(max(1, process.cores()), thread_name_prefix="see") as pool:
+        waiting: list[tuple[Item, Future[Seen]]] = []
         source = iter(items)
         try:
             while True:
-                waiting += [(one, pool.submit(_decoded, one)) for one in islice(source, AHEAD - len(waiting))]
+                waiting += [(one, pool.submit(_seen, asked, one)) for one in islice(source, AHEAD - len(waiting))]
                 if not waiting:
                     return
                 chunk, waiting = waiting[:CHUNK], waiting[CHUNK:]
-                yield from _answered(asked, chunk, size)
+                yield from _answered(asked, chunk)
         finally:
             for _, future in waiting:
                 future.cancel()
@@ -231,29 +241,29 @@ def content_of(item: Item) -> bytes | Path:
     return item.content if isinstance(item.content, bytes | Path) else item.content()
 
 
-def _decoded(item: Item) -> tuple[Pixels, float]:
+def _seen(asked: Panel, item: Item) -> Seen:
     content = content_of(item)
-    return images.read(content, frame=item.frame), images.colour(content)
+    return asked.see(images.read(content, frame=item.frame), images.colour(content))
 
 
-def _answered(asked: Panel, chunk: list[tuple[Item, Future[tuple[Pixels, float]]]], size: int) -> Iterator[Result]:
-    decoded: dict[int, tuple[Pixels, float]] = {}
+def _answered(asked: Panel, chunk: list[tuple[Item, Future[Seen]]]) -> Iterator[Result]:
+    seen: dict[int, Seen] = {}
     problems: dict[int, str] = {}
     for place, (_, future) in enumerate(chunk):
         try:
-            decoded[place] = future.result()
+            seen[place] = future.result()
         except CxrError as error:
             problems[place] = str(error)
         except MemoryError:
             problems[place] = "The image needs more memory than this machine has. Reduce it and try again."
-    found = asked.answers([grey for grey, _ in decoded.values()], [colour for _, colour in decoded.values()])
-    told = dict(zip(decoded, found, strict=True))
+    told = dict(zip(seen, asked.answers([*seen.values()]), strict=True))
     for place, (item, _) in enumerate(chunk):
         if place in problems:
             yield Result(item.name, problem=problems[place])
         else:
-            grey = decoded[place][0]
-            yield Result(item.name, told[place], "", images.prepare(grey, size), grey.shape[1], grey.shape[0])
+            image = seen[place]
+            small, (height, width) = image.prepared[min(image.prepared)], image.grey.shape
+            yield Result(item.name, told[place], "", small, width, height)
 
 
 class _Warm:

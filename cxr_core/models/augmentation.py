@@ -1,4 +1,4 @@
-"""Random changes to training images (PAPER.md: rotation, translation, zoom, flip, brightness, contrast).
+"""Random changes to training images (PAPER.md: rotation, translation, zoom, flip, brightness, contrast), and some more.
 
 They wrap a model for training only; what is saved is the model inside, so a saved model never augments.
 """
@@ -11,7 +11,7 @@ from keras import layers, ops
 
 
 class RandomAffine(layers.Layer):
-    """Rotation, translation and zoom in one resampling, and a flip.
+    """Rotation, translation, zoom and stretch in one resampling, and a flip.
 
     Resampling blurs. A network that has only seen blurred images takes sharp ones for something else (fine grain for
     disease), so the blur is taken once instead of once per change, and a share of the images is spared it.
@@ -20,6 +20,7 @@ class RandomAffine(layers.Layer):
         rotation: at most so many degrees either way.
         translation: at most this share of the side, both ways.
         zoom: at most this share in or out.
+        stretch: wider or narrower by at most this share, at the same height.
         flip: mirror left and right, half the time.
         share: of the images that are moved, in [0, 1]; flips are not counted, since they do not blur.
         seed: makes the changes repeat.
@@ -28,11 +29,20 @@ class RandomAffine(layers.Layer):
     """
 
     def __init__(
-        self, *, rotation: float, translation: float, zoom: float, flip: bool, share: float, seed: int, **named: Any
+        self,
+        *,
+        rotation: float,
+        translation: float,
+        zoom: float,
+        flip: bool,
+        share: float,
+        seed: int,
+        stretch: float = 0.0,
+        **named: Any,
     ):
         super().__init__(**named)
         self._limits = (math.radians(rotation), translation, translation, zoom)
-        self._flip, self._share = flip, share
+        self._flip, self._share, self._stretch = flip, share, stretch
         self._seeds = keras.random.SeedGenerator(seed)
 
     def call(self, images: Any, training: bool = False) -> Any:
@@ -47,6 +57,8 @@ class RandomAffine(layers.Layer):
         moved = ops.cast(self._uniform(count, 0, 1) < self._share, "float32")
         angle, right, down, zoom = (moved * self._uniform(count, -limit, limit) for limit in self._limits)
         mirror = ops.where(self._uniform(count, 0, 1) < 0.5, -1.0, 1.0) if self._flip else ops.ones((count,))
+        if self._stretch:
+            mirror = mirror * (1 + moved * self._uniform(count, -self._stretch, self._stretch))
         scale, middle = 1 + zoom, (size - 1) / 2
         cos, sin = scale * ops.cos(angle), scale * ops.sin(angle)
         rows = (
@@ -122,6 +134,7 @@ def training_model(
     gamma: float = 0.0,
     sharpness: float = 0.0,
     noise: float = 0.0,
+    stretch: float = 0.0,
 ) -> keras.Model:
     """Put augmentation in front of `core`; both share the same weights.
 
@@ -129,7 +142,7 @@ def training_model(
         core: float32 (N, size, size, 3) to (N, classes).
         size: side of the images in pixels.
         seed: makes the changes repeat.
-        rotation, translation, zoom, flip, moved: see `RandomAffine`; `moved` is its share.
+        rotation, translation, zoom, stretch, flip, moved: see `RandomAffine`; `moved` is its share.
         brightness: at most this share of the grey range, up or down.
         contrast: at most this share, up or down.
         gamma, sharpness, noise: see `RandomTone`.
@@ -139,9 +152,10 @@ def training_model(
     """
     inputs = keras.Input((size, size, 1), name="grey")
     x = inputs
-    if flip or (moved and (rotation or translation or zoom)):
-        affine = RandomAffine(rotation=rotation, translation=translation, zoom=zoom, flip=flip, share=moved, seed=seed)
-        x = affine(x)
+    if flip or (moved and (rotation or translation or zoom or stretch)):
+        x = RandomAffine(
+            rotation=rotation, translation=translation, zoom=zoom, stretch=stretch, flip=flip, share=moved, seed=seed
+        )(x)
     if brightness:
         x = layers.RandomBrightness(brightness, value_range=(0, 255), seed=seed + 1)(x)
     if contrast:

@@ -41,6 +41,7 @@ _TUNED: dict[str, Any] = {
     "schedule": "cosine",
     "average": 0.995,
     "keep": "val_loss",
+    "shifted": True,
     "moved": 0.7,
     "rotation": 10.0,
     "brightness": 0.1,

@@ -72,19 +72,25 @@ class RunConfig:
         "By the best validation accuracy, the least validation loss, or the last.",
         KEEPS,
     )
+    shifted: bool = _choice(
+        False,
+        "Validate on shifted copies too",
+        "Epochs are chosen by the validation images and a copy of each, re-exposed, blurred or sharpened, and encoded anew.",
+    )
     patience: int = _number(0, 0, 1000, "Patience", "Epochs without a better one after which it ends; 0: never.")
     dropout: float = _number(0.2, 0.0, 0.9, "Dropout", "Share of the dense layer that is left out at random.")
     class_weights: str = _choice("none", "Class weights", "balanced: rarer classes count more.", CLASS_WEIGHTS)
     rotation: float = _number(7.0, 0.0, 45.0, "Rotation", "At most so many degrees either way.")
     translation: float = _number(0.05, 0.0, 0.5, "Translation", "Shift by at most this share of the side.")
     zoom: float = _number(0.1, 0.0, 0.5, "Zoom", "In or out by at most this share.")
+    stretch: float = _number(0.0, 0.0, 0.5, "Stretch", "Wider or narrower by at most this share, at the same height.")
     flip: bool = _choice(True, "Flip", "Mirror left and right, half of the time.")
     moved: float = _number(
         0.5,
         0.0,
         1.0,
         "Share moved",
-        "Of the images, how many are rotated, shifted and zoomed; that blurs them a little.",
+        "Of the images, how many are rotated, shifted, zoomed and stretched; that blurs them a little.",
     )
     brightness: float = _number(0.1, 0.0, 0.9, "Brightness", "Up or down by at most this share of the grey range.")
     contrast: float = _number(0.1, 0.0, 0.9, "Contrast", "Up or down by at most this share.")

@@ -13,6 +13,7 @@ import pandas as pd
 import psutil
 
 from cxr_core import workspace
+from cxr_core.data import shift
 from cxr_core.data.packing import Stack
 from cxr_core.errors import WorkFailed
 from cxr_core.inference import network
@@ -25,7 +26,9 @@ from cxr_core.training.checkpoint import Checkpoint
 from cxr_core.training.frozen import Frozen
 from cxr_core.training.watching import HEAD_MODEL, MODEL, KeepBest, KeepState, Patience, Watch, raise_if_asked
 
-_MOVES = ("rotation", "translation", "zoom", "flip", "moved", "brightness", "contrast", "gamma", "sharpness", "noise")
+_MOVES = (
+    "rotation", "translation", "zoom", "stretch", "flip", "moved", "brightness", "contrast", "gamma", "sharpness", "noise",
+)  # fmt: skip
 _MOST_HELD = 2**30  # bytes of features that a network holds itself in training
 
 
@@ -211,7 +214,7 @@ class _Learning:
         self.state = None
 
     def _batches(self, split: str, *, seed: int | None, epoch: int) -> Batches:
-        chosen = self.rows[self.rows["split"] == split]
+        chosen = self.rows[_of(self.rows, split)]
         return Batches(
             self.sources(split),
             codes(self.config, chosen["class"]),
@@ -221,6 +224,11 @@ class _Learning:
             weights=_weights(self.config, chosen) if split == "train" else None,
             epoch=epoch,
         )
+
+
+def _of(rows: pd.DataFrame, split: str) -> npt.NDArray[np.bool_]:
+    """bool (n,): which rows training takes for this split; shifted copies are validated on together with the images."""
+    return rows["split"].isin((split, shift.SPLIT) if split == "val" else (split,)).to_numpy()
 
 
 def _trunk(config: RunConfig, reporter: Reporter) -> keras.Model | None:
@@ -237,7 +245,7 @@ def _trunk(config: RunConfig, reporter: Reporter) -> keras.Model | None:
 
 def _pictures(pixels: Stack, rows: pd.DataFrame) -> Callable[[str], Source]:
     def of(split: str) -> Source:
-        chosen = rows[rows["split"] == split]
+        chosen = rows[_of(rows, split)]
         return Pictures(pixels, chosen["place"].to_numpy(), chosen["view"].to_numpy())
 
     return of
@@ -271,7 +279,7 @@ def _of_features(
     kind = Rows if held else Features
 
     def of(split: str) -> Source:
-        own = places[(rows["split"] == split).to_numpy()]
+        own = places[_of(rows, split)]
         return kind(values, own[:, : 1 + config.views if split == "train" else 1], seed=config.seed)
 
     return (cut.looking_up(learner, values) if held else learner), of

@@ -12,7 +12,7 @@ import pandas as pd
 from filelock import Timeout
 
 from cxr_core import images, workspace
-from cxr_core.data import features, index
+from cxr_core.data import features
 from cxr_core.data.features import MIRRORED, Keys, Store, Values
 from cxr_core.data.packing import Stack
 from cxr_core.data.views import Limits
@@ -88,7 +88,7 @@ def features_of(
         WorkFailed: the disk is full.
     """
     limits = Limits.of(config)
-    sha256 = _hashes(rows)
+    sha256 = rows["sha256"].astype(str).tolist()
     views = _views(config, rows, sha256)
     keys = np.stack([features.keys(sha256, views[:, one], _limits(one, limits)) for one in range(views.shape[1])], 1)
     store = Store.of(about(config, digest), trunk.output.shape[1:], note={"weights": config.weights})
@@ -116,11 +116,6 @@ def _views(config: RunConfig, rows: pd.DataFrame, sha256: list[str]) -> npt.NDAr
         for row in np.flatnonzero((rows["split"] == "train").to_numpy()):
             found[row, 1:] = features.seeds(sha256[row], config.views)
     return np.column_stack([found, np.full(len(rows), MIRRORED)]) if config.test_flip else found
-
-
-def _hashes(rows: pd.DataFrame) -> list[str]:
-    by_data = {name: index.column(str(name), "sha256").to_numpy() for name in rows["data"].unique()}
-    return [str(by_data[data][row]) for data, row in zip(rows["data"], rows["row"], strict=True)]
 
 
 def _complete(

@@ -10,7 +10,7 @@ import pandas as pd
 
 from cxr_core import process, workspace
 from cxr_core.data import manifest as manifests
-from cxr_core.data import packing
+from cxr_core.data import packing, shift
 from cxr_core.errors import CxrError, WorkFailed
 from cxr_core.evaluation import metrics, predictions
 from cxr_core.inference import export
@@ -61,6 +61,8 @@ def _train(run: Run, reporter: Reporter) -> None:
         progress=lambda _, done, total: reporter.tell(soon=True, batch=done, batches=total),
     )
     rows["place"] = pixels.places(rows["data"], rows["row"])
+    if config.shifted:
+        pixels, rows = shift.added(pixels, rows)
     workspace.write_json(run.folder / "environment.json", environment.describe())
     state, known = "finished", None
     try:
@@ -123,7 +125,7 @@ def _predict(
     """One predictions table per split, by the saved model, and the figures made of them."""
     config, place = run.config, run.folder
     tables, before = {}, 0
-    for split in ("train", "val", "test"):
+    for split in ("train", "val", shift.SPLIT, "test"):
         chosen = rows[(rows["split"] == split) & (rows["copy"] == 0)]
         if chosen.empty:
             continue

@@ -68,7 +68,7 @@ def single(panel: Panel, others: list[Run], item: Item, *, title: str = "", true
     colour = images.colour(content)
 
     def said(asked: Panel) -> Answer:
-        return asked.answers([grey], [colour])[0]
+        return asked.answers([asked.see(grey, colour)])[0]
 
     opinions = [(other, said(other)) for other in map(ready, others)]
     verdict.show(panel, title or item.name, grey, said(panel), others=opinions, true=true, facts=facts)

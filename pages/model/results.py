@@ -35,7 +35,7 @@ VIEWS = {
 def choices(usable: list[Run]) -> tuple[Run, str]:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         run = choose.run("Run", usable, width=440)
-        splits = [split for split in ("test", "val", "train") if split in run.metrics]
+        splits = [split for split in ("test", "val", "shifted", "train") if split in run.metrics]
         split = st.segmented_control(
             "Split",
             splits,

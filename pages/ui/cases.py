@@ -41,6 +41,11 @@ def show(run: Run, answers: Answers, about: pd.DataFrame | None, inside: np.ndar
         page = st.number_input(f"Page (of {pages})", 1, pages, key=f"page-{key}", width=150) if pages > 1 else 1
         st.markdown(f"**{words.plural(len(places), 'image')}**, the least probable truth first", width="content")
         st.space("stretch")
+        mapped = about is not None and st.toggle(
+            "Heatmaps",
+            key="mapped-cases",
+            help="Bright where the image counted most for the class that it was called.",
+        )
         choosing = about is not None and st.toggle(
             "Choose images",
             key="choosing-cases",
@@ -59,9 +64,16 @@ def show(run: Run, answers: Answers, about: pd.DataFrame | None, inside: np.ndar
     known = {str(name): datasets.get(str(name)) for name in about["data"].iloc[shown].unique()}
     indices = {name: loaders.index_of(dataset) for name, dataset in known.items()}
     tiles = []
-    for place in shown:
+    waiting = st.progress(0.0, "Asking the network where it looked …") if mapped else None
+    for done, place in enumerate(shown):
         name, row = str(about["data"].iloc[place]), int(about["row"].iloc[place])
-        tiles.append(_tile(answers, place, indices[name].loc[row], loaders.thumbnail(known[name], row)))
+        called = answers.classes[int(answers.predicted[place])]
+        if waiting:
+            waiting.progress(done / len(shown), "Asking the network where it looked …")
+        small = heatmaps.thumbnail(run, known[name], row, called) if mapped else loaders.thumbnail(known[name], row)
+        tiles.append(_tile(answers, place, indices[name].loc[row], small))
+    if waiting:
+        waiting.empty()
     picked = gallery(tiles, key=f"{key}-{page}-{choosing}-{turn}", choosing=choosing, chosen=start)
     if picked.opened is not None:
         (place,) = np.flatnonzero(answers.ids == picked.opened)

@@ -274,6 +274,7 @@ def _views(dataset: Dataset, row: pd.Series) -> None:
             rotation=st.slider("Rotation, degrees", 0.0, 45.0, 7.0, 1.0, width=140),
             translation=st.slider("Translation", 0.0, 0.5, 0.05, 0.05, width=140),
             zoom=st.slider("Zoom", 0.0, 0.5, 0.1, 0.05, width=140),
+            stretch=st.slider("Stretch", 0.0, 0.5, 0.0, 0.05, width=140),
             brightness=st.slider("Brightness", 0.0, 0.9, 0.1, 0.05, width=140),
             contrast=st.slider("Contrast", 0.0, 0.9, 0.1, 0.05, width=140),
             flip=st.checkbox("Flip", True),

@@ -1,13 +1,18 @@
 """Where a run looked, laid over an image, for any page."""
 
+import base64
 from io import BytesIO
 
 import numpy as np
+import streamlit as st
 from PIL import Image
 
+from cxr_core.data import datasets
+from cxr_core.data.datasets import Dataset
 from cxr_core.errors import CxrError
 from cxr_core.inference import engine, heatmap
 from cxr_core.runs.folder import Run
+from pages.ui import loaders
 
 WIDEST = 1024  # pixels; a screen shows no more of an image beside its answer
 
@@ -25,6 +30,26 @@ def heatmap_of(run: Run, grey: np.ndarray, label: str, strength: float = heatmap
         return laid_over(grey, engine.panel(run.id).relevance(grey, label), strength)
     except CxrError:
         return None
+
+
+def thumbnail(run: Run, dataset: Dataset, row: int, label: str) -> str:
+    """A small picture of row `row` of the index with what speaks for the class over it, as a data address.
+
+    It is the plain picture where there is no network that can say.
+    """
+    return _thumbnail(run.id, run.status.ended, dataset.name, dataset.version, row, label)
+
+
+@st.cache_data(max_entries=2_000, show_spinner=False)
+def _thumbnail(run_id: str, ended: float, name: str, version: str, row: int, label: str) -> str:  # noqa: ARG001
+    dataset = datasets.get(name)
+    grey = loaders.pixels_of(dataset, row)
+    try:
+        relevance = engine.panel(run_id).relevance(grey, label)
+    except CxrError:
+        return loaders.thumbnail(dataset, row)
+    picture = laid_over(loaders.marked(name, grey), relevance, heatmap.STRENGTH)
+    return f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"
 
 
 def laid_over(grey: np.ndarray, relevance: np.ndarray, strength: float) -> bytes:

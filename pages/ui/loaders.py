@@ -59,7 +59,7 @@ def _packed(name: str, version: str) -> np.ndarray:  # noqa: ARG001
 
 @st.cache_data(max_entries=4000, show_spinner=False)
 def _thumbnail(name: str, version: str, row: int) -> str:
-    content = images.encode(_marked(name, np.asarray(_packed(name, version)[row])), quality=80)
+    content = images.encode(marked(name, np.asarray(_packed(name, version)[row])), quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(content).decode()
 
 
@@ -101,10 +101,10 @@ def original(name: str, version: str, image_id: str) -> bytes:  # noqa: ARG001
     Raises:
         CxrError: the file is gone or damaged.
     """
-    return images.encode(_marked(name, images.read(datasets.image_path(name, image_id))), quality=92)
+    return images.encode(marked(name, images.read(datasets.image_path(name, image_id))), quality=92)
 
 
-def _marked(name: str, grey: np.ndarray) -> np.ndarray:
+def marked(name: str, grey: np.ndarray) -> np.ndarray:
     """A drawn image with the word "synthetic" on it, so that no picture of the screen passes for a patient's."""
     if not datasets.get(name).synthetic:
         return grey

@@ -25,7 +25,7 @@ def show(
     true: str = "",
     facts: dict[str, str] | None = None,
 ) -> None:
-    """One image beside its answer.
+    """The answer beside its image.
 
     Args:
         grey: uint8 (H, W).
@@ -34,17 +34,17 @@ def show(
         facts: what its file says of itself.
     """
     with st.container(border=True):
-        left, right = st.columns([2, 3], gap="large")
-        with left:
-            _picture(panel, title, grey, answer)
-            st.caption(f"{title} · {grey.shape[1]:,} × {grey.shape[0]:,} pixels")
-            if facts:
-                st.caption(" · ".join(f"{name}: {value}" for name, value in facts.items()))
-        with right:
+        left, right = st.columns([3, 2], gap="large")
+        with left:  # on a phone the left column is the upper one
             if _passed(title, answer):
                 _words(panel, title, answer, true)
                 _opinions(panel, answer, others)
                 _exact(answer)
+        with right:
+            _picture(panel, title, grey, answer)
+            st.caption(f"{title} · {grey.shape[1]:,} × {grey.shape[0]:,} pixels")
+            if facts:
+                st.caption(" · ".join(f"{name}: {value}" for name, value in facts.items()))
 
 
 def _passed(title: str, answer: Answer) -> bool:

@@ -3,7 +3,7 @@
 from cxr_core import wording
 from cxr_core.evaluation import scorecard
 
-SPLITS = {"train": "Training", "val": "Validation", "test": "Test"}
+SPLITS = {"train": "Training", "val": "Validation", "shifted": "Validation, shifted", "test": "Test"}
 CLASSES = {"normal": "Normal", "viral": "Viral pneumonia", "bacterial": "Bacterial pneumonia"}
 SPLIT_RULES = {"official": "As the source has it", "patient": "A new one, patient by patient"}
 STATES = {  # words, icon, badge colour

@@ -1,4 +1,5 @@
-"""How fast a run answers: `CXR_HOME=… python tests/benchmarks/prediction.py RUN FILE… [--files 500] [--rounds 50] [--keras]`.
+"""How fast a run answers: `CXR_HOME=… python tests/benchmarks/prediction.py RUN FILE… [--files 500] [--rounds 50] [--keras]
+[--sessions 20]`.
 
 FILEs are images or folders; they are repeated up to --files. Prints JSON:
 
@@ -7,6 +8,8 @@ warm_ms          median of --rounds: decode, answer and heatmap of one file
 forward_ms       median: the bare forward pass of one prepared image
 batch            images/s of a stream of files, decoding included
 loop             images/s of a bare loop over prepared arrays through the same network, as many at a time
+With --sessions so many threads predict at once, each image from file to heatmap, for --seconds: `crowd_p95_ms`, how many times
+the single median that is, `crowd_rate` in images/s, and by how much memory grew from the first quarter to the end.
 With --keras also the ordinary way in a process of its own: `model.predict` of one prepared image at a time (keras_ms), and of
 8 at a time through `predict_on_batch` (keras_batch, images/s).
 """
@@ -19,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -41,6 +45,8 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--keras", action="store_true")
+    parser.add_argument("--sessions", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--part", choices=("first", "keras"), help="for its own use")
     chosen = parser.parse_args()
     files = [
@@ -56,6 +62,9 @@ def main() -> None:
         "first_s": round(time.perf_counter() - start, 2),
         **ours(chosen.run, files, chosen.rounds),
     }
+    if chosen.sessions:
+        figures |= crowd(chosen.run, files, chosen.sessions, chosen.seconds)
+        figures["crowd_times_single"] = round(figures["crowd_p95_ms"] / figures["warm_ms"], 1)
     if chosen.keras:
         figures |= part(chosen, "keras", files)
         figures["times_keras"] = round(figures["batch"] / (1000 / figures["keras_ms"]), 1)
@@ -83,7 +92,7 @@ def asked(panel: engine.Panel, file: Path) -> None:
     """What the page does for an upload."""
     content = file.read_bytes()
     grey = images.read(content)
-    answer = panel.answers([grey], [images.colour(content)])[0]
+    answer = panel.answers([panel.see(grey, images.colour(content))])[0]
     panel.relevance(grey, answer.label)
 
 
@@ -106,6 +115,32 @@ def ours(run: str, files: list[Path], rounds: int) -> dict[str, Any]:
         "warm_ms": warm, "forward_ms": forward, "batch": round(batch, 1), "loop": round(loop, 1),
         "batch_share_of_loop": round(batch / loop, 3), "failed": failed,
         "rss_mb": psutil.Process().memory_info().rss >> 20, "tensorflow": "tensorflow" in sys.modules,
+    }  # fmt: skip
+
+
+def crowd(run: str, files: list[Path], sessions: int, seconds: float) -> dict[str, Any]:
+    """So many at once; whoever fails ends the measurement."""
+    start, spent, held = time.perf_counter(), list[float](), list[int]()
+
+    def session(number: int) -> None:
+        for file in cycle(files[number:] + files[:number]):
+            began = time.perf_counter()
+            if began - start > seconds:
+                return
+            asked(engine.panel(run), file)
+            spent.append(time.perf_counter() - began)
+
+    with ThreadPoolExecutor(sessions) as pool:
+        working = [pool.submit(session, number) for number in range(sessions)]
+        while not all(one.done() for one in working):
+            time.sleep(0.5)
+            held.append(psutil.Process().memory_info().rss >> 20)
+        for one in working:
+            one.result()
+    return {
+        "sessions": sessions, "crowd_p95_ms": round(1000 * statistics.quantiles(spent, n=20)[-1], 1),
+        "crowd_rate": round(len(spent) / seconds, 1), "crowd_mb": max(held),
+        "crowd_mb_grown": max(held) - max(held[: len(held) // 4]),
     }  # fmt: skip
 
 

@@ -3,7 +3,8 @@
 One training of `custom_cnn` in this process; its epochs take turns, one with all that the service does (progress, status,
 history, the best model and the checkpoint kept), one with nothing but Keras' `fit`. So both see the same network, batches and
 machine, whatever else that machine does. Prints JSON; `overhead` is the share by which the median epoch with the service is
-longer, `apart` the middle half of what single neighbours say.
+longer, by the `clock` and by the processor time that the process took (`cpu`: a machine with other guests is not always as
+fast), each with the middle half of what single neighbours say.
 """
 
 import argparse
@@ -35,16 +36,16 @@ class Turns(keras.callbacks.CallbackList):
 
     def __init__(self, callbacks: list[Any], **named: Any) -> None:
         super().__init__(callbacks, **named)
-        self.marks: list[float] = []
+        self.marks: list[tuple[float, float]] = []
         self._all = list(self.callbacks)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.marks.append(time.perf_counter())
+        self.marks.append((time.perf_counter(), time.process_time()))
         self.callbacks = self._all if epoch % 2 == 0 else [self._history]
         super().on_epoch_begin(epoch, logs)
 
     def on_train_end(self, logs: Any = None) -> None:
-        self.marks.append(time.perf_counter())
+        self.marks.append((time.perf_counter(), time.process_time()))
         self.callbacks = self._all
         super().on_train_end(logs)
 
@@ -58,24 +59,22 @@ def main() -> None:
         os.environ["CXR_HOME"] = place
         datasets.add("synthetic", "drawn", images=chosen.images)
         spent = _epochs(chosen.epochs)[2:]  # the first two build the graphs
-    service, bare = spent[::2], spent[1::2]
+    print(json.dumps({"epochs": len(spent), "images": chosen.images, "clock": _told(spent, 0), "cpu": _told(spent, 1)}))
+
+
+def _told(spent: list[tuple[float, float]], which: int) -> dict[str, Any]:
+    service, bare = ([one[which] for one in spent[start::2]] for start in (0, 1))
     neighbours = [one / other - 1 for one, other in zip(service, bare, strict=False)]
-    print(
-        json.dumps(
-            {
-                "bare_epoch_s": round(statistics.median(bare), 3),
-                "service_epoch_s": round(statistics.median(service), 3),
-                "overhead": round(statistics.median(service) / statistics.median(bare) - 1, 4),
-                "apart": [round(float(one), 4) for one in np.quantile(neighbours, [0.25, 0.75])],
-                "epochs": len(spent),
-                "images": chosen.images,
-            }
-        )
-    )
+    return {
+        "bare_s": round(statistics.median(bare), 3),
+        "service_s": round(statistics.median(service), 3),
+        "overhead": round(statistics.median(service) / statistics.median(bare) - 1, 4),
+        "apart": [round(float(one), 4) for one in np.quantile(neighbours, [0.25, 0.75])],
+    }
 
 
-def _epochs(count: int) -> list[float]:
-    """Seconds of each epoch, from its beginning to that of the next; those with even numbers have the service."""
+def _epochs(count: int) -> list[tuple[float, float]]:
+    """Seconds of each epoch, by the clock and of processor time; those with even numbers have the service."""
     frozen = manifest.build("drawn", split="patient")
     rows = manifest.rows(frozen)
     pixels = packing.stacked(["drawn"])
@@ -103,7 +102,7 @@ def _epochs(count: int) -> list[float]:
     finally:
         keras.Model.fit = fit
     marks = turns[0].marks
-    return [end - start for start, end in itertools.pairwise(marks)]
+    return [(end[0] - start[0], end[1] - start[1]) for start, end in itertools.pairwise(marks)]
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def test_limits_are_those_of_a_runs_settings():
 def test_a_move_is_what_the_layer_of_training_makes_of_the_same_numbers():
     from cxr_core.models.augmentation import RandomAffine
 
-    layer = RandomAffine(rotation=20, translation=0.15, zoom=0.3, flip=True, share=1.0, seed=3)
+    layer = RandomAffine(rotation=20, translation=0.15, zoom=0.3, stretch=0.3, flip=True, share=1.0, seed=3)
     drawn, real = [], layer._uniform
 
     def spy(*arguments):
@@ -54,7 +54,7 @@ def test_a_move_is_what_the_layer_of_training_makes_of_the_same_numbers():
     layer._uniform = spy
     batch = np.repeat(NOISE[None, ..., None], 8, axis=0).astype(np.float32)
     made = np.asarray(layer(batch, training=True))[..., 0]
-    _, angle, right, down, zoom, mirror = drawn
+    _, angle, right, down, zoom, mirror, stretch = drawn
     for place in range(8):
         moved = move(
             NOISE,
@@ -63,5 +63,6 @@ def test_a_move_is_what_the_layer_of_training_makes_of_the_same_numbers():
             down=float(down[place]),
             zoom=float(zoom[place]),
             mirror=bool(mirror[place] < 0.5),
+            stretch=float(stretch[place]),
         )
         np.testing.assert_allclose(moved, made[place], atol=0.05)

@@ -28,6 +28,10 @@ def run_id(trained_home: Path) -> str:
     return runs.ids()[0]
 
 
+def asked(panel: engine.Panel, grey: np.ndarray) -> engine.Answer:
+    return panel.answers([panel.see(grey)])[0]
+
+
 def table_of(run_id: str) -> pd.DataFrame:
     return pd.read_parquet(runs.predictions_path(run_id, "test"))
 
@@ -89,11 +93,11 @@ def test_a_run_without_an_export_is_exported_once(run_id: str) -> None:
 
 
 def test_a_network_that_cannot_be_exported_answers_itself(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = engine.panel(run_id).answers([images.read(IMAGE)])[0].probabilities
+    expected = asked(engine.panel(run_id), images.read(IMAGE)).probabilities
     shutil.rmtree(runs.folder(run_id) / exported.FOLDER)
     engine._WARM._kept.clear()
     monkeypatch.setattr(engine, "_export", lambda run: None)
-    found = engine.panel(run_id).answers([images.read(IMAGE)])[0].probabilities
+    found = asked(engine.panel(run_id), images.read(IMAGE)).probabilities
     assert found == pytest.approx(expected, abs=1e-4)
 
 
@@ -115,7 +119,7 @@ def test_networks_stay_warm_up_to_the_budget(run_id: str, monkeypatch: pytest.Mo
 
 def test_many_sessions_share_one_network_and_get_the_same_answers(run_id: str) -> None:
     grey, found = images.read(IMAGE), []
-    threads = [Thread(target=lambda: found.append(engine.panel(run_id).answers([grey])[0])) for _ in range(12)]
+    threads = [Thread(target=lambda: found.append(asked(engine.panel(run_id), grey))) for _ in range(12)]
     for one in threads:
         one.start()
     for one in threads:
@@ -125,12 +129,12 @@ def test_many_sessions_share_one_network_and_get_the_same_answers(run_id: str) -
 
 def test_temperature_and_operating_point_are_those_of_this_moment(run_id: str) -> None:
     grey = images.read(IMAGE)
-    before = engine.panel(run_id).answers([grey])[0]
+    before = asked(engine.panel(run_id), grey)
     assert before.calibrated == before.probabilities
     classes = runs.get(run_id).config.classes
     fitted.keep_temperature(run_id)
     fitted.keep_point(run_id, (classes[1], classes[2]), 0.0)
-    after = engine.panel(run_id).answers([grey])[0]
+    after = asked(engine.panel(run_id), grey)
     heat = fitted.temperature(run_id)
     assert heat is not None and after.probabilities == before.probabilities
     expected = heat.applied([list(before.probabilities.values())])[0]
@@ -143,7 +147,7 @@ def test_an_ensemble_answers_by_its_way(run_id: str) -> None:
     shutil.copytree(runs.folder(run_id), runs.folder(run_id).with_name(other))
     made = ensembles.make([run_id, other])
     panel = engine.panel(made)
-    answer = panel.answers([images.read(IMAGE)])[0]
+    answer = asked(panel, images.read(IMAGE))
     assert set(answer.votes) == {run_id, other} and answer.agreement == 1
     assert answer.probabilities == pytest.approx(answer.votes[run_id], abs=1e-6)
     assert panel.relevance(images.read(IMAGE), answer.label).max() > 0
@@ -162,5 +166,5 @@ def test_an_unknown_run_lists_the_known_ones(run_id: str) -> None:
 def test_a_gate_that_refuses_is_told(run_id: str) -> None:
     said = (Remark("small", False, "Small."), Remark("no_xray", True, "None."))
     gate = SimpleNamespace(look=lambda *_, **__: said)
-    answer = replace(engine.panel(run_id), gates=(gate,)).answers([images.read(IMAGE)])[0]
+    answer = asked(replace(engine.panel(run_id), gates=(gate,)), images.read(IMAGE))
     assert answer.refused and [one.text for one in answer.remarks] == ["None.", "Small."]

@@ -15,6 +15,7 @@ OFF: dict[str, Any] = {
     "rotation": 0.0,
     "translation": 0.0,
     "zoom": 0.0,
+    "stretch": 0.0,
     "flip": False,
     "moved": 1.0,
     "brightness": 0.0,
@@ -24,11 +25,12 @@ FULL: dict[str, Any] = {
     "rotation": 45.0,
     "translation": 0.5,
     "zoom": 0.5,
+    "stretch": 0.5,
     "flip": True,
     "brightness": 0.9,
     "contrast": 0.9,
 }  # the highest values that a run's settings take
-MOVES = ("rotation", "translation", "zoom")
+MOVES = ("rotation", "translation", "zoom", "stretch")
 GREY = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 1), dtype=np.uint8)
 every_change = pytest.mark.parametrize("change", FULL)
 
@@ -166,6 +168,13 @@ def test_translation_is_at_most_that_share_of_the_side_both_ways(core: keras.Mod
 def test_zoom_is_about_the_middle_and_at_most_that_share_in_or_out(core: keras.Model):
     down, right = moved_to(seen(wrapped(core, zoom=0.25), spot(15, 23)))
     np.testing.assert_allclose(down, 0, atol=0.1)
+    assert 8 / 1.3 < right.min() < 8 / 1.2
+    assert 8 / 0.8 < right.max() < 8 / 0.7
+
+
+def test_stretch_is_sideways_only_and_at_most_that_share(core: keras.Model):
+    down, right = moved_to(seen(wrapped(core, stretch=0.25), spot(23, 23)))
+    np.testing.assert_allclose(down, 8, atol=0.1)
     assert 8 / 1.3 < right.min() < 8 / 1.2
     assert 8 / 0.8 < right.max() < 8 / 0.7
 

@@ -1,13 +1,16 @@
 """The results pages: each view of a run, the leaderboard, the comparison, and odd cases, on made-up predictions."""
 
 import ast
+import base64
 import json
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import streamlit as st
+from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from cxr_core import cli, process
@@ -17,11 +20,13 @@ from cxr_core.evaluation import answers, ensembles, fitted, metrics, operating, 
 from cxr_core.runs import folder as runs
 from cxr_core.runs import trash
 from pages.ui import words
+from pages.ui.gallery import Picked
 from tests import made_up
 from tests.conftest import PROJECT
 from tests.pages.test_pages import text, visit
 
 RESULTS, BOARD, COMPARE = (f"pages/model/{page}.py" for page in ("results", "leaderboard", "compare"))
+NOBODY = Picked(None, ())
 VIEWS = ("matrix", "curves", "calibration", "threshold", "groups", "learning", "files")
 
 
@@ -98,6 +103,26 @@ def test_worst_come_first(two: list[str]) -> None:
     places = cases.worst_first(found, inside)
     truth = found.probabilities[places, 0]
     assert len(places) == inside.sum() and (np.diff(truth) >= 0).all()
+
+
+def test_the_images_of_a_cell_are_shown_with_where_the_network_looked(
+    trained_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pages.ui import cases
+
+    shown: list[list[str]] = []
+    monkeypatch.setattr(cases, "gallery", lambda tiles, **_: shown.append([one.picture for one in tiles]) or NOBODY)
+    run_id = runs.ids()[0]
+    found = answers.read(run_id, "test")
+    true, called = (found.classes[int(codes[0])] for codes in (found.true, found.predicted))
+    test = visit(RESULTS, run=run_id, cell=f"{true},{called}")
+    test.toggle(key="mapped-cases").set_value(True).run()
+    assert not test.exception and not test.error
+    plain, mapped = shown[-2:]
+    assert len(plain) == len(mapped) and not set(plain) & set(mapped)
+    assert len(set(mapped)) == len(mapped)
+    row = Image.open(BytesIO(base64.b64decode(mapped[0].split(",")[1])))
+    assert row.mode == "RGB" and row.size == (180, 180)
 
 
 def test_a_threshold_is_chosen_on_validation_shown_on_test_and_kept(two: list[str]) -> None:

@@ -213,6 +213,7 @@ def test_each_augmentation_gets_its_own_setting(
         "rotation": 1,
         "translation": 0.2,
         "zoom": 0.3,
+        "stretch": 0.2,
         "flip": True,
         "moved": 0.7,
         "brightness": 0.5,

@@ -48,6 +48,11 @@ def alive(who: Owner) -> bool:
         return False
 
 
+def environment() -> dict[str, str]:
+    """The variables that trainings run under: this process's own, and memory that is kept for the next step."""
+    return {"GLIBC_TUNABLES": _KEEP_MEMORY, **os.environ, "PYTHONUNBUFFERED": "1"}
+
+
 def start(arguments: Sequence[str], *, log: Path, variables: Mapping[str, str] | None = None) -> Owner:
     """Start `python -m cxr_core ARGUMENTS` detached: it goes on when this process, its terminal or its browser ends.
 
@@ -57,15 +62,13 @@ def start(arguments: Sequence[str], *, log: Path, variables: Mapping[str, str] |
         variables: of its environment, besides this process's own.
     """
     package = Path(__file__).resolve().parent
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(package.parent), **(variables or {})}
-    environment.setdefault("GLIBC_TUNABLES", _KEEP_MEMORY)
     with log.open("ab") as out:
         child = subprocess.Popen(
             [sys.executable, "-m", package.name, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
-            env=environment,
+            env=environment() | {"PYTHONPATH": str(package.parent), **(variables or {})},
             start_new_session=True,
         )
     return owner(child.pid)

@@ -8,7 +8,7 @@
     <home>/runs/.deleted/<id>/    one that was deleted and can still be brought back
     <home>/trunks/<digest>.weights.h5   weights of frozen trunks that runs stand on; .tflite: to be run without Keras
     <home>/features/<key>/        what such trunks made of images
-    <project>/artifacts/pretrained/<id>/   runs that ship with the project
+    <project>/artifacts/pretrained/<id>/   runs that ship with the project (or in the folder `CXR_PRETRAINED`)
 
 `<home>` is the environment variable `CXR_HOME`, else `artifacts/` beside the package.
 """
@@ -86,8 +86,9 @@ def exported_trunk(digest: str) -> Path:
 
 
 def pretrained() -> Path:
-    """Ships with the code, so it stays in the project wherever `CXR_HOME` points."""
-    return PROJECT / "artifacts" / "pretrained"
+    """Ships with the code, so it stays in the project wherever `CXR_HOME` points; `CXR_PRETRAINED` names another folder."""
+    moved = os.environ.get("CXR_PRETRAINED")
+    return Path(moved).expanduser().resolve() if moved else PROJECT / "artifacts" / "pretrained"
 
 
 def checked_name(name: str) -> str:

@@ -19,6 +19,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one core each: threads of several wor
 
 PROJECT = Path(__file__).resolve().parent.parent
 SHARED = PROJECT.parent / "shared" / "data"
+os.environ["CXR_PRETRAINED"] = str(PROJECT / "tests" / "nothing")  # the runs that ship have tests of their own
 
 
 @pytest.fixture(autouse=True)

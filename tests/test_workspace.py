@@ -31,7 +31,8 @@ def test_cxr_home_may_start_with_a_tilde_or_be_relative(monkeypatch: pytest.Monk
     assert workspace.home() == tmp_path.resolve() / "here"
 
 
-def test_shipped_runs_stay_in_the_project_wherever_cxr_home_points():
+def test_shipped_runs_stay_in_the_project_wherever_cxr_home_points(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("CXR_PRETRAINED")
     assert workspace.pretrained() == workspace.PROJECT / "artifacts" / "pretrained"
 
 

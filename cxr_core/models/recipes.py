@@ -42,8 +42,11 @@ _TUNED: dict[str, Any] = {
     "average": 0.995,
     "keep": "val_loss",
     "shifted": True,
-    "moved": 0.7,
+    "moved": 0.8,
     "rotation": 10.0,
+    "translation": 0.08,
+    "zoom": 0.15,
+    "stretch": 0.2,
     "brightness": 0.1,
     "contrast": 0.3,
     "gamma": 0.4,
@@ -76,7 +79,15 @@ _TUNED_SCRATCH: dict[str, Any] = {
     "weight_decay": 1e-4,
     "patience": 12,
 }
-_TUNED_SMALL: dict[str, Any] = {**_TUNED, "epochs": 30, "batch_size": 32, "learning_rate": 1e-3, "patience": 10}
+_TUNED_SMALL: dict[str, Any] = {
+    **_TUNED,
+    "image_size": 128,
+    "epochs": 30,
+    "batch_size": 32,
+    "learning_rate": 1e-3,
+    "weight_decay": 1e-4,
+    "patience": 12,
+}
 
 
 STEPS = 30  # in an epoch; with fewer a network hardly moves between two looks at the validation images

@@ -92,4 +92,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if "GLIBC_TUNABLES" not in os.environ:  # as a training of the service runs
+        os.execve(sys.executable, [sys.executable, *sys.argv], process.environment())
     main()

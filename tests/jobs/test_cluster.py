@@ -44,12 +44,11 @@ class Jobs:
 
 
 @pytest.fixture
-def jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Jobs:
+def jobs(monkeypatch: pytest.MonkeyPatch) -> Jobs:
     found = Jobs()
     monkeypatch.setenv("CXR_EXECUTOR", "ray")
     monkeypatch.setattr(cluster, "_client", lambda where: found)
     monkeypatch.setattr(cluster, "_has_cards", lambda where: True)
-    monkeypatch.setattr(workspace, "pretrained", lambda: tmp_path / "pretrained")
     monkeypatch.setattr(process, "kill", lambda who: None)
     return found
 

@@ -25,7 +25,7 @@ def settings(data: str) -> RunConfig:
 
 
 @pytest.fixture(autouse=True)
-def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The runs that were started, in order; nothing is trained, and this process stands in for theirs."""
     calls: list[str] = []
 
@@ -37,7 +37,6 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         return process.owner()
 
     monkeypatch.setattr(process, "start", start)
-    monkeypatch.setattr(workspace, "pretrained", lambda: tmp_path / "pretrained")
     for name in ("CXR_PLACES", "CXR_EXECUTOR", "CUDA_VISIBLE_DEVICES", "KERAS_BACKEND"):
         monkeypatch.delenv(name, raising=False)
     return calls

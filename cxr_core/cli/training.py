@@ -18,7 +18,7 @@ from cxr_core.jobs import queue, reproduce, space, sweep
 from cxr_core.models import catalogue, recipes
 from cxr_core.runs import config as settings
 from cxr_core.runs import folder as runs
-from cxr_core.runs import groups, trash
+from cxr_core.runs import groups, shipping, trash
 from cxr_core.runs import status as states
 from cxr_core.runs.folder import Run
 
@@ -73,6 +73,10 @@ def add_commands(commands: Any) -> None:
     work = command(commands, "work", "train a queued run in this process (used by the queue)", _work)
     work.add_argument("run", metavar="RUN")
 
+    _add_runs(commands)
+
+
+def _add_runs(commands: Any) -> None:
     group = command(commands, "runs", "the trainings of this workspace, newest first", _runs_list)
     json_flag(group)
     actions = group.add_subparsers(metavar="COMMAND")
@@ -93,6 +97,9 @@ def add_commands(commands: Any) -> None:
     describe.add_argument("run", metavar="RUN")
     describe.add_argument("--name", help="what to call it; empty takes the name away")
     describe.add_argument("--note", help="what to remember of it")
+    ship = command(actions, "ship", "copy a finished run to those that ship with the project", _runs_ship)
+    ship.add_argument("run", metavar="RUN")
+    ship.add_argument("--name", required=True, help="what people are to call it")
     move = command(actions, "move", "change when a queued run starts", _runs_move)
     move.add_argument("run", metavar="RUN")
     move.add_argument("to", choices=queue.MOVES)
@@ -289,6 +296,10 @@ def _runs_duplicate(chosen: argparse.Namespace) -> None:
 def _runs_describe(chosen: argparse.Namespace) -> None:
     runs.describe(chosen.run, name=chosen.name, note=chosen.note)
     say(f"Run {chosen.run} is described.")
+
+
+def _runs_ship(chosen: argparse.Namespace) -> None:
+    say(f"Copied to {shipping.ship(chosen.run, chosen.name)}.")
 
 
 def _runs_move(chosen: argparse.Namespace) -> None:

@@ -69,7 +69,10 @@ def decode(source: bytes | Path, *, frame: int = 0) -> tuple[Header, Pixels]:
                         f"at most {MAX_PIXELS:,} pixels are read. Reduce it and try again."
                     )
                 image.draft("L", image.size)  # a JPEG's luma is stored as such: skip its colour
-                return header, _grey(ImageOps.exif_transpose(image))
+                # Pillow turns a TIFF whose 0 is white (tag 262, photometric interpretation) if it has 8 bits, but not of 16.
+                inverted = header.mode.startswith("I") and getattr(image, "tag_v2", {}).get(262) == 0
+                grey = _grey(ImageOps.exif_transpose(image))
+                return header, 255 - grey if inverted else grey
     except UnreadableImage:
         raise
     except FileNotFoundError as error:
@@ -185,12 +188,12 @@ def _grey(image: Image.Image) -> Pixels:
 
 
 def _to_8_bit(values: npt.NDArray[np.float32]) -> Pixels:
-    """Grey of more than 8 bits: counts fill the smallest of 8, 12 and 16 bits that holds them; all else is stretched."""
+    """Grey of more than 8 bits: counts fill the smallest of 8, 10, 12, 14 and 16 bits that holds them; all else is stretched."""
     if not np.isfinite(values).all():
         raise ValueError("it holds pixels that are not numbers")
     low, high = float(values.min()), float(values.max())
     if low >= 0 and 1 < high <= 65535:
-        low, high = 0.0, next(top for top in (255.0, 4095.0, 65535.0) if high <= top)
+        low, high = 0.0, next(top for top in (255.0, 1023.0, 4095.0, 16383.0, 65535.0) if high <= top)
     return np.clip((values - low) * (255.0 / max(high - low, 1e-6)) + 0.5, 0, 255).astype(np.uint8)
 
 

@@ -5,6 +5,11 @@ from collections.abc import Sequence
 DISCLAIMER = "Research software, not a medical device. Nothing it shows may guide the care of a patient."
 
 
+def plain(name: str) -> str:
+    """A name that someone else has chosen, without the characters that steer a terminal or cannot be written at all."""
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in name)
+
+
 def plural(count: int, noun: str) -> str:
     """'1 image', '5,856 images'."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -109,8 +109,8 @@ def test_all_supported_formats_are_among_the_cases():
     assert {name.split("-")[0] for name in CASES} == set(images._PILLOW)
 
 
-@pytest.mark.parametrize(("top", "full"), [(255, 255), (4095, 4095), (1000, 4095), (4096, 65535), (65535, 65535)])
-def test_deep_greys_fill_the_smallest_of_8_12_and_16_bits_that_holds_them(top: int, full: int):
+@pytest.mark.parametrize(("top", "full"), [(255, 255), (1000, 1023), (3000, 4095), (4096, 16383), (65535, 65535)])
+def test_deep_greys_fill_the_smallest_usual_depth_that_holds_them(top: int, full: int):
     deep = np.array([[0, top // 2, top]], np.uint16)
     assert images.read(file_of(Image.fromarray(deep), "PNG")).tolist() == [
         [0, round(top // 2 * 255 / full), round(top * 255 / full)]
@@ -313,3 +313,24 @@ def test_pixels_are_encoded_as_jpeg_by_default():
     header, pixels = images.decode(images.encode(RAMP))
     assert (header.format, header.mode) == ("JPEG", "L")
     assert np.abs(pixels - RAMP.astype(float)).max() <= 8
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_counts_of_any_usual_depth_fill_the_greys(bits: int):
+    top = 2**bits - 1
+    values = np.linspace(0, top, 64).round().astype(np.uint16).reshape(8, 8)
+    grey = images.read(images_of(values, "PNG"))
+    assert grey.min() == 0 and grey.max() == 255
+
+
+def test_a_tiff_of_16_bits_whose_0_is_white_is_turned():
+    values = np.linspace(0, 65535, 64).round().astype(np.uint16).reshape(8, 8)
+    plain = images.read(images_of(values, "TIFF"))
+    turned = images.read(images_of(values, "TIFF", tiffinfo={262: 0}))
+    assert np.abs(255 - plain.astype(int) - turned).max() <= 1
+
+
+def images_of(values: np.ndarray, format: str, **how: object) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(values).save(out, format, **how)
+    return out.getvalue()

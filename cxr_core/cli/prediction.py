@@ -3,17 +3,19 @@
 import argparse
 import json
 import os
+from dataclasses import replace
 from glob import glob
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from cxr_core import images, machine, workspace
+from cxr_core import dicom, images, machine, workspace
 from cxr_core.cli.terminal import answer, command, json_flag, say
 from cxr_core.errors import BadInput
 from cxr_core.runs import folder as runs
-from cxr_core.wording import DISCLAIMER
+from cxr_core.wording import DISCLAIMER, plain
 
 
 def add_commands(commands: Any) -> None:
@@ -24,6 +26,9 @@ def add_commands(commands: Any) -> None:
     )
     predict.add_argument(
         "--heatmaps", metavar="DIR", help="write the image with what counted for its answer laid over it"
+    )
+    predict.add_argument(
+        "--frame", type=int, help="which image of a DICOM file with several, from 0; by default the first"
     )
     predict.add_argument("--jsonl", action="store_true", help="one JSON document a line and image, as they come")
     json_flag(predict)
@@ -50,13 +55,14 @@ def _predict(chosen: argparse.Namespace) -> None:
     results: list[dict[str, Any]] = []
     done, failed = 0, 0
     panel = engine.panel(chosen.run) if items else None
-    by_name = {one.name: one for one in items}
-    found = engine.stream(panel, items) if panel else iter(())
-    for one in (*found, *(engine.Result(name, problem=sentence) for name, sentence in problems)):
+    if chosen.frame is not None:
+        items = [replace(one, frame=chosen.frame) for one in items]
+    answers = zip(engine.stream(panel, items), items, strict=True) if panel else iter(())
+    for one, item in chain(answers, ((engine.Result(*each[:1], problem=each[1]), None) for each in problems)):
         document = endpoint.document(one)
         done, failed = done + 1, failed + (one.answer is None)
-        if panel and one.answer and chosen.heatmaps:
-            document["heatmap"] = _heatmap(panel, by_name[one.name], one.answer.label, chosen.heatmaps, done)
+        if panel and item and one.answer and not one.answer.refused and chosen.heatmaps:
+            document["heatmap"] = _heatmap(panel, item, one.answer.label, chosen.heatmaps, done)
         if chosen.jsonl:
             print(json.dumps(document, allow_nan=False), flush=True)
         elif chosen.json:
@@ -78,7 +84,9 @@ def _paths(given: list[str]) -> list[Path]:
         path = Path(one).expanduser()
         if path.is_dir():
             inside = sorted(
-                file for file in path.rglob("*") if file.suffix.lower() in images.SUFFIXES and file.is_file()
+                file
+                for file in path.rglob("*")
+                if file.is_file() and (file.suffix.lower() in images.SUFFIXES or _is_dicom(file))
             )
             if not inside:
                 raise BadInput(
@@ -92,9 +100,16 @@ def _paths(given: list[str]) -> list[Path]:
     return found
 
 
+def _is_dicom(file: Path) -> bool:
+    """As on a hospital's disc, whose files have no ending; DICOMDIR is its table of contents."""
+    return (not file.suffix or file.suffix[1:].isdigit()) and file.name.upper() != "DICOMDIR" and dicom.is_dicom(file)
+
+
 def _line(document: dict[str, Any]) -> str:
     if "error" in document:
-        return f"{document['file']}: {document['error']}"
+        return plain(f"{document['file']}: {document['error']}")
+    if document["refused"]:
+        return "\n  ".join([f"{document['file']}: no answer", *document["warnings"]])
     shares = ", ".join(f"{name} {share:.3f}" for name, share in document["probabilities"].items())
     unsure = "" if document["sure"] else ", unsure"
     return "\n  ".join([f"{document['file']}: {document['label']}{unsure} ({shares})", *document["warnings"]])

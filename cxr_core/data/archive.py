@@ -5,7 +5,7 @@ import lzma
 import stat
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -60,14 +60,14 @@ def members(
     opened: zipfile.ZipFile,
     name: str,
     *,
-    also: Sequence[str] = (),
+    also: Sequence[str] | Callable[[zipfile.ZipFile, zipfile.ZipInfo], bool] = (),
     most_files: int = 0,
     most_bytes: int = 0,
 ) -> list[zipfile.ZipInfo]:
     """The image files in an archive called `name`, seen to be harmless.
 
     Args:
-        also: names of files to take besides images, with * for any part.
+        also: names of files to take besides images, with * for any part, or what says so of a member without an ending.
         most_files: how many it may hold, by default MAX_FILES.
         most_bytes: to how many they may unpack, by default MAX_BYTES.
 
@@ -76,7 +76,13 @@ def members(
     """
     found = [member for member in opened.infolist() if not member.filename.endswith(("/", "\\"))]
     _check_names(name, found)
-    wanted = [member for member in found if _is_wanted(member.filename, also)]
+    patterns = () if callable(also) else also
+    wanted = [
+        member
+        for member in found
+        if _is_wanted(member.filename, patterns)
+        or (callable(also) and is_shown(member.filename) and _no_ending(member.filename) and also(opened, member))
+    ]
     _check(name, wanted, most_files or MAX_FILES, most_bytes or MAX_BYTES)
     return wanted
 
@@ -114,10 +120,21 @@ def _check(archive: str, members: list[zipfile.ZipInfo], most_files: int, most_b
             )
 
 
+def is_shown(name: str) -> bool:
+    """Whether a member is none of those that an operating system hides."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    return not any(part.startswith(".") or part == "__MACOSX" for part in parts)
+
+
+def _no_ending(name: str) -> bool:
+    """Also of "1.2.840.113619", as files are called by their UID."""
+    suffix = PurePosixPath(name).suffix
+    return not suffix or suffix[1:].isdigit()
+
+
 def _is_wanted(name: str, also: Sequence[str]) -> bool:
     path = PurePosixPath(name.replace("\\", "/"))
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-    return not hidden and (path.suffix.lower() in SUFFIXES or any(fnmatchcase(path.name, one) for one in also))
+    return is_shown(name) and (path.suffix.lower() in SUFFIXES or any(fnmatchcase(path.name, one) for one in also))
 
 
 def _write(opened: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> str:

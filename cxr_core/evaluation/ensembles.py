@@ -8,6 +8,7 @@ temperature and an operating point. The Predict page answers by `of_run` and `co
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
@@ -121,13 +122,16 @@ def make(run_ids: Sequence[str], way: str = "mean") -> str:
     splits = [split for split in ("train", "val", "shifted", "test") if all(split in one.metrics for one in members)]
     if not splits:
         raise BadInput("The runs have no split in common on which all have answered. Choose others.")
-    shared = {split: answers.common([answers.read(one, split) for one in ids]) for split in splits}
+    shared = {}
+    for split in splits:
+        with suppress(BadInput):  # folds have no validation image in common, and test images all the same
+            shared[split] = answers.common([answers.read(one, split) for one in ids])
+    if not shared:
+        raise BadInput("The runs have no image in common on which all have answered. Choose others.")
     weights: tuple[float, ...] = (1 / len(ids),) * len(ids)
     if way == "weighted":
         if "val" not in shared:
-            raise BadInput(
-                "Weights are fitted on validation images, and not all of these runs have such. Use the mean."
-            )
+            raise BadInput("Weights are fitted on validation images, and these runs have none in common. Use the mean.")
         val = shared["val"].members
         weights = fit_weights(val[0].true, [one.probabilities for one in val])
     config = RunConfig(MODEL, way, first.data, first.manifest, first.classes)

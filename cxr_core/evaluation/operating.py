@@ -5,7 +5,7 @@ The score of an image is the sum of its probabilities of the positive classes; a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, log, sqrt
+from math import exp, isnan, log, sqrt
 from statistics import NormalDist
 
 import numpy as np
@@ -112,10 +112,10 @@ def best_youden(is_positive: Flags, score: Floats) -> float:
 
 @dataclass(frozen=True)
 class Adjusted:
-    """Predictive values where another share of people is ill; 95 % intervals, (0, 1) where nothing is known."""
+    """Predictive values where another share of people is ill, None if nobody is called so; 95 % intervals, (0, 1) then."""
 
-    ppv: float
-    npv: float
+    ppv: float | None
+    npv: float | None
     ppv_interval: Interval
     npv_interval: Interval
 
@@ -141,7 +141,12 @@ def adjusted(outcome: Outcome, prevalence: float) -> Adjusted | None:
     spread_ppv = sqrt((1 - sens) / sens / positives + spec / (1 - spec) / negatives)
     spread_npv = sqrt(sens / (1 - sens) / positives + (1 - spec) / spec / negatives)
     centre_ppv, centre_npv = _bayes(sens, spec, prevalence)
-    return Adjusted(ppv, npv, _logit(centre_ppv, spread_ppv), _logit(centre_npv, spread_npv))
+    return Adjusted(
+        None if isnan(ppv) else ppv,
+        None if isnan(npv) else npv,
+        (0.0, 1.0) if isnan(ppv) else _logit(centre_ppv, spread_ppv),
+        (0.0, 1.0) if isnan(npv) else _logit(centre_npv, spread_npv),
+    )
 
 
 def _bayes(sens: float, spec: float, prevalence: float) -> tuple[float, float]:

@@ -59,6 +59,11 @@ def html(run_ids: Sequence[str], *, split: str = "test", title: str = "") -> str
         raise BadInput("A report is about at least one run. Name one.")
     found = [runs.get(one) for one in ids]
     parts = [f"<p class=warn>{escape(wording.DISCLAIMER)}</p>"]
+    if drawn := sorted({run.config.data for run in found if _is_drawn(run.config.data)}):
+        parts.append(
+            f"<p class=warn>The images of {escape(', '.join(drawn))} are synthetic: drawn, not photographed. Nothing here tells "
+            "how good a network is on X-rays.</p>"
+        )
     said = {run.id: answers.read(run.id, split) for run in found}
     if len(found) > 1:
         parts.append(_comparison(found, said, split))
@@ -67,6 +72,13 @@ def html(run_ids: Sequence[str], *, split: str = "test", title: str = "") -> str
     parts.append("<h2>Limits</h2><ul>" + "".join(f"<li>{escape(one)}</li>" for one in LIMITS) + "</ul>")
     heading = title or ("Report of a run" if len(found) == 1 else f"Comparison of {len(found)} runs")
     return layout.page(heading, "\n".join(parts))
+
+
+def _is_drawn(data: str) -> bool:
+    try:
+        return datasets.get(data).synthetic
+    except CxrError:  # it is gone
+        return False
 
 
 def _run(run: Run, said: Answers, split: str, place: int) -> str:
@@ -114,6 +126,15 @@ def _plots(run: Run, said: Answers, split: str, place: int) -> str:
             "ROC, each class against the rest": charts.roc(rocs),
             "Precision and recall, each class against the rest": charts.precision_recall(recalls),
         }
+    for code, title in enumerate(titles.values()):
+        by_true = {
+            other: said.probabilities[said.true == place, code]
+            for place, other in enumerate(titles.values())
+            if said.support[place]
+        }
+        shades = [figures.colour(other, place) for place, other in enumerate(said.classes) if said.support[place]]
+        shown = f"Probability of {title.lower()}, by true class"
+        plots[shown] = charts.scores(by_true, shades, title="")
     plots["Reliability: do probabilities mean what they say?"] = charts.reliability(reliability)
     if len(history):
         best = runs.best_epoch(history, run.config.keep)

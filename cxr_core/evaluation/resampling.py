@@ -171,7 +171,7 @@ def interval(name: str, drawn: npt.ArrayLike, point: float, fewest: int) -> Inte
 
 
 def percentiles(drawn: npt.ArrayLike, fewest: int, confidence: float = 0.95) -> Interval | None:
-    """(low, high): the expanded percentile interval; None if no value is defined.
+    """(low, high): the expanded percentile interval; None if no value is defined, or all are the same and tell nothing.
 
     Plain percentiles are too narrow for small samples, by the same factor as a normal interval with the standard deviation
     that divides by n; so they are taken further out, as far as Student's t would be. Source: T. C. Hesterberg, "What teachers
@@ -184,7 +184,7 @@ def percentiles(drawn: npt.ArrayLike, fewest: int, confidence: float = 0.95) -> 
     outside = float(norm.cdf(-np.sqrt(n / (n - 1)) * t.ppf((1 + confidence) / 2, n - 1)))
     values = np.asarray(drawn, dtype=np.float64)
     values = values[np.isfinite(values)]
-    if not len(values):
+    if not len(values) or np.ptp(values) < 1e-12:
         return None
     low, high = np.quantile(values, [outside, 1 - outside])
     return float(low), float(high)

@@ -131,10 +131,10 @@ def document(one: Result) -> dict[str, Any]:
         return {"file": one.name, "error": one.problem}
     return {
         "file": one.name,
-        "label": one.answer.label,
+        "label": None if one.answer.refused else one.answer.label,
         "probabilities": one.answer.probabilities,
         "calibrated": one.answer.calibrated,
-        "sure": one.answer.sure,
+        "sure": one.answer.sure and not one.answer.refused,
         "refused": one.answer.refused,
         "warnings": [remark.text for remark in one.answer.remarks],
     }
@@ -202,9 +202,12 @@ def description(bounds: Limits, *, token: bool) -> dict[str, Any]:
         "properties": {
             "file": {"type": "string"},
             "error": {"type": "string"},
-            "label": {"type": "string"},
+            "label": {
+                "type": ["string", "null"],
+                "description": "By the operating point, if the run has one; null if refused.",
+            },
             "probabilities": {**share, "description": "Of the network itself, by class."},
-            "calibrated": {**share, "description": "After the run's temperature."},
+            "calibrated": {**share, "description": "After the run's temperature; the same if it has none."},
             "sure": {"type": "boolean", "description": "False where the run was often wrong on validation images."},
             "refused": {"type": "boolean", "description": "True if the image seems to be no frontal chest X-ray."},
             "warnings": {"type": "array", "items": {"type": "string"}},
@@ -239,7 +242,7 @@ def description(bounds: Limits, *, token: bool) -> dict[str, Any]:
                     },
                     "responses": {
                         "200": {
-                            "description": "One result an image, in the order sent.",
+                            "description": "One result an image, in the order sent; what could not be taken comes last.",
                             "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Answers"}}},
                         },
                         **{code: {"description": words, **problem} for code, words in sentences.items()},

@@ -22,14 +22,14 @@ import numpy.typing as npt
 from filelock import FileLock, Timeout
 from PIL import Image
 
-from cxr_core import images, process, workspace
+from cxr_core import dicom, images, process, workspace
 from cxr_core.errors import BadInput, CxrError
 from cxr_core.evaluation import abstention, ensembles, fitted
 from cxr_core.evaluation.abstention import Band
 from cxr_core.evaluation.fitted import Point, Temperature
 from cxr_core.inference import exported
 from cxr_core.inference.exported import CHUNK, Exported
-from cxr_core.inference.gate import Gate, Remark
+from cxr_core.inference.gate import Gate, Remark, of_header, together, without
 from cxr_core.runs import folder as runs
 from cxr_core.runs.folder import Run
 
@@ -45,7 +45,7 @@ class Answer:
         probabilities: by class, of the network itself: those of the predictions tables.
         calibrated: after the run's temperature; the same if it has none.
         label: the class on its side of the operating point, if the run has one, else the most probable.
-        sure: False in the band where the run was often wrong on validation images.
+        sure: whether the probability of `label` is above the band where the run was often wrong on validation images.
         remarks: what is odd about the image, the gravest first.
         votes: probabilities of each member of an ensemble, by its run id.
     """
@@ -70,16 +70,45 @@ class Answer:
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """A decoded image as a panel is asked about it.
+class Opened:
+    """A decoded image file.
 
     Attributes:
         grey: uint8 (H, W), of any size.
-        prepared: uint8 (S, S) for each size S that a network of the panel takes.
-        remarks: what is odd about it, the gravest first.
+        colour: as `images.colour` gives it.
+        remarks: what the file itself says against it.
     """
 
     grey: Pixels
+    colour: float = 0.0
+    remarks: tuple[Remark, ...] = ()
+
+
+def opened(content: bytes | Path, *, frame: int | None = None) -> Opened:
+    """Decode a file; with no frame chosen the first of several, which is remarked on.
+
+    Raises:
+        UnreadableImage: as `images.read`.
+    """
+    grey = images.read(content, frame=frame or 0)
+    remarks: tuple[Remark, ...] = ()
+    if dicom.is_dicom(content):
+        remarks = of_header(dicom.facts(content), images.frames(content) if frame is None else 1)
+    return Opened(grey, images.colour(content), remarks)
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """An image as a panel is asked about it.
+
+    Attributes:
+        prepared: uint8 (S, S) for each size S that a network of the panel takes.
+        remarks: what is odd about it, the gravest first.
+        width, height: of the original in pixels, which is not held any longer.
+    """
+
+    width: int
+    height: int
     prepared: dict[int, Pixels]
     remarks: tuple[Remark, ...]
 
@@ -106,19 +135,14 @@ class Panel:
     def classes(self) -> tuple[str, ...]:
         return self.run.config.classes
 
-    def see(self, grey: Pixels, colour: float = 0.0) -> Seen:
-        """All that comes before the networks: prepared for them, and what the gate of every member says of it.
-
-        Args:
-            grey: uint8 (H, W), of any size, as `images.read` gives it.
-            colour: of the file, as `images.colour` gives it.
-        """
-        sizes = {one.size for one in self.members}
-        said = [one.look(grey, colour=colour, size=min(sizes)) for one in self.gates]
-        kinds = set.intersection(*({one.kind for one in each} for each in said)) if said else set()
-        remarks = [one for one in said[0] if one.kind in kinds] if said else []
+    def see(self, image: Opened) -> Seen:
+        """All that comes before the networks: prepared for them, and what the gates of the members say of it together."""
+        grey, sizes = image.grey, {one.size for one in self.members}
+        looks = [one.look for one in self.gates] or [without]
+        said = [look(grey, colour=image.colour, size=min(sizes)) for look in looks]
+        remarks = sorted((*image.remarks, *together(said)), key=lambda one: not one.refuses)
         prepared = {size: images.prepare(grey, size) for size in sizes}
-        return Seen(grey, prepared, tuple(sorted(remarks, key=lambda one: not one.refuses)))
+        return Seen(grey.shape[1], grey.shape[0], prepared, tuple(remarks))
 
     def answers(self, seen: Sequence[Seen]) -> list[Answer]:
         """One answer per image, in their order."""
@@ -134,7 +158,7 @@ class Panel:
                 self._named(raw[place]),
                 self._named(calm[place]),
                 self.classes[codes[place]],
-                bool(calm[place].max() >= least),
+                bool(calm[place, codes[place]] >= least),
                 image.remarks,
                 {one.run_id: self._named(vote[place]) for one, vote in zip(self.members, votes, strict=True)}
                 if len(votes) > 1
@@ -193,11 +217,14 @@ def panel(run_id: str) -> Panel:
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """A file to be asked about: its content, its path, or what reads it. `frame` of a DICOM file with several, from 0."""
+    """A file to be asked about: its content, its path, or what reads it.
+
+    `frame` is of a DICOM file with several, from 0; None: nobody chose.
+    """
 
     name: str
     content: bytes | Path | Callable[[], bytes]
-    frame: int = 0
+    frame: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,8 +269,7 @@ def content_of(item: Item) -> bytes | Path:
 
 
 def _seen(asked: Panel, item: Item) -> Seen:
-    content = content_of(item)
-    return asked.see(images.read(content, frame=item.frame), images.colour(content))
+    return asked.see(opened(content_of(item), frame=item.frame))
 
 
 def _answered(asked: Panel, chunk: list[tuple[Item, Future[Seen]]]) -> Iterator[Result]:
@@ -262,8 +288,8 @@ def _answered(asked: Panel, chunk: list[tuple[Item, Future[Seen]]]) -> Iterator[
             yield Result(item.name, problem=problems[place])
         else:
             image = seen[place]
-            small, (height, width) = image.prepared[min(image.prepared)], image.grey.shape
-            yield Result(item.name, told[place], "", small, width, height)
+            small = image.prepared[min(image.prepared)]
+            yield Result(item.name, told[place], "", small, image.width, image.height)
 
 
 class _Warm:

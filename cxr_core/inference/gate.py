@@ -1,6 +1,6 @@
 """Whether an upload may be answered at all: is it a frontal chest X-ray, upright, and like those that the network knows?
 
-    <run>/gate.npz    what was learned from the run's own training images; made again if deleted
+    <run>/gate.npz    what was learned from the run's own training images; `python -m cxr_core export RUN` makes it again
 
     gate = Gate.fit(train, val);  gate.save(path);  Gate.load(path).look(grey, colour=colour(file), size=180) ─► remarks
 
@@ -12,7 +12,8 @@ import io
 import struct
 import zipfile
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from cxr_core import images, workspace
 from cxr_core.errors import WorkFailed
 from cxr_core.inference import likeness
 from cxr_core.inference.likeness import Likeness, Pixels
-from cxr_core.inference.strangers import Greys, Random
+from cxr_core.inference.strangers import SIDE, Greys, Random
 
 Floats = npt.NDArray[np.float32]
 
@@ -48,7 +49,8 @@ class Remark:
     """One thing about an image.
 
     Attributes:
-        kind: "no_xray", "strange", "turned", "negative", "colour", "dark", "bright", "flat", "small" or "shape".
+        kind: "no_xray", "strange", "turned", "negative", "colour", "dark", "bright", "flat", "small" or "shape"; of a file's
+            own words "modality", "part", "view" or "frames"; UNCHECKED where a run has no gate.
         refuses: whether no answer is given; else it is a warning.
         text: what was seen, what was expected, what to do.
     """
@@ -56,6 +58,62 @@ class Remark:
     kind: str
     refuses: bool
     text: str
+
+
+UNCHECKED = "unchecked"
+_OTHER_MODALITIES = (
+    "BMD", "CT", "DG", "ECG", "EPS", "ES", "GM", "IO", "IVOCT", "IVUS", "KER", "LS", "MG", "MR", "NM", "OCT", "OP", "OPM",
+    "OPT", "OPV", "PT", "PX", "RF", "SM", "TG", "US", "VA", "XA", "XC",
+)  # fmt: skip  # of DICOM PS3.3 C.7.3.1.1.1: none of them is a radiograph
+_CHESTS = ("CHEST", "THORAX", "LUNG", "RIB", "HEART")
+_LATERAL = ("LL", "RL", "LLD", "RLD", "LLO", "RLO", "LATERAL")
+
+
+def of_header(facts: Mapping[str, str], frames: int = 1) -> tuple[Remark, ...]:
+    """What the header of a DICOM file says against it.
+
+    Args:
+        facts: as `dicom.facts` tells them.
+        frames: that it has, of which the first is answered; 1 where a person chose.
+    """
+    found = []
+    modality, part, view = (facts.get(name, "").upper() for name in ("Modality", "Body part", "View"))
+    if modality in _OTHER_MODALITIES:
+        said = f"The file says that it is no radiograph (modality {modality}). A chest X-ray was expected (CR or DX). Upload one."
+        found.append(Remark("modality", True, said))
+    if part and not any(one in part for one in _CHESTS):
+        found.append(
+            Remark("part", False, f"The file says that it shows another part of the body ({part}), not a chest.")
+        )
+    if view in _LATERAL:
+        found.append(
+            Remark("view", False, f"The file says that it is a view from the side ({view}). Expected: PA or AP.")
+        )
+    if frames > 1:
+        found.append(Remark("frames", False, f"The file holds {frames} images; this is the answer for the first."))
+    return tuple(found)
+
+
+def together(said: Sequence[Sequence[Remark]]) -> tuple[Remark, ...]:
+    """One verdict of the gates of several networks: what at least half of them refuse is refused, the gravest remark first.
+
+    What fewer refuse, or at least half remark on, is a warning.
+    """
+    refusing = [one for each in said for one in each if one.refuses]
+    gates = sum(any(one.refuses for one in each) for each in said)
+    if refusing and 2 * gates < len(said):
+        return tuple(replace(one, refuses=False) for one in _each_once(refusing))
+    if not refusing and 2 * sum(bool(each) for each in said) < len(said):
+        return ()
+    every = sorted((one for each in said for one in each), key=lambda one: not one.refuses)
+    return tuple(_each_once(every))
+
+
+def _each_once(remarks: Sequence[Remark]) -> list[Remark]:
+    found: dict[str, Remark] = {}
+    for one in remarks:
+        found.setdefault(one.kind, one)
+    return [*found.values()]
 
 
 @dataclass(frozen=True)
@@ -134,9 +192,11 @@ class Gate:
                 side = int(arrays["side"])
                 learned = Likeness.of(arrays)
         except _DAMAGES as error:
-            raise WorkFailed(f"{path} is missing or damaged. Delete it: it will be made again.") from error
+            raise WorkFailed(
+                f"{path} is missing or damaged. To make it again: python -m cxr_core export RUN"
+            ) from error
         if not (1 <= side <= _MOST_SIDE and all(np.isfinite(list(vars(limits).values())))):
-            raise WorkFailed(f"{path} is missing or damaged. Delete it: it will be made again.")
+            raise WorkFailed(f"{path} is missing or damaged. To make it again: python -m cxr_core export RUN")
         return cls(side, learned, limits)
 
     def look(self, grey: Pixels, *, colour: float = 0.0, size: int) -> tuple[Remark, ...]:
@@ -150,17 +210,10 @@ class Gate:
         Returns:
             Remarks, those that refuse first.
         """
-        found = _frame(grey, size)
-        if any(one.refuses for one in found):
-            return tuple(found)
         view = likeness.reduced(images.prepare(grey, self.side)[None])
-        low, high = np.percentile(view, (1, 99))
-        if high - low < _EVEN:
-            even = "The image is one even tone and shows no body. A chest X-ray was expected. Check the file."
-            return (Remark("flat", True, even), *found)
-        found += [*self._alike(view), *self._lit(view, float(high - low))]
-        if colour > _TINTED:
-            found.append(Remark("colour", colour > _COLOURFUL, _COLOUR_TEXT[colour > _COLOURFUL]))
+        found, spread = _at_first_sight(grey, view, colour, size)
+        if not any(one.refuses and one.kind != "colour" for one in found):
+            found += [*self._alike(view), *self._lit(view, spread)]
         return tuple(sorted(found, key=lambda one: not one.refuses))
 
     def _alike(self, view: Greys) -> list[Remark]:
@@ -196,6 +249,24 @@ class Gate:
             seen = f"washed out: its greys span {spread:.0f} of 255, and at least {limits.flat:.0f} in {_LIKE}"
             return [Remark("flat", False, f"The image is {seen}. Check its exposure or window.")]
         return []
+
+
+def without(grey: Pixels, *, colour: float = 0.0, size: int) -> tuple[Remark, ...]:
+    """What can be said where a run has no gate, as `Gate.look`; that nothing else was looked at comes last."""
+    found, _ = _at_first_sight(grey, likeness.reduced(images.prepare(grey, 2 * SIDE)[None]), colour, size)
+    return (*sorted(found, key=lambda one: not one.refuses), Remark(UNCHECKED, False, _UNCHECKED))
+
+
+def _at_first_sight(grey: Pixels, view: Greys, colour: float, size: int) -> tuple[list[Remark], float]:
+    """Remarks that need no training images, and how far the greys of the view span."""
+    found = _frame(grey, size)
+    low, high = np.percentile(view, (1, 99))
+    if high - low < _EVEN:
+        even = "The image is one even tone and shows no body. A chest X-ray was expected. Check the file."
+        found.append(Remark("flat", True, even))
+    if colour > _TINTED:
+        found.append(Remark("colour", colour > _COLOURFUL, _COLOUR_TEXT[colour > _COLOURFUL]))
+    return found, float(high - low)
 
 
 def _frame(grey: Pixels, size: int) -> list[Remark]:
@@ -262,6 +333,10 @@ def _slightly(greys: Greys, rng: Random) -> Greys:
 _LIKE = "the images that the network has learned from"
 _NO_XRAY = "The image does not look like a frontal chest X-ray. Only such images can be answered. Upload one."
 _STRANGE = f"The image looks unlike {_LIKE}. The answer may be wrong: check that it is a frontal chest X-ray, upright and whole."
+_UNCHECKED = (
+    "This run cannot tell whether an image is a chest X-ray at all: it has learned from too few images, or its gate is missing "
+    "(python -m cxr_core export RUN makes it again)."
+)
 _NEGATIVE = "The image seems to be a negative, with dark bones. Expected: bright bones. Invert it and upload it again."
 _COLOUR_TEXT = (
     "The image is tinted or has coloured marks. A grey X-ray was expected. Upload the original if there is one.",

@@ -7,10 +7,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from cxr_core import dicom
 from cxr_core.data import archive
 from cxr_core.errors import BadDataset, UnreadableImage
 from cxr_core.inference.engine import Item
+from cxr_core.wording import plain, plural
 
+_DAMAGES = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 MOST = 2_000  # images of an archive; for more there is the command line
 MOST_BYTES = 2 * 2**30  # of an archive, unpacked; one image at a time is in memory
 MOST_OF_ONE = 200 * 2**20  # a 10,000 × 10,000 image of 16 bits, uncompressed
@@ -23,18 +26,24 @@ def items(files: Sequence[tuple[str, bytes | Path]]) -> tuple[list[Item], list[t
         files: names and contents, of images and of .zip archives of images.
 
     Returns:
-        The images, archives unpacked one member at a time as they are read; and (name, sentence) of what cannot be taken.
+        The images, archives unpacked one member at a time as they are read; and (name, sentence) of what cannot be taken, or
+        was left out of an archive.
     """
     found: list[Item] = []
     problems: list[tuple[str, str]] = []
-    for name, content in files:
+    for given, content in files:
+        name = plain(given)
         if not _is_zip(content):
             found.append(Item(name, content))
             continue
         try:
-            found += _members(name, content)
+            members, others = _members(name, content)
         except BadDataset as error:
-            problems.append((name, str(error)))
+            problems.append((name, plain(str(error))))
+            continue
+        found += members
+        if others:
+            problems.append((name, _left_out(others)))
     return found, problems
 
 
@@ -48,15 +57,36 @@ def _is_zip(content: bytes | Path) -> bool:
         return False  # whoever decodes it says what is wrong
 
 
-def _members(name: str, content: bytes | Path) -> list[Item]:
+def _members(name: str, content: bytes | Path) -> tuple[list[Item], list[str]]:
+    """The images of an archive, and the names of its other files."""
     try:
         opened = zipfile.ZipFile(io.BytesIO(content) if isinstance(content, bytes) else content)
-        wanted = archive.members(opened, name, most_files=MOST, most_bytes=MOST_BYTES)
+        wanted = archive.members(opened, name, most_files=MOST, most_bytes=MOST_BYTES, also=_is_dicom)
     except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, UnicodeDecodeError) as error:
         raise BadDataset(f"{name} is not a zip archive that can be read ({error}).") from error
     if not wanted:
         raise BadDataset(f"{name} holds no image files. Archives inside an archive are not opened.")
-    return [Item(f"{name}/{member.filename}", _reader(opened, member)) for member in wanted]
+    taken = {one.filename for one in wanted}
+    others = [one.filename for one in opened.infolist() if one.filename not in taken and not one.is_dir()]
+    return [Item(plain(f"{name}/{one.filename}"), _reader(opened, one)) for one in wanted], [
+        one for one in others if archive.is_shown(one)
+    ]
+
+
+def _is_dicom(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
+    """Files of a hospital's disc have no ending; DICOMDIR, its table of contents, is none of its images."""
+    if Path(member.filename).name.upper() == "DICOMDIR":
+        return False
+    try:
+        with opened.open(member) as source:
+            return dicom.is_dicom(source.read(132))
+    except (*_DAMAGES, OSError):
+        return False
+
+
+def _left_out(names: list[str]) -> str:
+    shown = ", ".join(plain(one) for one in names[:5]) + (", …" if len(names) > 5 else "")
+    return f"{plural(len(names), 'file')} in it left out, since only images are read: {shown}"
 
 
 def _reader(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], bytes]:
@@ -64,7 +94,7 @@ def _reader(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], by
 
 
 def _read(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    short = member.filename.rsplit("/", 1)[-1]
+    short = plain(member.filename.rsplit("/", 1)[-1])
     if member.file_size > MOST_OF_ONE:
         raise UnreadableImage(
             f"{short} has {member.file_size / 2**20:,.0f} MB; at most {MOST_OF_ONE >> 20} MB are read."
@@ -72,7 +102,7 @@ def _read(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     try:
         with opened.open(member) as source:
             content = source.read(member.file_size + 1)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+    except (*_DAMAGES, OSError) as error:
         raise UnreadableImage(f"{short} is damaged inside its archive and could not be unpacked.") from error
     if len(content) > member.file_size:
         raise UnreadableImage(f"{short} is larger than its archive says: it is damaged.")

@@ -11,6 +11,8 @@ from cxr_core import images, spreadsheet
 from cxr_core.inference.engine import Panel, Result
 from cxr_core.wording import DISCLAIMER, plural
 
+UNSURE, REFUSED, UNREADABLE = "unsure", "refused", "unreadable"
+NO_ANSWER = (UNSURE, REFUSED, UNREADABLE)
 _THUMBNAIL = 128
 
 
@@ -18,18 +20,21 @@ def table(panel: Panel, results: Sequence[Result]) -> pd.DataFrame:
     """One row a file.
 
     Returns:
-        file, answer ("" if there is none), sure, then one column per class with its calibrated probability, remarks (or why
-        there is no answer), width and height in pixels (0 if it could not be read).
+        file, answer (a class, or one of NO_ANSWER), nearest (the class even if it is unsure), then one column per class with its
+        calibrated probability, remarks (or why there is no answer), width and height in pixels (0 if it could not be read).
     """
     return pd.DataFrame(
         [_row(panel, one) for one in results],
-        columns=["file", "answer", "sure", *panel.classes, "remarks", "width", "height"],
+        columns=["file", "answer", "nearest", *panel.classes, "remarks", "width", "height"],
     )
 
 
 def csv(panel: Panel, results: Sequence[Result]) -> bytes:
-    """The table as CSV that is safe to open in a spreadsheet."""
-    return spreadsheet.csv(table(panel, results))
+    """The table as CSV that is safe to open in a spreadsheet, with the run and whether its probabilities are calibrated."""
+    told = table(panel, results).assign(
+        run=panel.run.id, calibrated="yes" if panel.temperature else "no", note=DISCLAIMER
+    )
+    return spreadsheet.csv(told)
 
 
 def html(panel: Panel, results: Sequence[Result]) -> bytes:
@@ -56,7 +61,8 @@ body { font: 15px/1.45 system-ui, sans-serif; color: #14242e; margin: 2rem auto;
 .warn { border-left: 4px solid #b26a00; background: #fff6e5; padding: .6rem .9rem; font-weight: 600; }
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; padding: .4rem .6rem; border-bottom: 1px solid #d5dfe4; }
-td { overflow-wrap: anywhere; } img { width: 64px; height: 64px; object-fit: cover; background: #000; display: block; }
+td { overflow-wrap: break-word; } td:nth-child(2) { min-width: 9rem; }
+ img { width: 64px; height: 64px; object-fit: cover; background: #000; display: block; }
 thead { display: table-header-group; } tr { break-inside: avoid; }
 .number { font-variant-numeric: tabular-nums; white-space: nowrap; }
 """
@@ -65,21 +71,22 @@ thead { display: table-header-group; } tr { break-inside: avoid; }
 def _row(panel: Panel, one: Result) -> list[object]:
     size, nothing = [one.width, one.height], [math.nan] * len(panel.classes)
     if one.answer is None:
-        return [one.name, "", None, *nothing, one.problem, *size]
+        return [one.name, UNREADABLE, "", *nothing, one.problem, *size]
     told = " ".join(remark.text for remark in one.answer.remarks)
     if one.answer.refused:
-        return [one.name, "", None, *nothing, told, *size]
-    return [one.name, one.answer.label, one.answer.sure, *one.answer.calibrated.values(), told, *size]
+        return [one.name, REFUSED, "", *nothing, told, *size]
+    label = one.answer.label
+    return [one.name, label if one.answer.sure else UNSURE, label, *one.answer.calibrated.values(), told, *size]
 
 
 def _html_row(panel: Panel, one: Result) -> str:
-    name, answer, sure, *rest = _row(panel, one)
+    name, answer, nearest, *rest = _row(panel, one)
     shares, remarks = rest[: len(panel.classes)], rest[len(panel.classes)]
     picture = ""
     if one.small is not None:
         content = images.encode(images.prepare(one.small, _THUMBNAIL), quality=80)
         picture = f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(content).decode()}">'
-    called = escape(str(answer)) + ("" if sure or not answer else " (unsure)")
+    called = escape(f"{answer}, nearest {nearest}" if answer == UNSURE else str(answer))
     cells = "".join(
         f'<td class="number">{"" if isinstance(share, float) and math.isnan(share) else f"{share:.1%}"}</td>'
         for share in shares

@@ -21,6 +21,8 @@ def chosen(usable: list[Run]) -> tuple[list[Run], str]:
     ids = list(named)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         first = choose.addressed("Run A", ids, key="a", kind="run", titles=named, width=400)
+        if st.query_params.get("b") == first:
+            del st.query_params["b"]  # it is A now, and B is chosen anew
         second = choose.addressed("Run B", _partners(by_id, first), key="b", kind="run", titles=named, width=400)
         split = choose.addressed(
             "Images", ["test", "val", "train"], key="on", kind="split", titles=words.SPLITS, width=160

@@ -111,7 +111,10 @@ def _shown(table: pd.DataFrame, title: str, figure: str, split: str, usable: lis
         table["difference"] = [_difference(by_id, table, row, figure, split, pinned, share) for row in rows]
     plotted = pd.DataFrame(
         {
-            "name": [f"{place}. {name}" for place, name in enumerate(table["name"], start=1)],
+            "name": [
+                f"{place}. {row.name}{', synthetic' if row.data.endswith('(synthetic)') else ''}"
+                for place, row in enumerate(table.itertuples(), start=1)
+            ],
             "value": table["value"],
             "low": table["low"],
             "high": table["high"],
@@ -185,12 +188,23 @@ def _difference(
             base = table[(table["run"] == pinned) | ((table["run"] == "") & (table["name"] == pinned))]
             if not len(base):
                 return "–"
+            if _images(row.data, by_id, split) != _images(str(base["data"].iloc[0]), by_id, split):
+                return "other images"
             one = standings.unpaired(
                 figure if row.origin != "Group of runs" else "", row.value, row.n, *base.iloc[0][["value", "n"]]
             )
     except (CxrError, OSError) as error:
         return str(error).split(".")[0]
     return words.apart(one, share=share)
+
+
+def _images(data: str, by_id: dict[str, Run], split: str) -> str:
+    """What a row's figure is of: the dataset, or the official set, which the published figures are of."""
+    for run in by_id.values():
+        if run.config.data == data and split in run.metrics:
+            counts = {name: one["support"] for name, one in run.metrics[split]["per_class"].items()}
+            return "official set" if counts == paper.SUPPORTS.get(split) else data
+    return data
 
 
 def all_runs(found: list[Run]) -> None:

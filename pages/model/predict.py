@@ -1,6 +1,7 @@
 """Predict: upload X-rays, or take one of a dataset, and see what a run says, why, and how far to trust it."""
 
 import random
+from pathlib import Path
 
 import pandas as pd
 import streamlit as st
@@ -58,32 +59,34 @@ def ready(run: Run) -> Panel:
 
 def single(panel: Panel, others: list[Run], item: Item, *, title: str = "", true: str = "") -> None:
     """One image with its answer, or the sentence that says why there is none."""
+    title = title or item.name
     try:
         content = engine.content_of(item)
-        facts, frame = _of_dicom(item, content)
-        grey = images.read(content, frame=frame)
+        facts, frame = _of_dicom(item, content, title)
+        image = engine.opened(content, frame=frame)
     except CxrError as error:
-        st.error(f"**{item.name}**: {error}", icon=":material/broken_image:")
+        _problem(item.name, str(error))
         return
-    colour = images.colour(content)
 
     def said(asked: Panel) -> Answer:
-        return asked.answers([asked.see(grey, colour)])[0]
+        return asked.answers([asked.see(image)])[0]
 
     opinions = [(other, said(other)) for other in map(ready, others)]
-    verdict.show(panel, title or item.name, grey, said(panel), others=opinions, true=true, facts=facts)
+    verdict.show(panel, title, image.grey, said(panel), others=opinions, true=true, facts=facts)
 
 
-def _of_dicom(item: Item, content: bytes | object) -> tuple[dict[str, str], int]:
+def _problem(name: str, sentence: str) -> None:
+    st.error(f"**{words.verbatim(name)}**: {words.verbatim(sentence)}", icon=":material/broken_image:")
+
+
+def _of_dicom(item: Item, content: bytes | Path, title: str) -> tuple[dict[str, str], int]:
     """What a DICOM file may tell of itself, and which of its frames is wanted."""
-    if not isinstance(content, bytes) or not dicom.is_dicom(content):
-        return {}, item.frame
-    count = images.frames(content)
-    frame = item.frame
+    if not dicom.is_dicom(content):
+        return {}, item.frame or 0
+    count, frame = images.frames(content), item.frame or 0
     if count > 1:
-        frame = (
-            st.number_input(f"Image of {item.name} (1 to {count})", 1, count, key=f"frame-{item.name}", width=260) - 1
-        )
+        label = f"Image of {words.verbatim(title)} (1 to {count})"
+        frame = st.number_input(label, 1, count, frame + 1, key=f"frame-{title}", width=260) - 1
     return dicom.facts(content), int(frame)
 
 
@@ -101,7 +104,7 @@ def uploads(panel: Panel, others: list[Run], *, whole_folder: bool) -> None:
     items, problems = intake.items([(one.name, one.getvalue()) for one in files])
     if len(items) + len(problems) <= MANY:
         for name, problem in problems:
-            st.error(f"**{name}**: {problem}", icon=":material/broken_image:")
+            _problem(name, problem)
         for place, item in enumerate(items, start=1):
             single(
                 panel, others, item, title=item.name if len(items) == 1 else f"{item.name} ({place} of {len(items)})"
@@ -110,11 +113,7 @@ def uploads(panel: Panel, others: list[Run], *, whole_folder: bool) -> None:
     key = (panel.run.id, *(one.file_id for one in files))
     chosen = batch.show(panel, items, problems, key=key)
     if chosen is not None:
-        for item in items:
-            if item.name == chosen.name:
-                single(panel, others, item)
-                return
-        st.error(f"**{chosen.name}**: {chosen.problem}", icon=":material/broken_image:")
+        single(panel, others, items[chosen], title=f"{items[chosen].name} ({chosen + 1} of {len(items)})")
 
 
 def examples(panel: Panel, others: list[Run]) -> None:

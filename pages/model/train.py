@@ -248,7 +248,9 @@ def start(configs: list[RunConfig], splits: Splits, seeds: list[int], folds: int
         sweep.submit(every, folds=folds, split="patient" if folds else splits.rule, val_fraction=splits.share)
     count = len(every) * max(1, folds)
     what = "The training was" if count == 1 else f"{count} trainings were"
-    st.toast(f"{what} started. It goes on when you leave this page.", icon=":material/play_arrow:")
+    waiting = sum(run.status.state == "queued" for run in runs.every())
+    done = f"queued; {waiting} wait now" if waiting else "started"
+    st.toast(f"{what} {done}. It goes on when you leave this page.", icon=":material/play_arrow:")
 
 
 def form(found: list[runs.Run]) -> bool:

@@ -26,7 +26,7 @@ class Batch:
     stopped: bool = False
 
 
-def show(panel: Panel, items: list[Item], problems: list[tuple[str, str]], *, key: tuple[object, ...]) -> Result | None:
+def show(panel: Panel, items: list[Item], problems: list[tuple[str, str]], *, key: tuple[object, ...]) -> int | None:
     """Ask about the items and show a table of them.
 
     Args:
@@ -34,7 +34,7 @@ def show(panel: Panel, items: list[Item], problems: list[tuple[str, str]], *, ke
         key: of these files and this run; others begin anew.
 
     Returns:
-        The row that was chosen, if any.
+        The place of the chosen item, if one was chosen that can be shown.
     """
     batch: Batch = st.session_state.get("batch") or Batch(())
     if batch.key != key:
@@ -43,7 +43,14 @@ def show(panel: Panel, items: list[Item], problems: list[tuple[str, str]], *, ke
     bar = st.container()
     if left:
         _work(panel, batch, left, len(items) + len(problems), bar)
-    return _table(panel, batch)
+    place = _table(panel, batch)
+    if place is not None and place < len(problems):
+        st.error(
+            f"**{words.verbatim(problems[place][0])}**: {words.verbatim(problems[place][1])}",
+            icon=":material/broken_image:",
+        )
+        return None
+    return None if place is None else place - len(problems)
 
 
 def _work(panel: Panel, batch: Batch, left: list[Item], total: int, bar: st.delta_generator.DeltaGenerator) -> None:
@@ -75,33 +82,35 @@ def _set(batch: Batch, stopped: bool) -> None:
     batch.stopped = stopped
 
 
-def _table(panel: Panel, batch: Batch) -> Result | None:
+def _table(panel: Panel, batch: Batch) -> int | None:
+    """The place of the chosen result, if any."""
     results = batch.results
     if not results:
         return None
     answered = [one for one in results if one.answer and not one.answer.refused]
-    counts = Counter(one.answer.label for one in answered if one.answer)
+    counts = Counter(one.answer.label for one in answered if one.answer and one.answer.sure)
     unsure = sum(not one.answer.sure for one in answered if one.answer)
     parts = [f"**{words.label(name)}** {counts[name]:,}" for name in panel.classes]
     st.markdown(
-        f"{words.plural(len(results), 'file')}: {', '.join(parts)}; unsure among these {unsure:,}; without an answer "
+        f"{words.plural(len(results), 'file')}: {', '.join(parts)}; **unsure** {unsure:,}; **without an answer** "
         f"{len(results) - len(answered):,}. {batch.seconds:.1f} s."
     )
     wanted = st.pills("Show", list(FILTERS), default=ALL, format_func=FILTERS.__getitem__, key="batch-filter") or ALL
-    shown = [one for one in results if _fits(one, wanted)]
+    places = [place for place, one in enumerate(results) if _fits(one, wanted)]
+    shown = [results[place] for place in places]
     if not shown:
         st.caption("There is no such file.")
         return None
     share = st.column_config.ProgressColumn(min_value=0, max_value=1, format="percent")
     table = sheet.table(panel, shown).rename(columns={name: words.label(name) for name in panel.classes})
-    table["answer"] = [words.label(name) if name else "" for name in table["answer"]]
+    table["answer"] = [_called(*pair) for pair in zip(table["answer"], table["nearest"], strict=True)]
     table.insert(0, "image", [_thumbnail(one) for one in shown])
     picked = st.dataframe(
-        table.drop(columns=["width", "height"]), hide_index=True, key=f"batch-{wanted}", on_select="rerun",
+        table.drop(columns=["nearest", "width", "height"]), hide_index=True, key=f"batch-{wanted}", on_select="rerun",
         selection_mode="single-row", row_height=56, height=min(600, 60 + 56 * len(shown)),
         column_config={
-            "image": st.column_config.ImageColumn("", width=56), "file": st.column_config.TextColumn("File", width="medium"),
-            "answer": "Answer", "sure": st.column_config.CheckboxColumn("Sure", help="Above the bar for a sure answer."),
+            "image": st.column_config.ImageColumn("", width=56), "file": st.column_config.TextColumn("File", width=150),
+            "answer": st.column_config.TextColumn("Answer", width=170),
             "remarks": st.column_config.TextColumn("Remarks", width="large"),
             **{words.label(name): share for name in panel.classes},
         },
@@ -119,7 +128,14 @@ def _table(panel: Panel, batch: Batch) -> Result | None:
         )  # fmt: skip
     st.caption("Choose a row to see the image large, with what counted for its answer.")
     rows = [row for row in picked.selection.rows if row < len(shown)]
-    return shown[rows[0]] if rows else None
+    return places[rows[0]] if rows else None
+
+
+def _called(answer: str, nearest: str) -> str:
+    """In a few words, the telling ones first: a phone shows no more."""
+    if answer == sheet.UNSURE:
+        return f"Unsure ({words.label(nearest).lower()}?)"
+    return {sheet.REFUSED: "Refused", sheet.UNREADABLE: "Unreadable"}.get(answer) or words.label(answer)
 
 
 def _fits(one: Result, wanted: str) -> bool:

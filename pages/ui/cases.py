@@ -133,7 +133,9 @@ def large_view(run: Run, answers: Answers, about: pd.DataFrame, place: int) -> N
         notices.synthetic(dataset)
         if note := _note(row):
             st.markdown(note)
-        st.caption(f"{row['id']} · patient {row['patient']} · {row['width']:,} × {row['height']:,} pixels")
+        st.caption(
+            f"{words.verbatim(row['id'])} · patient {words.verbatim(row['patient'])} · {row['width']:,} × {row['height']:,} pixels"
+        )
         decide.bar(dataset, (row["id"],), key="case", in_dialog=True)
         st.page_link(
             "pages/model/predict.py",

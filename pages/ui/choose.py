@@ -1,6 +1,7 @@
 """Choices that the address of a page carries: which dataset, which run; or what to do where there is none."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
@@ -35,32 +36,42 @@ def addressed(
         refused: sentences about what is there and cannot be chosen, by name.
         looks: passed on to `st.selectbox`.
     """
-    state, box = st.session_state, f"{key}-box"
-    asked = st.query_params.get(key, "")
-    if asked and asked != state.get(f"{key}-address"):  # came with a link, not from this box
-        state.pop(box, None)
-    wanted = state.get(box, asked)
-    if wanted and wanted not in names:
-        shown = (titles or {}).get(names[0], names[0])
-        if problem := (refused or {}).get(wanted):
-            st.error(f"{problem} Shown instead: {shown}.", icon=":material/error:")
+    state, titles = st.session_state, {one: (titles or {}).get(one, one) for one in names}
+    asked, before = st.query_params.get(key, ""), state.get(f"{key}-before")
+    if before and asked == before.address and (late := state.get(before.box)) in names and late != before.shown:
+        asked = late  # chosen in the moment in which the options changed
+    turn = 0 if before is None else before.turn
+    # The browser knows an option by its title: under another one, or another address, the box is a new one.
+    if before and (asked != before.address or titles != before.titles):
+        turn += 1
+    shown = asked if asked in names else names[0]
+    if asked and asked not in names:
+        if problem := (refused or {}).get(asked):
+            st.error(f"{problem} Shown instead: {titles[shown]}.", icon=":material/error:")
         else:
             st.warning(
-                f"There is no {kind} '{wanted}' (any more). Shown instead: {shown}.", icon=":material/search_off:"
+                f"There is no {kind} '{words.verbatim(asked)}' (any more). Shown instead: {titles[shown]}.",
+                icon=":material/search_off:",
             )
-        state.pop(box, None)
-    chosen = st.selectbox(
-        label,
-        names,
-        names.index(wanted) if box not in state and wanted in names else 0,
-        key=box,
-        format_func=lambda one: (titles or {}).get(one, one),
-        **looks,
+    box = f"{key}-box-{turn}" if turn else f"{key}-box"
+    chosen = str(
+        st.selectbox(label, names, names.index(shown), key=box, format_func=lambda one: titles.get(one, one), **looks)
     )
-    if chosen != (asked if asked in names else names[0]):
+    if chosen != shown or asked in names or not asked:  # what is gone for now stays in the address: it may come back
         st.query_params[key] = chosen
-    state[f"{key}-address"] = st.query_params.get(key, "")
-    return str(chosen)
+    state[f"{key}-before"] = _Before(st.query_params.get(key, ""), titles, box, chosen, turn)
+    return chosen
+
+
+@dataclass(frozen=True)
+class _Before:
+    """What a box showed when the page was drawn the last time."""
+
+    address: str
+    titles: dict[str, str]
+    box: str
+    shown: str
+    turn: int
 
 
 def run(label: str, usable: Sequence[Run], **looks: Any) -> Run:

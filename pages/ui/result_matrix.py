@@ -83,7 +83,7 @@ def _clicked(key: str, classes: tuple[str, ...]) -> None:
     points = st.session_state[key].selection.points
     if points:
         row, column = (int(points[0][axis]) for axis in ("y", "x"))
-        st.session_state["cell-box"] = f"{classes[row]},{classes[column]}"  # the box beside it, which tells the address
+        st.query_params["cell"] = f"{classes[row]},{classes[column]}"  # as a link would, for the box beside it
 
 
 def _report(run: Run, split: str, answers: Answers) -> None:

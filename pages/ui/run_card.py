@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from cxr_core import workspace
+from cxr_core.data import manifest
 from cxr_core.errors import CxrError
 from cxr_core.evaluation import figures
 from cxr_core.jobs import queue, space
@@ -22,12 +23,24 @@ from pages.ui.theme import dark
 
 
 def title(run: Run) -> str:
-    """What a person calls a run: network, data, when it was made."""
+    """What a person calls a run: network, data, which of its group it is, when it was made."""
     made = time.localtime(run.status.created)
     year = "" if made.tm_year == time.localtime().tm_year else " %Y"
     if run.name:
         return run.name
-    return f"{catalogue.title(run.config.model)} on {run.config.data}, {time.strftime(f'%d %b{year} %H:%M:%S', made)}"
+    part = f", {_part(run.config.data, run.config.manifest) or f'seed {run.config.seed}'}" if run.config.group else ""
+    when = time.strftime(f"%d %b{year} %H:%M:%S", made)
+    return f"{catalogue.title(run.config.model)} on {run.config.data}{part}, {when}"
+
+
+@st.cache_data(max_entries=1000, show_spinner=False)
+def _part(data: str, frozen: str) -> str:
+    """'fold 2 of 5', if that is what the manifest is."""
+    try:
+        found = manifest.get(data, frozen)
+    except CxrError:
+        return ""
+    return f"fold {found.fold} of {found.folds}" if found.folds else ""
 
 
 def titles(runs_: Sequence[Run]) -> dict[str, str]:
@@ -107,11 +120,12 @@ def _actions(run: Run, place: int, waiting: int) -> None:
             )  # fmt: skip
     if run.status.state in ("queued", "running"):
         asked = (run.folder / "stop").exists()
+        late = run.status.stage in ("predicting", "exporting")  # nothing is left to stop
         st.button(
-            "Stopping …" if asked else "Stop",
+            "Finishing …" if late else "Stopping …" if asked else "Stop",
             key=f"stop-{run.id}",
             icon=":material/stop:",
-            disabled=asked,
+            disabled=asked or late,
             on_click=stop,
             args=(run.id,),
             help="Ends after the batch under way; the best model so far is kept, and it can go on later.",
@@ -204,6 +218,7 @@ def _progress(status: Status) -> None:
             "downloading": "Downloading the starting weights (MB)",
             "features": "Features of the frozen part, computed once",
             "predicting": "The best model answers for every split",
+            "exporting": "Making it ready for live predictions",
         }.get(status.stage, status.stage)
         if status.batches:
             text += f", {status.batch:,} of {status.batches:,}"

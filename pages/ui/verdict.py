@@ -9,6 +9,7 @@ import streamlit as st
 from cxr_core.errors import CxrError
 from cxr_core.evaluation import figures
 from cxr_core.inference.engine import Answer, Panel
+from cxr_core.inference.gate import UNCHECKED
 from pages.ui import heatmaps, loaders, run_card, words
 from pages.ui.theme import dark
 
@@ -36,22 +37,29 @@ def show(
     with st.container(border=True):
         left, right = st.columns([3, 2], gap="large")
         with left:  # on a phone the left column is the upper one
-            if _passed(title, answer):
+            passed = _passed(title, answer)
+            if passed:
                 _words(panel, title, answer, true)
                 _opinions(panel, answer, others)
                 _exact(answer)
         with right:
-            _picture(panel, title, grey, answer)
-            st.caption(f"{title} · {grey.shape[1]:,} × {grey.shape[0]:,} pixels")
+            if passed:
+                _picture(panel, title, grey, answer)
+            else:
+                st.image(loaders.jpeg(grey), width="stretch", alt=f"The image {title}")
+            st.caption(f"{words.verbatim(title)} · {grey.shape[1]:,} × {grey.shape[0]:,} pixels")
             if facts:
                 st.caption(" · ".join(f"{name}: {value}" for name, value in facts.items()))
 
 
 def _passed(title: str, answer: Answer) -> bool:
     """Tell what is odd about the image; whether its answer is to be shown."""
-    if not answer.remarks:
-        return True
+    warned = False
     for one in answer.remarks:
+        if one.kind == UNCHECKED:
+            st.caption(f":material/info: {one.text}")
+            continue
+        warned = True
         if one.refuses:
             st.error(one.text, icon=":material/block:")
         else:
@@ -59,7 +67,7 @@ def _passed(title: str, answer: Answer) -> bool:
     if answer.refused:
         st.markdown("**No answer is given for this image.** It would mean nothing.")
         return False
-    return st.toggle("Show the answer all the same", key=f"override-{title}")
+    return not warned or st.toggle("Show the answer all the same", key=f"override-{title}")
 
 
 def _words(panel: Panel, title: str, answer: Answer, true: str) -> None:
@@ -128,7 +136,7 @@ def _picture(panel: Panel, title: str, grey: np.ndarray, answer: Answer) -> None
     @st.fragment
     def chosen() -> None:
         way = st.segmented_control(
-            "What to show", [HEATMAP, IMAGE], default=IMAGE if answer.refused else HEATMAP, required=True, key=f"way-{title}",
+            "What to show", [HEATMAP, IMAGE], default=HEATMAP, required=True, key=f"way-{title}",
             format_func={HEATMAP: "What counted", IMAGE: "Image"}.__getitem__, label_visibility="collapsed",
         )  # fmt: skip
         if way == IMAGE or not _heat(panel, title, grey, answer):

@@ -1,5 +1,7 @@
 """Numbers and names as people read them."""
 
+import re
+
 from cxr_core import wording
 from cxr_core.evaluation import scorecard
 
@@ -26,6 +28,11 @@ def split(name: str) -> str:
 def label(name: str) -> str:
     """A class's title; other datasets' classes are shown by their own name."""
     return CLASSES.get(name, name.replace("_", " ").capitalize())
+
+
+def verbatim(name: str) -> str:
+    """A name that someone else has chosen, for Markdown: no link, image, colour or formula comes of it."""
+    return re.sub(r"([\\`*_{}\[\]()<>#+!|:$~-])", r"\\\1", name)
 
 
 def ending(name: str, most: int = 44) -> str:

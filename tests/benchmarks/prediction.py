@@ -90,10 +90,9 @@ def first(run: str, files: list[Path], rounds: int) -> dict[str, Any]:
 
 def asked(panel: engine.Panel, file: Path) -> None:
     """What the page does for an upload."""
-    content = file.read_bytes()
-    grey = images.read(content)
-    answer = panel.answers([panel.see(grey, images.colour(content))])[0]
-    panel.relevance(grey, answer.label)
+    image = engine.opened(file.read_bytes())
+    answer = panel.answers([panel.see(image)])[0]
+    panel.relevance(image.grey, answer.label)
 
 
 def ours(run: str, files: list[Path], rounds: int) -> dict[str, Any]:

@@ -16,10 +16,13 @@ from cxr_core import images
 from cxr_core.data import datasets
 from cxr_core.errors import BadInput, UnknownName
 from cxr_core.evaluation import ensembles, fitted
+from cxr_core.evaluation.abstention import Band
 from cxr_core.inference import engine, exported
 from cxr_core.inference.engine import Item
 from cxr_core.inference.gate import Remark
 from cxr_core.runs import folder as runs
+from tests.test_dicom import content as dicom_content
+from tests.test_dicom import made
 
 
 @pytest.fixture
@@ -29,7 +32,7 @@ def run_id(trained_home: Path) -> str:
 
 
 def asked(panel: engine.Panel, grey: np.ndarray) -> engine.Answer:
-    return panel.answers([panel.see(grey)])[0]
+    return panel.answers([panel.see(engine.Opened(grey))])[0]
 
 
 def table_of(run_id: str) -> pd.DataFrame:
@@ -168,3 +171,28 @@ def test_a_gate_that_refuses_is_told(run_id: str) -> None:
     gate = SimpleNamespace(look=lambda *_, **__: said)
     answer = asked(replace(engine.panel(run_id), gates=(gate,)), images.read(IMAGE))
     assert answer.refused and [one.text for one in answer.remarks] == ["None.", "Small."]
+
+
+def test_several_frames_are_told_unless_one_was_chosen(run_id: str) -> None:
+    grey = images.read(IMAGE)
+    film = dicom_content(made(np.stack([grey, 255 - grey]), NumberOfFrames=2, Modality="CT"))
+    panel = engine.panel(run_id)
+    first, chosen = engine.stream(panel, [Item("a", film), Item("b", film, frame=1)])
+    assert (
+        first.answer and {"frames", "modality"} <= {one.kind for one in first.answer.remarks} and first.answer.refused
+    )
+    assert chosen.answer and "frames" not in {one.kind for one in chosen.answer.remarks}
+    assert first.answer.probabilities != chosen.answer.probabilities
+
+
+def test_an_answer_that_the_operating_point_forces_is_not_sure(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    grey, panel = images.read(IMAGE), engine.panel(run_id)
+    shares = asked(panel, grey).calibrated
+    least = min(shares, key=shares.__getitem__)
+    bar = (shares[least] + max(shares.values())) / 2
+    monkeypatch.setattr(engine.abstention, "of_run", lambda _: Band(bar, 100, 60, 55, 80))
+    assert asked(engine.panel(run_id), grey).sure
+    others = tuple(one for one in panel.classes if one != least)
+    fitted.keep_point(run_id, others, 1.0)
+    forced = asked(engine.panel(run_id), grey)
+    assert forced.label == least and not forced.sure

@@ -19,7 +19,7 @@ from cxr_core.data.phantoms import CLASSES, phantom
 from cxr_core.errors import WorkFailed
 from cxr_core.images import colour
 from cxr_core.inference import likeness
-from cxr_core.inference.gate import Gate, Remark
+from cxr_core.inference.gate import UNCHECKED, Gate, Remark, of_header, together, without
 
 Pixels = NDArray[np.uint8]
 SIDE = 96
@@ -287,3 +287,50 @@ def test_it_needs_no_keras() -> None:
     asked = "import sys, cxr_core.inference.gate; print({'keras', 'tensorflow', 'sklearn'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def remark(kind: str, refuses: bool) -> Remark:
+    return Remark(kind, refuses, f"{kind}.")
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ([[]], []),
+        ([[("no_xray", True)]], [("no_xray", True)]),
+        ([[("strange", False)], [("no_xray", True)]], [("no_xray", True), ("strange", False)]),
+        ([[("no_xray", False)], [("no_xray", True)]], [("no_xray", True)]),
+        ([[("no_xray", True)], [], []], [("no_xray", False)]),
+        ([[("strange", False)], [], []], []),
+        ([[("strange", False)], [("small", False)], []], [("strange", False), ("small", False)]),
+    ],
+)
+def test_gates_of_an_ensemble_speak_with_one_voice(
+    said: list[list[tuple[str, bool]]], expected: list[tuple[str, bool]]
+) -> None:
+    found = together([[remark(*one) for one in each] for each in said])
+    assert [(one.kind, one.refuses) for one in found] == expected
+
+
+def test_without_a_gate_the_plain_things_are_seen_and_the_rest_is_told() -> None:
+    film = films(1, 9)[0]
+    assert [one.kind for one in without(film, size=SIDE)] == [UNCHECKED]
+    even = without(np.full((90, 90), 90, np.uint8), size=SIDE)
+    assert even[0].kind == "flat" and even[0].refuses and even[-1].kind == UNCHECKED
+    assert without(film, colour=0.2, size=SIDE)[0].refuses
+    assert without(film[:20, :20], size=SIDE)[0].kind == "small"
+
+
+@pytest.mark.parametrize(
+    ("facts", "kinds_"),
+    [
+        ({"Modality": "DX", "Body part": "CHEST", "View": "PA"}, []),
+        ({"Modality": "CT"}, [("modality", True)]),
+        ({"Modality": "CR", "Body part": "HAND"}, [("part", False)]),
+        ({"Modality": "DX", "View": "LL"}, [("view", False)]),
+        ({}, []),
+    ],
+)
+def test_a_header_that_speaks_against_the_file_is_heard(facts: dict[str, str], kinds_: list[tuple[str, bool]]) -> None:
+    assert [(one.kind, one.refuses) for one in of_header(facts)] == kinds_
+    assert [one.kind for one in of_header(facts, 3)][-1] == "frames"

@@ -10,6 +10,8 @@ import pytest
 from cxr_core import images
 from cxr_core.errors import UnreadableImage
 from cxr_core.inference import engine, intake
+from tests.test_dicom import content as dicom_content
+from tests.test_dicom import made
 
 IMAGE = images.encode(np.full((20, 20), 90, np.uint8), format="PNG")
 
@@ -25,7 +27,8 @@ def zipped(files: dict[str, bytes], kind: int = zipfile.ZIP_DEFLATED) -> bytes:
 def test_a_file_is_itself_and_an_archive_is_what_is_in_it() -> None:
     files = [("a.png", IMAGE), ("more.zip", zipped({"in/b.png": IMAGE, "notes.txt": b"no", "__MACOSX/b.png": b"no"}))]
     found, problems = intake.items(files)
-    assert [one.name for one in found] == ["a.png", "more.zip/in/b.png"] and not problems
+    assert [one.name for one in found] == ["a.png", "more.zip/in/b.png"]
+    assert problems == [("more.zip", "1 file in it left out, since only images are read: notes.txt")]
     assert [engine.content_of(one) for one in found] == [IMAGE, IMAGE]
 
 
@@ -33,6 +36,21 @@ def test_a_path_to_an_archive_does_too(tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(zipped({"b.png": IMAGE}))
     found, _ = intake.items([("x.zip", tmp_path / "x.zip")])
     assert engine.content_of(found[0]) == IMAGE
+
+
+def test_files_of_a_hospitals_disc_are_taken_though_they_have_no_ending() -> None:
+    film = dicom_content(made(np.full((20, 20), 90, np.uint8)))
+    disc = zipped({"DICOM/PAT0/IM000001": film, "DICOM/1.2.840.7": film, "DICOMDIR": film, "README": b"text"})
+    found, problems = intake.items([("disc.zip", disc)])
+    assert [one.name for one in found] == ["disc.zip/DICOM/PAT0/IM000001", "disc.zip/DICOM/1.2.840.7"]
+    assert "DICOMDIR, README" in problems[0][1]
+
+
+def test_a_name_steers_no_terminal() -> None:
+    (item,), _ = intake.items([("x.zip", zipped({"a\x1b[2Jb.png": IMAGE}))])
+    assert item.name.isprintable() and item.name.startswith("x.zip/a") and item.name.endswith("b.png")
+    (item,), _ = intake.items([("\ud800.png", IMAGE)])
+    item.name.encode()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Answers to many images as a table, a CSV file and a page."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from cxr_core import images
 from cxr_core.inference import engine, sheet
 from cxr_core.inference.engine import Item, Panel, Result
-from cxr_core.inference.gate import Gate
+from cxr_core.inference.gate import Gate, Remark
 from cxr_core.runs import folder as runs
 
 IMAGE = images.encode(np.random.default_rng(0).integers(0, 256, (70, 60), dtype=np.uint8), format="PNG")
@@ -28,10 +29,25 @@ def results(panel: Panel) -> list[Result]:
 
 def test_the_table_has_a_row_a_file(panel: Panel, results: list[Result]) -> None:
     table = sheet.table(panel, results)
-    assert list(table) == ["file", "answer", "sure", *panel.classes, "remarks", "width", "height"]
+    assert list(table) == ["file", "answer", "nearest", *panel.classes, "remarks", "width", "height"]
     assert table["file"].tolist() == [one.name for one in results]
-    assert table["answer"].tolist()[2] == "" and table["remarks"].tolist()[2] == "It is empty."
+    assert table["answer"].tolist()[2] == "unreadable" and table["remarks"].tolist()[2] == "It is empty."
     np.testing.assert_allclose(table[list(panel.classes)].iloc[:2].sum(axis=1), 1)
+
+
+def test_what_has_no_answer_is_told_apart(panel: Panel, results: list[Result]) -> None:
+    given = results[0].answer
+    assert given is not None
+    unsure = replace(results[0], answer=replace(given, sure=False))
+    refused = replace(results[0], answer=replace(given, remarks=(Remark("no_xray", True, "None."),)))
+    sure = replace(results[0], answer=replace(given, sure=True))
+    table = sheet.table(panel, [sure, unsure, refused, results[2]])
+    assert table["answer"].tolist() == [given.label, "unsure", "refused", "unreadable"]
+    assert table["nearest"].tolist() == [given.label, given.label, "", ""]
+    assert (
+        panel.run.id in sheet.csv(panel, [sure]).decode()
+        and "not a medical device" in sheet.csv(panel, [sure]).decode()
+    )
 
 
 def test_a_name_is_no_formula_in_a_spreadsheet(panel: Panel, results: list[Result]) -> None:

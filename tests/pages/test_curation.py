@@ -13,7 +13,7 @@ from cxr_core import workspace
 from cxr_core.data import audit, datasets, decisions, index, manifest
 from cxr_core.jobs import errands
 from pages.ui import decide
-from tests.pages.test_pages import text, visit
+from tests.pages.test_pages import box, text, visit
 
 NAME = "phantoms"
 
@@ -143,7 +143,7 @@ def test_what_is_left_of_a_finding_leads_and_shortcuts_come_before_the_images(do
 
 def test_real_images_are_shown_before_drawn_ones(doubled: str) -> None:
     datasets.add("synthetic", "aaa", images=30)
-    assert visit("pages/data/browse.py").selectbox(key="data-box").value == "doubled"
+    assert box(visit("pages/data/browse.py"), "data").value == "doubled"
 
 
 def test_a_damaged_index_is_told_on_the_page_of_its_dataset(doubled: str) -> None:

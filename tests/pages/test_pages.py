@@ -1,9 +1,11 @@
 """Every page, with data and without, through the entry file as a browser would reach it."""
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,6 +44,11 @@ def fresh_caches() -> None:
 def no_first_start(home: Path) -> None:
     """A workspace that had datasets once, so that nothing is drawn in the background."""
     (home / "datasets").mkdir(parents=True)
+
+
+def box(test: AppTest, key: str) -> Any:
+    """The box of `choose.addressed`, which is a new one after its options have changed."""
+    return next(one for one in test.selectbox if re.fullmatch(rf"{key}-box(-\d+)?", one.key or ""))
 
 
 def visit(page: str, **query: str) -> AppTest:

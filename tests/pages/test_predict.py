@@ -13,10 +13,12 @@ from streamlit.testing.v1 import AppTest
 from cxr_core import images
 from cxr_core.evaluation import abstention, ensembles, fitted
 from cxr_core.evaluation.abstention import Band
-from cxr_core.inference.engine import Panel
+from cxr_core.inference import engine
 from cxr_core.inference.gate import Gate, Remark
 from cxr_core.runs import folder as runs
-from tests.pages.test_pages import text, visit
+from pages.ui import batch
+from tests.inference.test_intake import zipped
+from tests.pages.test_pages import box, text, visit
 from tests.test_dicom import content, made
 
 PAGE = "pages/model/predict.py"
@@ -58,7 +60,7 @@ def test_the_probabilities_shown_are_those_of_the_table(image: Path) -> None:
 def test_many_files_become_a_table_with_what_could_not_be_read(image: Path) -> None:
     files = [(f"{number}.jpeg", image.read_bytes()) for number in range(6)]
     test = uploaded(*files, ("notes.png", b"no image"))
-    assert "7 files" in text(test) and "without an answer 1" in text(test)
+    assert "7 files" in text(test) and "**without an answer** 1" in text(test)
     table = test.dataframe[0].value
     assert table["file"].tolist() == [*(name for name, _ in files), "notes.png"]
     assert "not an image" in table["remarks"].iloc[-1]
@@ -101,7 +103,7 @@ def test_other_runs_are_asked_for_their_opinion(image: Path) -> None:
     other = f"{run_id[:-3]}fff"
     shutil.copytree(runs.folder(run_id), runs.folder(run_id).with_name(other))
     test = visit(PAGE)
-    chosen = test.selectbox(key="run-box").value
+    chosen = box(test, "run").value
     (second,) = {run_id, other} - {chosen}
     test.multiselect(key=f"opinions-{chosen}").set_value([second]).run()
     test.file_uploader(key="uploads-False").upload("lungs.jpeg", image.read_bytes(), "image/jpeg").run()
@@ -130,16 +132,48 @@ def test_calibration_and_operating_point_are_told(image: Path) -> None:
 
 @pytest.mark.parametrize("refuses", [True, False])
 def test_what_the_gate_stops_gets_no_answer(image: Path, monkeypatch: pytest.MonkeyPatch, refuses: bool) -> None:
-    monkeypatch.setattr(
-        Panel, "remarks", lambda *_, **__: (Remark("no_xray", refuses, "It seems to be a photograph."),)
-    )
+    said = (Remark("no_xray", refuses, "It seems to be a photograph."),)
+    monkeypatch.setattr(engine, "without", lambda *_, **__: said)  # this run has learned from too few images for a gate
     test = uploaded(("cat.jpeg", image.read_bytes()))
+    assert not [one for one in test.get("button_group") if "What counted" in str(one)]  # nor what would speak for one
     assert "It seems to be a photograph." in text(test) and "by its own reckoning" not in text(test)
     if refuses:
         assert "No answer is given" in text(test) and not test.toggle
     else:
         test.toggle(key="override-cat.jpeg").set_value(True).run()
         assert "by its own reckoning" in text(test)
+
+
+def test_a_run_without_a_gate_says_so_and_files_of_one_name_stay_apart(image: Path) -> None:
+    other = next(one for one in image.parent.parent.rglob("*.jpeg") if one != image)
+    files = zipped({f"{folder}/x.jpeg": one.read_bytes() for folder, one in (("a", image), ("b", other))})
+    test = uploaded(("two.zip", files))
+    assert text(test).count("cannot tell whether an image is a chest X-ray") == 2
+    said = text(test).replace("\\", "")
+    assert "x.jpeg (1 of 2)" in said and "x.jpeg (2 of 2)" in said
+
+
+def test_a_chosen_row_of_many_is_that_very_file(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "_table", lambda *_: 2)  # behind the one that tells what was left out
+    files = zipped({f"{folder}/x.jpeg": image.read_bytes() for folder in "abcdef"} | {"notes.txt": b"no"})
+    test = uploaded(("x.zip", files))
+    assert "b/x.jpeg (2 of 6)" in text(test).replace("\\", "")
+    monkeypatch.setattr(batch, "_table", lambda *_: 0)
+    assert "notes.txt" in text(test.run())
+
+
+def test_a_name_is_shown_as_it_is(image: Path) -> None:
+    files = zipped({"d/![x](http://127.0.0.1:9/p.png).jpeg": image.read_bytes(), "d/[a](b).png": b"no image"})
+    said = text(uploaded(("x.zip", files)))
+    assert "![x](" not in said and "[a](b)" not in said and "127" in said
+
+
+@pytest.mark.usefixtures("trained_home")
+def test_two_dicom_files_of_one_name_with_several_frames() -> None:
+    stack = np.stack([np.full((40, 40), 60 + 50 * frame, np.uint8) for frame in range(3)])
+    film = content(made(stack, NumberOfFrames=3))
+    test = uploaded(("x.zip", zipped({"a/m.dcm": film, "b/m.dcm": film})))
+    assert len(test.number_input) == 2
 
 
 def test_an_example_says_whether_it_was_right(trained_home: Path) -> None:

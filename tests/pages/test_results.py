@@ -23,7 +23,7 @@ from pages.ui import words
 from pages.ui.gallery import Picked
 from tests import made_up
 from tests.conftest import PROJECT
-from tests.pages.test_pages import text, visit
+from tests.pages.test_pages import box, text, visit
 
 RESULTS, BOARD, COMPARE = (f"pages/model/{page}.py" for page in ("results", "leaderboard", "compare"))
 NOBODY = Picked(None, ())
@@ -205,7 +205,7 @@ def test_a_run_deleted_while_it_is_shown(two: list[str]) -> None:
     trash.delete(two[0])
     test.run()
     assert not test.exception and f"There is no run '{two[0]}' (any more)" in text(test)
-    assert test.selectbox(key="run-box").value == two[1]
+    assert box(test, "run").value == two[1]
     test = visit(BOARD, baseline=two[1])
     trash.delete(two[1])
     test.run()
@@ -345,7 +345,7 @@ def test_an_ensemble_is_made_on_the_page_and_is_a_row_of_its_own(two: list[str])
 def test_compare_proposes_a_partner_of_the_same_dataset(two: list[str]) -> None:
     made_up.run({"test": (["x"], ["normal"])}, data="elsewhere", seed=4, age=300)
     test = visit(COMPARE, a=two[0])
-    assert test.selectbox(key="b-box").value == two[1]
+    assert box(test, "b").value == two[1]
 
 
 def test_reproduction_is_shown_in_points_and_asks_before_it_queues(
@@ -358,7 +358,7 @@ def test_reproduction_is_shown_in_points_and_asks_before_it_queues(
     made = made_up.on("kermany", official, recipe="paper", epochs=100)
     made_up.on("kermany", official, recipe="tuned", age=9, seed=5)
     test = visit(BOARD)
-    assert test.selectbox(key="again-box").value == "kermany"
+    assert box(test, "again").value == "kermany"
     table = table_with(test, "here")
     row = table[(table["model"] == "Custom CNN") & (table["split"] == "Test")].iloc[0]
     apart = 100 * (runs.get(made).metrics["test"]["accuracy"] - 0.5817)
@@ -393,7 +393,7 @@ def test_reproduction_takes_a_weights_file_and_is_not_offered_on_other_sets(trai
 def test_the_figures_of_all_rows_are_known_to_the_page(two: list[str]) -> None:
     """Every figure that can be chosen on the leaderboard is one of the card."""
     test = visit(BOARD)
-    options = test.selectbox(key="figure-box").options
+    options = box(test, "figure").options
     assert len(options) == len(scorecard.names(made_up.CLASSES))
     assert standings.published("accuracy", "test")["n"].eq(624).all()
     assert (PROJECT / RESULTS).is_file() and predictions.classes(answers.read(two[0], "test").table())

@@ -161,6 +161,8 @@ def interval(name: str, drawn: npt.ArrayLike, point: float, fewest: int) -> Inte
     """
     values = np.asarray(drawn, dtype=np.float64)
     values = values[np.isfinite(values)]
+    if len(values) and np.ptp(values) < 1e-12:
+        return None  # all draws agree, which says nothing of the next images
     area = name.split(":", maxsplit=1)[0] in ("auc", "ap", "macro_auc", "macro_ap")
     if not area or not len(values) or not 0 < point < 1 or values.min() <= 0 or values.max() >= 1:
         return percentiles(values, fewest)
@@ -171,7 +173,7 @@ def interval(name: str, drawn: npt.ArrayLike, point: float, fewest: int) -> Inte
 
 
 def percentiles(drawn: npt.ArrayLike, fewest: int, confidence: float = 0.95) -> Interval | None:
-    """(low, high): the expanded percentile interval; None if no value is defined, or all are the same and tell nothing.
+    """(low, high): the expanded percentile interval; None if no value is defined.
 
     Plain percentiles are too narrow for small samples, by the same factor as a normal interval with the standard deviation
     that divides by n; so they are taken further out, as far as Student's t would be. Source: T. C. Hesterberg, "What teachers
@@ -184,7 +186,7 @@ def percentiles(drawn: npt.ArrayLike, fewest: int, confidence: float = 0.95) -> 
     outside = float(norm.cdf(-np.sqrt(n / (n - 1)) * t.ppf((1 + confidence) / 2, n - 1)))
     values = np.asarray(drawn, dtype=np.float64)
     values = values[np.isfinite(values)]
-    if not len(values) or np.ptp(values) < 1e-12:
+    if not len(values):
         return None
     low, high = np.quantile(values, [outside, 1 - outside])
     return float(low), float(high)

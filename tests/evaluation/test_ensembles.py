@@ -92,3 +92,16 @@ def test_what_cannot_be_one_is_refused_in_words(two: list[str]) -> None:
     (runs.folder(made) / "ensemble.json").write_text("{}")
     with pytest.raises(WorkFailed, match="damaged"):
         ensembles.of_run(made)
+
+
+def test_folds_are_combined_on_the_images_that_they_share(home: Path) -> None:
+    rows = {split: [f"{split}/{number}.jpeg" for number in range(30)] for split in ("one", "other", "test")}
+    true = [("normal", "viral", "bacterial")[number % 3] for number in range(30)]
+    made = [
+        made_up.run({"test": (rows["test"], true), "val": (rows[part], true)}, seed=seed, age=seed)
+        for seed, part in enumerate(("one", "other"))
+    ]
+    found = runs.get(ensembles.make(made))
+    assert set(found.metrics) == {"test"}
+    with pytest.raises(BadInput, match="none in common"):
+        ensembles.make(made, "weighted")

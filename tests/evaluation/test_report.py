@@ -39,7 +39,7 @@ def test_one_run(two: list[str]) -> None:
         assert scorecard.told(card[name], share=scorecard.is_share(name)) in " ".join(told.split()), name
     assert all(meaning in told for meaning in scorecard.MEANINGS.values())
     assert "After temperature" in html and "Temperature(" not in told
-    assert html.count("<script>draw(") == 5 and html.count("role=img") == 5
+    assert html.count("<script>draw(") == 8 and html.count("role=img") == 8
     assert "learning_rate" in told and "Trained for" in told
     for row in found.confusion:
         assert re.search(r"\s+".join(map(str, row)), told)
@@ -48,14 +48,14 @@ def test_one_run(two: list[str]) -> None:
 
 def test_each_plot_can_be_saved_as_png_and_svg_under_a_name_of_its_own(two: list[str]) -> None:
     saved = re.findall(r"save\('([^']+)', '(png|svg)'\)", report.html(two))
-    assert len(saved) == len(set(saved)) == 2 * 2 * 5
+    assert len(saved) == len(set(saved)) == 2 * 2 * 8
     assert any(name.startswith(f"confusion-matrix-{two[0].replace('_', '-')}-test") for name, _ in saved)
 
 
 def test_one_class_alone_has_no_curves_and_is_reported(home: Path) -> None:
     made_up.paper_set()
     made = made_up.run({"test": ([f"test/normal/{n:04d}.jpeg" for n in range(20)], ["normal"] * 20)}, data="kermany")
-    assert report.html([made]).count("role=img") == 3
+    assert report.html([made]).count("role=img") == 6
 
 
 def test_it_needs_nothing_from_elsewhere(two: list[str]) -> None:

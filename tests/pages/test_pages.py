@@ -286,7 +286,7 @@ def test_a_chosen_run_that_is_deleted_meanwhile_is_not_silently_another(twins: l
     test = visit("pages/model/results.py", run=twins[1])
     trash.delete(twins[1])
     test.run()
-    assert f"There is no run '{twins[1]}' (any more)" in text(test)
+    assert f"There is no run '{twins[1]}' (any more)" in text(test).replace("\\", "")
 
 
 @pytest.mark.parametrize("page", PAGES)

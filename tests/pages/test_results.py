@@ -200,16 +200,40 @@ def test_a_run_deleted_while_it_is_compared(two: list[str]) -> None:
     assert not test.exception and "Nothing to compare yet" in text(test)
 
 
+def test_the_chosen_run_stays_whatever_its_title_becomes(two: list[str]) -> None:
+    test = visit(RESULTS)
+    assert test.query_params["run"] == two[0]  # the address holds what is shown, the first time too
+    box(test, "run").set_value(two[1]).run()
+    assert test.query_params["run"] == two[1] and box(test, "run").value == two[1]
+    runs.describe(two[1], name="My favourite")
+    for name in ("curves", "threshold", "groups"):
+        view(test, name)
+        assert box(test, "run").value == two[1] and test.query_params["run"] == two[1]
+        assert "any more" not in text(test)
+    assert "My favourite" in box(test, "run").options
+
+
+def test_a_run_that_comes_back_is_shown_again(two: list[str]) -> None:
+    test = visit(RESULTS, run=two[1])
+    trash.delete(two[1])
+    test.run()
+    assert (box(test, "run").value == two[0] and test.query_params["run"] == [two[1]]) or test.query_params[
+        "run"
+    ] == two[1]
+    trash.restore(two[1])
+    assert box(test.run(), "run").value == two[1] and "any more" not in text(test)
+
+
 def test_a_run_deleted_while_it_is_shown(two: list[str]) -> None:
     test = visit(RESULTS, run=two[0], view="Threshold")
     trash.delete(two[0])
     test.run()
-    assert not test.exception and f"There is no run '{two[0]}' (any more)" in text(test)
+    assert not test.exception and f"There is no run '{two[0]}' (any more)" in text(test).replace("\\", "")
     assert box(test, "run").value == two[1]
     test = visit(BOARD, baseline=two[1])
     trash.delete(two[1])
     test.run()
-    assert not test.exception and f"There is no row '{two[1]}' (any more)" in text(test)
+    assert not test.exception and f"There is no row '{two[1]}' (any more)" in text(test).replace("\\", "")
 
 
 def test_predictions_that_go_between_two_looks_are_told_and_not_a_bug(two: list[str]) -> None:

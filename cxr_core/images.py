@@ -108,7 +108,7 @@ def colour(source: bytes | Path) -> float:
                     return 0.0
                 if image.width * image.height > MAX_PIXELS:
                     return 0.0
-                image.draft("RGB", (128, 128))
+                image.draft("RGB", (64, 64))
                 small = image.convert("RGBA" if image.mode in ("P", "PA", "RGBA") else "RGB").resize(
                     (64, 64), Image.Resampling.BOX
                 )

@@ -5,13 +5,16 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import lru_cache
 from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import psutil
+from threadpoolctl import ThreadpoolController
 
 # A network's batches are hundreds of megabytes. glibc gives each such buffer back at once, and the kernel clears its pages
 # again for the next: a quarter of the time of a training (tests/benchmarks/epoch.py). So keep them. Elsewhere it is ignored.
@@ -112,3 +115,30 @@ def _end_with_parent() -> None:
             os._exit(1)
 
     threading.Thread(target=watch, name="parent watch", daemon=True).start()
+
+
+_calm = threading.Lock()
+_inside: list[Any] = []  # what ends the limit, once for each who is inside
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """NumPy's products on one thread while anybody is inside, for small ones beside other threads that compute.
+
+    Its threads wait for one another by turning in circles, which takes the processor from everybody else: three times the
+    time of an image here. The setting is the process's own, so the last one out puts it back.
+    """
+    with _calm:
+        _inside.append(_inside[0] if _inside else _blas().limit(limits=1, user_api="blas"))
+    try:
+        yield
+    finally:
+        with _calm:
+            limit = _inside.pop()
+            if not _inside:
+                limit.restore_original_limits()
+
+
+@lru_cache(maxsize=1)
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()  # looks for the libraries that are loaded, which takes a while

@@ -13,6 +13,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -69,6 +70,16 @@ class Answer:
         return sum(called) / len(called) if called else 1.0
 
 
+_WORKING = threading.BoundedSemaphore(process.cores())
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    """As many compute at once as there are cores, whoever else asks waits: sooner for all than all at once."""
+    with _WORKING, process.one_blas_thread():
+        yield
+
+
 @dataclass(frozen=True, eq=False)
 class Opened:
     """A decoded image file.
@@ -90,11 +101,12 @@ def opened(content: bytes | Path, *, frame: int | None = None) -> Opened:
     Raises:
         UnreadableImage: as `images.read`.
     """
-    grey = images.read(content, frame=frame or 0)
-    remarks: tuple[Remark, ...] = ()
-    if dicom.is_dicom(content):
-        remarks = of_header(dicom.facts(content), images.frames(content) if frame is None else 1)
-    return Opened(grey, images.colour(content), remarks)
+    with _turn():
+        grey = images.read(content, frame=frame or 0)
+        remarks: tuple[Remark, ...] = ()
+        if dicom.is_dicom(content):
+            remarks = of_header(dicom.facts(content), images.frames(content) if frame is None else 1)
+        return Opened(grey, images.colour(content), remarks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,20 +147,34 @@ class Panel:
     def classes(self) -> tuple[str, ...]:
         return self.run.config.classes
 
-    def see(self, image: Opened) -> Seen:
-        """All that comes before the networks: prepared for them, and what the gates of the members say of it together."""
-        grey, sizes = image.grey, {one.size for one in self.members}
-        looks = [one.look for one in self.gates] or [without]
-        said = [look(grey, colour=image.colour, size=min(sizes)) for look in looks]
-        remarks = sorted((*image.remarks, *together(said)), key=lambda one: not one.refuses)
-        prepared = {size: images.prepare(grey, size) for size in sizes}
-        return Seen(grey.shape[1], grey.shape[0], prepared, tuple(remarks))
+    def see(self, opened_: Sequence[Opened]) -> list[Seen]:
+        """All that comes before the networks: prepared for them, and what the gates of the members say together."""
+        if not opened_:
+            return []
+        sizes = {one.size for one in self.members}
+        with _turn():
+            return self._seen(opened_, sizes)
+
+    def _seen(self, opened_: Sequence[Opened], sizes: set[int]) -> list[Seen]:
+        greys, colours = [one.grey for one in opened_], [one.colour for one in opened_]
+        looks = [one.looks for one in self.gates] or [without]
+        said = zip(*(look(greys, colours, size=min(sizes)) for look in looks), strict=True)
+        return [
+            Seen(
+                image.grey.shape[1],
+                image.grey.shape[0],
+                {size: images.prepare(image.grey, size) for size in sizes},
+                tuple(sorted((*image.remarks, *together(each)), key=lambda one: not one.refuses)),
+            )
+            for image, each in zip(opened_, said, strict=True)
+        ]
 
     def answers(self, seen: Sequence[Seen]) -> list[Answer]:
         """One answer per image, in their order."""
         if not seen:
             return []
-        votes = [one.probabilities(np.stack([image.prepared[one.size] for image in seen])) for one in self.members]
+        with _turn():
+            votes = [one.probabilities(np.stack([image.prepared[one.size] for image in seen])) for one in self.members]
         raw = ensembles.combined(votes, self.way, self.weights) if len(votes) > 1 else votes[0]
         calm = self.temperature.applied(raw) if self.temperature else raw
         codes = self.point.label(raw, self.classes) if self.point else calm.argmax(axis=1)
@@ -178,7 +204,8 @@ class Panel:
         if label not in self.classes:
             raise BadInput(f"Run '{self.run.id}' knows no class '{label}'. Known: {', '.join(self.classes)}.")
         code = self.classes.index(label)
-        maps = [one.relevance(images.prepare(grey, one.size), code) for one in self.members]
+        with _turn():
+            maps = [one.relevance(images.prepare(grey, one.size), code) for one in self.members]
         if len(maps) == 1:
             return maps[0]
         side = max(max(one.shape) for one in maps)
@@ -244,18 +271,18 @@ def stream(asked: Panel, items: Iterable[Item]) -> Iterator[Result]:
 
     Whoever stops reading stops the work.
     """
-    with ThreadPoolExecutor(max(1, process.cores()), thread_name_prefix="see") as pool:
-        waiting: list[tuple[Item, Future[Seen]]] = []
-        source = iter(items)
+    source = iter(items)
+    with process.one_blas_thread(), ThreadPoolExecutor(max(1, process.cores()), thread_name_prefix="see") as pool:
+        waiting: list[Future[list[tuple[Item, Seen | str]]]] = []
         try:
             while True:
-                waiting += [(one, pool.submit(_seen, asked, one)) for one in islice(source, AHEAD - len(waiting))]
+                while len(waiting) * CHUNK < AHEAD and (chunk := [*islice(source, CHUNK)]):
+                    waiting.append(pool.submit(_seen, asked, chunk))
                 if not waiting:
                     return
-                chunk, waiting = waiting[:CHUNK], waiting[CHUNK:]
-                yield from _answered(asked, chunk)
+                yield from _answered(asked, waiting.pop(0).result())
         finally:
-            for _, future in waiting:
+            for future in waiting:
                 future.cancel()
 
 
@@ -268,28 +295,28 @@ def content_of(item: Item) -> bytes | Path:
     return item.content if isinstance(item.content, bytes | Path) else item.content()
 
 
-def _seen(asked: Panel, item: Item) -> Seen:
-    return asked.see(opened(content_of(item), frame=item.frame))
-
-
-def _answered(asked: Panel, chunk: list[tuple[Item, Future[Seen]]]) -> Iterator[Result]:
-    seen: dict[int, Seen] = {}
+def _seen(asked: Panel, chunk: list[Item]) -> list[tuple[Item, Seen | str]]:
+    """What a panel is asked about, or the sentence that says why there is nothing to ask."""
+    images_: dict[int, Opened] = {}
     problems: dict[int, str] = {}
-    for place, (_, future) in enumerate(chunk):
+    for place, item in enumerate(chunk):
         try:
-            seen[place] = future.result()
+            images_[place] = opened(content_of(item), frame=item.frame)
         except CxrError as error:
             problems[place] = str(error)
         except MemoryError:
             problems[place] = "The image needs more memory than this machine has. Reduce it and try again."
-    told = dict(zip(seen, asked.answers([*seen.values()]), strict=True))
-    for place, (item, _) in enumerate(chunk):
-        if place in problems:
-            yield Result(item.name, problem=problems[place])
+    seen = dict(zip(images_, asked.see([*images_.values()]), strict=True))
+    return [(item, problems.get(place) or seen[place]) for place, item in enumerate(chunk)]
+
+
+def _answered(asked: Panel, chunk: list[tuple[Item, Seen | str]]) -> Iterator[Result]:
+    told = iter(asked.answers([one for _, one in chunk if not isinstance(one, str)]))
+    for item, one in chunk:
+        if isinstance(one, str):
+            yield Result(item.name, problem=one)
         else:
-            image = seen[place]
-            small = image.prepared[min(image.prepared)]
-            yield Result(item.name, told[place], "", small, image.width, image.height)
+            yield Result(item.name, next(told), "", one.prepared[min(one.prepared)], one.width, one.height)
 
 
 class _Warm:

@@ -69,7 +69,7 @@ def single(panel: Panel, others: list[Run], item: Item, *, title: str = "", true
         return
 
     def said(asked: Panel) -> Answer:
-        return asked.answers([asked.see(image)])[0]
+        return asked.answers(asked.see([image]))[0]
 
     opinions = [(other, said(other)) for other in map(ready, others)]
     verdict.show(panel, title, image.grey, said(panel), others=opinions, true=true, facts=facts)

@@ -102,17 +102,18 @@ def _table(panel: Panel, batch: Batch) -> int | None:
         st.caption("There is no such file.")
         return None
     share = st.column_config.ProgressColumn(min_value=0, max_value=1, format="percent")
+    shares = {words.label(name): share for name in panel.classes}
     table = sheet.table(panel, shown).rename(columns={name: words.label(name) for name in panel.classes})
     table["answer"] = [_called(*pair) for pair in zip(table["answer"], table["nearest"], strict=True)]
     table.insert(0, "image", [_thumbnail(one) for one in shown])
     picked = st.dataframe(
-        table.drop(columns=["nearest", "width", "height"]), hide_index=True, key=f"batch-{wanted}", on_select="rerun",
+        table[["image", "file", "answer", "remarks", *shares]], hide_index=True, key=f"batch-{wanted}", on_select="rerun",
         selection_mode="single-row", row_height=56, height=min(600, 60 + 56 * len(shown)),
         column_config={
             "image": st.column_config.ImageColumn("", width=56), "file": st.column_config.TextColumn("File", width=150),
             "answer": st.column_config.TextColumn("Answer", width=170),
-            "remarks": st.column_config.TextColumn("Remarks", width="large"),
-            **{words.label(name): share for name in panel.classes},
+            "remarks": st.column_config.TextColumn("Remarks", width=240),
+            **shares,
         },
         alt="Answers by file",
     )  # fmt: skip
@@ -134,7 +135,7 @@ def _table(panel: Panel, batch: Batch) -> int | None:
 def _called(answer: str, nearest: str) -> str:
     """In a few words, the telling ones first: a phone shows no more."""
     if answer == sheet.UNSURE:
-        return f"Unsure ({words.label(nearest).lower()}?)"
+        return f"Unsure ({nearest}?)"
     return {sheet.REFUSED: "Refused", sheet.UNREADABLE: "Unreadable"}.get(answer) or words.label(answer)
 
 

@@ -91,7 +91,7 @@ def first(run: str, files: list[Path], rounds: int) -> dict[str, Any]:
 def asked(panel: engine.Panel, file: Path) -> None:
     """What the page does for an upload."""
     image = engine.opened(file.read_bytes())
-    answer = panel.answers([panel.see(image)])[0]
+    answer = panel.answers(panel.see([image]))[0]
     panel.relevance(image.grey, answer.label)
 
 

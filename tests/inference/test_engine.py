@@ -32,7 +32,7 @@ def run_id(trained_home: Path) -> str:
 
 
 def asked(panel: engine.Panel, grey: np.ndarray) -> engine.Answer:
-    return panel.answers([panel.see(engine.Opened(grey))])[0]
+    return panel.answers(panel.see([engine.Opened(grey)]))[0]
 
 
 def table_of(run_id: str) -> pd.DataFrame:
@@ -168,7 +168,7 @@ def test_an_unknown_run_lists_the_known_ones(run_id: str) -> None:
 
 def test_a_gate_that_refuses_is_told(run_id: str) -> None:
     said = (Remark("small", False, "Small."), Remark("no_xray", True, "None."))
-    gate = SimpleNamespace(look=lambda *_, **__: said)
+    gate = SimpleNamespace(looks=lambda greys, *_, **__: [said] * len(greys))
     answer = asked(replace(engine.panel(run_id), gates=(gate,)), images.read(IMAGE))
     assert answer.refused and [one.text for one in answer.remarks] == ["None.", "Small."]
 

@@ -314,11 +314,11 @@ def test_gates_of_an_ensemble_speak_with_one_voice(
 
 def test_without_a_gate_the_plain_things_are_seen_and_the_rest_is_told() -> None:
     film = films(1, 9)[0]
-    assert [one.kind for one in without(film, size=SIDE)] == [UNCHECKED]
-    even = without(np.full((90, 90), 90, np.uint8), size=SIDE)
+    assert [one.kind for one in without([film], [0.0], size=SIDE)[0]] == [UNCHECKED]
+    even = without([np.full((90, 90), 90, np.uint8)], [0.0], size=SIDE)[0]
     assert even[0].kind == "flat" and even[0].refuses and even[-1].kind == UNCHECKED
-    assert without(film, colour=0.2, size=SIDE)[0].refuses
-    assert without(film[:20, :20], size=SIDE)[0].kind == "small"
+    assert without([film], [0.2], size=SIDE)[0][0].refuses
+    assert without([film[:20, :20]], [0.0], size=SIDE)[0][0].kind == "small"
 
 
 @pytest.mark.parametrize(
@@ -334,3 +334,9 @@ def test_without_a_gate_the_plain_things_are_seen_and_the_rest_is_told() -> None
 def test_a_header_that_speaks_against_the_file_is_heard(facts: dict[str, str], kinds_: list[tuple[str, bool]]) -> None:
     assert [(one.kind, one.refuses) for one in of_header(facts)] == kinds_
     assert [one.kind for one in of_header(facts, 3)][-1] == "frames"
+
+
+def test_many_at_once_are_told_the_same_as_one_by_one(gate: Gate, unseen: Pixels, photographs: list[Pixels]) -> None:
+    every = [*unseen[:12], *photographs[:6], np.rot90(unseen[0]), unseen[1][:20, :20]]
+    together_ = gate.looks(every, [0.0] * len(every), size=SIDE)
+    assert together_ == [gate.look(one, size=SIDE) for one in every]

@@ -133,7 +133,9 @@ def test_calibration_and_operating_point_are_told(image: Path) -> None:
 @pytest.mark.parametrize("refuses", [True, False])
 def test_what_the_gate_stops_gets_no_answer(image: Path, monkeypatch: pytest.MonkeyPatch, refuses: bool) -> None:
     said = (Remark("no_xray", refuses, "It seems to be a photograph."),)
-    monkeypatch.setattr(engine, "without", lambda *_, **__: said)  # this run has learned from too few images for a gate
+    monkeypatch.setattr(
+        engine, "without", lambda *_, **__: [said]
+    )  # this run has learned from too few images for a gate
     test = uploaded(("cat.jpeg", image.read_bytes()))
     assert not [one for one in test.get("button_group") if "What counted" in str(one)]  # nor what would speak for one
     assert "It seems to be a photograph." in text(test) and "by its own reckoning" not in text(test)

@@ -1,0 +1,98 @@
+"""The runs that ship with the project: whole, small, honest about where their figures come from, and ready to answer."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cxr_core import images
+from cxr_core.data import datasets
+from cxr_core.data.phantoms import phantom
+from cxr_core.evaluation import paper, predictions
+from cxr_core.inference import engine
+from cxr_core.runs import folder as runs
+from tests.conftest import PROJECT, command
+from tests.pages.test_pages import text, visit
+
+PLACE = PROJECT / "artifacts" / "pretrained"
+IDS = sorted(one.parent.name for one in PLACE.glob("*/config.json"))
+NETWORKS = [one for one in IDS if not (PLACE / one / "ensemble.json").is_file()]
+LIMIT = 10 * 2**20  # bytes
+
+
+@pytest.fixture(autouse=True)
+def shipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CXR_PRETRAINED")
+
+
+def test_something_ships():
+    assert NETWORKS
+
+
+@pytest.mark.parametrize("run_id", IDS)
+def test_it_is_whole_and_small(run_id: str):
+    run = runs.get(run_id)
+    assert run.status.state == "finished" and run.name
+    files = [one for one in (PLACE / run_id).rglob("*") if one.is_file()]
+    assert sum(one.stat().st_size for one in files) <= LIMIT
+    assert set(run.metrics) == {"train", "val", "shifted", "test"}
+    assert run.config.recipe != "paper" and run.config.classes == ("normal", "viral", "bacterial")
+    if run_id in NETWORKS:
+        for name in ("model.keras", "gate.npz", "export/about.json", "temperature.json", "history.csv"):
+            assert (PLACE / run_id / name).is_file(), name
+
+
+@pytest.mark.parametrize("run_id", IDS)
+def test_its_test_table_is_the_official_split(run_id: str):
+    table = predictions.read(runs.predictions_path(run_id, "test"))
+    assert table["true"].value_counts().to_dict() == paper.SUPPORTS["test"]
+    right = (predictions.predicted(table) == table["true"]).mean()
+    assert runs.get(run_id).metrics["test"]["accuracy"] == pytest.approx(right)
+
+
+def test_no_image_and_no_place_of_the_machine_ships():
+    for one in PLACE.rglob("*"):
+        if not one.is_file():
+            continue
+        assert one.suffix.lower() not in images.SUFFIXES, one
+        if one.suffix in (".json", ".csv", ".md"):
+            told = one.read_text()
+            assert "/home/" not in told and "/tmp/" not in told and "/root/" not in told, one
+
+
+@pytest.mark.parametrize("run_id", IDS)
+def test_the_figures_beside_it_are_its_own(run_id: str):
+    run = runs.get(run_id)
+    told = (PLACE / "README.md").read_text()
+    assert run_id in told
+    figure = run.metrics["test"]
+    low, high = figure["ci95"]["accuracy"]
+    assert f"{figure['accuracy']:.3f} ({low:.3f} to {high:.3f})" in told and f"{figure['macro_f1']:.3f}" in told
+
+
+def test_a_fresh_clone_answers_without_data_internet_or_tensorflow(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    image = tmp_path / "image.png"
+    image.write_bytes(images.encode(phantom("bacterial", rng, size=224)))
+    for run_id in IDS:
+        done = command("predict", run_id, image, "--json", home=tmp_path / "home")
+        assert done.returncode == 0, done.stderr
+        (result,) = json.loads(done.stdout)["results"]
+        assert sum(result["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("run_id", IDS)
+def test_it_says_of_real_images_what_its_table_says(run_id: str, kermany_zip: Path):
+    datasets.add(str(kermany_zip), "kermany")
+    table = predictions.read(runs.predictions_path(run_id, "test")).iloc[::60]
+    panel = engine.panel(run_id)
+    opened = [engine.opened(datasets.image_path("kermany", one)) for one in table["id"]]
+    said = [list(one.probabilities.values()) for one in panel.answers(panel.see(opened))]
+    np.testing.assert_allclose(said, predictions.probabilities(table), atol=1e-4)
+
+
+def test_the_first_page_and_predict_show_it():
+    home = visit("pages/overview/home.py")
+    assert any("Best test accuracy" in one.label for one in home.metric)
+    assert "How good it is" in text(visit("pages/model/predict.py"))

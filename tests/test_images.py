@@ -334,3 +334,12 @@ def images_of(values: np.ndarray, format: str, **how: object) -> bytes:
     out = io.BytesIO()
     Image.fromarray(values).save(out, format, **how)
     return out.getvalue()
+
+
+def test_whatever_a_parser_raises_is_told_as_a_damaged_file(monkeypatch: pytest.MonkeyPatch):
+    def broken(*_: object, **__: object) -> None:
+        raise TypeError("'IFDRational' object cannot be interpreted as an integer")
+
+    monkeypatch.setattr(images, "_grey", broken)
+    with pytest.raises(UnreadableImage, match="damaged or cut short"):
+        images.read(images_of(np.zeros((4, 4), np.uint8), "TIFF"))

@@ -6,7 +6,6 @@ fixed seeds, so all runs are chosen by the same ones.
 """
 
 import hashlib
-import io
 import math
 
 import numpy as np
@@ -15,6 +14,7 @@ import pandas as pd
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from cxr_core import images
 from cxr_core.data.packing import Stack
 
 SPLIT = "shifted"
@@ -50,9 +50,7 @@ def shifted(image: Pixels, seed: int) -> Pixels:
         grey = grey + rng.uniform(0, 0.03) * 255 * rng.standard_normal(grey.shape)
     found: Pixels = np.clip(grey + 0.5, 0, 255).astype(np.uint8)
     if made():
-        file = io.BytesIO()
-        Image.fromarray(found).save(file, "JPEG", quality=int(rng.integers(20, 91)))
-        found = np.asarray(Image.open(file), dtype=np.uint8)
+        found = images.read(images.encode(found, quality=int(rng.integers(20, 91))))
     return found
 
 

@@ -106,7 +106,7 @@ def test_report_opens_without_internet(browser: Browser, trained_home: Path, ans
     page.on("pageerror", lambda error: told.append(str(error)))
     page.on("request", lambda request: told.append(request.url) if request.url.startswith("http") else None)
     page.goto(path.as_uri())
-    expect(page.locator(".js-plotly-plot")).to_have_count(10, timeout=MINUTE)
+    expect(page.locator(".js-plotly-plot")).to_have_count(16, timeout=MINUTE)
     assert not page.locator(".modebar-btn").count()
     for kind in ("PNG", "SVG"):
         with page.expect_download() as saved:
@@ -125,7 +125,7 @@ def test_report_is_whole_on_paper(browser: Browser, trained_home: Path, answered
     path.write_text(report.html([answered]))
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.goto(path.as_uri())
-    expect(page.locator(".js-plotly-plot")).to_have_count(5, timeout=MINUTE)
+    expect(page.locator(".js-plotly-plot")).to_have_count(8, timeout=MINUTE)
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     page.emulate_media(media="print")
     page.set_viewport_size({"width": 688, "height": 970})  # A4 without its margins

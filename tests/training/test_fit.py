@@ -28,7 +28,6 @@ from cxr_core.runs.config import RunConfig
 from cxr_core.runs.folder import Run
 from cxr_core.runs.status import Reporter, Status
 from cxr_core.training import fit as fitting
-from cxr_core.training import frozen
 from cxr_core.training import work as working
 from cxr_core.training.fit import fit
 from cxr_core.training.watching import StopRequested
@@ -61,6 +60,7 @@ def manifest(train: str = "nnnnnvvbb", val: str = "nvb") -> pd.DataFrame:
             "class": pd.Categorical(classes),
             "view": 0,
             "weight": 1.0,
+            "sha256": [f"{20 - place:064x}" for place in range(len(classes))],
         }
     )
 
@@ -291,14 +291,6 @@ def small_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def pretrained(small_file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same where images are known by their numbers, without a dataset."""
-    sha256 = pd.Series([f"{number:064x}" for number in range(1, 21)])
-    monkeypatch.setattr(frozen.index, "column", lambda data, name: sha256)
-    return small_file
-
-
-@pytest.fixture
 def place(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
@@ -361,8 +353,8 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
     return calls
 
 
-def test_of_a_frozen_trunk_only_the_head_is_kept_and_the_trunk_named(pretrained: Path, place: Path):
-    fitted = fit_on_trunk(vgg(pretrained), place)
+def test_of_a_frozen_trunk_only_the_head_is_kept_and_the_trunk_named(small_file: Path, place: Path):
+    fitted = fit_on_trunk(vgg(small_file), place)
     assert fitted.reason == ""
     assert sorted(one.name for one in place.iterdir()) == [
         "checkpoint",
@@ -373,21 +365,21 @@ def test_of_a_frozen_trunk_only_the_head_is_kept_and_the_trunk_named(pretrained:
     ]
     assert set(layers_of(kept(place))) == {"probabilities"}
     assert all(differ(kept(place).get_weights(), [np.zeros((24, 3)), np.zeros(3)]))
-    source = keras.saving.load_model(pretrained, compile=False)
+    source = keras.saving.load_model(small_file, compile=False)
     about = workspace.read_json(place / "trunk.json")
     assert about["digest"] == weights.digest(source)
-    assert (about["model"], about["weights"], about["size"]) == ("vgg16", str(pretrained), 32)
+    assert (about["model"], about["weights"], about["size"]) == ("vgg16", str(small_file), 32)
     stored = small_trunk(32, "own")
     stored.load_weights(workspace.trunk(about["digest"]))
     assert not any(differ(stored.get_weights(), source.get_weights()))  # as it was before the training
     assert pd.read_csv(place / "history.csv")["epoch"].tolist() == [1, 2]
 
 
-def test_features_of_the_rows_come_back_for_the_predictions(pretrained: Path, place: Path):
-    known = fit_on_trunk(vgg(pretrained, test_flip=True), place).frozen
+def test_features_of_the_rows_come_back_for_the_predictions(small_file: Path, place: Path):
+    known = fit_on_trunk(vgg(small_file, test_flip=True), place).frozen
     assert known is not None
     seen = PIXELS[rows_on_trunk()["place"]]
-    source = keras.saving.load_model(pretrained, compile=False)
+    source = keras.saving.load_model(small_file, compile=False)
     for column, images_ in ((0, seen), (1, seen[:, :, ::-1])):
         direct = np.asarray(source(images.to_input(images_)))
         np.testing.assert_allclose(known.values[known.places[:, column]], direct, atol=1e-6)
@@ -402,7 +394,7 @@ def test_a_whole_network_has_no_features(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("from_file", [True, False])
 def test_with_the_last_block_what_lies_before_it_stays(
-    pretrained: Path, place: Path, from_file: bool, monkeypatch: pytest.MonkeyPatch
+    small_file: Path, place: Path, from_file: bool, monkeypatch: pytest.MonkeyPatch
 ):
     made: list[keras.Model] = []
     real = weights.trunk
@@ -414,7 +406,7 @@ def test_with_the_last_block_what_lies_before_it_stays(
         return trunk
 
     monkeypatch.setattr(weights, "trunk", note)
-    fit_on_trunk(vgg(pretrained if from_file else "none", trained="last_block", keep="last"), place)
+    fit_on_trunk(vgg(small_file if from_file else "none", trained="last_block", keep="last"), place)
     before, after = layers_of(made[0]), layers_of(kept(place))
     assert set(after) == {"block5_conv1", "block5_norm", "probabilities"}
     assert all(differ(before["block5_conv1"], after["block5_conv1"]))
@@ -428,21 +420,21 @@ def test_with_the_last_block_what_lies_before_it_stays(
     assert not any(differ(stored.get_weights(), below.get_weights()))
 
 
-def test_when_all_learns_it_starts_from_the_weights_asked_for(pretrained: Path, place: Path, asked: SimpleNamespace):
+def test_when_all_learns_it_starts_from_the_weights_asked_for(small_file: Path, place: Path, asked: SimpleNamespace):
     with pytest.raises(WorkFailed):
-        fit_on_trunk(vgg(pretrained, trained="all"), place)
+        fit_on_trunk(vgg(small_file, trained="all"), place)
     mine = layers_of(asked.model.get_layer("vgg16"))
-    source = layers_of(keras.saving.load_model(pretrained, compile=False))
+    source = layers_of(keras.saving.load_model(small_file, compile=False))
     assert set(source) < set(mine)
     for name, values in source.items():
         assert not any(differ(values, mine[name]))
 
 
 def test_the_head_learns_alone_first_and_the_history_goes_on(
-    pretrained: Path, place: Path, fits: list[SimpleNamespace], monkeypatch: pytest.MonkeyPatch
+    small_file: Path, place: Path, fits: list[SimpleNamespace], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(fitting, "_MOST_HELD", 0)  # so that layers go by their own names
-    fit_on_trunk(vgg(pretrained, trained="last_block", epochs=5, head_epochs=2), place)
+    fit_on_trunk(vgg(small_file, trained="last_block", epochs=5, head_epochs=2), place)
     assert [(one.initial_epoch, one.epochs) for one in fits] == [(0, 2), (2, 5)]
     assert [one.learning for one in fits] == [{"probabilities"}, {"block5_conv1", "probabilities"}]
     table = pd.read_csv(place / "history.csv")
@@ -457,13 +449,13 @@ def test_the_head_learns_alone_first_and_the_history_goes_on(
 
 @pytest.mark.parametrize("changes", [{"average": 0.9}, {"views": 2, "dropout": 0.3}, {"trained": "last_block"}])
 def test_features_in_the_network_or_in_the_batches_make_no_difference(
-    pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+    small_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ):
     found = []
     for number, held in enumerate((2**30, 0)):
         monkeypatch.setattr(fitting, "_MOST_HELD", held)
         place = tmp_path / f"run{number}"
-        fit_on_trunk(vgg(pretrained, epochs=2, **changes), place)
+        fit_on_trunk(vgg(small_file, epochs=2, **changes), place)
         found.append(kept(place).get_weights())
     for one, other in zip(*found, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
@@ -471,17 +463,17 @@ def test_features_in_the_network_or_in_the_batches_make_no_difference(
 
 @pytest.mark.parametrize("changes", [{"trained": "head"}, {"trained": "last_block", "head_epochs": 3}])
 def test_without_a_second_part_there_is_one_phase(
-    pretrained: Path, place: Path, fits: list[SimpleNamespace], changes: dict[str, Any]
+    small_file: Path, place: Path, fits: list[SimpleNamespace], changes: dict[str, Any]
 ):
-    fit_on_trunk(vgg(pretrained, **{"epochs": 3, "head_epochs": 1, **changes}), place)
+    fit_on_trunk(vgg(small_file, **{"epochs": 3, "head_epochs": 1, **changes}), place)
     assert [(one.initial_epoch, one.epochs) for one in fits] == [(0, 3)]
 
 
 @pytest.mark.parametrize("trained", ["head", "last_block"])
 def test_the_model_kept_is_the_running_mean_of_the_weights(
-    pretrained: Path, place: Path, fits: list[SimpleNamespace], trained: str
+    small_file: Path, place: Path, fits: list[SimpleNamespace], trained: str
 ):
-    fit_on_trunk(vgg(pretrained, trained=trained, average=0.8, keep="last"), place)
+    fit_on_trunk(vgg(small_file, trained=trained, average=0.8, keep="last"), place)
     steps = fits[0].noting.weights
     assert len(steps) == 6
     mean = steps[0]
@@ -494,34 +486,34 @@ def test_the_model_kept_is_the_running_mean_of_the_weights(
             assert np.abs(one - raw).max() > 1e-4
 
 
-def test_without_averaging_the_last_weights_are_kept(pretrained: Path, place: Path, fits: list[SimpleNamespace]):
-    fit_on_trunk(vgg(pretrained, keep="last"), place)
+def test_without_averaging_the_last_weights_are_kept(small_file: Path, place: Path, fits: list[SimpleNamespace]):
+    fit_on_trunk(vgg(small_file, keep="last"), place)
     assert not any(differ(kept(place).get_weights(), fits[0].noting.weights[-1]))
 
 
-def test_patience_ends_it_early_and_says_so(pretrained: Path, place: Path, monkeypatch: pytest.MonkeyPatch):
+def test_patience_ends_it_early_and_says_so(small_file: Path, place: Path, monkeypatch: pytest.MonkeyPatch):
     ranks = {0: (1,), 1: (2,), 2: (1,), 3: (2,)}
     monkeypatch.setattr(runs, "rank", lambda now, by: ranks.get(now["epoch"], (0,)))
-    fitted = fit_on_trunk(vgg(pretrained, epochs=9, patience=3), place)
+    fitted = fit_on_trunk(vgg(small_file, epochs=9, patience=3), place)
     assert fitted.reason == "Ended after epoch 5: 3 epochs in a row were no better."
     assert pd.read_csv(place / "history.csv")["epoch"].tolist() == [1, 2, 3, 4, 5]
 
 
 def test_patience_begins_anew_when_the_rest_is_released(
-    pretrained: Path, place: Path, fits: list[SimpleNamespace], monkeypatch: pytest.MonkeyPatch
+    small_file: Path, place: Path, fits: list[SimpleNamespace], monkeypatch: pytest.MonkeyPatch
 ):
     """Else a head that has learnt all it can would end the training before the last block has learnt at all."""
     monkeypatch.setattr(runs, "rank", lambda now, by: (-now["epoch"],))
-    fitted = fit_on_trunk(vgg(pretrained, trained="last_block", epochs=9, head_epochs=4, patience=2), place)
+    fitted = fit_on_trunk(vgg(small_file, trained="last_block", epochs=9, head_epochs=4, patience=2), place)
     assert [(one.initial_epoch, one.epochs) for one in fits] == [(0, 4), (4, 9)]
     assert fitted.reason == "Ended after epoch 6: 2 epochs in a row were no better."
 
 
 def test_a_cosine_lowers_the_rate_to_a_hundredth_and_without_it_it_stays(
-    pretrained: Path, place: Path, fits: list[SimpleNamespace]
+    small_file: Path, place: Path, fits: list[SimpleNamespace]
 ):
-    fit_on_trunk(vgg(pretrained, epochs=4, schedule="cosine"), place)
-    fit_on_trunk(vgg(pretrained, epochs=4), place / "other")
+    fit_on_trunk(vgg(small_file, epochs=4, schedule="cosine"), place)
+    fit_on_trunk(vgg(small_file, epochs=4), place / "other")
     lowered, constant = (one.noting.rates for one in fits)
     assert len(lowered) == 12
     assert all(later < earlier for earlier, later in pairwise(lowered))
@@ -547,10 +539,10 @@ def full_memory(monkeypatch: pytest.MonkeyPatch, times: int) -> list[tuple[int, 
 
 
 def test_full_memory_halves_the_batch_says_so_and_goes_on(
-    pretrained: Path, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small_file: Path, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     calls = full_memory(monkeypatch, 2)
-    fitted = fit_on_trunk(vgg(pretrained, epochs=4, batch_size=8), place)
+    fitted = fit_on_trunk(vgg(small_file, epochs=4, batch_size=8), place)
     assert calls == [(0, 8), (1, 4), (2, 2)]
     assert fitted.reason == ""
     assert pd.read_csv(place / "history.csv")["epoch"].tolist() == [1, 2, 3, 4]
@@ -560,14 +552,14 @@ def test_full_memory_halves_the_batch_says_so_and_goes_on(
     assert states.read(place).batches == 5  # of 9 images
 
 
-def test_memory_that_is_full_with_one_image_ends_it(pretrained: Path, place: Path, monkeypatch: pytest.MonkeyPatch):
+def test_memory_that_is_full_with_one_image_ends_it(small_file: Path, place: Path, monkeypatch: pytest.MonkeyPatch):
     calls = full_memory(monkeypatch, 9)
     with pytest.raises(tf.errors.ResourceExhaustedError):
-        fit_on_trunk(vgg(pretrained, epochs=9, batch_size=2), place)
+        fit_on_trunk(vgg(small_file, epochs=9, batch_size=2), place)
     assert [size for _, size in calls] == [2, 1]
 
 
-def test_another_error_is_not_tried_again(pretrained: Path, place: Path, monkeypatch: pytest.MonkeyPatch):
+def test_another_error_is_not_tried_again(small_file: Path, place: Path, monkeypatch: pytest.MonkeyPatch):
     calls: list[int] = []
 
     def fails(*_: Any, **__: Any) -> None:
@@ -576,24 +568,24 @@ def test_another_error_is_not_tried_again(pretrained: Path, place: Path, monkeyp
 
     monkeypatch.setattr(keras.Model, "fit", fails)
     with pytest.raises(ValueError, match="shapes"):
-        fit_on_trunk(vgg(pretrained), place)
+        fit_on_trunk(vgg(small_file), place)
     assert calls == [1]
 
 
-def test_the_same_seed_gives_the_same_head_and_another_does_not(pretrained: Path, place: Path):
+def test_the_same_seed_gives_the_same_head_and_another_does_not(small_file: Path, place: Path):
     found = []
     for number, seed in enumerate((1, 1, 2)):
         fit_on_trunk(
-            vgg(pretrained, trained="last_block", dropout=0.3, views=2, seed=seed, keep="last"), place / str(number)
+            vgg(small_file, trained="last_block", dropout=0.3, views=2, seed=seed, keep="last"), place / str(number)
         )
         found.append(kept(place / str(number)).get_weights())
     assert not any(differ(found[0], found[1]))
     assert any(differ(found[0], found[2]))
 
 
-def test_more_settings_reach_the_loss_and_the_optimiser(pretrained: Path, place: Path, asked: SimpleNamespace):
+def test_more_settings_reach_the_loss_and_the_optimiser(small_file: Path, place: Path, asked: SimpleNamespace):
     with pytest.raises(WorkFailed):
-        fit_on_trunk(vgg(pretrained, label_smoothing=0.2, weight_decay=0.03, average=0.7, dropout=0.4), place)
+        fit_on_trunk(vgg(small_file, label_smoothing=0.2, weight_decay=0.03, average=0.7, dropout=0.4), place)
     optimiser = asked.model.optimizer
     assert (optimiser.weight_decay, optimiser.use_ema, optimiser.ema_momentum) == (0.03, True, 0.7)
     assert asked.model.loss.label_smoothing == 0.2
@@ -601,12 +593,12 @@ def test_more_settings_reach_the_loss_and_the_optimiser(pretrained: Path, place:
 
 
 def test_training_sees_changed_views_in_turn_and_validation_does_not(
-    pretrained: Path, place: Path, asked: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    small_file: Path, place: Path, asked: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(fitting, "_MOST_HELD", 0)  # batches of the features themselves
     with pytest.raises(WorkFailed):
-        fit_on_trunk(vgg(pretrained, views=1, test_flip=True, batch_size=12), place)
-    source = keras.saving.load_model(pretrained, compile=False)
+        fit_on_trunk(vgg(small_file, views=1, test_flip=True, batch_size=12), place)
+    source = keras.saving.load_model(small_file, compile=False)
     direct = np.asarray(source(images.to_input(PIXELS[19 - np.arange(12)])))
     np.testing.assert_allclose(asked.validation_data[0][0], direct[9:], atol=1e-6)
 
@@ -625,15 +617,15 @@ def test_training_sees_changed_views_in_turn_and_validation_does_not(
     assert epochs[2:] == epochs[:2]  # two views; the mirrored one is for predictions
 
 
-def test_a_stop_is_seen_while_features_are_computed(pretrained: Path, place: Path):
+def test_a_stop_is_seen_while_features_are_computed(small_file: Path, place: Path):
     place.mkdir()
     (place / "stop").touch()
     with pytest.raises(StopRequested):
-        fit_on_trunk(vgg(pretrained), place)
+        fit_on_trunk(vgg(small_file), place)
     assert not (place / "history.csv").exists()
 
 
-def test_the_status_tells_of_the_features(pretrained: Path, place: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_status_tells_of_the_features(small_file: Path, place: Path, monkeypatch: pytest.MonkeyPatch):
     told: list[tuple[str, int, int]] = []
     tell = Reporter.tell
 
@@ -643,7 +635,7 @@ def test_the_status_tells_of_the_features(pretrained: Path, place: Path, monkeyp
             told.append((reporter.status.stage, reporter.status.batch, reporter.status.batches))
 
     monkeypatch.setattr(Reporter, "tell", note)
-    fit_on_trunk(vgg(pretrained, epochs=1), place)
+    fit_on_trunk(vgg(small_file, epochs=1), place)
     assert ("features", 13, 13) in told
     assert told[0] == ("features", 0, 13)
 

@@ -235,7 +235,7 @@ def test_changed_views_are_made_of_training_images_only(trunk: Counted):
     assert (found.places[~training] == found.places[~training, :1]).all()
     assert sum(trunk.calls) == COUNT + 2 * training.sum()
     limits = Limits.of(config())
-    sha256 = frozen._hashes(rows)
+    sha256 = rows["sha256"].tolist()
     for row in np.flatnonzero(training):
         for number, seed in enumerate(features.seeds(sha256[row], 2), start=1):
             changed = view(seen(pixels, rows)[row], seed, limits)
@@ -255,7 +255,7 @@ def test_more_views_compute_only_the_new_ones_and_other_limits_only_the_changed_
     found = known(trunk, views=3, rotation=30)
     assert sum(trunk.calls) == 3 * training
     row = int(np.flatnonzero(rows["split"] == "train")[0])
-    seed = features.seeds(frozen._hashes(rows)[row], 1)[0]
+    seed = features.seeds(rows["sha256"].iloc[row], 1)[0]
     changed = view(seen(pixels, rows)[row], seed, replace(Limits.of(config()), rotation=30.0))
     np.testing.assert_allclose(found.values[found.places[row, 1]], trunk.of(changed[None])[0], atol=1e-6)
 

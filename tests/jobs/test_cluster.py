@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,8 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[int]]]:
             if one.info["name"] == "raylet" and any("127.0.0.2" in word for word in one.info["cmdline"] or ()):
                 for part in [*one.children(recursive=True), one]:
                     died.append(part.pid)
-                    part.kill()
+                    with suppress(psutil.NoSuchProcess):  # it has died of its parent's death
+                        part.kill()
         return died
 
     yield lose

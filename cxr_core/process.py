@@ -125,8 +125,9 @@ _inside: list[Any] = []  # what ends the limit, once for each who is inside
 def one_blas_thread() -> Iterator[None]:
     """NumPy's products on one thread while anybody is inside, for small ones beside other threads that compute.
 
-    Its threads wait for one another by turning in circles, which takes the processor from everybody else: three times the
-    time of an image here. The setting is the process's own, so the last one out puts it back.
+    Its threads wait for one another by turning in circles, which takes the processor from everybody else: an image of a batch
+    took 21 milliseconds of processor time, and takes 11 to 13 (tests/benchmarks/prediction.py; two cores, custom_cnn).
+    The setting is the process's own, so the last one out puts it back.
     """
     with _calm:
         _inside.append(_inside[0] if _inside else _blas().limit(limits=1, user_api="blas"))

@@ -13,7 +13,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -70,16 +69,6 @@ class Answer:
         return sum(called) / len(called) if called else 1.0
 
 
-_WORKING = threading.BoundedSemaphore(process.cores())
-
-
-@contextmanager
-def _turn() -> Iterator[None]:
-    """As many compute at once as there are cores, whoever else asks waits: sooner for all than all at once."""
-    with _WORKING, process.one_blas_thread():
-        yield
-
-
 @dataclass(frozen=True, eq=False)
 class Opened:
     """A decoded image file.
@@ -101,12 +90,11 @@ def opened(content: bytes | Path, *, frame: int | None = None) -> Opened:
     Raises:
         UnreadableImage: as `images.read`.
     """
-    with _turn():
-        grey = images.read(content, frame=frame or 0)
-        remarks: tuple[Remark, ...] = ()
-        if dicom.is_dicom(content):
-            remarks = of_header(dicom.facts(content), images.frames(content) if frame is None else 1)
-        return Opened(grey, images.colour(content), remarks)
+    grey = images.read(content, frame=frame or 0)
+    remarks: tuple[Remark, ...] = ()
+    if dicom.is_dicom(content):
+        remarks = of_header(dicom.facts(content), images.frames(content) if frame is None else 1)
+    return Opened(grey, images.colour(content), remarks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,13 +140,9 @@ class Panel:
         if not opened_:
             return []
         sizes = {one.size for one in self.members}
-        with _turn():
-            return self._seen(opened_, sizes)
-
-    def _seen(self, opened_: Sequence[Opened], sizes: set[int]) -> list[Seen]:
         greys, colours = [one.grey for one in opened_], [one.colour for one in opened_]
-        looks = [one.looks for one in self.gates] or [without]
-        said = zip(*(look(greys, colours, size=min(sizes)) for look in looks), strict=True)
+        with process.one_blas_thread():
+            looks = [look(greys, colours, size=min(sizes)) for look in [one.looks for one in self.gates] or [without]]
         return [
             Seen(
                 image.grey.shape[1],
@@ -166,14 +150,14 @@ class Panel:
                 {size: images.prepare(image.grey, size) for size in sizes},
                 tuple(sorted((*image.remarks, *together(each)), key=lambda one: not one.refuses)),
             )
-            for image, each in zip(opened_, said, strict=True)
+            for image, each in zip(opened_, zip(*looks, strict=True), strict=True)
         ]
 
     def answers(self, seen: Sequence[Seen]) -> list[Answer]:
         """One answer per image, in their order."""
         if not seen:
             return []
-        with _turn():
+        with process.one_blas_thread():
             votes = [one.probabilities(np.stack([image.prepared[one.size] for image in seen])) for one in self.members]
         raw = ensembles.combined(votes, self.way, self.weights) if len(votes) > 1 else votes[0]
         calm = self.temperature.applied(raw) if self.temperature else raw
@@ -204,7 +188,7 @@ class Panel:
         if label not in self.classes:
             raise BadInput(f"Run '{self.run.id}' knows no class '{label}'. Known: {', '.join(self.classes)}.")
         code = self.classes.index(label)
-        with _turn():
+        with process.one_blas_thread():
             maps = [one.relevance(images.prepare(grey, one.size), code) for one in self.members]
         if len(maps) == 1:
             return maps[0]

@@ -55,10 +55,12 @@ def _predict(chosen: argparse.Namespace) -> None:
     results: list[dict[str, Any]] = []
     done, failed = 0, 0
     panel = engine.panel(chosen.run) if items else None
+    if panel and panel.notice:
+        say(panel.notice)
     if chosen.frame is not None:
         items = [replace(one, frame=chosen.frame) for one in items]
     answers = zip(engine.stream(panel, items), items, strict=True) if panel else iter(())
-    for one, item in chain(answers, ((engine.Result(*each[:1], problem=each[1]), None) for each in problems)):
+    for one, item in chain(answers, ((engine.Result(name, problem=sentence), None) for name, sentence in problems)):
         document = endpoint.document(one)
         done, failed = done + 1, failed + (one.answer is None)
         if panel and item and one.answer and not one.answer.refused and chosen.heatmaps:
@@ -70,7 +72,8 @@ def _predict(chosen: argparse.Namespace) -> None:
         else:
             print(_line(document), flush=True)
     if chosen.json:
-        answer(chosen, {"results": results, "run": run.id, "disclaimer": DISCLAIMER}, "")
+        notice = panel.notice if panel else ""
+        answer(chosen, {"results": results, "run": run.id, "notice": notice, "disclaimer": DISCLAIMER}, "")
     else:
         (say if chosen.jsonl else print)(DISCLAIMER)
     if failed == done:

@@ -122,7 +122,7 @@ def answered(run_id: str, files: list[tuple[str, bytes]]) -> dict[str, Any]:
     items, problems = intake.items(files)
     results = [document(one) for one in engine.stream(panel, items)]
     results += [{"file": name, "error": sentence} for name, sentence in problems]
-    return {"run": run_id, "results": results, "disclaimer": DISCLAIMER}
+    return {"run": run_id, "results": results, "notice": panel.notice, "disclaimer": DISCLAIMER}
 
 
 def document(one: Result) -> dict[str, Any]:
@@ -263,6 +263,10 @@ def description(bounds: Limits, *, token: bool) -> dict[str, Any]:
                     "properties": {
                         "run": {"type": "string"},
                         "results": {"type": "array", "items": result},
+                        "notice": {
+                            "type": "string",
+                            "description": "What holds of all answers, such as that no gate looks.",
+                        },
                         "disclaimer": {"type": "string"},
                     },
                 },

@@ -29,7 +29,7 @@ from cxr_core.evaluation.abstention import Band
 from cxr_core.evaluation.fitted import Point, Temperature
 from cxr_core.inference import exported
 from cxr_core.inference.exported import CHUNK, Exported
-from cxr_core.inference.gate import Gate, Remark, of_header, together, without
+from cxr_core.inference.gate import UNCHECKED, Gate, Remark, of_header, together, without
 from cxr_core.runs import folder as runs
 from cxr_core.runs.folder import Run
 
@@ -134,6 +134,11 @@ class Panel:
     @property
     def classes(self) -> tuple[str, ...]:
         return self.run.config.classes
+
+    @property
+    def notice(self) -> str:
+        """What holds of all its answers and has to be said once; empty if there is nothing."""
+        return "" if self.gates else UNCHECKED
 
     def see(self, opened_: Sequence[Opened]) -> list[Seen]:
         """All that comes before the networks: prepared for them, and what the gates of the members say together."""

@@ -50,7 +50,7 @@ class Remark:
 
     Attributes:
         kind: "no_xray", "strange", "turned", "negative", "colour", "dark", "bright", "flat", "small" or "shape"; of a file's
-            own words "modality", "part", "view" or "frames"; UNCHECKED where a run has no gate.
+            own words "modality", "part", "view" or "frames".
         refuses: whether no answer is given; else it is a warning.
         text: what was seen, what was expected, what to do.
     """
@@ -60,7 +60,6 @@ class Remark:
     text: str
 
 
-UNCHECKED = "unchecked"
 _OTHER_MODALITIES = (
     "BMD", "CT", "DG", "ECG", "EPS", "ES", "GM", "IO", "IVOCT", "IVUS", "KER", "LS", "MG", "MR", "NM", "OCT", "OP", "OPM",
     "OPT", "OPV", "PT", "PX", "RF", "SM", "TG", "US", "VA", "XA", "XC",
@@ -260,11 +259,11 @@ class Gate:
 
 
 def without(greys: Sequence[Pixels], colours: Sequence[float], *, size: int) -> list[tuple[Remark, ...]]:
-    """What can be said where a run has no gate, as `Gate.looks`; that nothing else was looked at comes last."""
+    """What can be said where a run has no gate, as `Gate.looks`; UNCHECKED says what cannot."""
     every = []
     for grey, colour in zip(greys, colours, strict=True):
         found, _ = _at_first_sight(grey, likeness.reduced(images.prepare(grey, 2 * SIDE)[None])[0], colour, size)
-        every.append((*sorted(found, key=lambda one: not one.refuses), Remark(UNCHECKED, False, _UNCHECKED)))
+        every.append(tuple(sorted(found, key=lambda one: not one.refuses)))
     return every
 
 
@@ -344,7 +343,7 @@ def _slightly(greys: Greys, rng: Random) -> Greys:
 _LIKE = "the images that the network has learned from"
 _NO_XRAY = "The image does not look like a frontal chest X-ray. Only such images can be answered. Upload one."
 _STRANGE = f"The image looks unlike {_LIKE}. The answer may be wrong: check that it is a frontal chest X-ray, upright and whole."
-_UNCHECKED = (
+UNCHECKED = (
     "This run cannot tell whether an image is a chest X-ray at all: it has learned from too few images, or its gate is missing "
     "(python -m cxr_core export RUN makes it again)."
 )

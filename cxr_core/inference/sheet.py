@@ -32,7 +32,7 @@ def table(panel: Panel, results: Sequence[Result]) -> pd.DataFrame:
 def csv(panel: Panel, results: Sequence[Result]) -> bytes:
     """The table as CSV that is safe to open in a spreadsheet, with the run and whether its probabilities are calibrated."""
     told = table(panel, results).assign(
-        run=panel.run.id, calibrated="yes" if panel.temperature else "no", note=DISCLAIMER
+        run=panel.run.id, calibrated="yes" if panel.temperature else "no", note=f"{DISCLAIMER} {panel.notice}".strip()
     )
     return spreadsheet.csv(told)
 
@@ -53,7 +53,7 @@ def html(panel: Panel, results: Sequence[Result]) -> bytes:
 <h1>Predictions for {plural(len(results), "file")}</h1><p class="warn">{escape(DISCLAIMER)}</p>
 <p>Answered by {escape(panel.run.name or panel.run.id)}. {escape(good)} Probabilities are {
         "calibrated on validation images" if panel.temperature else "those of the network itself, not calibrated"
-    }.</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></html>""".encode()
+    }. {escape(panel.notice)}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></html>""".encode()
 
 
 _STYLE = """

@@ -168,6 +168,8 @@ way = st.segmented_control(
     format_func=WAYS.__getitem__, label_visibility="collapsed",
 )  # fmt: skip
 panel = ready(run)
+if panel.notice:
+    st.caption(f":material/info: {panel.notice}")
 if way == EXAMPLE:
     examples(panel, others)
 else:

@@ -9,7 +9,6 @@ import streamlit as st
 from cxr_core.errors import CxrError
 from cxr_core.evaluation import figures
 from cxr_core.inference.engine import Answer, Panel
-from cxr_core.inference.gate import UNCHECKED
 from pages.ui import heatmaps, loaders, run_card, words
 from pages.ui.theme import dark
 
@@ -54,12 +53,9 @@ def show(
 
 def _passed(title: str, answer: Answer) -> bool:
     """Tell what is odd about the image; whether its answer is to be shown."""
-    warned = False
+    if not answer.remarks:
+        return True
     for one in answer.remarks:
-        if one.kind == UNCHECKED:
-            st.caption(f":material/info: {one.text}")
-            continue
-        warned = True
         if one.refuses:
             st.error(one.text, icon=":material/block:")
         else:
@@ -67,7 +63,7 @@ def _passed(title: str, answer: Answer) -> bool:
     if answer.refused:
         st.markdown("**No answer is given for this image.** It would mean nothing.")
         return False
-    return not warned or st.toggle("Show the answer all the same", key=f"override-{title}")
+    return st.toggle("Show the answer all the same", key=f"override-{title}")
 
 
 def _words(panel: Panel, title: str, answer: Answer, true: str) -> None:

@@ -166,6 +166,14 @@ def test_an_unknown_run_lists_the_known_ones(run_id: str) -> None:
         engine.panel("nobody")
 
 
+def test_a_run_without_a_gate_says_so_once_and_not_of_each_image(run_id: str) -> None:
+    panel = engine.panel(run_id)
+    said = [one.text for one in asked(panel, images.read(IMAGE)).remarks]
+    assert "export RUN" in panel.notice and panel.notice not in said
+    gate = SimpleNamespace(looks=lambda greys, *_, **__: [()] * len(greys))
+    assert replace(panel, gates=(gate,)).notice == ""
+
+
 def test_a_gate_that_refuses_is_told(run_id: str) -> None:
     said = (Remark("small", False, "Small."), Remark("no_xray", True, "None."))
     gate = SimpleNamespace(looks=lambda greys, *_, **__: [said] * len(greys))

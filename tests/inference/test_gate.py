@@ -19,7 +19,7 @@ from cxr_core.data.phantoms import CLASSES, phantom
 from cxr_core.errors import WorkFailed
 from cxr_core.images import colour
 from cxr_core.inference import likeness
-from cxr_core.inference.gate import UNCHECKED, Gate, Remark, of_header, together, without
+from cxr_core.inference.gate import Gate, Remark, of_header, together, without
 
 Pixels = NDArray[np.uint8]
 SIDE = 96
@@ -312,11 +312,11 @@ def test_gates_of_an_ensemble_speak_with_one_voice(
     assert [(one.kind, one.refuses) for one in found] == expected
 
 
-def test_without_a_gate_the_plain_things_are_seen_and_the_rest_is_told() -> None:
+def test_without_a_gate_the_plain_things_are_seen() -> None:
     film = films(1, 9)[0]
-    assert [one.kind for one in without([film], [0.0], size=SIDE)[0]] == [UNCHECKED]
+    assert [one.kind for one in without([film], [0.0], size=SIDE)[0]] == []
     even = without([np.full((90, 90), 90, np.uint8)], [0.0], size=SIDE)[0]
-    assert even[0].kind == "flat" and even[0].refuses and even[-1].kind == UNCHECKED
+    assert even[0].kind == "flat" and even[0].refuses
     assert without([film], [0.2], size=SIDE)[0][0].refuses
     assert without([film[:20, :20]], [0.0], size=SIDE)[0][0].kind == "small"
 

@@ -150,7 +150,7 @@ def test_a_run_without_a_gate_says_so_and_files_of_one_name_stay_apart(image: Pa
     other = next(one for one in image.parent.parent.rglob("*.jpeg") if one != image)
     files = zipped({f"{folder}/x.jpeg": one.read_bytes() for folder, one in (("a", image), ("b", other))})
     test = uploaded(("two.zip", files))
-    assert text(test).count("cannot tell whether an image is a chest X-ray") == 2
+    assert text(test).count("cannot tell whether an image is a chest X-ray") == 1
     said = text(test).replace("\\", "")
     assert "x.jpeg (1 of 2)" in said and "x.jpeg (2 of 2)" in said
 

@@ -15,7 +15,7 @@ import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,6 +73,15 @@ def is_dicom(source: bytes | Path) -> bool:
             return file.read(132)[128:] == b"DICM"
     except OSError:
         return False
+
+
+def is_nameless(name: str) -> bool:
+    """Whether a file is called as on a hospital's disc: without an ending, or by its UID ("1.2.840.113619").
+
+    DICOMDIR, the disc's table of contents, is none of its images.
+    """
+    path = PurePosixPath(name.replace("\\", "/"))
+    return (not path.suffix or path.suffix[1:].isdigit()) and path.name.upper() != "DICOMDIR"
 
 
 def read(source: bytes | Path, *, max_pixels: int = 100_000_000, frame: int = 0) -> tuple[str, Pixels]:

@@ -89,7 +89,8 @@ def _paths(given: list[str]) -> list[Path]:
             inside = sorted(
                 file
                 for file in path.rglob("*")
-                if file.is_file() and (file.suffix.lower() in images.SUFFIXES or _is_dicom(file))
+                if file.is_file()
+                and (file.suffix.lower() in images.SUFFIXES or (dicom.is_nameless(file.name) and dicom.is_dicom(file)))
             )
             if not inside:
                 raise BadInput(
@@ -101,11 +102,6 @@ def _paths(given: list[str]) -> list[Path]:
         else:
             found.append(path)
     return found
-
-
-def _is_dicom(file: Path) -> bool:
-    """As on a hospital's disc, whose files have no ending; DICOMDIR is its table of contents."""
-    return (not file.suffix or file.suffix[1:].isdigit()) and file.name.upper() != "DICOMDIR" and dicom.is_dicom(file)
 
 
 def _line(document: dict[str, Any]) -> str:

@@ -5,11 +5,12 @@ import lzma
 import stat
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
+from cxr_core import dicom
 from cxr_core.data.progress import Progress, silent
 from cxr_core.errors import BadDataset, WorkFailed
 from cxr_core.images import SUFFIXES
@@ -18,6 +19,7 @@ MAX_FILES = 2_000_000
 MAX_BYTES = 200 * 2**30  # NIH ChestX-ray14, the largest set in sight, has 45 GB
 MAX_RATIO = 100  # images hardly compress: Deflate's limit is about 1000, a bomb's mark
 _BLOCK = 2**20
+DAMAGES = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)  # of a member
 _BAD_NAME = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ)
 
 
@@ -60,14 +62,16 @@ def members(
     opened: zipfile.ZipFile,
     name: str,
     *,
-    also: Sequence[str] | Callable[[zipfile.ZipFile, zipfile.ZipInfo], bool] = (),
+    also: Sequence[str] = (),
+    nameless: bool = False,
     most_files: int = 0,
     most_bytes: int = 0,
 ) -> list[zipfile.ZipInfo]:
     """The image files in an archive called `name`, seen to be harmless.
 
     Args:
-        also: names of files to take besides images, with * for any part, or what says so of a member without an ending.
+        also: names of files to take besides images, with * for any part.
+        nameless: take DICOM files too that are called as on a hospital's disc, see `dicom.is_nameless`.
         most_files: how many it may hold, by default MAX_FILES.
         most_bytes: to how many they may unpack, by default MAX_BYTES.
 
@@ -76,12 +80,10 @@ def members(
     """
     found = [member for member in opened.infolist() if not member.filename.endswith(("/", "\\"))]
     _check_names(name, found)
-    patterns = () if callable(also) else also
     wanted = [
         member
         for member in found
-        if _is_wanted(member.filename, patterns)
-        or (callable(also) and is_shown(member.filename) and _no_ending(member.filename) and also(opened, member))
+        if _is_wanted(member.filename, also) or (nameless and _is_nameless_dicom(opened, member))
     ]
     _check(name, wanted, most_files or MAX_FILES, most_bytes or MAX_BYTES)
     return wanted
@@ -126,10 +128,14 @@ def is_shown(name: str) -> bool:
     return not any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
-def _no_ending(name: str) -> bool:
-    """Also of "1.2.840.113619", as files are called by their UID."""
-    suffix = PurePosixPath(name).suffix
-    return not suffix or suffix[1:].isdigit()
+def _is_nameless_dicom(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
+    if not is_shown(member.filename) or not dicom.is_nameless(member.filename):
+        return False
+    try:
+        with opened.open(member) as source:
+            return dicom.is_dicom(source.read(132))
+    except (*DAMAGES, OSError):
+        return False
 
 
 def _is_wanted(name: str, also: Sequence[str]) -> bool:

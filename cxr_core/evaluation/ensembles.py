@@ -119,7 +119,7 @@ def make(run_ids: Sequence[str], way: str = "mean") -> str:
     first = members[0].config
     if len({(one.config.data, one.config.classes) for one in members}) > 1:
         raise BadInput("The runs of an ensemble have learned from the same dataset and classes. Choose such runs.")
-    splits = [split for split in ("train", "val", "shifted", "test") if all(split in one.metrics for one in members)]
+    splits = [split for split in members[0].metrics if all(split in one.metrics for one in members)]
     if not splits:
         raise BadInput("The runs have no split in common on which all have answered. Choose others.")
     shared = {}

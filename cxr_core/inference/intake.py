@@ -2,18 +2,15 @@
 
 import io
 import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from cxr_core import dicom
 from cxr_core.data import archive
 from cxr_core.errors import BadDataset, UnreadableImage
 from cxr_core.inference.engine import Item
 from cxr_core.wording import plain, plural
 
-_DAMAGES = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 MOST = 2_000  # images of an archive; for more there is the command line
 MOST_BYTES = 2 * 2**30  # of an archive, unpacked; one image at a time is in memory
 MOST_OF_ONE = 200 * 2**20  # a 10,000 × 10,000 image of 16 bits, uncompressed
@@ -61,7 +58,7 @@ def _members(name: str, content: bytes | Path) -> tuple[list[Item], list[str]]:
     """The images of an archive, and the names of its other files."""
     try:
         opened = zipfile.ZipFile(io.BytesIO(content) if isinstance(content, bytes) else content)
-        wanted = archive.members(opened, name, most_files=MOST, most_bytes=MOST_BYTES, also=_is_dicom)
+        wanted = archive.members(opened, name, most_files=MOST, most_bytes=MOST_BYTES, nameless=True)
     except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, UnicodeDecodeError) as error:
         raise BadDataset(f"{name} is not a zip archive that can be read ({error}).") from error
     if not wanted:
@@ -71,17 +68,6 @@ def _members(name: str, content: bytes | Path) -> tuple[list[Item], list[str]]:
     return [Item(plain(f"{name}/{one.filename}"), _reader(opened, one)) for one in wanted], [
         one for one in others if archive.is_shown(one)
     ]
-
-
-def _is_dicom(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
-    """Files of a hospital's disc have no ending; DICOMDIR, its table of contents, is none of its images."""
-    if Path(member.filename).name.upper() == "DICOMDIR":
-        return False
-    try:
-        with opened.open(member) as source:
-            return dicom.is_dicom(source.read(132))
-    except (*_DAMAGES, OSError):
-        return False
 
 
 def _left_out(names: list[str]) -> str:
@@ -102,7 +88,7 @@ def _read(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     try:
         with opened.open(member) as source:
             content = source.read(member.file_size + 1)
-    except (*_DAMAGES, OSError) as error:
+    except (*archive.DAMAGES, OSError) as error:
         raise UnreadableImage(f"{short} is damaged inside its archive and could not be unpacked.") from error
     if len(content) > member.file_size:
         raise UnreadableImage(f"{short} is larger than its archive says: it is damaged.")

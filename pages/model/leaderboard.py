@@ -107,8 +107,9 @@ def _shown(table: pd.DataFrame, title: str, figure: str, split: str, usable: lis
         + (" The least is the best." if figure in scorecard.SMALLER_IS_BETTER else "")
     )
     if pinned != "none":
+        official = _official(usable, split)
         rows = table.itertuples()
-        table["difference"] = [_difference(by_id, table, row, figure, split, pinned, share) for row in rows]
+        table["difference"] = [_difference(by_id, table, row, figure, split, pinned, share, official) for row in rows]
     plotted = pd.DataFrame(
         {
             "name": [
@@ -177,7 +178,14 @@ def _shown(table: pd.DataFrame, title: str, figure: str, split: str, usable: lis
 
 
 def _difference(
-    by_id: dict[str, Run], table: pd.DataFrame, row: object, figure: str, split: str, pinned: str, share: bool
+    by_id: dict[str, Run],
+    table: pd.DataFrame,
+    row: object,
+    figure: str,
+    split: str,
+    pinned: str,
+    share: bool,
+    official: set[str],
 ) -> str:
     if pinned in (row.run, row.name) and row.origin != "Group of runs":
         return "baseline"
@@ -188,7 +196,8 @@ def _difference(
             base = table[(table["run"] == pinned) | ((table["run"] == "") & (table["name"] == pinned))]
             if not len(base):
                 return "–"
-            if _images(row.data, by_id, split) != _images(str(base["data"].iloc[0]), by_id, split):
+            both = {row.data, base["data"].iloc[0]}
+            if len(both) > 1 and not both <= official:
                 return "other images"
             one = standings.unpaired(
                 figure if row.origin != "Group of runs" else "", row.value, row.n, *base.iloc[0][["value", "n"]]
@@ -198,13 +207,14 @@ def _difference(
     return words.apart(one, share=share)
 
 
-def _images(data: str, by_id: dict[str, Run], split: str) -> str:
-    """What a row's figure is of: the dataset, or the official set, which the published figures are of."""
-    for run in by_id.values():
-        if run.config.data == data and split in run.metrics:
-            counts = {name: one["support"] for name, one in run.metrics[split]["per_class"].items()}
-            return "official set" if counts == paper.SUPPORTS.get(split) else data
-    return data
+def _official(usable: list[Run], split: str) -> set[str]:
+    """What the rows of the published figures call their images, and datasets with those images, by their counts."""
+    return {"official set"} | {
+        run.config.data
+        for run in usable
+        if split in run.metrics
+        and {name: one["support"] for name, one in run.metrics[split]["per_class"].items()} == paper.SUPPORTS.get(split)
+    }
 
 
 def all_runs(found: list[Run]) -> None:

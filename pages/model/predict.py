@@ -65,7 +65,7 @@ def single(panel: Panel, others: list[Run], item: Item, *, title: str = "", true
         facts, frame = _of_dicom(item, content, title)
         image = engine.opened(content, frame=frame)
     except CxrError as error:
-        _problem(item.name, str(error))
+        notices.unreadable(item.name, str(error))
         return
 
     def said(asked: Panel) -> Answer:
@@ -73,10 +73,6 @@ def single(panel: Panel, others: list[Run], item: Item, *, title: str = "", true
 
     opinions = [(other, said(other)) for other in map(ready, others)]
     verdict.show(panel, title, image.grey, said(panel), others=opinions, true=true, facts=facts)
-
-
-def _problem(name: str, sentence: str) -> None:
-    st.error(f"**{words.verbatim(name)}**: {words.verbatim(sentence)}", icon=":material/broken_image:")
 
 
 def _of_dicom(item: Item, content: bytes | Path, title: str) -> tuple[dict[str, str], int]:
@@ -104,7 +100,7 @@ def uploads(panel: Panel, others: list[Run], *, whole_folder: bool) -> None:
     items, problems = intake.items([(one.name, one.getvalue()) for one in files])
     if len(items) + len(problems) <= MANY:
         for name, problem in problems:
-            _problem(name, problem)
+            notices.unreadable(name, problem)
         for place, item in enumerate(items, start=1):
             single(
                 panel, others, item, title=item.name if len(items) == 1 else f"{item.name} ({place} of {len(items)})"

@@ -10,7 +10,7 @@ import streamlit as st
 from cxr_core import images
 from cxr_core.inference import engine, sheet
 from cxr_core.inference.engine import Item, Panel, Result
-from pages.ui import words
+from pages.ui import notices, words
 
 ALL, UNSURE, ODD, NONE = "all", "unsure", "odd", "none"
 FILTERS = {ALL: "All", UNSURE: "Unsure", ODD: "With a remark", NONE: "Without an answer"}
@@ -45,10 +45,7 @@ def show(panel: Panel, items: list[Item], problems: list[tuple[str, str]], *, ke
         _work(panel, batch, left, len(items) + len(problems), bar)
     place = _table(panel, batch)
     if place is not None and place < len(problems):
-        st.error(
-            f"**{words.verbatim(problems[place][0])}**: {words.verbatim(problems[place][1])}",
-            icon=":material/broken_image:",
-        )
+        notices.unreadable(*problems[place])
         return None
     return None if place is None else place - len(problems)
 
@@ -101,7 +98,7 @@ def _table(panel: Panel, batch: Batch) -> int | None:
     if not shown:
         st.caption("There is no such file.")
         return None
-    share = st.column_config.ProgressColumn(min_value=0, max_value=1, format="percent")
+    share = st.column_config.ProgressColumn(min_value=0, max_value=1, format="percent", width=130)
     shares = {words.label(name): share for name in panel.classes}
     table = sheet.table(panel, shown).rename(columns={name: words.label(name) for name in panel.classes})
     table["answer"] = [_called(*pair) for pair in zip(table["answer"], table["nearest"], strict=True)]
@@ -111,8 +108,8 @@ def _table(panel: Panel, batch: Batch) -> int | None:
         selection_mode="single-row", row_height=56, height=min(600, 60 + 56 * len(shown)),
         column_config={
             "image": st.column_config.ImageColumn("", width=56), "file": st.column_config.TextColumn("File", width=150),
-            "answer": st.column_config.TextColumn("Answer", width=170),
-            "remarks": st.column_config.TextColumn("Remarks", width=240),
+            "answer": st.column_config.TextColumn("Answer", width=140),
+            "remarks": st.column_config.TextColumn("Remarks", width=200),
             **shares,
         },
         alt="Answers by file",

@@ -10,6 +10,12 @@ from cxr_core.evaluation import scorecard
 from cxr_core.jobs import errands
 from cxr_core.jobs.errands import Errand
 from cxr_core.wording import DISCLAIMER
+from pages.ui import words
+
+
+def unreadable(name: str, sentence: str) -> None:
+    """A file that has no answer, and why; its name may be anything."""
+    st.error(f"**{words.verbatim(name)}**: {words.verbatim(sentence)}", icon=":material/broken_image:")
 
 
 def disclaimer() -> None:

@@ -200,6 +200,17 @@ def test_a_run_deleted_while_it_is_compared(two: list[str]) -> None:
     assert not test.exception and "Nothing to compare yet" in text(test)
 
 
+def test_figures_of_other_images_are_not_set_against_each_other(two: list[str]) -> None:
+    stranger = made_up.run(
+        {"test": (["x", "y", "z"], ["normal", "viral", "bacterial"])}, data="elsewhere", seed=4, age=3
+    )
+    table = table_with(visit(BOARD, baseline="ConvNeXt-V2, pretrained"), "difference").set_index("run")
+    assert table.loc[stranger, "difference"] == "other images"
+    assert all(
+        "points" in table.loc[one, "difference"] for one in two
+    )  # on the official split, as the published figure
+
+
 def test_the_chosen_run_stays_whatever_its_title_becomes(two: list[str]) -> None:
     test = visit(RESULTS)
     assert test.query_params["run"] == two[0]  # the address holds what is shown, the first time too

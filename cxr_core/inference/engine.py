@@ -6,11 +6,6 @@ A run answers by its exported network, without Keras; where it has not been expo
 once, and where it cannot be, Keras is loaded into this process and answers itself.
 """
 
-import os
-import subprocess
-import sys
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,15 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock, Timeout
 from PIL import Image
 
-from cxr_core import dicom, images, process, workspace
+from cxr_core import dicom, images, process
 from cxr_core.errors import BadInput, CxrError
 from cxr_core.evaluation import abstention, ensembles, fitted
 from cxr_core.evaluation.abstention import Band
 from cxr_core.evaluation.fitted import Point, Temperature
-from cxr_core.inference import exported
+from cxr_core.inference import warm
 from cxr_core.inference.exported import CHUNK, Exported
 from cxr_core.inference.gate import UNCHECKED, Gate, Remark, of_header, together, without
 from cxr_core.runs import folder as runs
@@ -217,7 +211,7 @@ def panel(run_id: str) -> Panel:
     run = runs.get(run_id)
     group = ensembles.of_run(run_id)
     ids = group.members if group else (run_id,)
-    members = tuple(_WARM.get(runs.get(one)) for one in ids)
+    members = tuple(warm.get(runs.get(one)) for one in ids)
     found = [path for one in ids if (path := runs.folder(one) / "gate.npz").is_file()]
     return Panel(
         run,
@@ -306,85 +300,6 @@ def _answered(asked: Panel, chunk: list[tuple[Item, Seen | str]]) -> Iterator[Re
             yield Result(item.name, problem=one)
         else:
             yield Result(item.name, next(told), "", one.prepared[min(one.prepared)], one.width, one.height)
-
-
-class _Warm:
-    """Networks in memory, shared by all sessions of this process; the least recently used go when there are too many."""
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[str, tuple[str, Exported]] = OrderedDict()
-        self._lock = threading.Lock()
-        self._loading: dict[str, threading.Lock] = {}
-
-    def get(self, run: Run) -> Exported:
-        if not run.has_model:
-            raise BadInput(f"Run '{run.id}' has no model yet ({run.status.state}). Choose a finished run.")
-        stamp = exported.stamp(run)
-        with self._lock:
-            turn = self._loading.setdefault(run.id, threading.Lock())
-        with turn:  # of several sessions one loads, and the others wait for it alone
-            with self._lock:
-                kept = self._kept.get(run.id)
-                if kept and kept[0] == stamp:
-                    self._kept.move_to_end(run.id)
-                    return kept[1]
-            made = _loaded(run)
-            with self._lock:
-                self._kept[run.id] = (stamp, made)
-                self._kept.move_to_end(run.id)
-                while len(self._kept) > 1 and sum(one.bytes for _, one in self._kept.values()) > budget():
-                    self._kept.popitem(last=False)
-            return made
-
-    def names(self) -> list[str]:
-        with self._lock:
-            return list(self._kept)
-
-
-_WARM = _Warm()
-
-
-def budget() -> int:
-    """Bytes that warm networks may hold, roughly: `CXR_MODELS_MB`, by default 1,500 MB; one network is always kept.
-
-    Raises:
-        BadInput: the variable is no whole number.
-    """
-    asked = os.environ.get("CXR_MODELS_MB") or "1500"
-    if not asked.isdecimal():
-        raise BadInput(f"CXR_MODELS_MB is a whole number of megabytes. Received: '{asked}'.")
-    return int(asked) * 2**20
-
-
-def warm() -> list[str]:
-    """Ids of the runs whose networks are in memory, the latest used last."""
-    return _WARM.names()
-
-
-def _loaded(run: Run) -> Exported:
-    if not exported.files_of(run):
-        _export(run)
-    try:
-        return Exported.load(run)
-    except CxrError:
-        from cxr_core.inference import export  # the network itself, where it cannot be exported
-
-        return export.in_memory(run.id)
-
-
-def _export(run: Run) -> None:
-    """In a process of its own, so that this one never pays for TensorFlow; whatever goes wrong, the network itself can answer."""
-    try:
-        with FileLock(workspace.made(run.folder / exported.FOLDER) / ".lock", timeout=600):
-            if exported.files_of(run):
-                return
-            subprocess.run(
-                [sys.executable, "-m", "cxr_core", "export", run.id],
-                env={**os.environ, "KERAS_BACKEND": "tensorflow", "PYTHONPATH": str(workspace.PROJECT)},
-                stdin=subprocess.DEVNULL, capture_output=True, timeout=600, check=False,
-            )  # fmt: skip
-    except (CxrError, OSError, Timeout, subprocess.TimeoutExpired):
-        return
 
 
 _GATES: dict[Path, tuple[int, Gate]] = {}

@@ -17,7 +17,7 @@ from cxr_core.data import datasets
 from cxr_core.errors import BadInput, UnknownName
 from cxr_core.evaluation import ensembles, fitted
 from cxr_core.evaluation.abstention import Band
-from cxr_core.inference import engine, exported
+from cxr_core.inference import engine, exported, warm
 from cxr_core.inference.engine import Item
 from cxr_core.inference.gate import Remark
 from cxr_core.runs import folder as runs
@@ -27,7 +27,7 @@ from tests.test_dicom import made
 
 @pytest.fixture
 def run_id(trained_home: Path) -> str:
-    engine._WARM._kept.clear()
+    warm._WARM._kept.clear()
     return runs.ids()[0]
 
 
@@ -98,8 +98,8 @@ def test_a_run_without_an_export_is_exported_once(run_id: str) -> None:
 def test_a_network_that_cannot_be_exported_answers_itself(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = asked(engine.panel(run_id), images.read(IMAGE)).probabilities
     shutil.rmtree(runs.folder(run_id) / exported.FOLDER)
-    engine._WARM._kept.clear()
-    monkeypatch.setattr(engine, "_export", lambda run: None)
+    warm._WARM._kept.clear()
+    monkeypatch.setattr(warm, "_export", lambda run: None)
     found = asked(engine.panel(run_id), images.read(IMAGE)).probabilities
     assert found == pytest.approx(expected, abs=1e-4)
 
@@ -110,14 +110,14 @@ def test_networks_stay_warm_up_to_the_budget(run_id: str, monkeypatch: pytest.Mo
     first = engine.panel(run_id).members[0]
     assert engine.panel(run_id).members[0] is first
     engine.panel(other)
-    assert engine.warm() == [run_id, other]
+    assert warm.names() == [run_id, other]
     monkeypatch.setenv("CXR_MODELS_MB", "1")
-    engine._WARM._kept.clear()
+    warm._WARM._kept.clear()
     engine.panel(run_id), engine.panel(other)
-    assert engine.warm() == [other]
+    assert warm.names() == [other]
     monkeypatch.setenv("CXR_MODELS_MB", "much")
     with pytest.raises(BadInput, match="CXR_MODELS_MB"):
-        engine.budget()
+        warm.budget()
 
 
 def test_many_sessions_share_one_network_and_get_the_same_answers(run_id: str) -> None:

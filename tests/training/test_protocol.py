@@ -41,11 +41,11 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, set[int]]]:
     yield seen
 
 
-def trained(model: str, **changes: Any) -> str:
-    datasets.add("synthetic", "phantoms", images=150)
+def trained(images: int, **changes: Any) -> str:
+    datasets.add("synthetic", "phantoms", images=images)
     frozen = manifest.build("phantoms", split="patient")
     config = settings.make(
-        model=model, recipe="tuned", data="phantoms", manifest=frozen.id, classes=frozen.classes,
+        model="custom_cnn", recipe="tuned", data="phantoms", manifest=frozen.id, classes=frozen.classes,
         settings={"image_size": 64, "epochs": 1, "batch_size": 16, **changes},
     )  # fmt: skip
     run_id = runs.create(config)
@@ -60,18 +60,16 @@ def places_of(run_id: str, *splits: str) -> set[int]:
     return set(places[rows["split"].isin(splits)].tolist())
 
 
-@pytest.mark.usefixtures("home")
 def test_a_run_reads_test_images_for_its_predictions_only(looked_at: dict[str, set[int]]):
-    run_id = trained("custom_cnn")
+    run_id = trained(150)  # enough for a gate
     test = places_of(run_id, "test")
     assert len(test) >= 20 and not looked_at["before"] & test
     assert places_of(run_id, "train", "val") <= looked_at["before"]
     assert test <= looked_at["predicting"]
 
 
-@pytest.mark.usefixtures("home", "looked_at")
 def test_shifted_copies_are_validated_on_and_have_their_own_table():
-    run_id = trained("custom_cnn", test_flip=False)
+    run_id = trained(60, test_flip=False)
     val, shifted = (predictions.read(runs.predictions_path(run_id, split)) for split in ("val", "shifted"))
     assert val["id"].tolist() == shifted["id"].tolist() and val["true"].tolist() == shifted["true"].tolist()
     assert np.abs(predictions.probabilities(val) - predictions.probabilities(shifted)).max() > 1e-3

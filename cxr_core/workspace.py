@@ -19,6 +19,7 @@ import re
 import secrets
 import time
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 def home() -> Path:
     """The folder of all that users make; created when something is first written."""
     moved = os.environ.get("CXR_HOME")
-    return Path(moved).expanduser().resolve() if moved else PROJECT / "artifacts"
+    return _real(_absolute(moved)) if moved else PROJECT / "artifacts"
 
 
 def datasets() -> Path:
@@ -88,7 +89,16 @@ def exported_trunk(digest: str) -> Path:
 def pretrained() -> Path:
     """Ships with the code, so it stays in the project wherever `CXR_HOME` points; `CXR_PRETRAINED` names another folder."""
     moved = os.environ.get("CXR_PRETRAINED")
-    return Path(moved).expanduser().resolve() if moved else PROJECT / "artifacts" / "pretrained"
+    return _real(_absolute(moved)) if moved else PROJECT / "artifacts" / "pretrained"
+
+
+def _absolute(text: str) -> str:
+    return os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111 - asked for a dozen times an upload
+
+
+@lru_cache(maxsize=64)
+def _real(text: str) -> Path:
+    return Path(text).resolve()
 
 
 def checked_name(name: str) -> str:

@@ -1,4 +1,4 @@
-"""`compare`, `ensemble`, `report` on the command line."""
+"""`compare`, `ensemble`, `calibrate`, `report` on the command line."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from cxr_core import cli
 from cxr_core.data import manifest
-from cxr_core.evaluation import answers, comparison, ensembles
+from cxr_core.evaluation import answers, comparison, ensembles, fitted
 from cxr_core.runs import folder as runs
 from tests import made_up
 
@@ -41,6 +41,38 @@ def test_ensemble(two: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert document(capsys, "evaluate", found["run"])["n"] == 624
     assert cli.main(["ensemble", two[0]]) == 2
     assert "at least two" in capsys.readouterr().err
+
+
+def test_calibrate(two: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert document(capsys, "evaluate", two[0])["operating_point"] is None
+    found = document(capsys, "calibrate", two[0], "--sensitivity", "0.99")
+    point, heat = fitted.point(two[0]), fitted.temperature(two[0])
+    assert point is not None and heat is not None
+    assert found["operating_point"]["threshold"] == point.threshold and found["temperature"]["value"] == heat.value
+    said = document(capsys, "evaluate", two[0])
+    called = fitted.decided(answers.read(two[0], "test"), point)
+    assert said["operating_point"]["accuracy"] == pytest.approx(called.right.mean())
+    assert said["operating_point"]["confusion"] == called.confusion.tolist() != said["confusion"]
+    assert said["operating_point"]["point"]["threshold"] == point.threshold
+    assert cli.main(["evaluate", two[0]]) == 0
+    assert "At its operating point, viral or bacterial from" in capsys.readouterr().out
+    assert document(capsys, "calibrate", two[1])["operating_point"] is None and fitted.temperature(two[1])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["--sensitivity", "1.5"], "between 0 and 1"),
+        (["--positive", "viral"], "Say what it is to find"),
+        (["--sensitivity", "0.9", "--positive", "covid"], "covid"),
+        (["--sensitivity", "0.9", "--positive", "normal", "viral", "bacterial"], "at least one positive class and one"),
+    ],
+)
+def test_what_cannot_be_calibrated_is_told(
+    two: list[str], capsys: pytest.CaptureFixture[str], wrong: list[str], said: str
+) -> None:
+    assert cli.main(["calibrate", two[0], *wrong]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_report(two: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ def add_commands(commands: Any) -> None:
     serve.add_argument("--most-mb", type=int, default=50, help="megabytes of a request")
     serve.add_argument("--most-files", type=int, default=64, help="images in a request")
     serve.add_argument("--per-minute", type=int, default=120, help="requests of one client a minute")
+    serve.add_argument("--most-seconds", type=float, default=60, help="that a request may take; what is left is told")
 
 
 def _predict(chosen: argparse.Namespace) -> None:
@@ -139,7 +140,7 @@ def _serve(chosen: argparse.Namespace) -> None:
 
     if chosen.run:
         engine.panel(chosen.run)  # a wrong name is told now, and the first request need not wait
-    limits = endpoint.Limits(chosen.most_mb, chosen.most_files, chosen.per_minute)
+    limits = endpoint.Limits(chosen.most_mb, chosen.most_files, chosen.per_minute, chosen.most_seconds)
     token = os.environ.get("CXR_API_TOKEN", "")
     if chosen.host not in ("127.0.0.1", "localhost", "::1") and not token:
         raise BadInput("To listen beyond this machine, set CXR_API_TOKEN to a secret that requests have to carry.")

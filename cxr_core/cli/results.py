@@ -4,12 +4,16 @@ import argparse
 import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cxr_core import machine, workspace
 from cxr_core.cli.terminal import answer, command, json_flag
 from cxr_core.data import datasets, features
+from cxr_core.errors import BadInput
 from cxr_core.runs import folder as runs
+
+if TYPE_CHECKING:
+    from cxr_core.evaluation.fitted import Point
 
 
 def add_commands(commands: Any) -> None:
@@ -25,6 +29,19 @@ def add_commands(commands: Any) -> None:
     ensemble.add_argument("runs", nargs="+", metavar="RUN")
     ensemble.add_argument("--way", default="mean", help="mean, weighted (weights from validation) or vote")
     json_flag(ensemble)
+    calibrate = command(commands, "calibrate", "keep a run's temperature and operating point", _calibrate)
+    calibrate.add_argument("run", metavar="RUN")
+    calibrate.add_argument(
+        "--sensitivity",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="share of the positives to find on validation, as 0.95",
+    )
+    calibrate.add_argument(
+        "--positive", nargs="+", default=[], metavar="CLASS", help="by default the classes that are not normal"
+    )
+    json_flag(calibrate)
     report = command(commands, "report", "one HTML file on a run, or on several compared", _report)
     report.add_argument("runs", nargs="+", metavar="RUN")
     report.add_argument("--out", required=True, metavar="FILE.html")
@@ -34,10 +51,12 @@ def add_commands(commands: Any) -> None:
 
 
 def _evaluate(chosen: argparse.Namespace) -> None:
-    from cxr_core.evaluation import answers, background, metrics, scorecard
+    from cxr_core.evaluation import answers, background, fitted, metrics, scorecard
 
     found = answers.read(chosen.run, chosen.split)
-    card = scorecard.card(found, background.patients(found, runs.get(chosen.run).config.data))
+    patients = background.patients(found, runs.get(chosen.run).config.data)
+    card = scorecard.card(found, patients)
+    point, by_point = fitted.point(chosen.run), None
     lines = [
         f"{name:<28} {one.value:.4f} ({one.low:.4f} to {one.high:.4f}), {one.how}"
         for name, one in card.items()
@@ -45,7 +64,35 @@ def _evaluate(chosen: argparse.Namespace) -> None:
     ]
     report = metrics.report_of(found.classes, found.confusion).to_string(float_format="%.2f", na_rep="")
     words = "\n".join([report, "", f"n = {len(found):,}, with 95 % intervals:", *lines])
-    answer(chosen, {**metrics.document(found, card), "figures": scorecard.document(card)}, words)
+    if point:
+        called = fitted.decided(found, point)
+        at_point = metrics.document(called, scorecard.card(called, patients, parts=("counts",)))
+        by_point = {"point": asdict(point), **at_point}
+        report = metrics.report_of(called.classes, called.confusion).to_string(float_format="%.2f", na_rep="")
+        words += f"\n\nAt its operating point, {_told(point)}:\n{report}"
+    figures = {**metrics.document(found, card), "figures": scorecard.document(card), "operating_point": by_point}
+    answer(chosen, figures, words)
+
+
+def _calibrate(chosen: argparse.Namespace) -> None:
+    from cxr_core.evaluation import fitted
+
+    if not 0 <= chosen.sensitivity <= 1:
+        raise BadInput(f"A sensitivity lies between 0 and 1. Received: {chosen.sensitivity}.")
+    if chosen.positive and not chosen.sensitivity:
+        raise BadInput("Positive classes are of an operating point. Say what it is to find, as --sensitivity 0.95.")
+    point = fitted.keep_calibrated(chosen.run, chosen.sensitivity, positive=chosen.positive)
+    if chosen.sensitivity and point is None:
+        raise BadInput("No class of this run is called normal. Name the positive ones with --positive.")
+    heat = fitted.temperature(chosen.run)
+    words = [f"temperature {heat.value:.3f}" if heat else ""]
+    words += [_told(point)] if point else []
+    document = {"temperature": heat and asdict(heat), "operating_point": point and asdict(point)}
+    answer(chosen, document, "\n".join(words))
+
+
+def _told(point: "Point") -> str:
+    return f"{' or '.join(point.positive)} from {point.threshold:.3f} on ({point.rule})"
 
 
 def _compare(chosen: argparse.Namespace) -> None:

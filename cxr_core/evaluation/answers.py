@@ -26,25 +26,27 @@ class Answers:
         true: (n,) codes of the true classes, 0 to k - 1.
         probabilities: (n, k) float64 in [0, 1], rows summing to 1.
         classes: k names.
+        called: (n,) codes of the classes that an operating point gives; None: the most probable ones.
     """
 
     ids: npt.NDArray[np.object_]
     true: Codes
     probabilities: Floats
     classes: tuple[str, ...]
+    called: Codes | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @cached_property
     def predicted(self) -> Codes:
-        """(n,) the place of the most probable class; the first of equals."""
-        found: Codes = self.probabilities.argmax(axis=1)
+        """(n,) the code that each image is called: what `called` says, else the most probable class; the first of equals."""
+        found: Codes = self.probabilities.argmax(axis=1) if self.called is None else self.called
         return found
 
     @cached_property
     def right(self) -> Flags:
-        """(n,) whether the most probable class is the true one."""
+        """(n,) whether each image is called what it is."""
         return self.predicted == self.true
 
     @cached_property
@@ -60,11 +62,16 @@ class Answers:
     def take(self, places: npt.ArrayLike) -> "Answers":
         """The images at these places, or where this mask is true."""
         chosen = np.asarray(places)
-        return Answers(self.ids[chosen], self.true[chosen], self.probabilities[chosen], self.classes)
+        called = None if self.called is None else self.called[chosen]
+        return Answers(self.ids[chosen], self.true[chosen], self.probabilities[chosen], self.classes, called)
 
     def with_probabilities(self, probabilities: Floats) -> "Answers":
-        """The same images with other answers, (n, k)."""
+        """The same images with other answers, (n, k), each called its most probable class."""
         return Answers(self.ids, self.true, probabilities, self.classes)
+
+    def with_called(self, codes: Codes) -> "Answers":
+        """The same answers, each image called what these (n,) codes say."""
+        return Answers(self.ids, self.true, self.probabilities, self.classes, codes)
 
     def table(self) -> pd.DataFrame:
         """As a predictions table."""

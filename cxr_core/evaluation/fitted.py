@@ -8,8 +8,10 @@ The Predict page applies them by `temperature`, `point`, `Temperature.applied` a
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,7 +23,7 @@ from cxr_core.evaluation import answers, calibration, operating
 from cxr_core.evaluation.answers import Answers
 from cxr_core.runs import folder as runs
 
-SPLIT = "val"
+SPLIT, SHIFTED = "val", "shifted"  # the second where a run has answered shifted copies of its validation images
 _TEMPERATURE, _POINT = "temperature.json", "operating_point.json"
 Fitted = TypeVar("Fitted")
 
@@ -148,6 +150,54 @@ def keep_point(
     return made
 
 
+def threshold_for(found: Sequence[Answers], positive: Sequence[str], least: float) -> float:
+    """The most specific threshold that finds at least this share of the positives in each of several sets of answers.
+
+    Args:
+        found: validation answers, and those on their shifted copies if there are any; after the temperature.
+        least: in (0, 1].
+
+    Raises:
+        UnknownName, BadInput: as `operating.question` and `operating.for_sensitivity`.
+    """
+    return min(operating.for_sensitivity(*operating.question(one, positive), least) for one in found)
+
+
+def keep_calibrated(run_id: str, least: float = 0.0, *, positive: Sequence[str] = ()) -> Point | None:
+    """Keep a run's temperature, and the operating point that finds at least this share of the positives on validation.
+
+    Args:
+        least: in (0, 1]; 0 for no operating point.
+        positive: by default the classes that are not normal.
+
+    Returns:
+        The point, or None where none was asked for or no class is normal.
+
+    Raises:
+        UnknownName: no such run or class, or the run has no validation predictions.
+        BadInput: no class is positive, or all are; no validation image is positive.
+    """
+    heat = keep_temperature(run_id).value
+    run = runs.get(run_id)
+    asked = tuple(positive) or operating.illness(run.config.classes)
+    if not (least and asked):
+        return None
+    splits = [one for one in (SPLIT, SHIFTED) if one in run.metrics]
+    found = [tempered(answers.read(run_id, one), heat) for one in splits]
+    rule = f"finds at least {least:.0%} of them {told(splits)}"
+    return keep_point(run_id, asked, threshold_for(found, asked, least), rule=rule, temperature_=heat)
+
+
+def told(splits: Sequence[str]) -> str:
+    """On what a rule was tried, in words."""
+    return "on validation images and their shifted copies" if SHIFTED in splits else "on validation images"
+
+
+def decided(found: Answers, by: Point | None) -> Answers:
+    """The answers of a run, before any temperature, each image called what the operating point says; None changes nothing."""
+    return found if by is None else found.with_called(by.label(found.probabilities, found.classes))
+
+
 def forget(run_id: str, what: str) -> None:
     """Remove the "temperature" or the "point" of a run; nothing happens if there is none."""
     name = {"temperature": _TEMPERATURE, "point": _POINT}[what]
@@ -160,7 +210,15 @@ def tempered(found: Answers, value: float) -> Answers:
 
 
 def _stamp(run_id: str) -> str:
-    return hashlib.sha256(runs.predictions_path(run_id, SPLIT).read_bytes()).hexdigest()[:16]
+    path = runs.predictions_path(run_id, SPLIT)
+    about = path.stat()
+    return _digest(path, about.st_ino, about.st_mtime_ns, about.st_size)
+
+
+@lru_cache(maxsize=256)
+def _digest(path: Path, *_: int) -> str:
+    """Of a file's content; the numbers change whenever it is written."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def _kept(run_id: str, name: str, parsed: Callable[[dict[str, Any]], Fitted]) -> Fitted | None:

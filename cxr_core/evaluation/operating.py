@@ -15,6 +15,8 @@ from cxr_core.evaluation import curves, intervals
 from cxr_core.evaluation.answers import Answers, Flags, Floats
 from cxr_core.evaluation.intervals import Interval
 
+NORMAL = "normal"
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -78,6 +80,11 @@ def at(is_positive: Flags, score: Floats, threshold: float) -> Outcome:
     called = score >= threshold
     tp, fp = int((called & is_positive).sum()), int((called & ~is_positive).sum())
     return Outcome(tp, fp, int(is_positive.sum()) - tp, int((~is_positive).sum()) - fp)
+
+
+def illness(classes: Sequence[str]) -> tuple[str, ...]:
+    """The classes that are not normal; empty where no class is, or nothing else."""
+    return tuple(name for name in classes if name != NORMAL) if NORMAL in classes else ()
 
 
 def for_sensitivity(is_positive: Flags, score: Floats, least: float) -> float:

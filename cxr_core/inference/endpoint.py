@@ -12,6 +12,7 @@ import hmac
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,11 +36,12 @@ _CLIENTS = 10_000  # whose pace is remembered
 
 @dataclass(frozen=True)
 class Limits:
-    """`megabytes` of a request, `files` in it, `per_minute` requests of one client."""
+    """`megabytes` of a request, `files` in it, `per_minute` requests of one client, `seconds` that an answer may take."""
 
     megabytes: int = 50
     files: int = 64
     per_minute: int = 120
+    seconds: float = 60.0
 
 
 class _Refused(Exception):
@@ -86,7 +88,8 @@ def app(run_id: str = "", *, token: str = "", limits: Limits | None = None) -> S
             return problem
         try:
             files = await _files(request, bounds)
-            return JSONResponse(await run_in_threadpool(answered, request.query_params.get("run") or run_id, files))
+            asked = request.query_params.get("run") or run_id
+            return JSONResponse(await run_in_threadpool(answered, asked, files, bounds.seconds))
         except _Refused as error:
             return _problem(error.code, str(error))
         except UnknownName as error:
@@ -107,8 +110,10 @@ def app(run_id: str = "", *, token: str = "", limits: Limits | None = None) -> S
     )
 
 
-def answered(run_id: str, files: list[tuple[str, bytes]]) -> dict[str, Any]:
+def answered(run_id: str, files: list[tuple[str, bytes]], seconds: float) -> dict[str, Any]:
     """The JSON document for some files, by a run or by the newest that can answer.
+
+    Files that have not had their turn after so many seconds get a sentence instead of an answer.
 
     Raises:
         UnknownName, BadInput, WorkFailed: there is no such run, or it cannot answer.
@@ -120,7 +125,14 @@ def answered(run_id: str, files: list[tuple[str, bytes]]) -> dict[str, Any]:
         run_id = usable[0].id
     panel = engine.panel(run_id)
     items, problems = intake.items(files)
-    results = [document(one) for one in engine.stream(panel, items)]
+    results, end = [], time.monotonic() + seconds
+    with closing(engine.stream(panel, items)) as stream:
+        for one in stream:
+            results.append(document(one))
+            if time.monotonic() > end:
+                break
+    late = f"Not looked at: the request had taken {seconds:g} seconds already. Send fewer or smaller images."
+    results += [{"file": one.name, "error": late} for one in items[len(results) :]]
     results += [{"file": name, "error": sentence} for name, sentence in problems]
     return {"run": run_id, "results": results, "notice": panel.notice, "disclaimer": DISCLAIMER}
 

@@ -6,9 +6,11 @@ A run answers by its exported network, without Keras; where it has not been expo
 once, and where it cannot be, Keras is loaded into this process and answers itself.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
@@ -20,14 +22,17 @@ from cxr_core import dicom, images, process
 from cxr_core.errors import BadInput, CxrError
 from cxr_core.evaluation import abstention, ensembles, fitted
 from cxr_core.evaluation.abstention import Band
+from cxr_core.evaluation.ensembles import Ensemble
 from cxr_core.evaluation.fitted import Point, Temperature
 from cxr_core.inference import warm
 from cxr_core.inference.exported import CHUNK, Exported
-from cxr_core.inference.gate import UNCHECKED, Gate, Remark, of_header, together, without
+from cxr_core.inference.gate import UNCHECKED, Gate, Remark, Shown, of_header, together, without
+from cxr_core.inference.gathered import Gathered
 from cxr_core.runs import folder as runs
 from cxr_core.runs.folder import Run
 
 Pixels = npt.NDArray[np.uint8]
+Looks = Callable[[Sequence[Shown]], Sequence[tuple[Remark, ...]]]
 AHEAD = 32  # files seen before the network has come to them
 
 
@@ -113,7 +118,7 @@ class Panel:
 
     Attributes:
         members: in the order of the ensemble.
-        gates: of the members that have one.
+        gates: of the members that have one: what each says of images.
     """
 
     run: Run
@@ -123,7 +128,7 @@ class Panel:
     temperature: Temperature | None
     point: Point | None
     band: Band | None
-    gates: tuple[Gate, ...]
+    gates: tuple[Looks, ...]
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -139,9 +144,9 @@ class Panel:
         if not opened_:
             return []
         sizes = {one.size for one in self.members}
-        greys, colours = [one.grey for one in opened_], [one.colour for one in opened_]
+        shown = [Shown(one.grey, one.colour, min(sizes)) for one in opened_]
         with process.one_blas_thread():
-            looks = [look(greys, colours, size=min(sizes)) for look in [one.looks for one in self.gates] or [without]]
+            looks = [look(shown) for look in self.gates or (without,)]
         return [
             Seen(
                 image.grey.shape[1],
@@ -209,20 +214,34 @@ def panel(run_id: str) -> Panel:
         WorkFailed: its files are damaged.
     """
     run = runs.get(run_id)
-    group = ensembles.of_run(run_id)
-    ids = group.members if group else (run_id,)
-    members = tuple(warm.get(runs.get(one)) for one in ids)
-    found = [path for one in ids if (path := runs.folder(one) / "gate.npz").is_file()]
-    return Panel(
-        run,
-        members,
-        group.way if group else "mean",
-        group.weights if group else (1.0,),
-        fitted.temperature(run_id),
-        fitted.point(run_id),
-        abstention.of_run(run_id),
-        tuple(_gate(path, path.stat().st_mtime_ns) for path in found),
-    )
+    folder = run.folder
+    beside = _beside(run_id, folder, _written(folder))
+    members = tuple(warm.get(run if one == run_id else runs.get(one)) for one in beside.group.members)
+    found = [path for one in members if (path := runs.folder(one.run_id) / "gate.npz").is_file()]
+    gates = tuple(_gate(path, path.stat().st_mtime_ns) for path in found)
+    group = beside.group
+    return Panel(run, members, group.way, group.weights, beside.temperature, beside.point, beside.band, gates)
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """What lies beside the networks of a run."""
+
+    group: Ensemble
+    temperature: Temperature | None
+    point: Point | None
+    band: Band | None
+
+
+@lru_cache(maxsize=64)
+def _beside(run_id: str, folder: Path, written: tuple[int, ...]) -> _Beside:  # noqa: ARG001 - part of the key
+    group = ensembles.of_run(run_id) or Ensemble((run_id,), "mean", (1.0,))
+    return _Beside(group, fitted.temperature(run_id), fitted.point(run_id), abstention.of_run(run_id))
+
+
+def _written(folder: Path) -> tuple[int, ...]:
+    """Changes whenever a file of a run is written, which is done under another name and then moved into the folder."""
+    return tuple(os.stat(f"{folder}{part}").st_mtime_ns for part in ("", "/predictions"))  # noqa: PTH116
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,7 +258,13 @@ class Item:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """An item's answer, or the sentence that says why there is none. `small` is the prepared image, uint8 (S, S)."""
+    """An item's answer, or the sentence that says why there is none.
+
+    Attributes:
+        small: the prepared image, uint8 (S, S).
+        width, height: of the original in pixels.
+        opinions: the answers of the other panels that were asked.
+    """
 
     name: str
     answer: Answer | None = None
@@ -247,23 +272,32 @@ class Result:
     small: Pixels | None = None
     width: int = 0
     height: int = 0
+    opinions: tuple[Answer, ...] = ()
+
+    @property
+    def alike(self) -> int:
+        """How many of the opinions name the same class."""
+        return sum(self.answer is not None and one.label == self.answer.label for one in self.opinions)
 
 
-def stream(asked: Panel, items: Iterable[Item]) -> Iterator[Result]:
+def stream(asked: Panel, items: Iterable[Item], *, others: Sequence[Panel] = ()) -> Generator[Result]:
     """Results one by one, in the order of the items; files are seen beside the network, AHEAD of it at most.
 
     Whoever stops reading stops the work.
+
+    Args:
+        others: panels that are asked for a second opinion on each image.
     """
-    source = iter(items)
+    source, panels = iter(items), (asked, *others)
     with process.one_blas_thread(), ThreadPoolExecutor(max(1, process.cores()), thread_name_prefix="see") as pool:
-        waiting: list[Future[list[tuple[Item, Seen | str]]]] = []
+        waiting: list[Future[list[tuple[Item, tuple[Seen, ...] | str]]]] = []
         try:
             while True:
                 while len(waiting) * CHUNK < AHEAD and (chunk := [*islice(source, CHUNK)]):
-                    waiting.append(pool.submit(_seen, asked, chunk))
+                    waiting.append(pool.submit(_seen, panels, chunk))
                 if not waiting:
                     return
-                yield from _answered(asked, waiting.pop(0).result())
+                yield from _answered(panels, waiting.pop(0).result())
         finally:
             for future in waiting:
                 future.cancel()
@@ -278,8 +312,8 @@ def content_of(item: Item) -> bytes | Path:
     return item.content if isinstance(item.content, bytes | Path) else item.content()
 
 
-def _seen(asked: Panel, chunk: list[Item]) -> list[tuple[Item, Seen | str]]:
-    """What a panel is asked about, or the sentence that says why there is nothing to ask."""
+def _seen(panels: Sequence[Panel], chunk: list[Item]) -> list[tuple[Item, tuple[Seen, ...] | str]]:
+    """What each panel is asked about, or the sentence that says why there is nothing to ask."""
     images_: dict[int, Opened] = {}
     problems: dict[int, str] = {}
     for place, item in enumerate(chunk):
@@ -289,28 +323,31 @@ def _seen(asked: Panel, chunk: list[Item]) -> list[tuple[Item, Seen | str]]:
             problems[place] = str(error)
         except MemoryError:
             problems[place] = "The image needs more memory than this machine has. Reduce it and try again."
-    seen = dict(zip(images_, asked.see([*images_.values()]), strict=True))
+    by_panel = [one.see([*images_.values()]) for one in panels]
+    seen = dict(zip(images_, zip(*by_panel, strict=True), strict=True))
     return [(item, problems.get(place) or seen[place]) for place, item in enumerate(chunk)]
 
 
-def _answered(asked: Panel, chunk: list[tuple[Item, Seen | str]]) -> Iterator[Result]:
-    told = iter(asked.answers([one for _, one in chunk if not isinstance(one, str)]))
-    for item, one in chunk:
-        if isinstance(one, str):
-            yield Result(item.name, problem=one)
-        else:
-            yield Result(item.name, next(told), "", one.prepared[min(one.prepared)], one.width, one.height)
+def _answered(panels: Sequence[Panel], chunk: list[tuple[Item, tuple[Seen, ...] | str]]) -> Iterator[Result]:
+    every = [one for _, one in chunk if not isinstance(one, str)]
+    told = zip(*(panel.answers([one[place] for one in every]) for place, panel in enumerate(panels)), strict=True)
+    for item, seen in chunk:
+        if isinstance(seen, str):
+            yield Result(item.name, problem=seen)
+            continue
+        (one, *_), (answer, *opinions) = seen, next(told)
+        yield Result(item.name, answer, "", one.prepared[min(one.prepared)], one.width, one.height, tuple(opinions))
 
 
-_GATES: dict[Path, tuple[int, Gate]] = {}
+_GATES: dict[Path, tuple[int, Looks]] = {}
 
 
-def _gate(path: Path, stamp: int) -> Gate:
+def _gate(path: Path, stamp: int) -> Looks:
     kept = _GATES.get(path)
     if kept is None or kept[0] != stamp:
         if len(_GATES) > 64:
             _GATES.clear()
-        kept = (stamp, Gate.load(path))
+        kept = (stamp, Gathered(Gate.load(path).looks, CHUNK))
         _GATES[path] = kept
     return kept[1]
 

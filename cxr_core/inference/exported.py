@@ -10,8 +10,10 @@
 
 import hashlib
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +21,20 @@ import numpy.typing as npt
 
 from cxr_core import images, process, workspace
 from cxr_core.errors import WorkFailed
+from cxr_core.inference.gathered import Gathered
 from cxr_core.inference.head import Head
 from cxr_core.runs.folder import MODELS, Run
 
 FOLDER = "export"
 VERSION = 1
 CHUNK = 8  # more images at once fall out of the processor's cache and are slower
+RECENT = 32  # images
 
 Floats = npt.NDArray[np.float32]
 
 
 class Graph:
-    """A LiteRT file, ready to run; any number of threads may ask, one at a time is answered."""
+    """A LiteRT file, ready to run; any number of threads may ask, and are answered in batches."""
 
     def __init__(self, path: Path):
         """Raises WorkFailed if the file is missing or damaged."""
@@ -45,19 +49,44 @@ class Graph:
             raise WorkFailed(f"{path} is damaged or missing ({error}). Delete it; it is made again.") from error
         self._input, self._output = inputs["index"], outputs["index"]
         self._shape: tuple[int, ...] = ()
-        self._lock = threading.Lock()
+        self._gathered: Gathered[Floats, Floats] = Gathered(self._run, CHUNK)
 
     def __call__(self, batch: Floats) -> Floats:
         """float32 (n, …) to float32 (n, …)."""
+        return np.asarray(self._gathered([*batch]))
+
+    def _run(self, several: Sequence[Floats]) -> list[Floats]:
+        batch = np.stack(several)
+        if batch.shape != self._shape:
+            self._interpreter.resize_tensor_input(self._input, batch.shape)
+            self._interpreter.allocate_tensors()
+            self._shape = batch.shape
+        self._interpreter.set_tensor(self._input, batch)
+        self._interpreter.invoke()
+        return [*self._interpreter.get_tensor(self._output)]
+
+
+class _Recent:
+    """What a network has made of the last images that came alone: the map over an image follows its answer."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[bytes, Floats] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, image: npt.NDArray[np.uint8], make: Callable[[], Floats]) -> Floats:
+        """Of one image, by its content; the image itself is not kept."""
+        digest = hashlib.sha256(image.tobytes()).digest()
         with self._lock:
-            if batch.shape != self._shape:
-                self._interpreter.resize_tensor_input(self._input, batch.shape)
-                self._interpreter.allocate_tensors()
-                self._shape = batch.shape
-            self._interpreter.set_tensor(self._input, batch)
-            self._interpreter.invoke()
-            found: Floats = self._interpreter.get_tensor(self._output)
-            return found
+            if digest in self._kept:
+                self._kept.move_to_end(digest)
+                return self._kept[digest]
+        made = make()
+        made.flags.writeable = False
+        with self._lock:
+            self._kept[digest] = made
+            if len(self._kept) > RECENT:
+                self._kept.popitem(last=False)
+        return made
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +107,7 @@ class Exported:
     head: Head
     flip: bool
     bytes: int
+    _recent: _Recent = field(default_factory=_Recent)
 
     @classmethod
     def load(cls, run: Run) -> "Exported":
@@ -107,15 +137,23 @@ class Exported:
 
     def probabilities(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
         """float64 (n, classes), rows summing to 1, of prepared images, uint8 (n, S, S); n is at least 1."""
-        plain = self.head.probabilities(self.features(pixels))
-        return (plain + self.head.probabilities(self.features(_mirrored(pixels)))) / 2 if self.flip else plain
+        views = self._views(pixels)
+        found: npt.NDArray[np.float64] = np.mean([self.head.probabilities(view) for view in views], axis=0)
+        return found
 
     def relevance(self, pixels: npt.NDArray[np.uint8], label: int) -> npt.NDArray[np.float64]:
         """What each place of one prepared image, uint8 (S, S), adds to the score of a class: float64 (h, w), see head.py."""
-        plain = self.head.relevance(self.features(pixels[None])[0], label)
-        if not self.flip:
-            return plain
-        return (plain + self.head.relevance(self.features(_mirrored(pixels[None]))[0], label)[:, ::-1]) / 2
+        plain, *mirrored = [self.head.relevance(view[0], label) for view in self._views(pixels[None])]
+        return (plain + mirrored[0][:, ::-1]) / 2 if mirrored else plain
+
+    def _views(self, pixels: npt.NDArray[np.uint8]) -> Floats:
+        """float32 (v, n, h, w, c): features of the images as they are and, with `flip`, of their mirror images."""
+
+        def make() -> Floats:
+            found = self.features(np.concatenate([pixels, pixels[:, :, ::-1]]) if self.flip else pixels)
+            return found.reshape(-1, len(pixels), *found.shape[1:])
+
+        return self._recent.of(pixels, make) if len(pixels) == 1 else make()
 
 
 def files_of(run: Run) -> tuple[Path, ...]:
@@ -133,11 +171,15 @@ def files_of(run: Run) -> tuple[Path, ...]:
 
 def stamp(run: Run) -> str:
     """Tells one model of a run from a later one, by the directory at the end of the file, which has a checksum of each part."""
-    with next(path for name in MODELS if (path := run.folder / name).is_file()).open("rb") as file:
+    path = next(path for name in MODELS if (path := run.folder / name).is_file())
+    about = path.stat()
+    return _digest(path, about.st_ino, about.st_mtime_ns, about.st_size)
+
+
+@lru_cache(maxsize=256)
+def _digest(path: Path, *_: int) -> str:
+    """Of the end of a file; the numbers change whenever it is written."""
+    with path.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(max(0, size - 2**16))
         return hashlib.sha256(file.read()).hexdigest()[:16]
-
-
-def _mirrored(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    return np.ascontiguousarray(pixels[:, :, ::-1])

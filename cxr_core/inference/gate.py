@@ -2,7 +2,7 @@
 
     <run>/gate.npz    what was learned from the run's own training images; `python -m cxr_core export RUN` makes it again
 
-    gate = Gate.fit(train, val);  gate.save(path);  Gate.load(path).look(grey, colour=colour(file), size=180) ─► remarks
+    gate = Gate.fit(train, val);  gate.save(path);  Gate.load(path).looks([Shown(grey, colour, 180)]) ─► remarks
 
 Likeness (likeness.py) finds what is no such X-ray; greys, size and shape are looked at besides. What it cannot find: mirrored
 images, and lateral views with certainty, since no training set here marks any. It tells nothing about the answer itself.
@@ -42,6 +42,21 @@ _LEAD = 1.5  # by how much a turned view must look more like an X-ray than the i
 _DAMAGES = (
     OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """An image as a gate is shown it.
+
+    Attributes:
+        grey: uint8 (H, W), as `images.read` gives it.
+        colour: of the file, see `images.colour`.
+        size: side of the network's input in pixels.
+    """
+
+    grey: Pixels
+    colour: float
+    size: int
 
 
 @dataclass(frozen=True)
@@ -200,28 +215,20 @@ class Gate:
 
     def look(self, grey: Pixels, *, colour: float = 0.0, size: int) -> tuple[Remark, ...]:
         """What there is to say of one image; see `looks`."""
-        return self.looks([grey], [colour], size=size)[0]
+        return self.looks([Shown(grey, colour, size)])[0]
 
-    def looks(self, greys: Sequence[Pixels], colours: Sequence[float], *, size: int) -> list[tuple[Remark, ...]]:
-        """What there is to say of each image; nothing for most chest X-rays. Many at once take less time each.
+    def looks(self, shown: Sequence[Shown]) -> list[tuple[Remark, ...]]:
+        """What there is to say of each image, those that refuse first; nothing for most chest X-rays.
 
-        Args:
-            greys: uint8 (H, W) each, as `images.read` gives them.
-            colours: of the files, see `images.colour`.
-            size: side of the network's input in pixels.
-
-        Returns:
-            Remarks, those that refuse first.
+        Many at once take less time each.
         """
-        views = likeness.reduced(np.stack([images.prepare(grey, self.side) for grey in greys]))
-        turns = [np.rot90(views, turn, axes=(1, 2)) for turn in range(4)]
-        alike, distance = self.learned.scores(np.concatenate([*turns, 255 - views]))
-        by_view = alike.reshape(5, len(views)).T
+        views = likeness.reduced(np.stack([images.prepare(one.grey, self.side) for one in shown]))
+        alike, distance = self.learned.views(views)
         every = []
-        for place, (grey, colour) in enumerate(zip(greys, colours, strict=True)):
-            found, spread = _at_first_sight(grey, views[place], colour, size)
+        for place, one in enumerate(shown):
+            found, spread = _at_first_sight(one, views[place])
             if not any(one.refuses and one.kind != "colour" for one in found):
-                found += [*self._alike(by_view[place], float(distance[place])), *self._lit(views[place], spread)]
+                found += [*self._alike(alike[:, place], float(distance[0, place])), *self._lit(views[place], spread)]
             every.append(tuple(sorted(found, key=lambda one: not one.refuses)))
         return every
 
@@ -258,24 +265,25 @@ class Gate:
         return []
 
 
-def without(greys: Sequence[Pixels], colours: Sequence[float], *, size: int) -> list[tuple[Remark, ...]]:
+def without(shown: Sequence[Shown]) -> list[tuple[Remark, ...]]:
     """What can be said where a run has no gate, as `Gate.looks`; UNCHECKED says what cannot."""
     every = []
-    for grey, colour in zip(greys, colours, strict=True):
-        found, _ = _at_first_sight(grey, likeness.reduced(images.prepare(grey, 2 * SIDE)[None])[0], colour, size)
+    for image in shown:
+        found, _ = _at_first_sight(image, likeness.reduced(images.prepare(image.grey, 2 * SIDE)[None])[0])
         every.append(tuple(sorted(found, key=lambda one: not one.refuses)))
     return every
 
 
-def _at_first_sight(grey: Pixels, view: Greys, colour: float, size: int) -> tuple[list[Remark], float]:
+def _at_first_sight(shown: Shown, view: Greys) -> tuple[list[Remark], float]:
     """Remarks that need no training images, and how far the greys of the view span."""
-    found = _frame(grey, size)
+    found = _frame(shown.grey, shown.size)
     low, high = np.percentile(view, (1, 99))
     if high - low < _EVEN:
         even = "The image is one even tone and shows no body. A chest X-ray was expected. Check the file."
         found.append(Remark("flat", True, even))
-    if colour > _TINTED:
-        found.append(Remark("colour", colour > _COLOURFUL, _COLOUR_TEXT[colour > _COLOURFUL]))
+    if shown.colour > _TINTED:
+        much = shown.colour > _COLOURFUL
+        found.append(Remark("colour", much, _COLOUR_TEXT[much]))
     return found, float(high - low)
 
 

@@ -9,7 +9,7 @@ strangers.py and decoys.py; the distance also finds what no decoy stands for.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -118,7 +118,15 @@ class Likeness:
             likeness: (n,) logarithm of the odds that it is an upright X-ray like those of the training.
             distance: (n,) from the training images; about 1 for one of them.
         """
-        described = features(greys)
+        return self._scores(*features(greys))
+
+    def views(self, greys: Greys) -> tuple[Floats, Floats]:
+        """The `scores` of images as they are, in three quarter turns to the left, and as negatives: (5, n) each."""
+        likeness, distance = self._scores(*_in_parts(greys, _seen_five_ways))
+        return likeness.reshape(5, -1), distance.reshape(5, -1)
+
+    def _scores(self, shape: Floats, grain: Floats) -> tuple[Floats, Floats]:
+        described = shape, grain
         inputs = self._inputs(*described)
         hidden = np.maximum(np.matmul(inputs, self.first) + self.first_bias, 0)
         shares = _shares(np.matmul(hidden, self.second) + self.second_bias)[..., 0]
@@ -174,11 +182,67 @@ def features(greys: Greys) -> tuple[Floats, Floats]:
             Human Detection", 2005), and a thumbnail, both of ranks.
         grain: (n, G) contrast at five scales, sparseness of edges, entropy, even places, likeness to its mirror images.
     """
-    parts = [_features(greys[start : start + _BATCH]) for start in range(0, max(len(greys), 1), _BATCH)]
-    return np.concatenate([shape for shape, _ in parts]), np.concatenate([grain for _, grain in parts])
+    shape, grain = _in_parts(greys, lambda some: [_described(some).features()])
+    return shape, grain
 
 
-def _features(greys: Greys) -> tuple[Floats, Floats]:
+def _in_parts(greys: Greys, ways: Callable[[Greys], list[tuple[Floats, Floats]]]) -> tuple[Floats, Floats]:
+    """Features of all images in the first way, then of all in the second, …"""
+    parts = [ways(greys[start : start + _BATCH]) for start in range(0, max(len(greys), 1), _BATCH)]
+    by_way = [one for way in zip(*parts, strict=True) for one in way]
+    return np.concatenate([shape for shape, _ in by_way]), np.concatenate([grain for _, grain in by_way])
+
+
+@dataclass(frozen=True, eq=False)
+class _Described:
+    """What features are made of, for n images, so that a turn or a negative needs no second look at them.
+
+    Attributes:
+        edges: (n, 8, 7, 7), their mean strength in each direction and cell; direction a points a · 45 degrees down from right.
+        thumb: (n, 16, 16) mean ranks.
+        even: (n, 2), the share of pixels equal to the one above, and to the one beside.
+        mirrors: (n, 4), correlation with the image mirrored left to right, top to bottom, and across either diagonal.
+        others: of the grain, what no turn changes: what comes before `even`, between it and `mirrors`, and after them.
+    """
+
+    edges: Floats
+    thumb: Floats
+    even: Floats
+    mirrors: Floats
+    others: tuple[list[Floats], list[Floats], list[Floats]]
+
+    def features(self) -> tuple[Floats, Floats]:
+        count = len(self.edges)
+        edges, thumb = self.edges.reshape(count, -1), self.thumb.reshape(count, -1)
+        strength = edges.mean(axis=1, keepdims=True)
+        shape = np.concatenate(
+            [_EDGES_WEIGH * np.sqrt(edges / (strength + 1e-3)), _THUMB_WEIGHS * (thumb - 0.5)], axis=1
+        )
+        before, between, after = self.others
+        grain = [*before, self.even[:, 0], *between, *self.mirrors[:, :3].T, *after]
+        return shape.astype(np.float32), np.stack(grain, axis=1).astype(np.float32)
+
+    def turned(self, quarters: int) -> "_Described":
+        """As of np.rot90: so many quarter turns to the left."""
+        odd = quarters % 2
+        return replace(
+            self,
+            edges=np.rot90(np.roll(self.edges, -2 * quarters, axis=1), quarters, axes=(2, 3)),
+            thumb=np.rot90(self.thumb, quarters, axes=(1, 2)),
+            even=self.even[:, ::-1] if odd else self.even,
+            mirrors=self.mirrors[:, [1, 0, 3, 2]] if odd else self.mirrors,
+        )
+
+    def negative(self) -> "_Described":
+        return replace(self, edges=np.roll(self.edges, 4, axis=1), thumb=1 - self.thumb)
+
+
+def _seen_five_ways(greys: Greys) -> list[tuple[Floats, Floats]]:
+    found = _described(greys)
+    return [one.features() for one in (found, *map(found.turned, (1, 2, 3)), found.negative())]
+
+
+def _described(greys: Greys) -> _Described:
     count = len(greys)
     values = np.clip(greys + 0.5, 0, 255).astype(np.uint8)
     shares, ranks = _equalised(values)
@@ -189,19 +253,15 @@ def _features(greys: Greys) -> tuple[Floats, Floats]:
         along = np.float32(np.cos(angle)) * right + np.float32(np.sin(angle)) * down
         cells[:, number] = _pooled(np.maximum(along, 0))
         cells[:, number + 4] = _pooled(np.maximum(-along, 0))
-    edges = cells.reshape(count, -1)
-    strength = edges.mean(axis=1, keepdims=True)
-    thumb = ranks.reshape(count, _THUMB, SIDE // _THUMB, _THUMB, SIDE // _THUMB).mean(axis=(2, 4)).reshape(count, -1)
-    shape = np.concatenate([_EDGES_WEIGH * np.sqrt(edges / (strength + 1e-3)), _THUMB_WEIGHS * (thumb - 0.5)], axis=1)
+    thumb = ranks.reshape(count, _THUMB, SIDE // _THUMB, _THUMB, SIDE // _THUMB).mean(axis=(2, 4))
     square = right**2 + down**2
-    grain = [np.log(strength[:, 0] + 1e-3), *_bands(ranks)]
-    grain.append(np.log((np.sqrt(square).mean(axis=(1, 2)) ** 2 + 1e-6) / (square.mean(axis=(1, 2)) + 1e-6)))
-    grain.append(-(shares * np.log2(np.maximum(shares, 1e-9))).sum(axis=1) / 4)
-    grain.append(np.sqrt((values[:, 1:] == values[:, :-1]).mean(axis=(1, 2))))
-    grain.append(np.sqrt(shares.max(axis=1)))
-    grain.extend(_mirrors(ranks))
-    grain.extend(_sharpness(greys))
-    return shape.astype(np.float32), np.stack(grain, axis=1).astype(np.float32)
+    before = [np.log(cells.reshape(count, -1).mean(axis=1) + 1e-3), *_bands(ranks)]
+    before.append(np.log((np.sqrt(square).mean(axis=(1, 2)) ** 2 + 1e-6) / (square.mean(axis=(1, 2)) + 1e-6)))
+    before.append(-(shares * np.log2(np.maximum(shares, 1e-9))).sum(axis=1) / 4)
+    same = [values[:, 1:] == values[:, :-1], values[:, :, 1:] == values[:, :, :-1]]
+    even = np.stack([np.sqrt(one.mean(axis=(1, 2))) for one in same], axis=1)
+    between = [np.sqrt(shares.max(axis=1))]
+    return _Described(cells, thumb, even, np.stack(_mirrors(ranks), axis=1), (before, between, _sharpness(greys)))
 
 
 def _equalised(values: Pixels) -> tuple[Floats, Floats]:
@@ -239,10 +299,12 @@ def _bands(ranks: Floats) -> list[Floats]:
 
 
 def _mirrors(ranks: Floats) -> list[Floats]:
-    """Correlation with the image mirrored left to right, top to bottom, and across the diagonal."""
+    """Correlation with the image mirrored left to right, top to bottom, and across either diagonal."""
     off = ranks - ranks.mean(axis=(1, 2), keepdims=True)
     spread = (off**2).mean(axis=(1, 2)) + 1e-4
-    return [(off * other).mean(axis=(1, 2)) / spread for other in (off[..., ::-1], off[:, ::-1], off.swapaxes(1, 2))]
+    across = off.swapaxes(1, 2)
+    mirrored = (off[..., ::-1], off[:, ::-1], across, across[:, ::-1, ::-1])
+    return [(off * other).mean(axis=(1, 2)) / spread for other in mirrored]
 
 
 def _sharpness(greys: Greys) -> list[Floats]:

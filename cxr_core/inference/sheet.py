@@ -8,8 +8,10 @@ from html import escape
 import pandas as pd
 
 from cxr_core import images, spreadsheet
+from cxr_core.evaluation import answers, fitted
+from cxr_core.evaluation.intervals import wilson
 from cxr_core.inference.engine import Panel, Result
-from cxr_core.wording import DISCLAIMER, plural
+from cxr_core.wording import DISCLAIMER, interval, percent, plural
 
 UNSURE, REFUSED, UNREADABLE = "unsure", "refused", "unreadable"
 NO_ANSWER = (UNSURE, REFUSED, UNREADABLE)
@@ -21,11 +23,12 @@ def table(panel: Panel, results: Sequence[Result]) -> pd.DataFrame:
 
     Returns:
         file, answer (a class, or one of NO_ANSWER), nearest (the class even if it is unsure), then one column per class with its
-        calibrated probability, remarks (or why there is no answer), width and height in pixels (0 if it could not be read).
+        calibrated probability, alike (how many second opinions name the same class, as '1 of 2'; empty where none was asked),
+        remarks (or why there is no answer), width and height in pixels (0 if it could not be read).
     """
     return pd.DataFrame(
         [_row(panel, one) for one in results],
-        columns=["file", "answer", "nearest", *panel.classes, "remarks", "width", "height"],
+        columns=["file", "answer", "nearest", *panel.classes, "alike", "remarks", "width", "height"],
     )
 
 
@@ -39,13 +42,13 @@ def csv(panel: Panel, results: Sequence[Result]) -> bytes:
 
 def html(panel: Panel, results: Sequence[Result]) -> bytes:
     """One page with a thumbnail, the answer and its probabilities for each file; needs no internet."""
-    test = panel.run.metrics.get("test")
     good = "Its accuracy on test images is not known."
-    if test:
-        low, high = test["ci95"]["accuracy"]
+    if "test" in panel.run.metrics:
+        test = fitted.decided(answers.read(panel.run.id, "test"), panel.point)
+        right = int(test.right.sum())
         good = (
-            f"On {test['n']:,} test images of '{panel.run.config.data}' it got {test['accuracy']:.1%} right "
-            f"(95 % interval {low:.1%} to {high:.1%})."
+            f"Of {len(test):,} test images of '{panel.run.config.data}' it got {percent(right / len(test))} right "
+            f"(95 % interval {interval(wilson(right, len(test)))})."
         )
     head = "".join(f"<th>{escape(name)}</th>" for name in ("", "File", "Answer", *panel.classes, "Remarks"))
     body = "".join(_html_row(panel, one) for one in results)
@@ -69,24 +72,25 @@ thead { display: table-header-group; } tr { break-inside: avoid; }
 
 
 def _row(panel: Panel, one: Result) -> list[object]:
-    size, nothing = [one.width, one.height], [math.nan] * len(panel.classes)
+    size, nothing = [one.width, one.height], [*[math.nan] * len(panel.classes), ""]
     if one.answer is None:
         return [one.name, UNREADABLE, "", *nothing, one.problem, *size]
     told = " ".join(remark.text for remark in one.answer.remarks)
     if one.answer.refused:
         return [one.name, REFUSED, "", *nothing, told, *size]
-    label = one.answer.label
-    return [one.name, label if one.answer.sure else UNSURE, label, *one.answer.calibrated.values(), told, *size]
+    label, alike = one.answer.label, f"{one.alike} of {len(one.opinions)}" if one.opinions else ""
+    return [one.name, label if one.answer.sure else UNSURE, label, *one.answer.calibrated.values(), alike, told, *size]
 
 
 def _html_row(panel: Panel, one: Result) -> str:
     name, answer, nearest, *rest = _row(panel, one)
-    shares, remarks = rest[: len(panel.classes)], rest[len(panel.classes)]
+    shares, (alike, remarks, *_) = rest[: len(panel.classes)], rest[len(panel.classes) :]
     picture = ""
     if one.small is not None:
         content = images.encode(images.prepare(one.small, _THUMBNAIL), quality=80)
         picture = f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(content).decode()}">'
     called = escape(f"{answer}, nearest {nearest}" if answer == UNSURE else str(answer))
+    called += f" ({alike} others alike)" if alike else ""
     cells = "".join(
         f'<td class="number">{"" if isinstance(share, float) and math.isnan(share) else f"{share:.1%}"}</td>'
         for share in shares

@@ -42,6 +42,7 @@ _TUNED: dict[str, Any] = {
     "average": 0.995,
     "keep": "val_loss",
     "shifted": True,
+    "sensitivity": 0.95,
     "moved": 0.8,
     "rotation": 10.0,
     "translation": 0.08,

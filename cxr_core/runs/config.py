@@ -77,6 +77,14 @@ class RunConfig:
         "Validate on shifted copies too",
         "Epochs are chosen by the validation images and a copy of each, re-exposed, blurred or sharpened, and encoded anew.",
     )
+    sensitivity: float = _number(
+        0.0,
+        0.0,
+        1.0,
+        "Sensitivity to reach",
+        "Share of the images that are not normal which the operating point finds on validation images; it is kept with the run, "
+        "as is its calibration. 0: neither.",
+    )
     patience: int = _number(0, 0, 1000, "Patience", "Epochs without a better one after which it ends; 0: never.")
     dropout: float = _number(0.2, 0.0, 0.9, "Dropout", "Share of the dense layer that is left out at random.")
     class_weights: str = _choice("none", "Class weights", "balanced: rarer classes count more.", CLASS_WEIGHTS)

@@ -12,7 +12,7 @@ from cxr_core import process, workspace
 from cxr_core.data import manifest as manifests
 from cxr_core.data import packing, shift
 from cxr_core.errors import CxrError, WorkFailed
-from cxr_core.evaluation import metrics, predictions
+from cxr_core.evaluation import fitted, metrics, predictions
 from cxr_core.inference import export
 from cxr_core.inference.gate import Gate
 from cxr_core.inference.predictor import Predictor
@@ -66,8 +66,8 @@ def _train(run: Run, reporter: Reporter) -> None:
     workspace.write_json(run.folder / "environment.json", environment.describe())
     state, known = "finished", None
     try:
-        fitted = fit(config, pixels, rows, run.folder, reporter)
-        reason, known = fitted.reason, fitted.frozen
+        learned = fit(config, pixels, rows, run.folder, reporter)
+        reason, known = learned.reason, learned.frozen
     except StopRequested:
         state = "stopped"
         epoch = reporter.status.epoch
@@ -82,13 +82,19 @@ def _train(run: Run, reporter: Reporter) -> None:
     predictor = Predictor.load(run.id)
     _predict(run, predictor, known, pixels, rows, reporter)
     reporter.tell(stage="exporting")
-    try:
-        _ready(run, predictor, pixels, rows)
-    except CxrError as error:  # it can be made later, and the network answers for itself till then
-        print(error, flush=True)
+    for last in (_calibrate, lambda run: _ready(run, predictor, pixels, rows)):
+        try:
+            last(run)
+        except CxrError as error:  # it can be made later, and the run answers without it till then
+            print(error, flush=True)
     if state == "finished":
         checkpoint.clear(run.folder)
     reporter.tell(state=state, stage="", reason=reason, ended=time.time(), seconds_left=0.0)
+
+
+def _calibrate(run: Run) -> None:
+    if run.config.sensitivity:
+        fitted.keep_calibrated(run.id, run.config.sensitivity)
 
 
 def make_ready(run_id: str) -> float:

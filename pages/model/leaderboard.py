@@ -34,7 +34,7 @@ def standings_table(found: list[Run]) -> None:
         )
         data = choose.addressed(
             "Dataset",
-            ["all", *dict.fromkeys(run.config.data for run in usable)],
+            _datasets(usable),
             key="data",
             kind="dataset",
             titles={"all": "All"},
@@ -70,6 +70,12 @@ def standings_table(found: list[Run]) -> None:
         st.caption("Nobody has this figure on these images.")
         return
     _shown(table, titles[figure], figure, split, usable, pinned)
+
+
+def _datasets(usable: list[Run]) -> list[str]:
+    """One dataset at a time, real X-rays first, since figures of different images say little of one another; then all."""
+    drawn = {one.name for one in datasets.every() if one.synthetic}
+    return [*sorted(dict.fromkeys(run.config.data for run in usable), key=drawn.__contains__), "all"]
 
 
 def _cards(usable: list[Run], split: str, figure: str, named: dict[str, str]) -> tuple[list, list[str]]:

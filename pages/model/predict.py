@@ -9,11 +9,12 @@ import streamlit as st
 from cxr_core import dicom, images
 from cxr_core.data import datasets
 from cxr_core.errors import CxrError
+from cxr_core.evaluation import confusion, fitted, intervals
 from cxr_core.inference import engine, intake
 from cxr_core.inference.engine import Answer, Item, Panel
 from cxr_core.runs import folder as runs
 from cxr_core.runs.folder import Run
-from pages.ui import batch, choose, loaders, notices, paste, run_card, verdict, words
+from pages.ui import batch, choose, evaluations, loaders, notices, paste, run_card, verdict, words
 
 MANY = 4  # more images than this are shown as a table
 UPLOAD, FOLDER, EXAMPLE = "upload", "folder", "example"
@@ -25,18 +26,11 @@ def choose_run(usable: list[Run]) -> tuple[Run, list[Run]]:
     run = choose.run(
         "Answering run", usable, help="The trained network, or ensemble, that answers. The newest is on top."
     )
-    test = run.metrics.get("test")
-    if test:
-        found = ", ".join(
-            f"{words.label(name).lower()} {words.percent(one['recall'])}"
-            for name, one in test["per_class"].items()
-            if one["recall"] is not None
-        )
-        st.markdown(
-            f"**How good it is.** Of {test['n']:,} test images of '{run.config.data}' it gets "
-            f"**{words.percent(test['accuracy'])}** right (95 % interval {words.interval(test['ci95']['accuracy'])}). "
-            f"Found of each class: {found}."
-        )
+    if "test" in run.metrics:
+        try:
+            _how_good(run)
+        except CxrError as error:
+            st.warning(str(error), icon=":material/error:")
     notices.of_data(run.config.data)
     alike = [one for one in usable if one.id != run.id and one.config.classes == run.config.classes]
     if not alike:
@@ -47,6 +41,23 @@ def choose_run(usable: list[Run]) -> tuple[Run, list[Run]]:
         placeholder="Other runs to ask about the same image", max_selections=5,
     )  # fmt: skip
     return run, [one for one in alike if one.id in asked]
+
+
+def _how_good(run: Run) -> None:
+    """What the run gave on its test images, called as it calls an upload."""
+    point = fitted.point(run.id)
+    test = evaluations.called_of(run, "test", point)
+    right, recalls = int(test.right.sum()), confusion.recall(test.confusion)
+    found = ", ".join(
+        f"{words.label(name).lower()} {words.percent(share)}"
+        for name, share, n in zip(test.classes, recalls, test.support, strict=True)
+        if n
+    )
+    st.markdown(
+        f"**How good it is.** Of {len(test):,} test images of '{run.config.data}' it gets **{words.percent(right / len(test))}** "
+        f"right (95 % interval {words.interval(intervals.wilson(right, len(test)))}){', at its operating point' if point else ''}. "
+        f"Found of each class: {found}."
+    )
 
 
 def ready(run: Run) -> Panel:
@@ -106,8 +117,8 @@ def uploads(panel: Panel, others: list[Run], *, whole_folder: bool) -> None:
                 panel, others, item, title=item.name if len(items) == 1 else f"{item.name} ({place} of {len(items)})"
             )
         return
-    key = (panel.run.id, *(one.file_id for one in files))
-    chosen = batch.show(panel, items, problems, key=key)
+    key = (panel.run.id, *(one.id for one in others), *(one.file_id for one in files))
+    chosen = batch.show(panel, [*map(ready, others)], items, problems, key=key)
     if chosen is not None:
         single(panel, others, items[chosen], title=f"{items[chosen].name} ({chosen + 1} of {len(items)})")
 

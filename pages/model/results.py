@@ -3,8 +3,9 @@
 import streamlit as st
 
 from cxr_core.errors import CxrError
-from cxr_core.evaluation import ensembles, figures, scorecard
+from cxr_core.evaluation import ensembles, figures, fitted, scorecard
 from cxr_core.evaluation.answers import Answers
+from cxr_core.evaluation.fitted import Point
 from cxr_core.runs import folder as runs
 from cxr_core.runs.folder import Run
 from pages.ui import (
@@ -32,7 +33,11 @@ VIEWS = {
 }
 
 
-def choices(usable: list[Run]) -> tuple[Run, str]:
+WAYS = {"probable": "Most probable class", "point": "Operating point"}
+
+
+def choices(usable: list[Run]) -> tuple[Run, str, Point | None]:
+    """The run, the split, and the operating point by which its images are called; None: the most probable class."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         run = choose.run("Run", usable, width=440)
         splits = [split for split in ("test", "val", "shifted", "train") if split in run.metrics]
@@ -46,8 +51,29 @@ def choices(usable: list[Run]) -> tuple[Run, str]:
             bind="query-params",
             help="Test images judge a network: it has learned nothing from them and nothing was chosen by them.",
         )
+        by = _point(run)
         run_card.badge(run.status)
-    return run, split if split in splits else splits[0]
+    return run, split if split in splits else splits[0], by
+
+
+def _point(run: Run) -> Point | None:
+    try:
+        kept = fitted.point(run.id)
+    except CxrError:  # its file is damaged; Threshold says so
+        return None
+    if kept is None:
+        return None
+    way = st.segmented_control(
+        "An image is called",
+        list(WAYS),
+        default="probable",
+        required=True,
+        format_func=WAYS.__getitem__,
+        key="by",
+        bind="query-params",
+        help=f"The most probable class, as in the leaderboard; or as Predict answers: {words.point(kept)}.",
+    )
+    return kept if way == "point" else None
 
 
 def headline(n: int, card: scorecard.Card) -> None:
@@ -109,7 +135,7 @@ def made_of(run: Run, usable: list[Run]) -> None:
 
 
 def one_run(usable: list[Run]) -> None:
-    run, split = choices(usable)
+    run, split, by = choices(usable)
     notices.disclaimer()
     notices.of_data(run.config.data)
     if run.status.reason:
@@ -117,7 +143,7 @@ def one_run(usable: list[Run]) -> None:
     try:
         made_of(run, usable)
         answers = evaluations.answers_of(run, split)
-        headline(len(answers), evaluations.card_of(run, split, evaluations.COUNTS))
+        headline(len(answers), evaluations.card_of(run, split, evaluations.COUNTS, by=by))
     except (CxrError, OSError) as error:
         st.error(str(error), icon=":material/error:")
         return
@@ -125,14 +151,14 @@ def one_run(usable: list[Run]) -> None:
         "View", list(VIEWS), default="matrix", required=True, format_func=VIEWS.__getitem__, key="view", bind="query-params",
         label_visibility="collapsed",
     )  # fmt: skip
-    show(view, run, split, answers)
+    show(view, run, split, answers, by)
     notices.camera()
 
 
-def show(view: str, run: Run, split: str, answers: Answers) -> None:
+def show(view: str, run: Run, split: str, answers: Answers, by: Point | None) -> None:
     """One of VIEWS."""
     if view == "matrix":
-        result_matrix.show(run, split, answers)
+        result_matrix.show(run, split, evaluations.called_of(run, split, by), by)
     elif view == "curves":
         result_scores.curves(run, split, answers)
         result_scores.histograms(run, split, answers)
@@ -141,7 +167,7 @@ def show(view: str, run: Run, split: str, answers: Answers) -> None:
     elif view == "threshold":
         result_threshold.show(run, split, answers)
     elif view == "groups":
-        result_groups.show(run, split, answers)
+        result_groups.show(run, split, evaluations.called_of(run, split, by), by)
     elif view == "files":
         result_files.show(run, split, answers)
     else:

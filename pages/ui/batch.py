@@ -3,6 +3,7 @@
 import base64
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import streamlit as st
@@ -26,10 +27,18 @@ class Batch:
     stopped: bool = False
 
 
-def show(panel: Panel, items: list[Item], problems: list[tuple[str, str]], *, key: tuple[object, ...]) -> int | None:
+def show(
+    panel: Panel,
+    others: Sequence[Panel],
+    items: list[Item],
+    problems: list[tuple[str, str]],
+    *,
+    key: tuple[object, ...],
+) -> int | None:
     """Ask about the items and show a table of them.
 
     Args:
+        others: asked for a second opinion on each.
         problems: names and sentences of what could not be taken.
         key: of these files and this run; others begin anew.
 
@@ -42,15 +51,22 @@ def show(panel: Panel, items: list[Item], problems: list[tuple[str, str]], *, ke
     left = items[len(batch.results) - len(problems) :]
     bar = st.container()
     if left:
-        _work(panel, batch, left, len(items) + len(problems), bar)
-    place = _table(panel, batch)
+        _work(panel, others, batch, left, len(items) + len(problems), bar)
+    place = _table(panel, batch, opinions=bool(others))
     if place is not None and place < len(problems):
         notices.unreadable(*problems[place])
         return None
     return None if place is None else place - len(problems)
 
 
-def _work(panel: Panel, batch: Batch, left: list[Item], total: int, bar: st.delta_generator.DeltaGenerator) -> None:
+def _work(
+    panel: Panel,
+    others: Sequence[Panel],
+    batch: Batch,
+    left: list[Item],
+    total: int,
+    bar: st.delta_generator.DeltaGenerator,
+) -> None:
     with bar, st.container(horizontal=True, vertical_alignment="center"):
         done = len(batch.results)
         if batch.stopped:
@@ -62,7 +78,7 @@ def _work(panel: Panel, batch: Batch, left: list[Item], total: int, bar: st.delt
         st.button("Stop", icon=":material/stop:", on_click=_set, args=(batch, True))
     begun = time.monotonic()
     before = batch.seconds
-    for here, one in enumerate(engine.stream(panel, left), start=1):
+    for here, one in enumerate(engine.stream(panel, left, others=others), start=1):
         batch.results.append(one)
         spent = time.monotonic() - begun
         batch.seconds = before + spent
@@ -79,7 +95,7 @@ def _set(batch: Batch, stopped: bool) -> None:
     batch.stopped = stopped
 
 
-def _table(panel: Panel, batch: Batch) -> int | None:
+def _table(panel: Panel, batch: Batch, *, opinions: bool) -> int | None:
     """The place of the chosen result, if any."""
     results = batch.results
     if not results:
@@ -104,11 +120,13 @@ def _table(panel: Panel, batch: Batch) -> int | None:
     table["answer"] = [_called(*pair) for pair in zip(table["answer"], table["nearest"], strict=True)]
     table.insert(0, "image", [_thumbnail(one) for one in shown])
     picked = st.dataframe(
-        table[["image", "file", "answer", "remarks", *shares]], hide_index=True, key=f"batch-{wanted}", on_select="rerun",
+        table[["image", "file", "answer", *(["alike"] if opinions else []), "remarks", *shares]],
+        hide_index=True, key=f"batch-{wanted}", on_select="rerun",
         selection_mode="single-row", row_height=56, height=min(600, 60 + 56 * len(shown)),
         column_config={
             "image": st.column_config.ImageColumn("", width=56), "file": st.column_config.TextColumn("File", width=150),
             "answer": st.column_config.TextColumn("Answer", width=140),
+            "alike": st.column_config.TextColumn("Others alike", width=100, help="Second opinions that name the same class."),
             "remarks": st.column_config.TextColumn("Remarks", width=200),
             **shares,
         },

@@ -1,6 +1,7 @@
 """What the results pages compute once: answers and figures of runs, keyed by the run's id and its file's time."""
 
 from collections.abc import Collection
+from dataclasses import astuple
 
 import numpy as np
 import pandas as pd
@@ -53,6 +54,16 @@ def answers_of(run: Run, split: str) -> Answers:
 
 
 @st.cache_resource(max_entries=90, show_spinner=False)
+def _called(run_id: str, split: str, stamp: int, by: tuple) -> Answers:
+    return fitted.decided(_answers(run_id, split, stamp), fitted.Point(*by))
+
+
+def called_of(run: Run, split: str, by: fitted.Point | None) -> Answers:
+    """As `answers_of`, each image called what the operating point says, if there is one."""
+    return _called(run.id, split, _stamp(run, split), astuple(by)) if by else answers_of(run, split)
+
+
+@st.cache_resource(max_entries=90, show_spinner=False)
 def _background(run_id: str, split: str, stamp: int, data: str, known: str) -> pd.DataFrame | None:  # noqa: ARG001
     return background.of(_answers(run_id, split, stamp), data)
 
@@ -64,25 +75,27 @@ def background_of(run: Run, split: str) -> pd.DataFrame | None:
 
 @st.cache_resource(max_entries=400, show_spinner="Drawing patients again, 2,000 times …")
 def _spread(
-    run_id: str, split: str, stamp: int, data: str, known: str, part: str, heat: float = 1.0
+    run_id: str, split: str, stamp: int, data: str, known: str, part: str, heat: float = 1.0, by: tuple = ()
 ) -> tuple[scorecard.Spread, scorecard.Card]:
     """One part of a run's figures in every resample, and read off; 0.1 to 0.2 MB each."""
-    found = fitted.tempered(_answers(run_id, split, stamp), heat)
+    found = _called(run_id, split, stamp, by) if by else fitted.tempered(_answers(run_id, split, stamp), heat)
     about = _background(run_id, split, stamp, data, known)
     how = scorecard.spread(found, None if about is None else about["patient"], parts=(part,))
     return how, scorecard.of_spread(found, how, (part,))
 
 
-def card_of(run: Run, split: str, parts: Collection[str], *, heat: float = 1.0) -> scorecard.Card:
-    """Figures of a run on a split with their intervals, as they are or after a temperature.
+def card_of(
+    run: Run, split: str, parts: Collection[str], *, heat: float = 1.0, by: fitted.Point | None = None
+) -> scorecard.Card:
+    """Figures of a run on a split with their intervals, as they are, after a temperature, or at an operating point.
 
     Args:
-        parts: of ALL; each is computed once, when it is first asked for.
+        parts: of ALL; each is computed once, when it is first asked for. At an operating point, COUNTS only.
     """
     key = (run.id, split, _stamp(run, split), run.config.data, _known(run))
     card: scorecard.Card = {}
     for part in parts:
-        card |= _spread(*key, part, heat)[1]
+        card |= _spread(*key, part, heat, astuple(by) if by else ())[1]
     return card
 
 
@@ -97,16 +110,25 @@ def temperature_of(run: Run) -> fitted.Temperature:
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
-def _subgroups(run_id: str, split: str, stamp: int, data: str, known: str, decided: tuple) -> pd.DataFrame | None:  # noqa: ARG001
+def _subgroups(
+    run_id: str,
+    split: str,
+    stamp: int,
+    data: str,
+    known: str,
+    decided: tuple,  # noqa: ARG001
+    by: tuple,
+) -> pd.DataFrame | None:
     about = _background(run_id, split, stamp, data, known)
-    return None if about is None else subgroups.table(_answers(run_id, split, stamp), about)
+    found = _called(run_id, split, stamp, by) if by else _answers(run_id, split, stamp)
+    return None if about is None else subgroups.table(found, about)
 
 
-def subgroups_of(run: Run, split: str) -> pd.DataFrame | None:
-    """See `subgroups.table`; None if the dataset is gone."""
+def subgroups_of(run: Run, split: str, *, by: fitted.Point | None = None) -> pd.DataFrame | None:
+    """See `subgroups.table`, at an operating point if one is given; None if the dataset is gone."""
     known = _known(run)
     decided = decisions.stamp(run.config.data) if known else ()
-    return _subgroups(run.id, split, _stamp(run, split), run.config.data, known, decided)
+    return _subgroups(run.id, split, _stamp(run, split), run.config.data, known, decided, astuple(by) if by else ())
 
 
 @st.cache_resource(max_entries=400, show_spinner="Comparing …")

@@ -5,18 +5,20 @@ import streamlit as st
 
 from cxr_core.evaluation import charts, figures
 from cxr_core.evaluation.answers import Answers
+from cxr_core.evaluation.fitted import Point
 from cxr_core.runs.folder import Run
 from pages.ui import evaluations, words
 from pages.ui.theme import dark
 
 
-def show(run: Run, split: str, answers: Answers) -> None:
+def show(run: Run, split: str, answers: Answers, by: Point | None) -> None:
+    """Of the answers at this operating point, if there is one."""
     st.subheader(
         "Accuracy by group",
         anchor=False,
         help="A network that looks at the lungs should be about as good whatever the file is like.",
     )
-    table = evaluations.subgroups_of(run, split)
+    table = evaluations.subgroups_of(run, split, by=by)
     if table is None:
         st.info(
             f"The dataset '{run.config.data}' is not here (any more), so nothing is known of its files.",

@@ -6,6 +6,7 @@ from pandas.io.formats.style import Styler
 
 from cxr_core.evaluation import figures, metrics, paper, scorecard
 from cxr_core.evaluation.answers import Answers
+from cxr_core.evaluation.fitted import Point
 from cxr_core.runs.folder import Run
 from pages.ui import cases, choose, evaluations, words
 from pages.ui.theme import dark
@@ -13,12 +14,13 @@ from pages.ui.theme import dark
 UNITS = {"counts": "Images", "shares": "% of true", "called": "% of called"}
 
 
-def show(run: Run, split: str, answers: Answers) -> None:
+def show(run: Run, split: str, answers: Answers, by: Point | None) -> None:
+    """Of the answers at this operating point, if there is one."""
     left, right = st.columns(2, gap="large")
     with left:
         cell = _matrix(run, split, answers)
     with right:
-        _report(run, split, answers)
+        _report(run, split, answers, by)
     if cell is None:
         st.caption(":material/ads_click: Click a cell, or choose one, to see its images.")
         return
@@ -86,7 +88,7 @@ def _clicked(key: str, classes: tuple[str, ...]) -> None:
         st.query_params["cell"] = f"{classes[row]},{classes[column]}"  # as a link would, for the box beside it
 
 
-def _report(run: Run, split: str, answers: Answers) -> None:
+def _report(run: Run, split: str, answers: Answers, by: Point | None) -> None:
     st.subheader(
         "Classification report",
         anchor=False,
@@ -101,7 +103,7 @@ def _report(run: Run, split: str, answers: Answers) -> None:
             printed = paper.report(run.config.model, split)
             printed.index = [words.label(name) if name in paper.CLASSES else name for name in printed.index]
             st.table(_printed(printed))
-    _intervals(answers, evaluations.card_of(run, split, evaluations.COUNTS))
+    _intervals(answers, evaluations.card_of(run, split, evaluations.COUNTS, by=by))
 
 
 def _printed(table: pd.DataFrame) -> Styler:

@@ -21,8 +21,8 @@ SHARES = {
 def questions(classes: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     """Name in the address to positive classes: pneumonia first where there is a normal class, then each class."""
     found = {}
-    if "normal" in classes and len(classes) > 2:
-        found["pneumonia"] = tuple(name for name in classes if name != "normal")
+    if len(ill := operating.illness(classes)) > 1:
+        found["pneumonia"] = ill
     return found | {name: (name,) for name in classes}
 
 
@@ -46,26 +46,27 @@ def show(run: Run, split: str, answers: Answers) -> None:
     try:
         temperature = fitted.temperature(run.id)
         heat = temperature.value if temperature else 1.0
-        val = evaluations.answers_of(run, "val") if "val" in run.metrics else None
-        threshold, told = _threshold(val, heat, positive, rule, least)
+        chosen_on = [one for one in (fitted.SPLIT, fitted.SHIFTED) if one in run.metrics]
+        known = {one: fitted.tempered(evaluations.answers_of(run, one), heat) for one in chosen_on}
+        threshold, told = _threshold(known, positive, rule, least)
         _shown(run, split, fitted.tempered(answers, heat), positive, threshold, titles[name])
-        _keeping(run, val, positive, threshold, heat, told)
+        _keeping(run, positive, threshold, heat, told)
     except CxrError as error:
         st.warning(str(error), icon=":material/error:")
 
 
-def _threshold(
-    val: Answers | None, heat: float, positive: tuple[str, ...], rule: str, least: float
-) -> tuple[float, str]:
-    """The threshold, and how it was chosen in words."""
-    if rule == "hand" or val is None:
+def _threshold(known: dict[str, Answers], positive: tuple[str, ...], rule: str, least: float) -> tuple[float, str]:
+    """The threshold, and how it was chosen in words, by what is known of validation images."""
+    if rule == "hand" or fitted.SPLIT not in known:
         if rule != "hand":
             st.caption("This run has no validation predictions, so the threshold is set by hand.")
         value = st.slider("Threshold", 0.0, 1.0, 0.5, 0.01, key="threshold", bind="query-params")
         return float(value), "by hand"
-    asked = operating.question(fitted.tempered(val, heat), positive)
+    val = known[fitted.SPLIT]
+    asked = operating.question(val, positive)
     if rule == "sensitivity":
-        found, told = operating.for_sensitivity(*asked, least), f"sensitivity at least {least:.0%} on validation"
+        found = fitted.threshold_for(list(known.values()), positive, least)
+        told = f"finds at least {least:.0%} of them {fitted.told(list(known))}"
     else:
         found, told = operating.best_youden(*asked), "best balance on validation"
     outcome = operating.at(*asked, found)
@@ -143,12 +144,10 @@ def _adjusted(outcome: operating.Outcome, here: float) -> None:
     )
 
 
-def _keeping(
-    run: Run, val: Answers | None, positive: tuple[str, ...], threshold: float, heat: float, told: str
-) -> None:
+def _keeping(run: Run, positive: tuple[str, ...], threshold: float, heat: float, told: str) -> None:
     kept = fitted.point(run.id)
     with st.container(horizontal=True, vertical_alignment="center"):
-        if val is not None:
+        if fitted.SPLIT in run.metrics:
             st.button(
                 "Keep this point with the run", icon=":material/save:", key="keep-point", on_click=_keep,
                 args=(run.id, positive, threshold, told, heat), help="Predict then answers by it.",

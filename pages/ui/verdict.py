@@ -97,8 +97,7 @@ def _words(panel: Panel, title: str, answer: Answer, true: str) -> None:
     )
     if panel.point:
         st.caption(
-            f":material/tune: Operating point: {' or '.join(words.label(one).lower() for one in panel.point.positive)} from "
-            f"{words.percent(panel.point.threshold)} on ({panel.point.rule}). On {panel.point.images:,} validation images it has "
+            f":material/tune: Operating point: {words.point(panel.point)}. On {panel.point.images:,} validation images it has "
             f"a sensitivity of {words.percent(panel.point.sensitivity)} and a specificity of "
             f"{words.percent(panel.point.specificity)}."
         )

@@ -4,6 +4,7 @@ import re
 
 from cxr_core import wording
 from cxr_core.evaluation import scorecard
+from cxr_core.evaluation.fitted import Point
 
 SPLITS = {"train": "Training", "val": "Validation", "shifted": "Validation, shifted", "test": "Test"}
 CLASSES = {"normal": "Normal", "viral": "Viral pneumonia", "bacterial": "Bacterial pneumonia"}
@@ -33,6 +34,12 @@ def label(name: str) -> str:
 def verbatim(name: str) -> str:
     """A name that someone else has chosen, for Markdown: no link, image, colour or formula comes of it."""
     return re.sub(r"([\\`*_{}\[\]()<>#+!|:$~-])", r"\\\1", name)
+
+
+def point(kept: Point) -> str:
+    """An operating point: 'viral pneumonia or bacterial pneumonia from 81.0 % on (finds at least 95 % of them …)'."""
+    named = " or ".join(label(name).lower() for name in kept.positive)
+    return f"{named} from {percent(kept.threshold)} on ({kept.rule})"
 
 
 def ending(name: str, most: int = 44) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cxr_core import workspace
 from cxr_core.data import manifest
 from cxr_core.errors import BadInput, UnknownName, WorkFailed
 from cxr_core.evaluation import answers, calibration, fitted, operating, predictions
@@ -47,6 +48,63 @@ def test_a_point_keeps_what_it_gave_and_labels_as_the_page_showed(run: str) -> N
     assert (codes[codes != 0] == pneumonia[codes != 0]).all()
     one = kept.label(test.probabilities[0], test.classes)
     assert int(one) == int(codes[0])
+
+
+def shifted(run: str) -> None:
+    """Give a run answers on shifted copies: worse ones than on the images themselves."""
+    val = answers.read(run, "val")
+    worse = made_up.probabilities(val.true, 3, skill=1.2, seed=77)
+    path = runs.predictions_path(run, "val").with_name("shifted.parquet")
+    predictions.write(path, val.with_probabilities(worse).table())
+    figures = runs.folder(run) / "metrics.json"
+    kept = workspace.read_json(figures)
+    workspace.write_json(figures, {**kept, "shifted": kept["val"]})
+
+
+@pytest.mark.parametrize("splits", [("val",), ("val", "shifted")])
+def test_a_calibrated_run_finds_what_was_asked_for_and_no_threshold_above_does(
+    run: str, splits: tuple[str, ...]
+) -> None:
+    if "shifted" in splits:
+        shifted(run)
+    point = fitted.keep_calibrated(run, 0.9)
+    heat = fitted.temperature(run)
+    assert point is not None and heat is not None and point == fitted.point(run)
+    assert point.positive == ("viral", "bacterial") and point.temperature == heat.value
+    known = [fitted.tempered(answers.read(run, split), heat.value) for split in splits]
+    asked = [operating.question(one, point.positive) for one in known]
+
+    def least(threshold: float) -> float:
+        return min(operating.at(*one, threshold).sensitivity or 0.0 for one in asked)
+
+    assert least(point.threshold) >= 0.9 > least(point.threshold + 1e-9)
+    assert ("shifted" in point.rule) == ("shifted" in splits)
+
+
+def test_without_a_normal_class_there_is_no_point_unless_the_positives_are_named(home: Path) -> None:
+    ids = [f"{number}.png" for number in range(60)]
+    true = ["a", "b", "c"] * 20
+    run = made_up.run({"val": (ids, true)}, classes=("a", "b", "c"))
+    assert fitted.keep_calibrated(run, 0.9) is None and fitted.temperature(run) is not None
+    named = fitted.keep_calibrated(run, 0.9, positive=["a"])
+    assert named is not None and named.positive == ("a",)
+    fitted.forget(run, "point")
+    assert fitted.keep_calibrated(run) is None and fitted.point(run) is None
+    with pytest.raises(UnknownName):
+        fitted.keep_calibrated(run, 0.9, positive=["d"])
+
+
+def test_answers_at_a_point_are_called_as_predict_calls_them(run: str) -> None:
+    plain = answers.read(run, "test")
+    point = fitted.keep_calibrated(run, 0.99)
+    assert point is not None
+    called = fitted.decided(plain, point)
+    codes = point.label(plain.probabilities, plain.classes)
+    assert (called.predicted == codes).all() and (codes != plain.predicted).any()
+    assert (called.right == (codes == plain.true)).all() and np.trace(called.confusion) == called.right.sum()
+    few = called.take(np.arange(5))
+    assert (few.predicted == codes[:5]).all()
+    assert (called.probabilities == plain.probabilities).all() and fitted.decided(plain, None) is plain
 
 
 def test_both_are_void_when_the_validation_predictions_change(run: str) -> None:

@@ -60,6 +60,14 @@ def test_a_body_that_hides_its_size_is_cut_off(client: TestClient) -> None:
     assert found.status_code == 413
 
 
+def test_a_request_that_takes_too_long_is_answered_as_far_as_it_came(trained_home: Path) -> None:
+    files = [("file", (f"{number}.png", IMAGE)) for number in range(20)]
+    client = TestClient(endpoint.app(limits=Limits(seconds=0)))
+    found = client.post("/api/predict", files=files).json()["results"]
+    assert [one["file"] for one in found] == [f"{number}.png" for number in range(20)]
+    assert "label" in found[0] and all("Send fewer or smaller" in one["error"] for one in found[1:])
+
+
 def test_too_many_requests_have_to_wait(trained_home: Path) -> None:
     client = TestClient(endpoint.app(limits=Limits(per_minute=3)))
     codes = [client.get("/api/runs").status_code for _ in range(5)]

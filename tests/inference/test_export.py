@@ -1,5 +1,6 @@
 """Runs answer the same without Keras as with it, for every architecture, and say where they looked."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -69,6 +70,29 @@ def test_an_exported_run_answers_as_its_network(model: str, changes: dict[str, o
     mine, its = (one.relevance(shown[0], 1) for one in (found, itself))
     np.testing.assert_allclose(mine, its, atol=1e-3 * np.abs(its).max())
     assert mine.ndim == 2 and np.abs(mine).max() > 0
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_the_map_over_an_image_costs_no_second_look_at_it(flip: bool) -> None:
+    run_id = run_of("custom_cnn", test_flip=flip)
+    export.export(run_id)
+    found, (first, second) = Exported.load(runs.get(run_id)), pixels(64, 2)
+    asked = []
+    counted = replace(found, graphs=(lambda batch: asked.append(len(batch)) or found.graphs[0](batch),))
+    views = 2 if flip else 1
+    alone = counted.probabilities(first[None])
+    maps = [counted.relevance(first, code) for code in range(3)]
+    assert asked == [views] and np.array_equal(counted.probabilities(first[None]), alone)
+    other = counted.relevance(second, 0)
+    assert asked == [views, views] and not np.allclose(other, maps[0])
+    np.testing.assert_allclose(counted.probabilities(np.stack([first, second]))[:1], alone, atol=1e-6)
+    np.testing.assert_array_equal(counted.relevance(first, 1), maps[1])
+    assert sum(asked) == 4 * views
+    for number in range(exported.RECENT + 1):  # so many others, and it is forgotten
+        counted.relevance(np.full_like(first, number), 0)
+    before = len(asked)
+    np.testing.assert_allclose(counted.relevance(first, 1), maps[1], atol=1e-9)
+    assert len(asked) == before + 1
 
 
 def test_a_trunk_is_exported_once_for_all_its_runs() -> None:

@@ -19,7 +19,7 @@ from cxr_core.data.phantoms import CLASSES, phantom
 from cxr_core.errors import WorkFailed
 from cxr_core.images import colour
 from cxr_core.inference import likeness
-from cxr_core.inference.gate import Gate, Remark, of_header, together, without
+from cxr_core.inference.gate import Gate, Remark, Shown, of_header, together, without
 
 Pixels = NDArray[np.uint8]
 SIDE = 96
@@ -314,11 +314,12 @@ def test_gates_of_an_ensemble_speak_with_one_voice(
 
 def test_without_a_gate_the_plain_things_are_seen() -> None:
     film = films(1, 9)[0]
-    assert [one.kind for one in without([film], [0.0], size=SIDE)[0]] == []
-    even = without([np.full((90, 90), 90, np.uint8)], [0.0], size=SIDE)[0]
-    assert even[0].kind == "flat" and even[0].refuses
-    assert without([film], [0.2], size=SIDE)[0][0].refuses
-    assert without([film[:20, :20]], [0.0], size=SIDE)[0][0].kind == "small"
+    even = np.full((90, 90), 90, np.uint8)
+    shown = [Shown(film, 0.0, SIDE), Shown(even, 0.0, SIDE), Shown(film, 0.2, SIDE), Shown(film[:20, :20], 0.0, SIDE)]
+    plain, flat, tinted, small = without(shown)
+    assert plain == ()
+    assert flat[0].kind == "flat" and flat[0].refuses
+    assert tinted[0].refuses and small[0].kind == "small"
 
 
 @pytest.mark.parametrize(
@@ -338,5 +339,17 @@ def test_a_header_that_speaks_against_the_file_is_heard(facts: dict[str, str], k
 
 def test_many_at_once_are_told_the_same_as_one_by_one(gate: Gate, unseen: Pixels, photographs: list[Pixels]) -> None:
     every = [*unseen[:12], *photographs[:6], np.rot90(unseen[0]), unseen[1][:20, :20]]
-    together_ = gate.looks(every, [0.0] * len(every), size=SIDE)
+    together_ = gate.looks([Shown(one, 0.0, SIDE) for one in every])
     assert together_ == [gate.look(one, size=SIDE) for one in every]
+
+
+def test_turned_views_and_negatives_need_no_second_look(gate: Gate, unseen: Pixels) -> None:
+    greys = likeness.reduced(unseen[:20])
+    alike, distance = gate.learned.views(greys)
+    for number, view in enumerate([*(np.rot90(greys, turn, axes=(1, 2)) for turn in range(4)), 255 - greys]):
+        alone, far = gate.learned.scores(view)
+        np.testing.assert_allclose(
+            alike[number], alone, atol=0.5
+        )  # of odds that span 32; one of 14 grains is drawn by place
+        np.testing.assert_allclose(distance[number], far, rtol=0.02)
+    np.testing.assert_allclose(alike[0], gate.learned.scores(greys)[0], atol=1e-3)  # only batches differ

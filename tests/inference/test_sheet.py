@@ -7,17 +7,18 @@ import numpy as np
 import pytest
 
 from cxr_core import images
+from cxr_core.evaluation import fitted
 from cxr_core.inference import engine, sheet
 from cxr_core.inference.engine import Item, Panel, Result
-from cxr_core.inference.gate import Gate, Remark
+from cxr_core.inference.gate import Remark
 from cxr_core.runs import folder as runs
+from tests import made_up
 
 IMAGE = images.encode(np.random.default_rng(0).integers(0, 256, (70, 60), dtype=np.uint8), format="PNG")
 
 
 @pytest.fixture
-def panel(trained_home: Path, monkeypatch: pytest.MonkeyPatch) -> Panel:
-    monkeypatch.setattr(Gate, "look", lambda *_, **__: ())  # noise is no X-ray
+def panel(trained_home: Path) -> Panel:
     return engine.panel(runs.ids()[0])
 
 
@@ -29,7 +30,7 @@ def results(panel: Panel) -> list[Result]:
 
 def test_the_table_has_a_row_a_file(panel: Panel, results: list[Result]) -> None:
     table = sheet.table(panel, results)
-    assert list(table) == ["file", "answer", "nearest", *panel.classes, "remarks", "width", "height"]
+    assert list(table) == ["file", "answer", "nearest", *panel.classes, "alike", "remarks", "width", "height"]
     assert table["file"].tolist() == [one.name for one in results]
     assert table["answer"].tolist()[2] == "unreadable" and table["remarks"].tolist()[2] == "It is empty."
     np.testing.assert_allclose(table[list(panel.classes)].iloc[:2].sum(axis=1), 1)
@@ -48,6 +49,26 @@ def test_what_has_no_answer_is_told_apart(panel: Panel, results: list[Result]) -
         panel.run.id in sheet.csv(panel, [sure]).decode()
         and "not a medical device" in sheet.csv(panel, [sure]).decode()
     )
+
+
+def test_second_opinions_are_counted(panel: Panel) -> None:
+    (one,) = engine.stream(panel, [Item("a.png", IMAGE)], others=[panel, panel])
+    (alone,) = engine.stream(panel, [Item("a.png", IMAGE)])
+    assert one.answer is not None and len(one.opinions) == 2 and one.alike == 2 and not alone.opinions
+    assert one.answer.probabilities == pytest.approx(one.opinions[0].probabilities)
+    other = next(name for name in panel.classes if name != one.answer.label)
+    apart = replace(one, opinions=(one.opinions[0], replace(one.opinions[1], label=other)))
+    assert sheet.table(panel, [one, apart, alone])["alike"].tolist() == ["2 of 2", "1 of 2", ""]
+    assert "1 of 2 others alike" in sheet.html(panel, [apart]).decode()
+
+
+def test_the_page_says_how_good_the_run_is_as_it_answers(panel: Panel, results: list[Result]) -> None:
+    plain = made_up.better(panel.run.id, "test")
+    point = fitted.Point(("viral", "bacterial"), 0.999, 1.0, "by hand", None, None, 9, "")
+    called = fitted.decided(plain, point)
+    assert called.right.sum() != plain.right.sum()
+    for asked, found in ((replace(panel, point=None), plain), (replace(panel, point=point), called)):
+        assert f"got {100 * found.right.mean():.1f} % right" in sheet.html(asked, results).decode()
 
 
 def test_a_name_is_no_formula_in_a_spreadsheet(panel: Panel, results: list[Result]) -> None:

@@ -17,6 +17,7 @@ from cxr_core.inference import engine
 from cxr_core.inference.gate import Gate, Remark
 from cxr_core.runs import folder as runs
 from pages.ui import batch
+from tests import made_up
 from tests.inference.test_intake import zipped
 from tests.pages.test_pages import box, text, visit
 from tests.test_dicom import content, made
@@ -130,6 +131,17 @@ def test_calibration_and_operating_point_are_told(image: Path) -> None:
     assert "calibrated: of 100 images" in said and "sensitivity at least 95 %" in said
 
 
+def test_how_good_it_is_is_told_as_it_answers(image: Path) -> None:
+    (run_id,) = runs.ids()
+    plain = made_up.better(run_id, "test")
+    assert f"**{100 * plain.right.mean():.1f} %**" in text(visit(PAGE))
+    point = fitted.keep_point(run_id, ("viral", "bacterial"), 0.999)  # all but everything is normal
+    called = fitted.decided(plain, point)
+    assert called.right.sum() != plain.right.sum()
+    said = text(visit(PAGE))
+    assert f"**{100 * called.right.mean():.1f} %**" in said and "at its operating point" in said
+
+
 @pytest.mark.parametrize("refuses", [True, False])
 def test_what_the_gate_stops_gets_no_answer(image: Path, monkeypatch: pytest.MonkeyPatch, refuses: bool) -> None:
     said = (Remark("no_xray", refuses, "It seems to be a photograph."),)
@@ -156,11 +168,11 @@ def test_a_run_without_a_gate_says_so_and_files_of_one_name_stay_apart(image: Pa
 
 
 def test_a_chosen_row_of_many_is_that_very_file(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "_table", lambda *_: 2)  # behind the one that tells what was left out
+    monkeypatch.setattr(batch, "_table", lambda *_, **__: 2)  # behind the one that tells what was left out
     files = zipped({f"{folder}/x.jpeg": image.read_bytes() for folder in "abcdef"} | {"notes.txt": b"no"})
     test = uploaded(("x.zip", files))
     assert "b/x.jpeg (2 of 6)" in text(test).replace("\\", "")
-    monkeypatch.setattr(batch, "_table", lambda *_: 0)
+    monkeypatch.setattr(batch, "_table", lambda *_, **__: 0)
     assert "notes.txt" in text(test.run())
 
 

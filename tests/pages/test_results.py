@@ -141,6 +141,20 @@ def test_a_threshold_is_chosen_on_validation_shown_on_test_and_kept(two: list[st
     assert fitted.point(two[1]) is None
 
 
+def test_images_are_called_by_the_operating_point_on_request(two: list[str]) -> None:
+    plain = answers.read(two[0], "test")
+    assert not [one for one in visit(RESULTS, run=two[0]).get("button_group") if one.label == "An image is called"]
+    point = fitted.keep_calibrated(two[0], 0.99)
+    called = fitted.decided(plain, point)
+    assert called.right.sum() != plain.right.sum()
+
+    for state, found in (({}, plain), ({"by": "point"}, called), ({"by": "probable"}, plain)):
+        test = view(visit(RESULTS, run=two[0]), "matrix", **state)
+        accuracy = next(one.value for one in test.metric if one.label == "Accuracy")
+        assert accuracy == f"{100 * found.right.mean():.1f} %"
+        assert f"all images ({found.right.mean():.1%})" in text(view(test, "groups"))
+
+
 def test_a_temperature_is_kept_and_forgotten(two: list[str]) -> None:
     test = view(visit(RESULTS, run=two[0]), "calibration")
     table = next(one.value for one in test.table)
@@ -204,7 +218,7 @@ def test_figures_of_other_images_are_not_set_against_each_other(two: list[str]) 
     stranger = made_up.run(
         {"test": (["x", "y", "z"], ["normal", "viral", "bacterial"])}, data="elsewhere", seed=4, age=3
     )
-    table = table_with(visit(BOARD, baseline="ConvNeXt-V2, pretrained"), "difference").set_index("run")
+    table = table_with(visit(BOARD, data="all", baseline="ConvNeXt-V2, pretrained"), "difference").set_index("run")
     assert table.loc[stranger, "difference"] == "other images"
     assert all(
         "points" in table.loc[one, "difference"] for one in two
@@ -335,6 +349,18 @@ def test_leaderboard_filters_by_dataset_and_network(patient: str) -> None:
     made_up.on("kermany", patient, seed=2, model="vgg16", age=9)
     table = table_with(visit(BOARD, network="vgg16"), "told")
     assert table["run"].str.startswith("vgg16").sum() == 1 and not table["run"].str.startswith("custom").any()
+
+
+def test_the_leaderboard_shows_one_dataset_at_a_time_real_ones_first(patient: str) -> None:
+    real = made_up.on("kermany", patient, seed=1, age=9)
+    drawn = made_up.on("drawn", made_up.paper_set("drawn", synthetic=True), seed=2)
+    shown = {
+        address.get("data", ""): set(table_with(visit(BOARD, **address), "told")["run"])
+        for address in ({}, {"data": "drawn"}, {"data": "all"})
+    }
+    assert real in shown[""] and drawn not in shown[""]
+    assert drawn in shown["drawn"] and real not in shown["drawn"]
+    assert {real, drawn} <= shown["all"]
 
 
 def test_compare_says_what_is_shared_and_takes_further_runs_from_the_address(two: list[str], patient: str) -> None:

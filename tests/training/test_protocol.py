@@ -77,9 +77,17 @@ def test_shifted_copies_are_validated_on_and_have_their_own_table():
     assert runs.history(run_id)["val_accuracy"].iloc[-1] == pytest.approx(right, abs=1e-6)
 
 
+def test_tuned_keeps_its_calibration_and_an_operating_point_that_finds_what_the_recipe_asks_for():
+    run_id = trained(60, sensitivity=0.8)
+    heat, point = fitted.temperature(run_id), fitted.point(run_id)
+    assert heat is not None and point is not None and point.temperature == heat.value
+    assert point.sensitivity is not None and point.sensitivity >= 0.8
+
+
 FITTED: dict[str, Callable[[str, str], object]] = {
     "temperature": lambda run_id, _: fitted.keep_temperature(run_id),
     "point": lambda run_id, _: fitted.keep_point(run_id, ("viral", "bacterial"), 0.5),
+    "calibrated": lambda run_id, _: fitted.keep_calibrated(run_id, 0.95),
     "band": lambda run_id, _: abstention.band(fitted.tempered(answers.read(run_id, fitted.SPLIT), 1.0)),
     "weights": lambda run_id, other: ensembles.of_run(ensembles.make([run_id, other], "weighted")).weights,  # type: ignore[union-attr]
 }

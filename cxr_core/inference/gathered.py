@@ -1,0 +1,77 @@
+"""Work for many threads at once, done in batches: whoever gets to work does it for all who are waiting by then.
+
+A batch costs less than its parts one by one, nobody waits for longer than two batches, and only one thread computes: many that
+compute side by side spend more on handing the interpreter to one another than on the work (tests/benchmarks/prediction.py,
+--sessions 20).
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+Thing = TypeVar("Thing")
+Found = TypeVar("Found")
+
+
+class _Asked(Generic[Thing, Found]):
+    """What one thread asks for, and in the end its answers or what went wrong."""
+
+    def __init__(self, things: Sequence[Thing]):
+        self.things = things
+        self.found: Sequence[Found] | None = None
+        self.problem: Exception | None = None
+
+    @property
+    def done(self) -> bool:
+        return self.found is not None or self.problem is not None
+
+
+class Gathered(Generic[Thing, Found]):
+    """A function of many things, each of which it answers for itself."""
+
+    def __init__(self, work: Callable[[Sequence[Thing]], Sequence[Found]], most: int):
+        """`work` gives one answer per thing, in their order; `most` are given to it at once, unless one thread asks for more."""
+        self._work, self._most = work, most
+        self._waiting: list[_Asked[Thing, Found]] = []
+        self._busy = False
+        self._changed = threading.Condition()
+
+    def __call__(self, things: Sequence[Thing]) -> Sequence[Found]:
+        """One answer per thing. What `work` raises is raised for everybody in the batch."""
+        mine = _Asked[Thing, Found](things)
+        with self._changed:
+            self._waiting.append(mine)
+            self._changed.wait_for(lambda: mine.done or not self._busy)
+            taken = [] if mine.done else self._taken()
+            self._busy = self._busy or bool(taken)
+        while taken:
+            self._answer(taken)
+            with self._changed:
+                taken = [] if mine.done else self._taken()
+                self._busy = bool(taken)
+                self._changed.notify_all()
+        if mine.problem is not None:
+            raise mine.problem
+        assert mine.found is not None
+        return mine.found
+
+    def _taken(self) -> list[_Asked[Thing, Found]]:
+        """Those who have waited longest, as many as fit into one batch, but at least one."""
+        taken = [self._waiting.pop(0)]
+        count = len(taken[0].things)
+        while self._waiting and count + len(self._waiting[0].things) <= self._most:
+            taken.append(self._waiting.pop(0))
+            count += len(taken[-1].things)
+        return taken
+
+    def _answer(self, several: list[_Asked[Thing, Found]]) -> None:
+        try:
+            found = self._work([thing for one in several for thing in one.things])
+        except Exception as error:  # noqa: BLE001 - everybody who waits has to hear of it
+            for one in several:
+                one.problem = error
+            return
+        start = 0
+        for one in several:
+            one.found = found[start : start + len(one.things)]
+            start += len(one.things)

@@ -121,7 +121,7 @@ def colour(source: bytes | Path) -> float:
 
 def _colourful(values: npt.NDArray[np.float32]) -> float:
     """Of float32 (n, 3), red, green and blue in 0..255."""
-    if not len(values):
+    if not len(values) or not (values[:, :2] != values[:, 1:]).any():  # every pixel grey, as of most X-rays
         return 0.0
     luma = values @ np.array([0.299, 0.587, 0.114], np.float32)
     away = np.stack([values[:, 2] - luma, values[:, 0] - luma], axis=1) * np.array([0.564, 0.713], np.float32) / 128

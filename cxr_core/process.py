@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
@@ -130,14 +130,24 @@ def one_blas_thread() -> Iterator[None]:
     The setting is the process's own, so the last one out puts it back.
     """
     with _calm:
-        _inside.append(_inside[0] if _inside else _blas().limit(limits=1, user_api="blas"))
+        _inside.append(_inside[0] if _inside else _changed(lambda: _blas().limit(limits=1, user_api="blas")))
     try:
         yield
     finally:
         with _calm:
             limit = _inside.pop()
             if not _inside:
-                limit.restore_original_limits()
+                _changed(limit.restore_original_limits)
+
+
+def _changed(change: Callable[[], Any]) -> Any:
+    """threadpoolctl lets the thread that has changed the limits once change them ever after, and no other: give that back."""
+    try:
+        return change()
+    finally:
+        for one in _blas().lib_controllers:
+            if hasattr(one, "clear_controlling_thread"):
+                one.clear_controlling_thread(force=True)
 
 
 @lru_cache(maxsize=1)

@@ -6,6 +6,7 @@ compute side by side spend more on handing the interpreter to one another than o
 """
 
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -14,16 +15,18 @@ Found = TypeVar("Found")
 
 
 class _Asked(Generic[Thing, Found]):
-    """What one thread asks for, and in the end its answers or what went wrong."""
+    """What one thread asks for, and in the end its answers or what went wrong.
+
+    Attributes:
+        called: set when there are answers, or when it is this thread's turn to work.
+        works: whether it is.
+    """
 
     def __init__(self, things: Sequence[Thing]):
         self.things = things
         self.found: Sequence[Found] | None = None
         self.problem: Exception | None = None
-
-    @property
-    def done(self) -> bool:
-        return self.found is not None or self.problem is not None
+        self.works, self.called = False, threading.Event()
 
 
 class Gathered(Generic[Thing, Found]):
@@ -32,24 +35,21 @@ class Gathered(Generic[Thing, Found]):
     def __init__(self, work: Callable[[Sequence[Thing]], Sequence[Found]], most: int):
         """`work` gives one answer per thing, in their order; `most` are given to it at once, unless one thread asks for more."""
         self._work, self._most = work, most
-        self._waiting: list[_Asked[Thing, Found]] = []
+        self._waiting: deque[_Asked[Thing, Found]] = deque()
         self._busy = False
-        self._changed = threading.Condition()
+        self._door = threading.Lock()
 
     def __call__(self, things: Sequence[Thing]) -> Sequence[Found]:
         """One answer per thing. What `work` raises is raised for everybody in the batch."""
         mine = _Asked[Thing, Found](things)
-        with self._changed:
+        with self._door:
             self._waiting.append(mine)
-            self._changed.wait_for(lambda: mine.done or not self._busy)
-            taken = [] if mine.done else self._taken()
-            self._busy = self._busy or bool(taken)
-        while taken:
-            self._answer(taken)
-            with self._changed:
-                taken = [] if mine.done else self._taken()
-                self._busy = bool(taken)
-                self._changed.notify_all()
+            mine.works, self._busy = not self._busy, True
+        if not mine.works:
+            mine.called.wait()
+        if mine.works:
+            self._answer(self._taken())  # it has waited longest, so it is among them
+            self._hand_over()
         if mine.problem is not None:
             raise mine.problem
         assert mine.found is not None
@@ -57,21 +57,29 @@ class Gathered(Generic[Thing, Found]):
 
     def _taken(self) -> list[_Asked[Thing, Found]]:
         """Those who have waited longest, as many as fit into one batch, but at least one."""
-        taken = [self._waiting.pop(0)]
-        count = len(taken[0].things)
-        while self._waiting and count + len(self._waiting[0].things) <= self._most:
-            taken.append(self._waiting.pop(0))
-            count += len(taken[-1].things)
+        with self._door:
+            taken = [self._waiting.popleft()]
+            count = len(taken[0].things)
+            while self._waiting and count + len(self._waiting[0].things) <= self._most:
+                taken.append(self._waiting.popleft())
+                count += len(taken[-1].things)
         return taken
 
     def _answer(self, several: list[_Asked[Thing, Found]]) -> None:
         try:
-            found = self._work([thing for one in several for thing in one.things])
+            found, start = self._work([thing for one in several for thing in one.things]), 0
+            for one in several:
+                one.found = found[start : start + len(one.things)]
+                start += len(one.things)
         except Exception as error:  # noqa: BLE001 - everybody who waits has to hear of it
             for one in several:
                 one.problem = error
-            return
-        start = 0
         for one in several:
-            one.found = found[start : start + len(one.things)]
-            start += len(one.things)
+            one.called.set()
+
+    def _hand_over(self) -> None:
+        with self._door:
+            self._busy = bool(self._waiting)
+            if self._waiting:
+                self._waiting[0].works = True
+                self._waiting[0].called.set()

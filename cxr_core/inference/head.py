@@ -74,7 +74,7 @@ class Head:
         for weights, bias, before in zip(self.weights[-2::-1], self.biases[-2::-1], hidden[::-1], strict=True):
             slope = np.where(before[0] > 0, slope, 0.0)
             constant += float(slope @ bias)
-            slope = weights.astype(np.float64) @ slope
+            slope = (weights @ slope.astype(np.float32)).astype(np.float64)
         return slope, constant
 
     def _layers(self, features: Floats) -> list[npt.NDArray[np.float64]]:

@@ -122,7 +122,8 @@ def crowd(run: str, files: list[Path], sessions: int, seconds: float) -> dict[st
     start, spent, held = time.perf_counter(), list[float](), list[int]()
 
     def session(number: int) -> None:
-        for file in cycle(files[number:] + files[:number]):
+        at = number * len(files) // sessions  # far apart, so that nobody meets what another one has just asked about
+        for file in cycle(files[at:] + files[:at]):
             began = time.perf_counter()
             if began - start > seconds:
                 return

@@ -1,0 +1,32 @@
+"""What the processes of this project ask of the machine."""
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+
+from cxr_core import process
+
+
+def blas_threads() -> set[int]:
+    return {one.num_threads for one in process._blas().lib_controllers if one.user_api == "blas"}
+
+
+@pytest.mark.skipif(process.cores() < 2, reason="There is one core, so NumPy has one thread anyway.")
+def test_numpy_keeps_to_one_thread_while_anybody_is_inside_whoever_was_there_before() -> None:
+    before = blas_threads()
+    assert max(before) > 1
+    with process.one_blas_thread():
+        assert blas_threads() == {1}
+    assert blas_threads() == before
+
+    def inside(number: int) -> set[int]:
+        with process.one_blas_thread():
+            both.wait(timeout=20)  # the two overlap, so that the first one out is not the last
+            return blas_threads()
+
+    both = Barrier(2)
+    with ThreadPoolExecutor(2) as pool:  # two threads that live on, one after the other in charge
+        for _ in range(3):
+            assert [*pool.map(inside, range(2))] == [{1}, {1}]
+            assert blas_threads() == before

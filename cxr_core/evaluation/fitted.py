@@ -184,7 +184,7 @@ def keep_calibrated(run_id: str, least: float = 0.0, *, positive: Sequence[str] 
         return None
     splits = [one for one in (SPLIT, SHIFTED) if one in run.metrics]
     found = [tempered(answers.read(run_id, one), heat) for one in splits]
-    rule = f"finds at least {least:.0%} of them {told(splits)}"
+    rule = f"finds at least {100 * least:.0f} % of them {told(splits)}"
     return keep_point(run_id, asked, threshold_for(found, asked, least), rule=rule, temperature_=heat)
 
 

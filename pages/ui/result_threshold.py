@@ -66,7 +66,7 @@ def _threshold(known: dict[str, Answers], positive: tuple[str, ...], rule: str, 
     asked = operating.question(val, positive)
     if rule == "sensitivity":
         found = fitted.threshold_for(list(known.values()), positive, least)
-        told = f"finds at least {least:.0%} of them {fitted.told(list(known))}"
+        told = f"finds at least {100 * least:.0f} % of them {fitted.told(list(known))}"
     else:
         found, told = operating.best_youden(*asked), "best balance on validation"
     outcome = operating.at(*asked, found)

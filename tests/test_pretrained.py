@@ -9,7 +9,7 @@ import pytest
 from cxr_core import images
 from cxr_core.data import datasets
 from cxr_core.data.phantoms import phantom
-from cxr_core.evaluation import paper, predictions
+from cxr_core.evaluation import answers, calibration, confusion, fitted, intervals, operating, paper, predictions
 from cxr_core.inference import engine
 from cxr_core.runs import folder as runs
 from tests.conftest import PROJECT, command
@@ -39,7 +39,7 @@ def test_it_is_whole_and_small(run_id: str):
     assert set(run.metrics) == {"train", "val", "shifted", "test"}
     assert run.config.recipe != "paper" and run.config.classes == ("normal", "viral", "bacterial")
     if run_id in NETWORKS:
-        for name in ("model.keras", "gate.npz", "export/about.json", "temperature.json", "history.csv"):
+        for name in ("model.keras", "gate.npz", "export/about.json", "history.csv"):
             assert (PLACE / run_id / name).is_file(), name
 
 
@@ -63,12 +63,31 @@ def test_no_image_and_no_place_of_the_machine_ships():
 
 @pytest.mark.parametrize("run_id", IDS)
 def test_the_figures_beside_it_are_its_own(run_id: str):
-    run = runs.get(run_id)
-    told = (PLACE / "README.md").read_text()
-    assert run_id in told
-    figure = run.metrics["test"]
-    low, high = figure["ci95"]["accuracy"]
-    assert f"{figure['accuracy']:.3f} ({low:.3f} to {high:.3f})" in told and f"{figure['macro_f1']:.3f}" in told
+    """By the most probable class, and at its operating point: one row each."""
+    rows = [line for line in (PLACE / "README.md").read_text().splitlines() if line.startswith(f"| `{run_id}`")]
+    plain, point, heat = answers.read(run_id, "test"), fitted.point(run_id), fitted.temperature(run_id)
+    assert point is not None and heat is not None and len(rows) == 2
+    calm = fitted.tempered(plain, heat.value)
+    error = calibration.expected_error(calm.probabilities.max(axis=1), calm.right)
+    for row, found in zip(rows, (plain, fitted.decided(plain, point)), strict=True):
+        right, ill = int(found.right.sum()), found.true > 0
+        low, high = intervals.wilson(right, len(found))
+        normals, pneumonias = found.right[~ill].mean(), (found.predicted[ill] > 0).mean()
+        said = [f"{right / len(found):.3f} ({low:.3f} to {high:.3f})", f"{confusion.macro_f1(found.confusion):.3f}"]
+        for figure in (*said, f"{normals:.3f}", f"{pneumonias:.3f}", f"{error:.3f}"):
+            assert figure in row, (figure, row)
+
+
+@pytest.mark.parametrize("run_id", IDS)
+def test_its_point_finds_what_the_protocol_says_and_no_point_above_does(run_id: str):
+    point = fitted.point(run_id)
+    assert point is not None and point.positive == ("viral", "bacterial")
+    asked = [
+        operating.question(fitted.tempered(answers.read(run_id, split), point.temperature), point.positive)
+        for split in ("val", "shifted")
+    ]
+    found = [[operating.at(*one, at).sensitivity for one in asked] for at in (point.threshold, point.threshold + 1e-9)]
+    assert min(found[0]) >= 0.95 > min(found[1])
 
 
 def test_a_fresh_clone_answers_without_data_internet_or_tensorflow(tmp_path: Path):

@@ -98,6 +98,7 @@ def _run(run: Run, said: Answers, split: str, place: int) -> str:
         layout.table(pd.DataFrame(said.confusion, index=titles, columns=titles)),
         "<h3>Classification report</h3>",
         layout.table(_report(said)),
+        _at_point(run, said, None if about is None else about["patient"]),
         _plots(run, said, split, place),
     ]
     if about is not None and len(groups := subgroups.table(said, about)):
@@ -108,6 +109,33 @@ def _run(run: Run, said: Answers, split: str, place: int) -> str:
         )
     parts += [_data_card(run), _model_card(run), _csv(run, said, split)]
     return "\n".join(parts)
+
+
+def _at_point(run: Run, said: Answers, patients: pd.Series | None) -> str:
+    """The same images, called by the operating point; empty if the run has none."""
+    point = _quietly(fitted.point, run.id)
+    if point is None:
+        return ""
+    called = fitted.decided(said, point)
+    card = scorecard.card(called, patients, parts=("counts",))
+    rows = {
+        scorecard.TITLES[name]: scorecard.told(card[name]) for name in ("accuracy", "macro_f1", "balanced_accuracy")
+    }
+    rows |= {f"Recall, {_title(name).lower()}": scorecard.told(card[f"recall:{name}"]) for name in said.classes}
+    titles = [_title(name) for name in said.classes]
+    return "\n".join(
+        [
+            "<h3>At its operating point</h3>",
+            f"<p>As Predict answers: {escape(_told(point))}. Everywhere else in this report an image is called its most probable "
+            "class.</p>",
+            layout.table(pd.DataFrame({"Value (95 % interval)": rows})),
+            layout.table(pd.DataFrame(called.confusion, index=titles, columns=titles)),
+        ]
+    )
+
+
+def _told(point: fitted.Point) -> str:
+    return f"{' or '.join(map(_title, point.positive))} from {point.threshold:.3f} on ({point.rule})"
 
 
 def _plots(run: Run, said: Answers, split: str, place: int) -> str:
@@ -229,11 +257,7 @@ def _model_card(run: Run) -> str:
         rows["Versions"] = "not recorded"
     heat, point = _quietly(fitted.temperature, run.id), _quietly(fitted.point, run.id)
     rows["Temperature"] = "none kept" if heat is None else f"{heat.value:.3f}, from {heat.images:,} validation images"
-    rows["Operating point"] = (
-        "none kept"
-        if point is None
-        else f"{' or '.join(map(_title, point.positive))} from {point.threshold:.3f} ({point.rule})"
-    )
+    rows["Operating point"] = "none kept" if point is None else _told(point)
     settings = {name: str(value) for name, value in to_document(run.config).items()}
     return (
         "<h3>Network</h3>"

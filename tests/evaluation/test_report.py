@@ -46,6 +46,17 @@ def test_one_run(two: list[str]) -> None:
     assert len(html.encode()) <= 8 * 2**20
 
 
+def test_what_the_operating_point_gives_is_reported(two: list[str]) -> None:
+    assert "At its operating point" not in words(report.html([two[0]]))
+    point = fitted.keep_calibrated(two[0], 0.99)
+    told = " ".join(words(report.html([two[0]])).split())
+    called = fitted.decided(answers.read(two[0], "test"), point)
+    card = scorecard.card(called, None, parts=("counts",))
+    for name in ("accuracy", "recall:normal"):
+        assert scorecard.told(card[name]) in told.split("At its operating point")[1]
+    assert "finds at least 99 % of them" in told and " ".join(map(str, called.confusion[0])) in told
+
+
 def test_each_plot_can_be_saved_as_png_and_svg_under_a_name_of_its_own(two: list[str]) -> None:
     saved = re.findall(r"save\('([^']+)', '(png|svg)'\)", report.html(two))
     assert len(saved) == len(set(saved)) == 2 * 2 * 8

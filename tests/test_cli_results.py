@@ -63,7 +63,7 @@ def test_calibrate(two: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     ("wrong", "said"),
     [
         (["--sensitivity", "1.5"], "between 0 and 1"),
-        (["--positive", "viral"], "Say what it is to find"),
+        (["--positive", "viral"], "--positive needs --sensitivity"),
         (["--sensitivity", "0.9", "--positive", "covid"], "covid"),
         (["--sensitivity", "0.9", "--positive", "normal", "viral", "bacterial"], "at least one positive class and one"),
     ],

@@ -44,7 +44,9 @@ def add_commands(commands: Any) -> None:
     serve.add_argument("--most-mb", type=int, default=50, help="megabytes of a request")
     serve.add_argument("--most-files", type=int, default=64, help="images in a request")
     serve.add_argument("--per-minute", type=int, default=120, help="requests of one client a minute")
-    serve.add_argument("--most-seconds", type=float, default=60, help="that a request may take; what is left is told")
+    serve.add_argument(
+        "--most-seconds", type=float, default=60, help="after which the images that are left get an error"
+    )
 
 
 def _predict(chosen: argparse.Namespace) -> None:
@@ -73,8 +75,8 @@ def _predict(chosen: argparse.Namespace) -> None:
         else:
             print(_line(document), flush=True)
     if chosen.json:
-        notice = panel.notice if panel else ""
-        answer(chosen, {"results": results, "run": run.id, "notice": notice, "disclaimer": DISCLAIMER}, "")
+        beside = endpoint.said_of_all(panel) if panel else {"notice": "", "disclaimer": DISCLAIMER}
+        answer(chosen, {"results": results, "run": run.id, **beside}, "")
     else:
         (say if chosen.jsonl else print)(DISCLAIMER)
     if failed == done:
@@ -110,9 +112,10 @@ def _line(document: dict[str, Any]) -> str:
         return plain(f"{document['file']}: {document['error']}")
     if document["refused"]:
         return "\n  ".join([f"{document['file']}: no answer", *document["warnings"]])
-    shares = ", ".join(f"{name} {share:.3f}" for name, share in document["probabilities"].items())
+    shares = ", ".join(f"{name} {share:.3f}" for name, share in document["calibrated"].items())
     unsure = "" if document["sure"] else ", unsure"
-    return "\n  ".join([f"{document['file']}: {document['label']}{unsure} ({shares})", *document["warnings"]])
+    by_point = "" if document["label"] == document["most_probable"] else ", by the operating point"
+    return "\n  ".join([f"{document['file']}: {document['label']}{by_point}{unsure} ({shares})", *document["warnings"]])
 
 
 def _heatmap(panel: Any, item: Any, label: str, folder: str, number: int) -> str:
@@ -140,6 +143,8 @@ def _serve(chosen: argparse.Namespace) -> None:
 
     if chosen.run:
         engine.panel(chosen.run)  # a wrong name is told now, and the first request need not wait
+    if not 0 < chosen.most_seconds < float("inf"):
+        raise BadInput(f"--most-seconds is a number of seconds above 0. Received: {chosen.most_seconds}.")
     limits = endpoint.Limits(chosen.most_mb, chosen.most_files, chosen.per_minute, chosen.most_seconds)
     token = os.environ.get("CXR_API_TOKEN", "")
     if chosen.host not in ("127.0.0.1", "localhost", "::1") and not token:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def add_commands(commands: Any) -> None:
     evaluate = command(commands, "evaluate", "figures of a run on one split", _evaluate)
     evaluate.add_argument("run", metavar="RUN")
-    evaluate.add_argument("--split", default="test", help="train, val or test")
+    evaluate.add_argument("--split", default="test", help="train, val, shifted or test")
     json_flag(evaluate)
     compare = command(commands, "compare", "two runs on the images that both have answered", _compare)
     compare.add_argument("runs", nargs=2, metavar="RUN")
@@ -80,13 +80,14 @@ def _calibrate(chosen: argparse.Namespace) -> None:
     if not 0 <= chosen.sensitivity <= 1:
         raise BadInput(f"A sensitivity lies between 0 and 1. Received: {chosen.sensitivity}.")
     if chosen.positive and not chosen.sensitivity:
-        raise BadInput("Positive classes are of an operating point. Say what it is to find, as --sensitivity 0.95.")
+        raise BadInput("--positive needs --sensitivity: the share of these classes that is to be found, as 0.95.")
     point = fitted.keep_calibrated(chosen.run, chosen.sensitivity, positive=chosen.positive)
     if chosen.sensitivity and point is None:
         raise BadInput("No class of this run is called normal. Name the positive ones with --positive.")
     heat = fitted.temperature(chosen.run)
     words = [f"temperature {heat.value:.3f}" if heat else ""]
-    words += [_told(point)] if point else []
+    point = fitted.point(chosen.run)  # one from before stays in force
+    words += [f"operating point: {_told(point)}" if point else "no operating point"]
     document = {"temperature": heat and asdict(heat), "operating_point": point and asdict(point)}
     answer(chosen, document, "\n".join(words))
 

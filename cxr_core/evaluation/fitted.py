@@ -23,6 +23,7 @@ from cxr_core.evaluation import answers, calibration, operating
 from cxr_core.evaluation.answers import Answers
 from cxr_core.runs import folder as runs
 
+FEWEST = 50  # validation images
 SPLIT, SHIFTED = "val", "shifted"  # the second where a run has answered shifted copies of its validation images
 _TEMPERATURE, _POINT = "temperature.json", "operating_point.json"
 Fitted = TypeVar("Fitted")
@@ -67,6 +68,10 @@ class Point:
         """(…,) the score, from (…, k) probabilities of the network itself, before any temperature."""
         values = calibration.tempered(probabilities, self.temperature)
         return values[..., [classes.index(name) for name in self.positive]].sum(axis=-1)
+
+    def document(self) -> dict[str, Any]:
+        """What scripts are told of it."""
+        return {"positive": list(self.positive), "threshold": self.threshold, "rule": self.rule}
 
     def label(self, probabilities: npt.ArrayLike, classes: tuple[str, ...]) -> npt.NDArray[np.intp]:
         """(…,) codes: the most probable class on that side of the threshold on which the image lies.
@@ -126,7 +131,7 @@ def fit_temperature(run_id: str) -> Temperature:
 def keep_temperature(run_id: str) -> Temperature:
     """Fit it and write it into the run's folder."""
     found = fit_temperature(run_id)
-    workspace.write_json(runs.folder(run_id) / _TEMPERATURE, asdict(found))
+    workspace.write_json(_own_folder(run_id) / _TEMPERATURE, asdict(found))
     return found
 
 
@@ -146,7 +151,7 @@ def keep_point(
         tuple(positive), float(threshold), float(temperature_), rule,
         outcome.sensitivity, outcome.specificity, len(found), _stamp(run_id),
     )  # fmt: skip
-    workspace.write_json(runs.folder(run_id) / _POINT, asdict(made))
+    workspace.write_json(_own_folder(run_id) / _POINT, asdict(made))
     return made
 
 
@@ -175,17 +180,24 @@ def keep_calibrated(run_id: str, least: float = 0.0, *, positive: Sequence[str] 
 
     Raises:
         UnknownName: no such run or class, or the run has no validation predictions.
-        BadInput: no class is positive, or all are; no validation image is positive.
+        BadInput: there are fewer than FEWEST validation images, or none is positive; no class is positive, or all are; the run
+            ships with the project.
     """
-    heat = keep_temperature(run_id).value
-    run = runs.get(run_id)
+    heat, run = fit_temperature(run_id), runs.get(run_id)
+    if heat.images < FEWEST:
+        raise BadInput(
+            f"Run '{run_id}' has {heat.images} validation images. At least {FEWEST} are needed: with fewer, a temperature and an "
+            "operating point are chance. Train it with a larger validation split."
+        )
     asked = tuple(positive) or operating.illness(run.config.classes)
     if not (least and asked):
+        keep_temperature(run_id)
         return None
     splits = [one for one in (SPLIT, SHIFTED) if one in run.metrics]
-    found = [tempered(answers.read(run_id, one), heat) for one in splits]
-    rule = f"finds at least {100 * least:.0f} % of them {told(splits)}"
-    return keep_point(run_id, asked, threshold_for(found, asked, least), rule=rule, temperature_=heat)
+    threshold = threshold_for([tempered(answers.read(run_id, one), heat.value) for one in splits], asked, least)
+    keep_temperature(run_id)  # now that nothing can go wrong any more
+    rule = f"finds at least {100 * least:g} % of them {told(splits)}"
+    return keep_point(run_id, asked, threshold, rule=rule, temperature_=heat.value)
 
 
 def told(splits: Sequence[str]) -> str:
@@ -201,7 +213,19 @@ def decided(found: Answers, by: Point | None) -> Answers:
 def forget(run_id: str, what: str) -> None:
     """Remove the "temperature" or the "point" of a run; nothing happens if there is none."""
     name = {"temperature": _TEMPERATURE, "point": _POINT}[what]
-    (runs.folder(run_id) / name).unlink(missing_ok=True)
+    (_own_folder(run_id) / name).unlink(missing_ok=True)
+
+
+def _own_folder(run_id: str) -> Path:
+    """Of a run whose calibration is the user's to change.
+
+    Raises:
+        BadInput: it ships with the project.
+    """
+    run = runs.get(run_id)
+    if run.ships:
+        raise BadInput(f"Run '{run_id}' ships with the project; its calibration and operating point stay as they are.")
+    return run.folder
 
 
 def tempered(found: Answers, value: float) -> Answers:

@@ -27,7 +27,7 @@ from starlette.routing import Route
 from cxr_core import __version__
 from cxr_core.errors import BadInput, CxrError, UnknownName
 from cxr_core.inference import engine, intake
-from cxr_core.inference.engine import Result
+from cxr_core.inference.engine import Panel, Result
 from cxr_core.runs import folder as runs
 from cxr_core.wording import DISCLAIMER
 
@@ -134,7 +134,13 @@ def answered(run_id: str, files: list[tuple[str, bytes]], seconds: float) -> dic
     late = f"Not looked at: the request had taken {seconds:g} seconds already. Send fewer or smaller images."
     results += [{"file": one.name, "error": late} for one in items[len(results) :]]
     results += [{"file": name, "error": sentence} for name, sentence in problems]
-    return {"run": run_id, "results": results, "notice": panel.notice, "disclaimer": DISCLAIMER}
+    return {"run": run_id, "results": results, **said_of_all(panel)}
+
+
+def said_of_all(panel: Panel) -> dict[str, Any]:
+    """What the command line and the endpoint tell beside the results."""
+    point = panel.point.document() if panel.point else None
+    return {"operating_point": point, "notice": panel.notice, "disclaimer": DISCLAIMER}
 
 
 def document(one: Result) -> dict[str, Any]:
@@ -144,6 +150,7 @@ def document(one: Result) -> dict[str, Any]:
     return {
         "file": one.name,
         "label": None if one.answer.refused else one.answer.label,
+        "most_probable": None if one.answer.refused else one.answer.most_probable,
         "probabilities": one.answer.probabilities,
         "calibrated": one.answer.calibrated,
         "sure": one.answer.sure and not one.answer.refused,
@@ -218,6 +225,10 @@ def description(bounds: Limits, *, token: bool) -> dict[str, Any]:
                 "type": ["string", "null"],
                 "description": "By the operating point, if the run has one; null if refused.",
             },
+            "most_probable": {
+                "type": ["string", "null"],
+                "description": "The most probable single class after the temperature; the operating point may decide otherwise.",
+            },
             "probabilities": {**share, "description": "Of the network itself, by class."},
             "calibrated": {**share, "description": "After the run's temperature; the same if it has none."},
             "sure": {"type": "boolean", "description": "False where the run was often wrong on validation images."},
@@ -254,7 +265,8 @@ def description(bounds: Limits, *, token: bool) -> dict[str, Any]:
                     },
                     "responses": {
                         "200": {
-                            "description": "One result an image, in the order sent; what could not be taken comes last.",
+                            "description": "One result an image, in the order sent; what could not be taken comes last. After "
+                            f"{bounds.seconds:g} seconds the rest gets an `error` each.",
                             "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Answers"}}},
                         },
                         **{code: {"description": words, **problem} for code, words in sentences.items()},
@@ -275,6 +287,16 @@ def description(bounds: Limits, *, token: bool) -> dict[str, Any]:
                     "properties": {
                         "run": {"type": "string"},
                         "results": {"type": "array", "items": result},
+                        "operating_point": {
+                            "type": ["object", "null"],
+                            "description": "Where the summed calibrated probability of the `positive` classes is at or above "
+                            "`threshold`, the label is one of them; `rule` says how it was chosen.",
+                            "properties": {
+                                "positive": {"type": "array", "items": {"type": "string"}},
+                                "threshold": {"type": "number", "minimum": 0, "maximum": 1},
+                                "rule": {"type": "string"},
+                            },
+                        },
                         "notice": {
                             "type": "string",
                             "description": "What holds of all answers, such as that no gate looks.",

@@ -57,6 +57,11 @@ class Answer:
     votes: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
+    def most_probable(self) -> str:
+        """The most probable single class, whatever the operating point says; the first of equals."""
+        return max(self.calibrated, key=self.calibrated.__getitem__)
+
+    @property
     def refused(self) -> bool:
         """Whether this is no image to be answered for."""
         return any(one.refuses for one in self.remarks)

@@ -33,9 +33,13 @@ def table(panel: Panel, results: Sequence[Result]) -> pd.DataFrame:
 
 
 def csv(panel: Panel, results: Sequence[Result]) -> bytes:
-    """The table as CSV that is safe to open in a spreadsheet, with the run and whether its probabilities are calibrated."""
+    """The table as CSV that is safe to open in a spreadsheet, with the run, its operating point, and whether it is calibrated."""
     told = table(panel, results).assign(
-        run=panel.run.id, calibrated="yes" if panel.temperature else "no", note=f"{DISCLAIMER} {panel.notice}".strip()
+        most_probable=["" if one.answer is None or one.answer.refused else one.answer.most_probable for one in results],
+        run=panel.run.id,
+        calibrated="yes" if panel.temperature else "no",
+        operating_point=_point(panel),
+        note=f"{DISCLAIMER} {panel.notice}".strip(),
     )
     return spreadsheet.csv(told)
 
@@ -50,6 +54,8 @@ def html(panel: Panel, results: Sequence[Result]) -> bytes:
             f"Of {len(test):,} test images of '{panel.run.config.data}' it got {percent(right / len(test))} right "
             f"(95 % interval {interval(wilson(right, len(test)))})."
         )
+    if panel.point:
+        good += f" It answers by an operating point: {_point(panel)}."
     head = "".join(f"<th>{escape(name)}</th>" for name in ("", "File", "Answer", *panel.classes, "Remarks"))
     body = "".join(_html_row(panel, one) for one in results)
     return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>Predictions</title><style>{_STYLE}</style>
@@ -57,6 +63,11 @@ def html(panel: Panel, results: Sequence[Result]) -> bytes:
 <p>Answered by {escape(panel.run.name or panel.run.id)}. {escape(good)} Probabilities are {
         "calibrated on validation images" if panel.temperature else "those of the network itself, not calibrated"
     }. {escape(panel.notice)}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></html>""".encode()
+
+
+def _point(panel: Panel) -> str:
+    point = panel.point
+    return f"{' or '.join(point.positive)} from {percent(point.threshold)} on ({point.rule})" if point else ""
 
 
 _STYLE = """

@@ -55,6 +55,11 @@ class Run:
         return folder(self.id)
 
     @property
+    def ships(self) -> bool:
+        """Whether it is the project's, not the user's: then nothing of it is changed."""
+        return self.folder.parent != workspace.runs()
+
+    @property
     def has_model(self) -> bool:
         return any((self.folder / name).is_file() for name in MODELS)
 
@@ -168,7 +173,7 @@ def describe(run_id: str, *, name: str | None = None, note: str | None = None) -
         BadInput: the name is too long, or the run ships with the project.
     """
     run = get(run_id)
-    if run.folder.parent != workspace.runs():
+    if run.ships:
         raise BadInput(f"Run '{run_id}' ships with the project; its name and note stay as they are.")
     name, note = (old if new is None else " ".join(new.split()) for old, new in ((run.name, name), (run.note, note)))
     if len(name) > 80:

@@ -120,7 +120,7 @@ def _table(panel: Panel, batch: Batch, *, opinions: bool) -> int | None:
     table["answer"] = [_called(*pair) for pair in zip(table["answer"], table["nearest"], strict=True)]
     table.insert(0, "image", [_thumbnail(one) for one in shown])
     picked = st.dataframe(
-        table[["image", "file", "answer", *(["alike"] if opinions else []), "remarks", *shares]],
+        table[["image", "file", "answer", *(["alike"] if opinions else []), *shares, "remarks"]],
         hide_index=True, key=f"batch-{wanted}", on_select="rerun",
         selection_mode="single-row", row_height=56, height=min(600, 60 + 56 * len(shown)),
         column_config={

@@ -117,11 +117,12 @@ def _temperature(run: Run, kept: fitted.Temperature | None, offered: fitted.Temp
     if kept is None:
         st.button(
             "Keep it with the run", icon=":material/save:", key="keep-temperature", on_click=fitted.keep_temperature,
-            args=(run.id,), help="Predict then shows probabilities after it.",
+            args=(run.id,), help="Predict then shows probabilities after it.", disabled=run.ships,
         )  # fmt: skip
     else:
         st.badge("Kept with the run", icon=":material/check:", color="green")
-        st.button("Forget it", key="forget-temperature", on_click=fitted.forget, args=(run.id, "temperature"))
+        if not run.ships:
+            st.button("Forget it", key="forget-temperature", on_click=fitted.forget, args=(run.id, "temperature"))
 
 
 def histograms(run: Run, split: str, answers: Answers) -> None:

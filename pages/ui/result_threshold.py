@@ -66,7 +66,7 @@ def _threshold(known: dict[str, Answers], positive: tuple[str, ...], rule: str, 
     asked = operating.question(val, positive)
     if rule == "sensitivity":
         found = fitted.threshold_for(list(known.values()), positive, least)
-        told = f"finds at least {100 * least:.0f} % of them {fitted.told(list(known))}"
+        told = f"finds at least {100 * least:g} % of them {fitted.told(list(known))}"
     else:
         found, told = operating.best_youden(*asked), "best balance on validation"
     outcome = operating.at(*asked, found)
@@ -150,12 +150,14 @@ def _keeping(run: Run, positive: tuple[str, ...], threshold: float, heat: float,
         if fitted.SPLIT in run.metrics:
             st.button(
                 "Keep this point with the run", icon=":material/save:", key="keep-point", on_click=_keep,
-                args=(run.id, positive, threshold, told, heat), help="Predict then answers by it.",
+                args=(run.id, positive, threshold, told, heat), disabled=run.ships,
+                help="What ships stays as it is." if run.ships else "Predict then answers by it.",
             )  # fmt: skip
         if kept is not None:
             who = " and ".join(words.label(name).lower() for name in kept.positive)
             st.badge(f"Kept: {who} from {kept.threshold:.3f} ({kept.rule})", icon=":material/check:", color="green")
-            st.button("Forget it", key="forget-point", on_click=fitted.forget, args=(run.id, "point"))
+            if not run.ships:
+                st.button("Forget it", key="forget-point", on_click=fitted.forget, args=(run.id, "point"))
 
 
 def _keep(run_id: str, positive: tuple[str, ...], threshold: float, told: str, heat: float) -> None:

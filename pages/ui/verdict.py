@@ -8,6 +8,7 @@ import streamlit as st
 
 from cxr_core.errors import CxrError
 from cxr_core.evaluation import figures
+from cxr_core.evaluation.fitted import Point
 from cxr_core.inference.engine import Answer, Panel
 from pages.ui import heatmaps, loaders, run_card, words
 from pages.ui.theme import dark
@@ -67,7 +68,6 @@ def _passed(title: str, answer: Answer) -> bool:
 
 
 def _words(panel: Panel, title: str, answer: Answer, true: str) -> None:
-    best = max(answer.calibrated, key=answer.calibrated.__getitem__)
     share = words.percent(answer.calibrated[answer.label])
     st.markdown("The network's answer" if len(panel.members) == 1 else "The answer of the ensemble")
     if answer.sure:
@@ -75,12 +75,11 @@ def _words(panel: Panel, title: str, answer: Answer, true: str) -> None:
         st.markdown(f"with a probability of **{share}** {_meaning(panel)}.")
     else:
         st.header("Unsure", anchor=False)
-        st.markdown(f"The nearest is **{words.label(answer.label)}** with **{share}** {_meaning(panel)}.")
+        if answer.label == answer.most_probable:
+            st.markdown(f"The nearest is **{words.label(answer.label)}** with **{share}** {_meaning(panel)}.")
+    if answer.label != answer.most_probable and panel.point:
+        st.markdown(_by_point(panel.point, panel.classes, answer))
     _band(panel, answer)
-    if answer.label != best and panel.point:
-        st.markdown(
-            f"The most probable single class is {words.label(best).lower()}; the operating point decides otherwise."
-        )
     if true:
         right = true == answer.label
         st.badge(
@@ -101,6 +100,19 @@ def _words(panel: Panel, title: str, answer: Answer, true: str) -> None:
             f"a sensitivity of {words.percent(panel.point.sensitivity)} and a specificity of "
             f"{words.percent(panel.point.specificity)}."
         )
+
+
+def _by_point(point: Point, classes: tuple[str, ...], answer: Answer) -> str:
+    """Why the answer is not the most probable class."""
+    score = float(point.score([answer.probabilities[name] for name in classes], classes))
+    named = " and ".join(words.label(name).lower() for name in point.positive)
+    together = f"{named}{' together' if len(point.positive) > 1 else ''}"
+    where = "below" if score < point.threshold else "at least"
+    return (
+        f"On the side of **{words.label(answer.label).lower()}** by the operating point: {together} have {words.percent(score)}, "
+        f"{where} the {words.percent(point.threshold)} from which an image is called so. The most probable single class is "
+        f"{words.label(answer.most_probable).lower()} ({words.percent(answer.calibrated[answer.most_probable])})."
+    )
 
 
 def _meaning(panel: Panel) -> str:

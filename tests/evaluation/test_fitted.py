@@ -94,6 +94,27 @@ def test_without_a_normal_class_there_is_no_point_unless_the_positives_are_named
         fitted.keep_calibrated(run, 0.9, positive=["d"])
 
 
+def test_few_validation_images_fit_nothing_and_nothing_is_left_behind(home: Path) -> None:
+    ids, true = [f"{number}.png" for number in range(60)], ["normal", "viral", "bacterial"] * 20
+    few = made_up.run({"val": (ids[:30], true[:30])})
+    with pytest.raises(BadInput, match="has 30 validation images"):
+        fitted.keep_calibrated(few, 0.9)
+    healthy = made_up.run({"val": (ids, ["normal"] * 60)}, age=9)
+    with pytest.raises(BadInput, match="no positive image"):
+        fitted.keep_calibrated(healthy, 0.9)
+    assert not any(fitted.temperature(run_id) or fitted.point(run_id) for run_id in (few, healthy))
+
+
+def test_what_ships_keeps_its_calibration(run: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    point = fitted.keep_calibrated(run, 0.9)
+    monkeypatch.setenv("CXR_PRETRAINED", str(runs.folder(run).parent))
+    monkeypatch.setenv("CXR_HOME", str(tmp_path / "another"))
+    for change in (lambda: fitted.keep_calibrated(run, 0.8), lambda: fitted.forget(run, "point")):
+        with pytest.raises(BadInput, match="ships with the project"):
+            change()
+    assert fitted.point(run) == point
+
+
 def test_answers_at_a_point_are_called_as_predict_calls_them(run: str) -> None:
     plain = answers.read(run, "test")
     point = fitted.keep_calibrated(run, 0.99)

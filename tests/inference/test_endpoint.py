@@ -7,6 +7,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from cxr_core import images
+from cxr_core.evaluation import fitted
 from cxr_core.inference import endpoint
 from cxr_core.inference.endpoint import Limits
 from cxr_core.runs import folder as runs
@@ -58,6 +59,18 @@ def test_a_body_that_hides_its_size_is_cut_off(client: TestClient) -> None:
 
     found = client.post("/api/predict", content=stream(), headers={"content-type": "multipart/form-data; boundary=x"})
     assert found.status_code == 413
+
+
+def test_the_operating_point_is_told_and_the_most_probable_class_beside_the_label(client: TestClient) -> None:
+    assert client.post("/api/predict", files={"file": IMAGE}).json()["operating_point"] is None
+    (run_id,) = runs.ids()
+    first = client.post("/api/predict", files={"file": IMAGE}).json()["results"][0]
+    others = [name for name in first["probabilities"] if name != first["most_probable"]]
+    point = fitted.keep_point(run_id, tuple(others), 0.0, rule="all of them")
+    told = client.post("/api/predict", files={"file": IMAGE}).json()
+    assert told["operating_point"] == {"positive": others, "threshold": 0.0, "rule": "all of them"} == point.document()
+    again = told["results"][0]
+    assert again["most_probable"] == first["most_probable"] != again["label"] and again["label"] in others
 
 
 def test_a_request_that_takes_too_long_is_answered_as_far_as_it_came(trained_home: Path) -> None:

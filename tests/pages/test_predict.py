@@ -16,7 +16,7 @@ from cxr_core.evaluation.abstention import Band
 from cxr_core.inference import engine
 from cxr_core.inference.gate import Gate, Remark
 from cxr_core.runs import folder as runs
-from pages.ui import batch
+from pages.ui import batch, words
 from tests import made_up
 from tests.inference.test_intake import zipped
 from tests.pages.test_pages import box, text, visit
@@ -129,6 +129,19 @@ def test_calibration_and_operating_point_are_told(image: Path) -> None:
     fitted.keep_point(run_id, ("viral", "bacterial"), 0.4, rule="sensitivity at least 95 %")
     said = text(uploaded(("lungs.jpeg", image.read_bytes())))
     assert "calibrated: of 100 images" in said and "sensitivity at least 95 %" in said
+
+
+def test_an_answer_against_the_most_probable_class_is_explained(image: Path) -> None:
+    (run_id,) = runs.ids()
+    plain = engine.panel(run_id)
+    answer = plain.answers(plain.see([engine.opened(image.read_bytes())]))[0]
+    best = answer.most_probable
+    others = tuple(name for name in plain.classes if name != best)
+    fitted.keep_point(run_id, others, 0.0)  # whatever it is, it is one of the others
+    share = sum(answer.probabilities[name] for name in others)
+    said = text(uploaded(("lungs.jpeg", image.read_bytes())))
+    assert f"together have {100 * share:.1f} %, at least the 0.0 %" in said
+    assert f"most probable single class is {words.label(best).lower()} ({100 * answer.calibrated[best]:.1f} %)" in said
 
 
 def test_how_good_it_is_is_told_as_it_answers(image: Path) -> None:

@@ -77,7 +77,10 @@ def test_shifted_copies_are_validated_on_and_have_their_own_table():
     assert runs.history(run_id)["val_accuracy"].iloc[-1] == pytest.approx(right, abs=1e-6)
 
 
-def test_tuned_keeps_its_calibration_and_an_operating_point_that_finds_what_the_recipe_asks_for():
+def test_tuned_keeps_its_calibration_and_an_operating_point_that_finds_what_the_recipe_asks_for(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(fitted, "FEWEST", 5)
     run_id = trained(60, sensitivity=0.8)
     heat, point = fitted.temperature(run_id), fitted.point(run_id)
     assert heat is not None and point is not None and point.temperature == heat.value
@@ -94,7 +97,10 @@ FITTED: dict[str, Callable[[str, str], object]] = {
 
 
 @pytest.mark.parametrize("what", FITTED)
-def test_what_is_fitted_afterwards_does_not_learn_from_the_test_split(trained_home: Path, what: str):
+def test_what_is_fitted_afterwards_does_not_learn_from_the_test_split(
+    trained_home: Path, what: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(fitted, "FEWEST", 5)
     run_id = runs.ids()[0]
     other = f"{run_id[:-3]}fff"
     shutil.copytree(runs.folder(run_id), runs.folder(run_id).with_name(other))

@@ -78,9 +78,7 @@ def decode(source: bytes | Path, *, frame: int = 0) -> tuple[Header, Pixels]:
         raise UnreadableImage(f"There is no file {source!s}.") from error
     except IsADirectoryError as error:
         raise UnreadableImage(f"{source!s} is a folder; expected is an image file.") from error
-    except (
-        Exception
-    ) as error:  # a parser of untrusted bytes may raise anything: 100,000 damaged files found TypeError too
+    except Exception as error:  # a parser of untrusted bytes may raise anything: damaged files gave a TypeError too
         raise UnreadableImage(_why(source, error)) from error
 
 

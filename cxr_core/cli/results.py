@@ -4,16 +4,13 @@ import argparse
 import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cxr_core import machine, workspace
 from cxr_core.cli.terminal import answer, command, json_flag
 from cxr_core.data import datasets, features
 from cxr_core.errors import BadInput
 from cxr_core.runs import folder as runs
-
-if TYPE_CHECKING:
-    from cxr_core.evaluation.fitted import Point
 
 
 def add_commands(commands: Any) -> None:
@@ -69,7 +66,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
         at_point = metrics.document(called, scorecard.card(called, patients, parts=("counts",)))
         by_point = {"point": asdict(point), **at_point}
         report = metrics.report_of(called.classes, called.confusion).to_string(float_format="%.2f", na_rep="")
-        words += f"\n\nAt its operating point, {_told(point)}:\n{report}"
+        words += f"\n\nAt its operating point, {point.told()}:\n{report}"
     figures = {**metrics.document(found, card), "figures": scorecard.document(card), "operating_point": by_point}
     answer(chosen, figures, words)
 
@@ -87,13 +84,9 @@ def _calibrate(chosen: argparse.Namespace) -> None:
     heat = fitted.temperature(chosen.run)
     words = [f"temperature {heat.value:.3f}" if heat else ""]
     point = fitted.point(chosen.run)  # one from before stays in force
-    words += [f"operating point: {_told(point)}" if point else "no operating point"]
+    words += [f"operating point: {point.told()}" if point else "no operating point"]
     document = {"temperature": heat and asdict(heat), "operating_point": point and asdict(point)}
     answer(chosen, document, "\n".join(words))
-
-
-def _told(point: "Point") -> str:
-    return f"{' or '.join(point.positive)} from {point.threshold:.3f} on ({point.rule})"
 
 
 def _compare(chosen: argparse.Namespace) -> None:

@@ -22,11 +22,14 @@ from cxr_core.errors import BadInput, UnknownName, WorkFailed
 from cxr_core.evaluation import answers, calibration, operating
 from cxr_core.evaluation.answers import Answers
 from cxr_core.runs import folder as runs
+from cxr_core.runs.folder import Run
+from cxr_core.wording import percent
 
 FEWEST = 50  # validation images
 SPLIT, SHIFTED = "val", "shifted"  # the second where a run has answered shifted copies of its validation images
 _TEMPERATURE, _POINT = "temperature.json", "operating_point.json"
 Fitted = TypeVar("Fitted")
+Made = TypeVar("Made", "Temperature", "Point")
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,10 @@ class Point:
         """(…,) the score, from (…, k) probabilities of the network itself, before any temperature."""
         values = calibration.tempered(probabilities, self.temperature)
         return values[..., [classes.index(name) for name in self.positive]].sum(axis=-1)
+
+    def told(self, title: Callable[[str], str] = str) -> str:
+        """In words: 'viral or bacterial from 84.8 % on (finds at least 95 % of them …)'; `title` is how a class is called."""
+        return f"{' or '.join(map(title, self.positive))} from {percent(self.threshold)} on ({self.rule})"
 
     def document(self) -> dict[str, Any]:
         """What scripts are told of it."""
@@ -130,9 +137,7 @@ def fit_temperature(run_id: str) -> Temperature:
 
 def keep_temperature(run_id: str) -> Temperature:
     """Fit it and write it into the run's folder."""
-    found = fit_temperature(run_id)
-    workspace.write_json(_own_folder(run_id) / _TEMPERATURE, asdict(found))
-    return found
+    return _kept_now(run_id, _TEMPERATURE, fit_temperature(run_id))
 
 
 def keep_point(
@@ -151,8 +156,7 @@ def keep_point(
         tuple(positive), float(threshold), float(temperature_), rule,
         outcome.sensitivity, outcome.specificity, len(found), _stamp(run_id),
     )  # fmt: skip
-    workspace.write_json(_own_folder(run_id) / _POINT, asdict(made))
-    return made
+    return _kept_now(run_id, _POINT, made)
 
 
 def threshold_for(found: Sequence[Answers], positive: Sequence[str], least: float) -> float:
@@ -191,13 +195,18 @@ def keep_calibrated(run_id: str, least: float = 0.0, *, positive: Sequence[str] 
         )
     asked = tuple(positive) or operating.illness(run.config.classes)
     if not (least and asked):
-        keep_temperature(run_id)
+        _kept_now(run_id, _TEMPERATURE, heat)
         return None
-    splits = [one for one in (SPLIT, SHIFTED) if one in run.metrics]
+    splits = splits_of(run)
     threshold = threshold_for([tempered(answers.read(run_id, one), heat.value) for one in splits], asked, least)
-    keep_temperature(run_id)  # now that nothing can go wrong any more
+    _kept_now(run_id, _TEMPERATURE, heat)  # now that nothing can go wrong any more
     rule = f"finds at least {100 * least:g} % of them {told(splits)}"
     return keep_point(run_id, asked, threshold, rule=rule, temperature_=heat.value)
+
+
+def splits_of(run: Run) -> list[str]:
+    """Those of a run's splits that a threshold is chosen on."""
+    return [one for one in (SPLIT, SHIFTED) if one in run.metrics]
 
 
 def told(splits: Sequence[str]) -> str:
@@ -214,6 +223,11 @@ def forget(run_id: str, what: str) -> None:
     """Remove the "temperature" or the "point" of a run; nothing happens if there is none."""
     name = {"temperature": _TEMPERATURE, "point": _POINT}[what]
     (_own_folder(run_id) / name).unlink(missing_ok=True)
+
+
+def _kept_now(run_id: str, name: str, found: Made) -> Made:
+    workspace.write_json(_own_folder(run_id) / name, asdict(found))
+    return found
 
 
 def _own_folder(run_id: str) -> Path:

@@ -126,16 +126,12 @@ def _at_point(run: Run, said: Answers, patients: pd.Series | None) -> str:
     return "\n".join(
         [
             "<h3>At its operating point</h3>",
-            f"<p>As Predict answers: {escape(_told(point))}. Everywhere else in this report an image is called its most probable "
-            "class.</p>",
+            f"<p>As Predict answers: {escape(point.told(_title))}. Everywhere else in this report an image is called its "
+            "most probable class.</p>",
             layout.table(pd.DataFrame({"Value (95 % interval)": rows})),
             layout.table(pd.DataFrame(called.confusion, index=titles, columns=titles)),
         ]
     )
-
-
-def _told(point: fitted.Point) -> str:
-    return f"{' or '.join(map(_title, point.positive))} from {point.threshold:.3f} on ({point.rule})"
 
 
 def _plots(run: Run, said: Answers, split: str, place: int) -> str:
@@ -257,7 +253,7 @@ def _model_card(run: Run) -> str:
         rows["Versions"] = "not recorded"
     heat, point = _quietly(fitted.temperature, run.id), _quietly(fitted.point, run.id)
     rows["Temperature"] = "none kept" if heat is None else f"{heat.value:.3f}, from {heat.images:,} validation images"
-    rows["Operating point"] = "none kept" if point is None else _told(point)
+    rows["Operating point"] = "none kept" if point is None else point.told(_title)
     settings = {name: str(value) for name, value in to_document(run.config).items()}
     return (
         "<h3>Network</h3>"

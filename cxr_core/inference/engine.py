@@ -6,7 +6,6 @@ A run answers by its exported network, without Keras; where it has not been expo
 once, and where it cannot be, Keras is loaded into this process and answers itself.
 """
 
-import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -33,6 +32,7 @@ from cxr_core.runs.folder import Run
 
 Pixels = npt.NDArray[np.uint8]
 Looks = Callable[[Sequence[Shown]], Sequence[tuple[Remark, ...]]]
+_BESIDE = ("ensemble.json", "temperature.json", "operating_point.json", f"predictions/{fitted.SPLIT}.parquet")
 AHEAD = 32  # files seen before the network has come to them
 
 
@@ -220,7 +220,7 @@ def panel(run_id: str) -> Panel:
     """
     run = runs.get(run_id)
     folder = run.folder
-    beside = _beside(run_id, folder, _written(folder))
+    beside = _beside(run_id, folder, runs.written(str(folder), _BESIDE))
     members = tuple(warm.get(run if one == run_id else runs.get(one)) for one in beside.group.members)
     found = [path for one in members if (path := runs.folder(one.run_id) / "gate.npz").is_file()]
     gates = tuple(_gate(path, path.stat().st_mtime_ns) for path in found)
@@ -242,18 +242,6 @@ class _Beside:
 def _beside(run_id: str, folder: Path, written: tuple[object, ...]) -> _Beside:  # noqa: ARG001 - part of the key
     group = ensembles.of_run(run_id) or Ensemble((run_id,), "mean", (1.0,))
     return _Beside(group, fitted.temperature(run_id), fitted.point(run_id), abstention.of_run(run_id))
-
-
-def _written(folder: Path) -> tuple[object, ...]:
-    """Changes whenever one of the files is written, since each is written anew under its name."""
-    found: list[object] = []
-    for name in ("ensemble.json", "temperature.json", "operating_point.json", f"predictions/{fitted.SPLIT}.parquet"):
-        try:
-            about = os.stat(f"{folder}/{name}")  # noqa: PTH116 - four times faster than by Path
-            found.append((about.st_ino, about.st_mtime_ns))
-        except FileNotFoundError:
-            found.append(None)
-    return tuple(found)
 
 
 @dataclass(frozen=True, eq=False)

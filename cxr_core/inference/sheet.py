@@ -38,7 +38,7 @@ def csv(panel: Panel, results: Sequence[Result]) -> bytes:
         most_probable=["" if one.answer is None or one.answer.refused else one.answer.most_probable for one in results],
         run=panel.run.id,
         calibrated="yes" if panel.temperature else "no",
-        operating_point=_point(panel),
+        operating_point=panel.point.told() if panel.point else "",
         note=f"{DISCLAIMER} {panel.notice}".strip(),
     )
     return spreadsheet.csv(told)
@@ -55,7 +55,7 @@ def html(panel: Panel, results: Sequence[Result]) -> bytes:
             f"(95 % interval {interval(wilson(right, len(test)))})."
         )
     if panel.point:
-        good += f" It answers by an operating point: {_point(panel)}."
+        good += f" It answers by an operating point: {panel.point.told()}."
     head = "".join(f"<th>{escape(name)}</th>" for name in ("", "File", "Answer", *panel.classes, "Remarks"))
     body = "".join(_html_row(panel, one) for one in results)
     return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>Predictions</title><style>{_STYLE}</style>
@@ -63,11 +63,6 @@ def html(panel: Panel, results: Sequence[Result]) -> bytes:
 <p>Answered by {escape(panel.run.name or panel.run.id)}. {escape(good)} Probabilities are {
         "calibrated on validation images" if panel.temperature else "those of the network itself, not calibrated"
     }. {escape(panel.notice)}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></html>""".encode()
-
-
-def _point(panel: Panel) -> str:
-    point = panel.point
-    return f"{' or '.join(point.positive)} from {percent(point.threshold)} on ({point.rule})" if point else ""
 
 
 _STYLE = """

@@ -16,7 +16,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -130,7 +130,7 @@ def get(run_id: str) -> Run:
 
 
 def _at(run_id: str, place: str) -> Run:
-    stamp = _stamp(place)
+    stamp = written(place)
     try:
         kept = _kept.get(place)
         if kept is None or kept[0] != stamp:
@@ -146,16 +146,16 @@ _FILES = ("config.json", "status.json", "metrics.json", "label.json")
 _kept: dict[str, tuple[Any, Run]] = {}  # what was read and is still the same on disk: a page looks at a thousand runs
 
 
-def _stamp(place: str) -> list[tuple[int, int] | None]:
-    """Changes whenever one of the files is written, since each is written anew under its name."""
+def written(place: str, names: Sequence[str] = _FILES) -> tuple[tuple[int, int] | None, ...]:
+    """Changes whenever one of these files of a folder is written, since each is written anew under its name."""
     found: list[tuple[int, int] | None] = []
-    for name in _FILES:
+    for name in names:
         try:
             about = os.stat(f"{place}/{name}")  # noqa: PTH116 - four times faster than by Path
             found.append((about.st_ino, about.st_mtime_ns))
         except FileNotFoundError:
             found.append(None)
-    return found
+    return tuple(found)
 
 
 def _read(run_id: str, place: Path) -> Run:

@@ -46,8 +46,7 @@ def show(run: Run, split: str, answers: Answers) -> None:
     try:
         temperature = fitted.temperature(run.id)
         heat = temperature.value if temperature else 1.0
-        chosen_on = [one for one in (fitted.SPLIT, fitted.SHIFTED) if one in run.metrics]
-        known = {one: fitted.tempered(evaluations.answers_of(run, one), heat) for one in chosen_on}
+        known = {one: fitted.tempered(evaluations.answers_of(run, one), heat) for one in fitted.splits_of(run)}
         threshold, told = _threshold(known, positive, rule, least)
         _shown(run, split, fitted.tempered(answers, heat), positive, threshold, titles[name])
         _keeping(run, positive, threshold, heat, told)
@@ -154,8 +153,7 @@ def _keeping(run: Run, positive: tuple[str, ...], threshold: float, heat: float,
                 help="What ships stays as it is." if run.ships else "Predict then answers by it.",
             )  # fmt: skip
         if kept is not None:
-            who = " and ".join(words.label(name).lower() for name in kept.positive)
-            st.badge(f"Kept: {who} from {kept.threshold:.3f} ({kept.rule})", icon=":material/check:", color="green")
+            st.badge(f"Kept: {words.point(kept)}", icon=":material/check:", color="green")
             if not run.ships:
                 st.button("Forget it", key="forget-point", on_click=fitted.forget, args=(run.id, "point"))
 

@@ -38,8 +38,7 @@ def verbatim(name: str) -> str:
 
 def point(kept: Point) -> str:
     """An operating point: 'viral pneumonia or bacterial pneumonia from 81.0 % on (finds at least 95 % of them …)'."""
-    named = " or ".join(label(name).lower() for name in kept.positive)
-    return f"{named} from {percent(kept.threshold)} on ({kept.rule})"
+    return kept.told(lambda name: label(name).lower())
 
 
 def ending(name: str, most: int = 44) -> str:

@@ -26,6 +26,11 @@ _KEEP_MEMORY = ":".join(
 )  # fmt: skip
 
 
+# TensorFlow leaves Intel's kernels off on processors without AVX-512, where they are the faster ones too: a training step of
+# the Custom CNN takes two thirds of the time (tests/benchmarks/epoch.py).
+_ONEDNN = {"TF_ENABLE_ONEDNN_OPTS": "1"}
+
+
 class Owner(TypedDict):
     """Who works: `born` (seconds since 1970) tells a process from a later one with the same number."""
 
@@ -52,8 +57,8 @@ def alive(who: Owner) -> bool:
 
 
 def environment() -> dict[str, str]:
-    """The variables that trainings run under: this process's own, and memory that is kept for the next step."""
-    return {"GLIBC_TUNABLES": _KEEP_MEMORY, **os.environ, "PYTHONUNBUFFERED": "1"}
+    """The variables that trainings run under: this process's own, memory kept for the next step, and the faster kernels."""
+    return {"GLIBC_TUNABLES": _KEEP_MEMORY, **_ONEDNN, **os.environ, "PYTHONUNBUFFERED": "1"}
 
 
 def start(arguments: Sequence[str], *, log: Path, variables: Mapping[str, str] | None = None) -> Owner:

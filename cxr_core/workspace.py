@@ -6,7 +6,7 @@
     <home>/datasets/.errands/<name>/  who adds it in the background, of what, and what that process printed
     <home>/runs/<id>/             one training each
     <home>/runs/.deleted/<id>/    one that was deleted and can still be brought back
-    <home>/trunks/<digest>.weights.h5   weights of frozen trunks that runs stand on; .tflite: to be run without Keras
+    <home>/trunks/<digest>.weights.h5   weights of frozen trunks that runs stand on; <digest>-….tflite: to be run without Keras
     <home>/features/<key>/        what such trunks made of images
     <project>/artifacts/pretrained/<id>/   runs that ship with the project (or in the folder `CXR_PRETRAINED`)
 
@@ -81,9 +81,9 @@ def trunk(digest: str) -> Path:
     return home() / "trunks" / f"{checked_name(digest)}.weights.h5"
 
 
-def exported_trunk(digest: str) -> Path:
-    """The same trunk as it is run without Keras; made again if deleted."""
-    return home() / "trunks" / f"{checked_name(digest)}.tflite"
+def exported_trunk(name: str) -> Path:
+    """A frozen trunk as it is run without Keras; made again if deleted."""
+    return home() / "trunks" / f"{checked_name(name)}.tflite"
 
 
 def pretrained() -> Path:

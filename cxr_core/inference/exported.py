@@ -3,7 +3,7 @@
     <run>/export/about.json      what it was made of, and how far its answers were from those of the network itself
     <run>/export/part.tflite     what comes before the head; not there if a frozen trunk alone does
     <run>/export/head.npz        see head.py
-    <home>/trunks/<digest>.tflite    a frozen trunk that runs share
+    <home>/trunks/….tflite       a frozen trunk that runs share, see `trunk_of`
 
 `export.py` makes them once per run.
 """
@@ -23,6 +23,7 @@ from cxr_core import images, process, workspace
 from cxr_core.errors import WorkFailed
 from cxr_core.inference.gathered import Gathered
 from cxr_core.inference.head import Head
+from cxr_core.runs.config import RunConfig
 from cxr_core.runs.folder import MODELS, Run
 
 FOLDER = "export"
@@ -158,15 +159,32 @@ class Exported:
 
 def files_of(run: Run) -> tuple[Path, ...]:
     """The graphs of an exported run in their order; empty if it has not been exported, or not from its present model."""
+    found = _named(run)
+    return found if all(one.is_file() for one in found) else ()
+
+
+def missing_trunk(run: Run) -> Path | None:
+    """Where the trunk of an exported run belongs, if nothing else of it is missing: it is on another machine, or ships."""
+    found = [one for one in _named(run) if not one.is_file()]
+    return found[0] if len(found) == 1 and found[0].parent != run.folder / FOLDER else None
+
+
+def _named(run: Run) -> tuple[Path, ...]:
+    """The graphs that an export of the run's present model speaks of, there or not; empty if there is none."""
     try:
         about = workspace.read_json(run.folder / FOLDER / "about.json")
     except (FileNotFoundError, WorkFailed):
         return ()
     if not isinstance(about, dict) or about.get("version") != VERSION or about.get("of") != stamp(run):
         return ()
-    found = [workspace.exported_trunk(about["trunk"])] if about.get("trunk") else []
-    found += [run.folder / FOLDER / "part.tflite"] if about.get("part") else []
-    return tuple(found) if all(one.is_file() for one in found) else ()
+    found = [trunk_of(run.config, about["trunk"])] if about.get("trunk") else []
+    return (*found, *([run.folder / FOLDER / "part.tflite"] if about.get("part") else []))
+
+
+def trunk_of(config: RunConfig, digest: str) -> Path:
+    """Where the trunk with the weights `digest` is kept as a graph: those do not tell where it ends, nor its input."""
+    graph = f"{config.model} {config.trained} {config.scaling} {config.image_size}"
+    return workspace.exported_trunk(f"{digest}-{hashlib.sha256(graph.encode()).hexdigest()[:8]}")
 
 
 def stamp(run: Run) -> str:

@@ -4,6 +4,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -17,7 +18,7 @@ from cxr_core.data.features import MIRRORED, Keys, Store, Values
 from cxr_core.data.packing import Stack
 from cxr_core.data.views import Limits
 from cxr_core.errors import WorkFailed
-from cxr_core.inference import export
+from cxr_core.inference import export, exported
 from cxr_core.inference.exported import CHUNK, Graph
 from cxr_core.models import weights
 from cxr_core.runs.config import RunConfig
@@ -99,7 +100,7 @@ def features_of(
         return features.shown(pixels[pictures[[row]]][0], int(views[row, view]), _limits(view, limits))
 
     before, start = len(store), time.perf_counter()
-    places = _complete(store, keys.reshape(-1), _Trunk(trunk, digest), shown, tell)
+    places = _complete(store, keys.reshape(-1), _Trunk(trunk, exported.trunk_of(config, digest)), shown, tell)
     return Frozen(store.values(), places.reshape(keys.shape), len(store) - before, time.perf_counter() - start)
 
 
@@ -159,8 +160,8 @@ class _Trunk:
     there (tests/benchmarks/prediction.py); on a graphics card, or where it cannot be exported, by Keras.
     """
 
-    def __init__(self, trunk: keras.Model, digest: str):
-        self._trunk, self._digest = trunk, digest
+    def __init__(self, trunk: keras.Model, path: Path):
+        self._trunk, self._path = trunk, path
         self._graph: Graph | None = None
         self._asked = False
 
@@ -175,11 +176,10 @@ class _Trunk:
     def _exported(self, one: npt.NDArray[np.float32]) -> Graph | None:
         if keras.backend.backend() != "tensorflow" or devices.cards():
             return None
-        path = workspace.exported_trunk(self._digest)
         try:
-            if not path.is_file():
-                export.write(self._trunk, path)
-            graph = Graph(path)
+            if not self._path.is_file():
+                export.write(self._trunk, self._path)
+            graph = Graph(self._path)
         except WorkFailed as error:
             print(error, flush=True)
             return None

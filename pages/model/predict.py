@@ -26,8 +26,10 @@ WAYS = {UPLOAD: "Upload", FOLDER: "Upload a folder", EXAMPLE: "Take one of a dat
 def choose_run(usable: list[Run]) -> tuple[Run, list[Run]]:
     """Who answers, and who is asked for a second opinion."""
     run = choose.run(
-        "Answering run", usable, help="The trained network, or ensemble, that answers. The newest is on top."
-    )
+        "Answering run", usable,
+        help="The trained network, or ensemble, that answers. On top is the best on validation images of those that learned from "
+        "the dataset used last, then the newest.",
+    )  # fmt: skip
     if "test" in run.metrics:
         try:
             _how_good(run)

@@ -75,12 +75,19 @@ class _Before:
 
 
 def run(label: str, usable: Sequence[Run], **looks: Any) -> Run:
-    """The chosen one of `usable` runs, at least one."""
-    by_id = {one.id: one for one in usable}
+    """The chosen one of `usable` runs, at least one, the newest first; without an address the best one, see `_best`."""
+    best = _best(usable)
+    by_id = {one.id: one for one in (best, *usable)}
     asked = st.query_params.get("run", "")
     refused = {asked: problem} if asked and asked not in by_id and (problem := no_results(asked)) else {}
     titles = run_card.titles(usable)
     return by_id[addressed(label, list(by_id), key="run", kind="run", titles=titles, refused=refused, **looks)]
+
+
+def _best(usable: Sequence[Run]) -> Run:
+    """Of the runs on the newest one's dataset the most accurate on validation images; the newest if none was validated."""
+    alike = [one for one in usable if one.config.data == usable[0].config.data and "val" in one.metrics]
+    return max(alike, key=lambda one: float(one.metrics["val"]["accuracy"]), default=usable[0])
 
 
 def no_results(run_id: str) -> str:

@@ -105,6 +105,30 @@ def test_a_trunk_is_exported_once_for_all_its_runs() -> None:
     assert not (runs.folder(second) / exported.FOLDER / "part.tflite").exists()
 
 
+@pytest.mark.parametrize("change", [{"scaling": "standard"}, {"image_size": 48}, {"trained": "last_block"}])
+def test_the_same_weights_under_another_input_or_cut_elsewhere_are_another_trunk(change: dict[str, object]) -> None:
+    asked = {"size": 32, "weights": "none", "trained": "head"}
+    for changes in (asked, {**asked, **change}):
+        run_id = run_of("vgg16", **changes)  # type: ignore[arg-type] - the same seed, so the same weights
+        assert export.export(run_id) <= export.TOLERANCE
+        assert Exported.load(runs.get(run_id)).probabilities(pixels(runs.get(run_id).config.image_size)).shape == (3, 3)
+    assert len([*workspace.exported_trunk("x").parent.glob("*.tflite")]) == 2
+
+
+def test_of_a_run_whose_trunk_alone_is_missing_nothing_else_is_written() -> None:
+    """As of a run that ships: its folder belongs to the project."""
+    run_id = run_of("vgg16", size=32, weights="none", trained="head")
+    export.export(run_id)
+    (path,) = workspace.exported_trunk("x").parent.glob("*.tflite")
+    path.unlink()
+    place = runs.folder(run_id) / exported.FOLDER
+    before = {one.name: one.stat().st_mtime_ns for one in place.iterdir()}
+    assert exported.files_of(runs.get(run_id)) == () and exported.missing_trunk(runs.get(run_id)) == path
+    export.export(run_id)
+    assert exported.files_of(runs.get(run_id)) == (path,)
+    assert {one.name: one.stat().st_mtime_ns for one in place.iterdir()} == before
+
+
 def test_another_model_in_the_folder_asks_for_another_export() -> None:
     run_id = run_of("custom_cnn")
     export.export(run_id)

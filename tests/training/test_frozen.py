@@ -16,7 +16,7 @@ from cxr_core import images, workspace
 from cxr_core.data import datasets, features, manifest, packing
 from cxr_core.data.views import Limits, view
 from cxr_core.errors import WorkFailed
-from cxr_core.inference import export
+from cxr_core.inference import export, exported
 from cxr_core.models import weights
 from cxr_core.runs import config as settings
 from cxr_core.runs.config import RunConfig
@@ -116,12 +116,12 @@ def test_on_a_processor_the_export_of_a_trunk_does_the_work_and_says_the_same():
     assert trunk.calls == [1, 1]  # an empty image before the export, a real one to see that both say the same
     pixels, rows = table()
     check(found, 0, trunk.of(seen(pixels, rows)))
-    assert workspace.exported_trunk(weights.digest(trunk.model)).is_file()
+    assert exported.trunk_of(config(), weights.digest(trunk.model)).is_file()
 
 
 def test_an_export_that_says_something_else_is_not_used():
     trunk, other = Counted(), Counted(seed=2)
-    export.write(other.model, workspace.exported_trunk(weights.digest(trunk.model)))
+    export.write(other.model, exported.trunk_of(config(), weights.digest(trunk.model)))
     found = known(trunk)
     pixels, rows = table()
     check(found, 0, trunk.of(seen(pixels, rows)))

@@ -83,7 +83,19 @@ def ready(run: Run) -> Panel:
         return engine.panel(run.id)
 
 
-def single(panel: Panel, others: list[Run], item: Item, *, title: str = "", true: str = "") -> None:
+def asked(others: list[Run]) -> list[Panel]:
+    """Those of `others` that can answer here; of any that cannot, why."""
+    found = []
+    for run in others:
+        try:
+            found.append(ready(run))
+        except CxrError as error:
+            name = words.verbatim(run_card.titles(others)[run.id])
+            st.warning(f"No second opinion by {name}: {error}", icon=":material/error:")
+    return found
+
+
+def single(panel: Panel, others: list[Panel], item: Item, *, title: str = "", true: str = "") -> None:
     """One image with its answer, or the sentence that says why there is none."""
     title = title or item.name
     try:
@@ -94,10 +106,10 @@ def single(panel: Panel, others: list[Run], item: Item, *, title: str = "", true
         notices.unreadable(item.name, str(error))
         return
 
-    def said(asked: Panel) -> Answer:
-        return asked.answers(asked.see([image]))[0]
+    def said(one: Panel) -> Answer:
+        return one.answers(one.see([image]))[0]
 
-    opinions = [(other, said(other)) for other in map(ready, others)]
+    opinions = [(other, said(other)) for other in others]
     verdict.show(panel, title, image.grey, said(panel), others=opinions, true=true, facts=facts)
 
 
@@ -112,7 +124,7 @@ def _of_dicom(item: Item, content: bytes | Path, title: str) -> tuple[dict[str, 
     return dicom.facts(content), int(frame)
 
 
-def uploads(panel: Panel, others: list[Run], *, whole_folder: bool) -> None:
+def uploads(panel: Panel, others: list[Panel], *, whole_folder: bool) -> None:
     files = st.file_uploader(
         "A folder of X-ray images" if whole_folder else "X-ray images, or a zip of them",
         accept_multiple_files="directory" if whole_folder else True, key=f"uploads-{whole_folder}", max_upload_size=200,
@@ -132,13 +144,13 @@ def uploads(panel: Panel, others: list[Run], *, whole_folder: bool) -> None:
                 panel, others, item, title=item.name if len(items) == 1 else f"{item.name} ({place} of {len(items)})"
             )
         return
-    key = (panel.run.id, *(one.id for one in others), *(one.file_id for one in files))
-    chosen = batch.show(panel, [*map(ready, others)], items, problems, key=key)
+    key = (panel.run.id, *(one.run.id for one in others), *(one.file_id for one in files))
+    chosen = batch.show(panel, others, items, problems, key=key)
     if chosen is not None:
         single(panel, others, items[chosen], title=f"{items[chosen].name} ({chosen + 1} of {len(items)})")
 
 
-def examples(panel: Panel, others: list[Run]) -> None:
+def examples(panel: Panel, others: list[Panel]) -> None:
     names, config = datasets.names(), panel.run.config
     if not names:
         st.caption("There is no dataset to take an image from.")
@@ -184,7 +196,7 @@ if not usable:
         icon=":material/model_training:",
     )
     st.stop()
-run, others = choose_run(usable)
+run, more = choose_run(usable)
 way = st.segmented_control(
     "Image", list(WAYS), default=EXAMPLE if "image" in st.query_params else UPLOAD, required=True, key="way",
     format_func=WAYS.__getitem__, label_visibility="collapsed",
@@ -192,6 +204,7 @@ way = st.segmented_control(
 panel = ready(run)
 if panel.notice:
     st.caption(f":material/info: {panel.notice}")
+others = asked(more)
 if way == EXAMPLE:
     examples(panel, others)
 else:

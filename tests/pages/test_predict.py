@@ -1,6 +1,7 @@
 """The Predict page: one image, several, many, archives, DICOM frames, second opinions, doubt, and what is no X-ray."""
 
 import io
+import json
 import shutil
 import zipfile
 from pathlib import Path
@@ -115,6 +116,40 @@ def test_other_runs_are_asked_for_their_opinion(image: Path) -> None:
     test.run()
     test.file_uploader(key="uploads-False").upload("lungs.jpeg", image.read_bytes(), "image/jpeg").run()
     assert not test.exception and "answer of the ensemble" in text(test) and "2 of 2 say" in text(test)
+
+
+def test_a_run_that_cannot_answer_here_costs_only_its_opinion(image: Path) -> None:
+    (run_id,) = runs.ids()
+    broken = f"{run_id[:-3]}fff"
+    shutil.copytree(runs.folder(run_id), runs.folder(run_id).with_name(broken))
+    (runs.folder(broken) / "model.keras").write_bytes(b"no model")
+    test = visit(PAGE)
+    test.query_params["run"] = run_id
+    test.run()
+    test.multiselect(key=f"opinions-{run_id}").set_value([broken]).run()
+    assert any("No second opinion" in one.value and "damaged" in one.value for one in test.warning)
+    test.file_uploader(key="uploads-False").upload("lungs.jpeg", image.read_bytes(), "image/jpeg").run()
+    assert not test.exception and "by its own reckoning" in text(test)
+
+
+def test_without_an_address_the_best_on_validation_images_of_the_newest_dataset_answers(image: Path) -> None:
+    """And the others follow, the newest first; what learned from another dataset may be better at that."""
+    (best,) = runs.ids()
+    worse, elsewhere = f"{best[:-3]}fff", f"{best[:-3]}eee"
+    for other, name, accuracy, later in ((worse, "phantoms", 0.2, 9), (elsewhere, "others", 1.0, -9)):
+        place = runs.folder(best).with_name(other)
+        shutil.copytree(runs.folder(best), place)
+        for file, change in (
+            ("metrics.json", lambda kept, to=accuracy: kept["val"].update(accuracy=to)),
+            ("config.json", lambda kept, to=name: kept.update(data=to)),
+            ("status.json", lambda kept, by=later: kept.update(created=kept["created"] + by)),
+        ):
+            kept = json.loads((place / file).read_text())
+            change(kept)
+            (place / file).write_text(json.dumps(kept))
+    for page in (PAGE, "pages/model/results.py"):
+        chosen = box(visit(page), "run")
+        assert chosen.value == best and chosen.index == 0 and len(chosen.options) == 3
 
 
 def test_below_the_bar_it_says_that_it_is_unsure(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.optimize import minimize_scalar
 
 from cxr_core import wording
 from cxr_core.evaluation import intervals
@@ -113,6 +112,8 @@ def fit_temperature(true: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
 
     Above 1 the network was too sure, below 1 not sure enough. Source: Guo et al., see `expected_error`.
     """
+    from scipy.optimize import minimize_scalar  # a live prediction fits nothing, and would wait for it
+
     values = np.asarray(probabilities, dtype=np.float64)
     if not len(values):
         return 1.0

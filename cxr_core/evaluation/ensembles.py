@@ -14,7 +14,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
 
 from cxr_core import workspace
 from cxr_core.errors import BadInput, UnknownName, WorkFailed
@@ -84,6 +83,8 @@ def combined(members: Sequence[npt.ArrayLike], way: str, weights: Sequence[float
 
 def fit_weights(true: npt.ArrayLike, members: Sequence[npt.ArrayLike]) -> tuple[float, ...]:
     """The weights, 0 or more and summing to 1, whose weighted mean has the least log loss on these images."""
+    from scipy.optimize import minimize  # a live prediction fits nothing, and would wait for it
+
     stack = np.stack([np.asarray(one, dtype=np.float64) for one in members])
     codes = np.asarray(true, dtype=np.intp)
     given = stack[:, np.arange(len(codes)), codes]  # (m, n): all that the log loss sees

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.sparse import csr_array
-from scipy.stats import norm, t
+from scipy.special import ndtr, stdtrit
 
 from cxr_core.evaluation import calibration, confusion
 from cxr_core.evaluation.answers import Answers
@@ -65,6 +64,8 @@ class Draws:
 
     def sums(self, values: npt.NDArray[np.float64]) -> Counts:
         """(m, G): values (n, m) of images summed by patient."""
+        from scipy.sparse import csr_array  # here and below: a live prediction draws nothing, and would wait for it
+
         order = np.arange(len(self.patients))
         ones = np.ones(len(order), np.float32)
         members = csr_array((ones, (self.patients, order)), shape=(len(self.strata), len(order)))
@@ -167,7 +168,7 @@ def interval(name: str, drawn: npt.ArrayLike, point: float, fewest: int) -> Inte
     if not area or not len(values) or not 0 < point < 1 or values.min() <= 0 or values.max() >= 1:
         return percentiles(values, fewest)
     n = max(fewest, 5)
-    reach = np.sqrt(n / (n - 1)) * t.ppf(0.975, n - 1) * np.log(values / (1 - values)).std()
+    reach = np.sqrt(n / (n - 1)) * stdtrit(n - 1, 0.975) * np.log(values / (1 - values)).std()
     middle = np.log(point / (1 - point))
     return float(1 / (1 + np.exp(reach - middle))), float(1 / (1 + np.exp(-reach - middle)))
 
@@ -183,7 +184,7 @@ def percentiles(drawn: npt.ArrayLike, fewest: int, confidence: float = 0.95) -> 
         fewest: patients in the smallest class (`Draws.fewest`); below 5 it counts as 5.
     """
     n = max(fewest, 5)
-    outside = float(norm.cdf(-np.sqrt(n / (n - 1)) * t.ppf((1 + confidence) / 2, n - 1)))
+    outside = float(ndtr(-np.sqrt(n / (n - 1)) * stdtrit(n - 1, (1 + confidence) / 2)))
     values = np.asarray(drawn, dtype=np.float64)
     values = values[np.isfinite(values)]
     if not len(values):
@@ -238,6 +239,8 @@ def _levels(answers: Answers, code: int, how: Draws) -> tuple[Any, Any]:
 
     Sparse where most levels of most patients are empty.
     """
+    from scipy.sparse import csr_array
+
     score = answers.probabilities[:, code]
     distinct, place = np.unique(-score, return_inverse=True)
     if len(distinct) > LEVELS:  # even steps of rank, equal scores staying together

@@ -32,11 +32,16 @@ def table(panel: Panel, results: Sequence[Result]) -> pd.DataFrame:
     )
 
 
-def csv(panel: Panel, results: Sequence[Result]) -> bytes:
-    """The table as CSV that is safe to open in a spreadsheet, with the run, its operating point, and whether it is calibrated."""
+def csv(panel: Panel, results: Sequence[Result], others: Sequence[Panel] = ()) -> bytes:
+    """The table as CSV that is safe to open in a spreadsheet, with the run, its operating point, and whether it is calibrated.
+
+    Args:
+        others: who gave the second opinions.
+    """
     told = table(panel, results).assign(
         most_probable=["" if one.answer is None or one.answer.refused else one.answer.most_probable for one in results],
         run=panel.run.id,
+        second_opinions=", ".join(one.run.id for one in others),
         calibrated="yes" if panel.temperature else "no",
         operating_point=panel.point.told() if panel.point else "",
         note=f"{DISCLAIMER} {panel.notice}".strip(),
@@ -44,8 +49,8 @@ def csv(panel: Panel, results: Sequence[Result]) -> bytes:
     return spreadsheet.csv(told)
 
 
-def html(panel: Panel, results: Sequence[Result]) -> bytes:
-    """One page with a thumbnail, the answer and its probabilities for each file; needs no internet."""
+def html(panel: Panel, results: Sequence[Result], others: Sequence[Panel] = ()) -> bytes:
+    """One page with a thumbnail, the answer and its probabilities for each file; needs no internet. `others` as in `csv`."""
     good = "Its accuracy on test images is not known."
     if "test" in panel.run.metrics:
         test = fitted.decided(answers.read(panel.run.id, "test"), panel.point)
@@ -56,6 +61,8 @@ def html(panel: Panel, results: Sequence[Result]) -> bytes:
         )
     if panel.point:
         good += f" It answers by an operating point: {panel.point.told()}."
+    if others:
+        good += f" Second opinions by {', '.join(one.run.name or one.run.id for one in others)}."
     head = "".join(f"<th>{escape(name)}</th>" for name in ("", "File", "Answer", *panel.classes, "Remarks"))
     body = "".join(_html_row(panel, one) for one in results)
     return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>Predictions</title><style>{_STYLE}</style>

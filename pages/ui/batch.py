@@ -52,7 +52,7 @@ def show(
     bar = st.container()
     if left:
         _work(panel, others, batch, left, len(items) + len(problems), bar)
-    place = _table(panel, batch, opinions=bool(others))
+    place = _table(panel, others, batch)
     if place is not None and place < len(problems):
         notices.unreadable(*problems[place])
         return None
@@ -95,7 +95,7 @@ def _set(batch: Batch, stopped: bool) -> None:
     batch.stopped = stopped
 
 
-def _table(panel: Panel, batch: Batch, *, opinions: bool) -> int | None:
+def _table(panel: Panel, others: Sequence[Panel], batch: Batch) -> int | None:
     """The place of the chosen result, if any."""
     results = batch.results
     if not results:
@@ -120,7 +120,7 @@ def _table(panel: Panel, batch: Batch, *, opinions: bool) -> int | None:
     table["answer"] = [_called(*pair) for pair in zip(table["answer"], table["nearest"], strict=True)]
     table.insert(0, "image", [_thumbnail(one) for one in shown])
     picked = st.dataframe(
-        table[["image", "file", "answer", *(["alike"] if opinions else []), *shares, "remarks"]],
+        table[["image", "file", "answer", *(["alike"] if others else []), *shares, "remarks"]],
         hide_index=True, key=f"batch-{wanted}", on_select="rerun",
         selection_mode="single-row", row_height=56, height=min(600, 60 + 56 * len(shown)),
         column_config={
@@ -134,11 +134,11 @@ def _table(panel: Panel, batch: Batch, *, opinions: bool) -> int | None:
     )  # fmt: skip
     with st.container(horizontal=True):
         st.download_button(
-            "All answers as CSV", sheet.csv(panel, results), "predictions.csv", "text/csv", icon=":material/download:",
+            "All answers as CSV", sheet.csv(panel, results, others), "predictions.csv", "text/csv", icon=":material/download:",
             on_click="ignore",
         )  # fmt: skip
         st.download_button(
-            "All answers as a report", lambda: sheet.html(panel, results), "predictions.html", "text/html",
+            "All answers as a report", lambda: sheet.html(panel, results, others), "predictions.html", "text/html",
             icon=":material/description:", on_click="ignore",
             help="One file with all images and answers; works without internet and on paper.",
         )  # fmt: skip

@@ -59,7 +59,13 @@ def test_second_opinions_are_counted(panel: Panel) -> None:
     other = next(name for name in panel.classes if name != one.answer.label)
     apart = replace(one, opinions=(one.opinions[0], replace(one.opinions[1], label=other)))
     assert sheet.table(panel, [one, apart, alone])["alike"].tolist() == ["2 of 2", "1 of 2", ""]
-    assert "1 of 2 others alike" in sheet.html(panel, [apart]).decode()
+    page, lines = (
+        sheet.html(panel, [apart], [panel]).decode(),
+        sheet.csv(panel, [apart], [panel, panel]).decode().splitlines(),
+    )
+    assert "1 of 2 others alike" in page and f"Second opinions by {panel.run.name or panel.run.id}." in page
+    assert f'"{panel.run.id}, {panel.run.id}"' in lines[1] and "second_opinions" in lines[0]
+    assert "Second opinions" not in sheet.html(panel, [alone]).decode()
 
 
 def test_the_page_says_how_good_the_run_is_as_it_answers(panel: Panel, results: list[Result]) -> None:

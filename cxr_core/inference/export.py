@@ -25,6 +25,8 @@ _CHECKED = 4  # images
 def export(run_id: str, predictor: Predictor | None = None) -> float:
     """Write what `Exported.load` reads, and see to it that it answers as the network does.
 
+    Of a run that ships only a frozen trunk is written, which is no part of its folder; what ships is never changed.
+
     Args:
         run_id: of a run with a model.
         predictor: of the run, if it is loaded already.
@@ -41,10 +43,14 @@ def export(run_id: str, predictor: Predictor | None = None) -> float:
     run = runs.get(run_id)
     predictor = predictor or Predictor.load(run_id)
     core, model = predictor.model, catalogue.get(run.config.model)
-    if target := exported.missing_trunk(run):  # the folder of a run that ships is not written to
-        write(keras.Model(core.input, core.get_layer(model.boundary(run.config.trained)).output), target)
-        if (apart := _difference(predictor, Exported.load(run))) <= TOLERANCE:
-            return apart
+    target = exported.missing_trunk(run)
+    if target or run.ships:
+        if target:
+            write(keras.Model(core.input, core.get_layer(model.boundary(run.config.trained)).output), target)
+        apart = _difference(predictor, Exported.load(run))
+        if not apart <= TOLERANCE:
+            raise _differs(run_id, apart)
+        return apart
     place = workspace.made(run.folder / exported.FOLDER)
     (place / "about.json").unlink(missing_ok=True)  # until all is written, there is no export
     head(core, model.features).save(place / "head.npz")
@@ -62,12 +68,16 @@ def export(run_id: str, predictor: Predictor | None = None) -> float:
     apart = _difference(predictor, Exported.load(run))
     if not apart <= TOLERANCE:
         shutil.rmtree(place)
-        raise WorkFailed(
-            f"The exported network of run '{run_id}' answers differently (by {apart:.1e}; at most {TOLERANCE:.0e} is allowed), "
-            "so the network itself will go on answering."
-        )
+        raise _differs(run_id, apart)
     workspace.write_json(place / "about.json", {**about, "difference": apart})
     return apart
+
+
+def _differs(run_id: str, apart: float) -> WorkFailed:
+    return WorkFailed(
+        f"The exported network of run '{run_id}' answers differently (by {apart:.1e}; at most {TOLERANCE:.0e} is allowed), "
+        "so the network itself will go on answering."
+    )
 
 
 def in_memory(run_id: str) -> Exported:
@@ -115,17 +125,21 @@ def head(core: keras.Model, features: str) -> Head:
 
 
 def write(network: keras.Model, path: Path) -> None:
-    """Write a network as a LiteRT file, whole or not at all.
+    """Write a network as a LiteRT file, whole and saying the same, or not at all.
 
     Raises:
-        WorkFailed: it has a layer that LiteRT does not know, or the disk is full.
+        WorkFailed: it has a layer that LiteRT does not know, the file says something else, or the disk is full.
     """
     workspace.made(path.parent)
-    network.predict_on_batch(np.zeros((1, *network.input.shape[1:]), np.float32))  # Keras exports what has been called
+    some = np.random.default_rng(0).uniform(0, 255, (1, *network.input.shape[1:])).astype(np.float32)
+    expected = np.asarray(network.predict_on_batch(some))  # Keras exports what has been called
     part = path.with_name(f".{secrets.token_hex(4)}.part.tflite")
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             network.export(str(part), format="litert", verbose=False)
+        apart = float(np.abs(exported.Graph(part)(some) - expected).max() / max(float(np.abs(expected).max()), 1e-6))
+        if not apart <= TOLERANCE:
+            raise ValueError(f"its features are off by {apart:.1e} of the largest")
         part.replace(path)
     except Exception as error:
         raise WorkFailed(f"The network could not be exported ({type(error).__name__}: {str(error)[:200]}).") from error

@@ -169,6 +169,14 @@ def missing_trunk(run: Run) -> Path | None:
     return found[0] if len(found) == 1 and found[0].parent != run.folder / FOLDER else None
 
 
+def drop_trunk(run: Run) -> bool:
+    """Delete the frozen trunk of an exported run, since it is damaged; whether there was one. It is made again when asked for."""
+    found = [one for one in _named(run) if one.parent != run.folder / FOLDER and one.is_file()]
+    for one in found:
+        one.unlink(missing_ok=True)
+    return bool(found)
+
+
 def _named(run: Run) -> tuple[Path, ...]:
     """The graphs that an export of the run's present model speaks of, there or not; empty if there is none."""
     try:

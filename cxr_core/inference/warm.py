@@ -7,15 +7,18 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections import OrderedDict
 
 from filelock import FileLock, Timeout
 
-from cxr_core import workspace
+from cxr_core import process, workspace
 from cxr_core.errors import BadInput, CxrError
 from cxr_core.inference import exported
 from cxr_core.inference.exported import Exported
 from cxr_core.runs.folder import Run
+
+AGAIN_SECONDS = 60.0  # before a network that could not be had is tried again: each try takes seconds
 
 
 class _Warm:
@@ -25,6 +28,7 @@ class _Warm:
         self._kept: OrderedDict[str, tuple[str, Exported]] = OrderedDict()
         self._lock = threading.Lock()
         self._loading: dict[str, threading.Lock] = {}
+        self._failed: dict[str, tuple[str, float, CxrError]] = {}
 
     def get(self, run: Run) -> Exported:
         if not run.has_model:
@@ -38,7 +42,14 @@ class _Warm:
                 if kept and kept[0] == stamp:
                     self._kept.move_to_end(run.id)
                     return kept[1]
-            made = _loaded(run)
+            before, when, problem = self._failed.get(run.id, ("", 0.0, None))
+            if problem and before == stamp and time.monotonic() - when < AGAIN_SECONDS:
+                raise problem.with_traceback(None)
+            try:
+                made = _loaded(run)
+            except CxrError as error:
+                self._failed[run.id] = (stamp, time.monotonic(), error)
+                raise
             with self._lock:
                 self._kept[run.id] = (stamp, made)
                 self._kept.move_to_end(run.id)
@@ -64,14 +75,17 @@ def budget() -> int:
 
 
 def _loaded(run: Run) -> Exported:
-    if not exported.files_of(run):
-        _export(run)
-    try:
-        return Exported.load(run)
-    except CxrError:
-        from cxr_core.inference import export  # the network itself, where it cannot be exported
+    for _ in range(2):
+        if not exported.files_of(run):
+            _export(run)
+        try:
+            return Exported.load(run)
+        except CxrError:
+            if not exported.drop_trunk(run):  # a damaged one is made again
+                break
+    from cxr_core.inference import export  # the network itself, where it cannot be exported
 
-        return export.in_memory(run.id)
+    return export.in_memory(run.id)
 
 
 def _export(run: Run) -> None:
@@ -84,7 +98,7 @@ def _export(run: Run) -> None:
                 return
             subprocess.run(
                 [sys.executable, "-m", "cxr_core", "export", run.id],
-                env={**os.environ, "KERAS_BACKEND": "tensorflow", "PYTHONPATH": str(workspace.PROJECT)},
+                env={**os.environ, "KERAS_BACKEND": "tensorflow", "PYTHONPATH": process.search_path()},
                 stdin=subprocess.DEVNULL, capture_output=True, timeout=600, check=False,
             )  # fmt: skip
     except (CxrError, OSError, Timeout, subprocess.TimeoutExpired):

@@ -72,6 +72,6 @@ def purge(*, days: float = KEPT_DAYS) -> None:
                 used.add(json.loads(path.read_bytes())["digest"])
     active = any(run.status.state in ("queued", "running") for run in folder.every())
     if not active:  # a run that is being prepared has laid its trunk down before it says so
-        for path in workspace.trunk("x").parent.glob("*.weights.h5"):
-            if path.name.removesuffix(".weights.h5") not in used:
+        for path in workspace.trunk("x").parent.glob("[!.]*"):  # weights, and graphs named <weights>-<graph>
+            if path.name.split("-")[0].split(".")[0] not in used:
                 path.unlink(missing_ok=True)

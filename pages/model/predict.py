@@ -27,8 +27,8 @@ def choose_run(usable: list[Run]) -> tuple[Run, list[Run]]:
     """Who answers, and who is asked for a second opinion."""
     run = choose.run(
         "Answering run", usable,
-        help="The trained network, or ensemble, that answers. On top is the best on validation images of those that learned from "
-        "the dataset used last, then the newest.",
+        help="The trained network, or ensemble, that answers. The newest are on top, above them the most accurate of those that "
+        "were validated on the same images as the newest.",
     )  # fmt: skip
     if "test" in run.metrics:
         try:

@@ -85,9 +85,10 @@ def run(label: str, usable: Sequence[Run], **looks: Any) -> Run:
 
 
 def _best(usable: Sequence[Run]) -> Run:
-    """Of the runs on the newest one's dataset the most accurate on validation images; the newest if none was validated."""
-    alike = [one for one in usable if one.config.data == usable[0].config.data and "val" in one.metrics]
-    return max(alike, key=lambda one: float(one.metrics["val"]["accuracy"]), default=usable[0])
+    """Of the runs that were validated on the same images as the newest the most accurate there; the newest if it was not."""
+    same = ("data", "manifest", "classes")
+    alike = [one for one in usable if all(getattr(one.config, of) == getattr(usable[0].config, of) for of in same)]
+    return max(alike, key=lambda one: float(one.metrics.get("val", {}).get("accuracy", 0.0)))
 
 
 def no_results(run_id: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from cxr_core import images, workspace
 from cxr_core.errors import WorkFailed
-from cxr_core.inference import export, exported
+from cxr_core.inference import export, exported, warm
 from cxr_core.inference.exported import Exported
 from cxr_core.inference.predictor import Predictor
 from cxr_core.models import catalogue, cut, registry
@@ -127,6 +127,25 @@ def test_of_a_run_whose_trunk_alone_is_missing_nothing_else_is_written() -> None
     export.export(run_id)
     assert exported.files_of(runs.get(run_id)) == (path,)
     assert {one.name: one.stat().st_mtime_ns for one in place.iterdir()} == before
+
+
+def test_a_damaged_trunk_is_made_again_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = run_of("vgg16", size=32, weights="none", trained="head")
+    export.export(run_id)
+    (path,) = workspace.exported_trunk("x").parent.glob("*.tflite")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 3])
+    monkeypatch.setattr(warm, "_export", lambda run: export.export(run.id))  # in this process, which has Keras already
+    assert warm.get(runs.get(run_id)).probabilities(pixels(32)).shape == (3, 3)
+    assert path.stat().st_size == len(whole)
+
+
+def test_a_file_that_says_something_else_than_its_network_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = run_of("vgg16", size=32, weights="none", trained="head")
+    monkeypatch.setattr(exported.Graph, "__call__", lambda self, batch: self._gathered([*batch]) + 1)
+    with pytest.raises(WorkFailed, match="could not be exported"):
+        export.export(run_id)
+    assert not [*workspace.exported_trunk("x").parent.glob("*.tflite")]
 
 
 def test_another_model_in_the_folder_asks_for_another_export() -> None:

@@ -29,6 +29,7 @@ def placed(run_id: str, *, root: Path | None = None, digest: str = "", **status:
     if digest:
         workspace.write_json(place / "trunk.json", {"digest": digest})
         workspace.write_bytes(workspace.trunk(digest), b"weights")
+        workspace.write_bytes(workspace.exported_trunk(f"{digest}-12345678"), b"graph")
     states.write(place, Status(**status))  # type: ignore[arg-type]
     return place
 
@@ -95,4 +96,5 @@ def test_a_trunk_goes_with_the_last_run_that_stands_on_it():
     trash.purge(days=0)
     assert not workspace.trunk("a" * 16).exists()
     assert workspace.trunk("b" * 16).is_file()
+    assert [one.stem for one in workspace.trunk("x").parent.glob("*.tflite")] == [f"{'b' * 16}-12345678"]
     assert json.loads((workspace.run(OTHER) / "trunk.json").read_bytes())["digest"] == "b" * 16

@@ -9,6 +9,7 @@
 """
 
 import hashlib
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -189,9 +190,20 @@ def _named(run: Run) -> tuple[Path, ...]:
     return (*found, *([run.folder / FOLDER / "part.tflite"] if about.get("part") else []))
 
 
+def about_trunk(config: RunConfig, digest: str) -> dict[str, str | int]:
+    """What the features of the trunk with the weights `digest` depend on, as a JSON document; where those came from is not."""
+    return {
+        "model": config.model,
+        "digest": digest,
+        "trained": config.trained,
+        "scaling": config.scaling,
+        "size": config.image_size,
+    }
+
+
 def trunk_of(config: RunConfig, digest: str) -> Path:
     """Where the trunk with the weights `digest` is kept as a graph: those do not tell where it ends, nor its input."""
-    graph = f"{config.model} {config.trained} {config.scaling} {config.image_size}"
+    graph = json.dumps(about_trunk(config, digest), sort_keys=True)
     return workspace.exported_trunk(f"{digest}-{hashlib.sha256(graph.encode()).hexdigest()[:8]}")
 
 

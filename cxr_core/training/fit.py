@@ -16,7 +16,7 @@ from cxr_core import workspace
 from cxr_core.data import shift
 from cxr_core.data.packing import Stack
 from cxr_core.errors import WorkFailed
-from cxr_core.inference import network
+from cxr_core.inference import exported, network
 from cxr_core.models import augmentation, catalogue, cut, weights
 from cxr_core.runs.config import RunConfig
 from cxr_core.runs.status import Reporter
@@ -100,7 +100,7 @@ def _fitted(
         digest = frozen.keep(below)
         known = _features(config, below, digest, pixels, rows, place, reporter)
         made = {"weights": config.weights, "features_made": known.made, "seconds": round(known.seconds, 1)}
-        workspace.write_json(place / "trunk.json", {**frozen.about(config, digest), **made})
+        workspace.write_json(place / "trunk.json", {**exported.about_trunk(config, digest), **made})
         learner, kept, path = shown, keras.models.clone_model(shown), place / HEAD_MODEL
         shown, sources = _of_features(config, known, rows, learner)
     keep = KeepBest(learner, kept, path, by=config.keep)

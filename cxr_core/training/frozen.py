@@ -47,17 +47,6 @@ class Frozen:
     seconds: float
 
 
-def about(config: RunConfig, digest: str) -> dict[str, str | int]:
-    """What the features of the trunk `digest` depend on, as a JSON document; where its weights came from is not part of it."""
-    return {
-        "model": config.model,
-        "digest": digest,
-        "trained": config.trained,
-        "scaling": config.scaling,
-        "size": config.image_size,
-    }
-
-
 def keep(trunk: keras.Model) -> str:
     """Lay the trunk's weights down under the name of their content, and return that name."""
     name = weights.digest(trunk)
@@ -92,7 +81,7 @@ def features_of(
     sha256 = rows["sha256"].astype(str).tolist()
     views = _views(config, rows, sha256)
     keys = np.stack([features.keys(sha256, views[:, one], _limits(one, limits)) for one in range(views.shape[1])], 1)
-    store = Store.of(about(config, digest), trunk.output.shape[1:], note={"weights": config.weights})
+    store = Store.of(exported.about_trunk(config, digest), trunk.output.shape[1:], note={"weights": config.weights})
     pictures = rows["place"].to_numpy()
 
     def shown(number: int) -> npt.NDArray[np.uint8]:

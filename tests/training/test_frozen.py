@@ -347,7 +347,7 @@ def test_a_trunk_that_breaks_off_while_it_is_laid_down_is_not_taken_for_whole(
 )
 def test_what_features_depend_on_is_written_beside_them(trunk: Counted, changes: dict[str, Any]):
     digest = weights.digest(trunk.model)
-    plain, other = frozen.about(config(), digest), frozen.about(config(**changes), digest)
+    plain, other = exported.about_trunk(config(), digest), exported.about_trunk(config(**changes), digest)
     assert plain != other
     assert plain == {
         "model": "vgg16",

@@ -18,17 +18,13 @@ from threadpoolctl import ThreadpoolController
 
 # A network's batches are hundreds of megabytes. glibc gives each such buffer back at once, and the kernel clears its pages
 # again for the next: a quarter of the time of a training (tests/benchmarks/epoch.py). So keep them. Elsewhere it is ignored.
-_KEEP_MEMORY = ":".join(
-    f"glibc.malloc.{name}={value}"
-    for name, value in {
-        "mmap_max": 0, "trim_threshold": 2**34, "top_pad": 2**28, "arena_max": 1, "hugetlb": 1,
-    }.items()
-)  # fmt: skip
-
-
-# TensorFlow leaves Intel's kernels off on processors without AVX-512, where they are the faster ones too: an epoch of the
-# Custom CNN takes 0.6 of the time (tests/benchmarks/epoch.py).
-_ONEDNN = {"TF_ENABLE_ONEDNN_OPTS": "1"}
+_KEEP_MEMORY = {"mmap_max": 0, "trim_threshold": 2**34, "top_pad": 2**28, "arena_max": 1, "hugetlb": 1}
+_FASTER = {
+    "GLIBC_TUNABLES": ":".join(f"glibc.malloc.{name}={value}" for name, value in _KEEP_MEMORY.items()),
+    # TensorFlow leaves Intel's kernels off on processors without AVX-512, where they are the faster ones too: an epoch of
+    # the Custom CNN takes 0.6 of the time (tests/benchmarks/epoch.py).
+    "TF_ENABLE_ONEDNN_OPTS": "1",
+}
 
 
 class Owner(TypedDict):
@@ -56,9 +52,14 @@ def alive(who: Owner) -> bool:
         return False
 
 
+def faster() -> dict[str, str]:
+    """The variables that make trainings faster; those that this process sets otherwise stay as they are."""
+    return {name: os.environ.get(name, value) for name, value in _FASTER.items()}
+
+
 def environment() -> dict[str, str]:
-    """The variables that trainings run under: this process's own, memory kept for the next step, and the faster kernels."""
-    return {"GLIBC_TUNABLES": _KEEP_MEMORY, **_ONEDNN, **os.environ, "PYTHONUNBUFFERED": "1"}
+    """The variables that trainings run under: this process's own and those that make them faster."""
+    return {**os.environ, **faster(), "PYTHONUNBUFFERED": "1"}
 
 
 def search_path() -> str:

@@ -30,3 +30,11 @@ def test_numpy_keeps_to_one_thread_while_anybody_is_inside_whoever_was_there_bef
         for _ in range(3):
             assert [*pool.map(inside, range(2))] == [{1}, {1}]
             assert blas_threads() == before
+
+
+def test_trainings_get_the_faster_kernels_unless_somebody_sets_them_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    assert process.environment()["TF_ENABLE_ONEDNN_OPTS"] == "1"
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    assert process.environment()["TF_ENABLE_ONEDNN_OPTS"] == "0"
+    assert process.environment().keys() >= process.faster().keys()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 from cxr_core.evaluation import answers, fitted
 from cxr_core.evaluation.answers import Answers
@@ -69,6 +70,20 @@ def of_run(run_id: str) -> Band | None:
     heat = fitted.temperature(run_id)
     stamp = runs.predictions_path(run_id, fitted.SPLIT).stat().st_mtime_ns
     return _of_run(run_id, stamp, heat.value if heat else 1.0)
+
+
+def sure(run_id: str, found: Answers) -> npt.NDArray[np.bool_] | None:
+    """(n,) whether a run is sure of the class that it called each image; None if it has no band.
+
+    Args:
+        found: answers of the run, with the probabilities of the network itself, before any temperature.
+    """
+    bar = of_run(run_id)
+    if bar is None:
+        return None
+    heat = fitted.temperature(run_id)
+    calm = fitted.tempered(found, heat.value if heat else 1.0).probabilities
+    return calm[np.arange(len(found)), found.predicted] >= bar.least
 
 
 @lru_cache(maxsize=64)

@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from cxr_core import workspace
+from cxr_core import process, workspace
 from cxr_core.errors import BadInput, WorkFailed
 
 REVIVALS = 5  # a run whose machine is lost more often than that is left interrupted
@@ -51,6 +51,7 @@ def submit(run_id: str) -> str:
         entrypoint_num_gpus=cards or None,
         runtime_env={
             "env_vars": {
+                **process.faster(),
                 "CXR_HOME": str(workspace.home()),
                 "PYTHONPATH": str(package.parent),
                 "PYTHONUNBUFFERED": "1",

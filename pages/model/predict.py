@@ -3,7 +3,6 @@
 import random
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -11,7 +10,6 @@ from cxr_core import dicom, images
 from cxr_core.data import datasets
 from cxr_core.errors import CxrError
 from cxr_core.evaluation import abstention, confusion, fitted, intervals
-from cxr_core.evaluation.answers import Answers
 from cxr_core.inference import engine, intake
 from cxr_core.inference.engine import Answer, Item, Panel
 from cxr_core.runs import folder as runs
@@ -57,22 +55,16 @@ def _how_good(run: Run) -> None:
         for name, share, n in zip(test.classes, recalls, test.support, strict=True)
         if n
     )
+    sure = abstention.sure(run.id, test)
+    how_sure = ""
+    if sure is not None:
+        among = words.percent(float(test.right[sure].mean())) if sure.any() else "none"
+        how_sure = f"It is sure of {int(sure.sum()):,} of them, and right in {among} of these."
     st.markdown(
         f"**How good it is.** Of {len(test):,} test images of '{run.config.data}' it gets **{words.percent(right / len(test))}** "
         f"right (95 % interval {words.interval(intervals.wilson(right, len(test)))}){', at its operating point' if point else ''}. "
-        f"Found of each class: {found}. {_how_sure(run, test)}"
+        f"Found of each class: {found}. {how_sure}"
     )
-
-
-def _how_sure(run: Run, test: Answers) -> str:
-    """How many of the test images get a sure answer, and how many of these are right."""
-    heat, band = fitted.temperature(run.id), abstention.of_run(run.id)
-    if band is None:
-        return ""
-    calm = fitted.tempered(test, heat.value if heat else 1.0).probabilities
-    sure = calm[np.arange(len(test)), test.predicted] >= band.least
-    right = words.percent(float(test.right[sure].mean())) if sure.any() else "none"
-    return f"It is sure of {int(sure.sum()):,} of them, and right in {right} of these."
 
 
 def ready(run: Run) -> Panel:

@@ -1,9 +1,13 @@
 """When a run says that it is unsure."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from cxr_core.evaluation import abstention
+from cxr_core.data import manifest
+from cxr_core.evaluation import abstention, fitted
+from cxr_core.evaluation import answers as answers_of_run
 from cxr_core.evaluation.answers import Answers
 from tests import made_up
 
@@ -55,3 +59,16 @@ def test_equally_sure_images_stand_on_the_same_side() -> None:
 def test_too_few_images_or_no_error_give_no_bar() -> None:
     assert abstention.band(answers(abstention.FEWEST - 1)) is None
     assert abstention.band(answers(200, skill=50)) is None
+
+
+def test_a_run_is_sure_of_the_class_that_it_calls_not_of_the_most_probable_one(home: Path) -> None:
+    made_up.paper_set()
+    run = made_up.on("kermany", manifest.build("kermany", split="patient").id)
+    heat, bar = fitted.keep_temperature(run).value, abstention.of_run(run)
+    test = answers_of_run.read(run, "test")
+    assert bar is not None and heat != 1
+    calm = fitted.tempered(test, heat).probabilities
+    assert np.array_equal(abstention.sure(run, test), calm.max(axis=1) >= bar.least)
+    all_viral = fitted.decided(test, fitted.keep_point(run, ("normal", "bacterial"), 1.0))
+    sure = abstention.sure(run, all_viral)
+    assert sure is not None and np.array_equal(sure, calm[:, 1] >= bar.least) and 0 < sure.sum() < len(test)

@@ -66,6 +66,7 @@ def test_every_queued_run_is_handed_over_once_with_a_card(jobs: Jobs):
         assert f"work {run_id} >>" in job["entrypoint"]
         assert (job["entrypoint_num_cpus"], job["entrypoint_num_gpus"]) == (1, 1)
         assert job["runtime_env"]["env_vars"]["CXR_HOME"] == str(workspace.home())
+        assert job["runtime_env"]["env_vars"].items() >= process.faster().items()  # trains as fast as on one machine
         assert runs.get(run_id).status.stage == "waiting for the cluster"
 
 

@@ -27,9 +27,9 @@ def heading(found: list[datasets.Dataset], trained: list[runs.Run]) -> None:
         default=None,
     )
     with st.container(horizontal=True):
-        st.metric("Images", f"{sum(one.images for one in found):,}", border=True, width=190, height="stretch")
-        st.metric("Datasets", len(found), border=True, width=190, height="stretch")
-        st.metric("Trained models", len(trained), border=True, width=190, height="stretch")
+        st.metric("Images", f"{sum(one.images for one in found):,}", border=True, width=165, height="stretch")
+        st.metric("Datasets", len(found), border=True, width=165, height="stretch")
+        st.metric("Trained models", len(trained), border=True, width=165, height="stretch")
         if best is not None:
             figure = best.metrics["test"]
             drawn = " (synthetic)" if best.config.data in synthetic else ""

@@ -226,8 +226,7 @@ def _stage(run: Run) -> str:
 
 
 def _work(chosen: argparse.Namespace) -> None:
-    with queue.turn():  # whoever started this process still writes down that it did
-        run = runs.get(chosen.run)
+    run = queue.claim(chosen.run)
     try:
         machine.check_backend()
         from cxr_core.training.work import work

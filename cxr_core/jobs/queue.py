@@ -112,6 +112,29 @@ def _start(run: Run, cards: str) -> None:
         raise
 
 
+def claim(run_id: str) -> Run:
+    """Make a run that waits, or was interrupted, this process's own to train, and return it.
+
+    Raises:
+        UnknownName: no such run.
+        BadInput: it has ended, or another process trains it.
+    """
+    with turn():  # whoever started this process still writes down that it did
+        run = runs.get(run_id)
+        status, own = run.status, process.owner()
+        by = status.owner
+        if status.state == "running" and by is not None and (by["host"], by["pid"]) == (own["host"], own["pid"]):
+            return run
+        if status.state not in ("queued", "interrupted"):
+            raise BadInput(
+                f"Run '{run_id}' is {status.state}; only one that waits is trained, and nothing was changed. One that was stopped "
+                f"or has failed goes on with: runs resume {run_id}"
+            )
+        begun = replace(status, state="running", stage="starting", heartbeat=time.time(), owner=own)
+        states.write(run.folder, begun)
+        return replace(run, status=begun)
+
+
 def _hand_over(found: Sequence[Run]) -> None:
     """Give queued runs to the cluster, which starts them when it has room, and bring back those whose machine was lost."""
     for run in found:

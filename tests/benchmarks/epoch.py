@@ -3,11 +3,15 @@
 DATASET is one of the workspace (CXR_HOME). Trains it in this process by the usual settings and prints, over the epochs after
 the first (which builds the graphs), the share of all cores' time that was used, images/s, and how many image files were
 opened: none may be, since an epoch reads the packed array only.
+
+`--at-once N` then lets N processes do the same at the same time, and prints what all of them together make of the images/s of
+one: what `CXR_PLACES=N` gives on a machine without a card.
 """
 
 import argparse
 import json
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -50,15 +54,24 @@ class Clock(keras.callbacks.Callback):
         self.marks.append(self.now())
 
 
+def at_once(count: int, arguments: list[str]) -> float:
+    """Images/s of so many processes together."""
+    command = [sys.executable, __file__, *arguments]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(count)]
+    return sum(json.loads(one.communicate()[0])["images_per_s"] for one in started)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data")
     parser.add_argument("--model", default="custom_cnn")
+    parser.add_argument("--recipe", default="paper")
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--at-once", type=int, default=1)
     chosen = parser.parse_args()
     frozen = manifest.build(chosen.data, split="patient")
     config = settings.make(
-        model=chosen.model, recipe="paper", data=chosen.data, manifest=frozen.id, classes=frozen.classes,
+        model=chosen.model, recipe=chosen.recipe, data=chosen.data, manifest=frozen.id, classes=frozen.classes,
         settings={"epochs": chosen.epochs},
     )  # fmt: skip
     run_id, clock = runs.create(config), Clock()
@@ -75,20 +88,26 @@ def main() -> None:
         work.work(run_id)
         sys.stdout = before
     (cpu, wall, opened), (cpu_end, wall_end, opened_end) = clock.marks[1], clock.marks[-1]
-    seconds = wall_end - wall
-    print(
-        json.dumps(
-            {
-                "model": chosen.model,
-                "cores_busy": round((cpu_end - cpu) / seconds / process.cores(), 3),
-                "images_per_s": round((chosen.epochs - 1) * sum(frozen.counts["train"].values()) / seconds, 1),
-                "image_files_opened": opened_end - opened,
-                "cores": process.cores(),
-                "epochs": chosen.epochs - 1,
-            }
-        )
-    )
     trash.delete(run_id)
+    seconds = wall_end - wall
+    found = {
+        "model": chosen.model,
+        "recipe": chosen.recipe,
+        "cores_busy": round((cpu_end - cpu) / seconds / process.cores(), 3),
+        "images_per_s": round((chosen.epochs - 1) * sum(frozen.counts["train"].values()) / seconds, 1),
+        "image_files_opened": opened_end - opened,
+        "cores": process.cores(),
+        "epochs": chosen.epochs - 1,
+    }
+    if chosen.at_once > 1:
+        alike = [chosen.data, "--model", chosen.model, "--recipe", chosen.recipe, "--epochs", str(chosen.epochs)]
+        together = at_once(chosen.at_once, alike)
+        found |= {
+            "at_once": chosen.at_once,
+            "images_per_s_at_once": together,
+            "ratio": round(together / found["images_per_s"], 2),
+        }
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

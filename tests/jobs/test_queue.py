@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -380,3 +381,34 @@ def test_a_start_that_cannot_be_written_down_is_taken_back(started: list[str], m
             queue.dispatch()
     assert (started, killed) == ([run_id], [process.owner()])
     assert state(run_id) == "queued"
+
+
+def test_a_run_is_trained_by_the_process_that_it_was_started_as(started: list[str]):
+    [run_id] = submit(1)
+    before = folder.get(run_id).status
+    assert queue.claim(run_id).status == before  # this process stands in for the one that was started
+    die(run_id)
+    assert state(run_id) == "interrupted"
+    taken = queue.claim(run_id).status
+    assert (taken.state, taken.owner) == ("running", process.owner())
+    assert folder.get(run_id).status == taken
+
+
+@pytest.mark.parametrize("how", ["finished", "stopped", "failed"])
+def test_a_run_that_has_ended_is_not_trained_over(started: list[str], how: states.State):
+    [run_id] = submit(1)
+    end(run_id, how)
+    before = folder.get(run_id).status
+    with pytest.raises(BadInput, match=rf"is {how}; only one that waits is trained.*runs resume {run_id}"):
+        queue.claim(run_id)
+    assert folder.get(run_id).status == before
+
+
+def test_a_run_that_another_process_trains_is_left_to_it(started: list[str]):
+    [run_id] = submit(1)
+    with subprocess.Popen(["sleep", "60"]) as other:
+        place = workspace.run(run_id)
+        states.write(place, replace(states.read(place), owner=process.owner(other.pid)))
+        with pytest.raises(BadInput, match="is running; only one that waits"):
+            queue.claim(run_id)
+        other.kill()

@@ -7,7 +7,7 @@ import pytest
 
 from cxr_core import cli
 from cxr_core.data import manifest
-from cxr_core.evaluation import answers, comparison, ensembles, fitted
+from cxr_core.evaluation import answers, calibration, comparison, ensembles, fitted
 from cxr_core.runs import folder as runs
 from tests import made_up
 
@@ -54,6 +54,13 @@ def test_calibrate(two: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert said["operating_point"]["accuracy"] == pytest.approx(called.right.mean())
     assert said["operating_point"]["confusion"] == called.confusion.tolist() != said["confusion"]
     assert said["operating_point"]["point"]["threshold"] == point.threshold
+    calm = fitted.tempered(called, heat.value)
+    at_point = calibration.expected_error(calm.confidence, called.right)
+    assert said["operating_point"]["figures"]["ece"]["value"] == pytest.approx(at_point)
+    probable = calibration.expected_error(
+        calm.probabilities.max(axis=1), calm.probabilities.argmax(axis=1) == calm.true
+    )
+    assert said["after_temperature"]["figures"]["ece"]["value"] == pytest.approx(probable) != pytest.approx(at_point)
     assert cli.main(["evaluate", two[0]]) == 0
     assert "At its operating point, viral or bacterial from" in capsys.readouterr().out
     assert document(capsys, "calibrate", two[1])["operating_point"] is None and fitted.temperature(two[1])

@@ -73,10 +73,9 @@ def test_the_figures_beside_it_are_its_own(run_id: str):
     rows = [line for line in (PLACE / "README.md").read_text().splitlines() if line.startswith(f"| `{run_id}`")]
     plain, point, heat = answers.read(run_id, "test"), fitted.point(run_id), fitted.temperature(run_id)
     assert point is not None and heat is not None and len(rows) == 2
-    calm = fitted.tempered(plain, heat.value).probabilities
     for row, found in zip(rows, (plain, fitted.decided(plain, point)), strict=True):
         right, ill = int(found.right.sum()), found.true > 0
-        error = calibration.expected_error(calm[np.arange(len(found)), found.predicted], found.right)
+        error = calibration.expected_error(fitted.tempered(found, heat.value).confidence, found.right)
         low, high = intervals.wilson(right, len(found))
         normals, pneumonias = found.right[~ill].mean(), (found.predicted[ill] > 0).mean()
         said = [f"{right / len(found):.3f} ({low:.3f} to {high:.3f})", f"{confusion.macro_f1(found.confusion):.3f}"]

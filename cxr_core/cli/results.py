@@ -2,15 +2,19 @@
 
 import argparse
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cxr_core import machine, workspace
 from cxr_core.cli.terminal import answer, command, json_flag
 from cxr_core.data import datasets, features
 from cxr_core.errors import BadInput
 from cxr_core.runs import folder as runs
+
+if TYPE_CHECKING:
+    from cxr_core.evaluation.scorecard import Figure
 
 
 def add_commands(commands: Any) -> None:
@@ -53,22 +57,37 @@ def _evaluate(chosen: argparse.Namespace) -> None:
     found = answers.read(chosen.run, chosen.split)
     patients = background.patients(found, runs.get(chosen.run).config.data)
     card = scorecard.card(found, patients)
-    point, by_point = fitted.point(chosen.run), None
-    lines = [
+    words = [metrics.report_of(found.classes, found.confusion).to_string(float_format="%.2f", na_rep="")]
+    words += [f"\nn = {len(found):,}, with 95 % intervals:", *_lines(card)]
+    after = by_point = None
+    if heat := fitted.temperature(chosen.run):
+        calm = scorecard.card(fitted.tempered(found, heat.value), patients, parts=("terms",))
+        after = {"temperature": heat.value, "figures": scorecard.document(calm)}
+        words += [f"\nAfter its temperature, {heat.value:.3f}:", *_lines(calm)]
+    if point := fitted.point(chosen.run):
+        called = fitted.decided(found, point)
+        counts = scorecard.card(called, patients, parts=("counts",))
+        terms = scorecard.card(fitted.tempered(called, point.temperature), patients, parts=("terms",))
+        every = counts | {"ece": terms["ece"]}
+        by_point = {"point": asdict(point), **metrics.document(called, counts), "figures": scorecard.document(every)}
+        report = metrics.report_of(called.classes, called.confusion).to_string(float_format="%.2f", na_rep="")
+        words += [f"\nAt its operating point, {point.told()}:", report, "", *_lines(every)]
+    figures = {
+        **metrics.document(found, card),
+        "figures": scorecard.document(card),
+        "after_temperature": after,
+        "operating_point": by_point,
+    }
+    answer(chosen, figures, "\n".join(words))
+
+
+def _lines(card: Mapping[str, "Figure"]) -> list[str]:
+    """Figures with their intervals, one a line."""
+    return [
         f"{name:<28} {one.value:.4f} ({one.low:.4f} to {one.high:.4f}), {one.how}"
         for name, one in card.items()
         if one.value is not None and one.low is not None and one.high is not None
     ]
-    report = metrics.report_of(found.classes, found.confusion).to_string(float_format="%.2f", na_rep="")
-    words = "\n".join([report, "", f"n = {len(found):,}, with 95 % intervals:", *lines])
-    if point:
-        called = fitted.decided(found, point)
-        at_point = metrics.document(called, scorecard.card(called, patients, parts=("counts",)))
-        by_point = {"point": asdict(point), **at_point}
-        report = metrics.report_of(called.classes, called.confusion).to_string(float_format="%.2f", na_rep="")
-        words += f"\n\nAt its operating point, {point.told()}:\n{report}"
-    figures = {**metrics.document(found, card), "figures": scorecard.document(card), "operating_point": by_point}
-    answer(chosen, figures, words)
 
 
 def _calibrate(chosen: argparse.Namespace) -> None:

@@ -49,7 +49,7 @@ def band(found: Answers) -> Band | None:
     count, right = len(found), found.right
     if count < FEWEST or right.all():
         return None
-    sure = found.probabilities.max(axis=1)
+    sure = found.confidence
     order = np.argsort(-sure, kind="stable")
     errors = np.cumsum(~right[order]) / np.arange(1, count + 1)  # among the so many surest
     last = np.append(sure[order][1:] < sure[order][:-1], True)  # equally sure images stand on the same side
@@ -82,8 +82,7 @@ def sure(run_id: str, found: Answers) -> npt.NDArray[np.bool_] | None:
     if bar is None:
         return None
     heat = fitted.temperature(run_id)
-    calm = fitted.tempered(found, heat.value if heat else 1.0).probabilities
-    return calm[np.arange(len(found)), found.predicted] >= bar.least
+    return fitted.tempered(found, heat.value if heat else 1.0).confidence >= bar.least
 
 
 @lru_cache(maxsize=64)

@@ -45,6 +45,12 @@ class Answers:
         return found
 
     @cached_property
+    def confidence(self) -> Floats:
+        """(n,) in [0, 1], the probability of the class that each image is called."""
+        found: Floats = self.probabilities[np.arange(len(self)), self.predicted]
+        return found
+
+    @cached_property
     def right(self) -> Flags:
         """(n,) whether each image is called what it is."""
         return self.predicted == self.true

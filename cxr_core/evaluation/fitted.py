@@ -243,8 +243,11 @@ def _own_folder(run_id: str) -> Path:
 
 
 def tempered(found: Answers, value: float) -> Answers:
-    """The same images after a temperature; 1 changes nothing."""
-    return found if value == 1 else found.with_probabilities(calibration.tempered(found.probabilities, value))
+    """The same images, called the same, after a temperature; 1 changes nothing."""
+    if value == 1:
+        return found
+    calm = found.with_probabilities(calibration.tempered(found.probabilities, value))
+    return calm if found.called is None else calm.with_called(found.called)
 
 
 def _stamp(run_id: str) -> str:

@@ -137,12 +137,10 @@ def _at_point(run: Run, said: Answers, patients: pd.Series | None) -> str:
 def _plots(run: Run, said: Answers, split: str, place: int) -> str:
     titles = {name: _title(name) for name in said.classes}
     rocs, recalls = charts.of_classes(said, titles)
-    reliability = {"As the network says it": calibration.reliability(said.probabilities.max(axis=1), said.right)}
+    reliability = {"As the network says it": calibration.reliability(said.confidence, said.right)}
     if (heat := _quietly(fitted.temperature, run.id)) is not None:
         after = fitted.tempered(said, heat.value)
-        reliability[f"After temperature {heat.value:.2f}"] = calibration.reliability(
-            after.probabilities.max(axis=1), after.right
-        )
+        reliability[f"After temperature {heat.value:.2f}"] = calibration.reliability(after.confidence, after.right)
     history = runs.history(run.id)
     plots = {"Confusion matrix": figures.confusion(said.confusion.tolist(), list(titles.values()))}
     if rocs:

@@ -221,7 +221,7 @@ def _of_counts(classes: tuple[str, ...], totals: npt.NDArray[np.float64]) -> Dra
 
 def _terms(answers: Answers) -> list[npt.NDArray[np.float64]]:
     """(n, 3 + bins): 1, Brier term, log loss term, and the gap of each image in the bin of its confidence."""
-    sure = answers.probabilities.max(axis=1)
+    sure = answers.confidence
     gaps = np.zeros((len(answers), calibration.BINS))
     gaps[np.arange(len(answers)), calibration.bins_of(sure)] = answers.right - sure
     true, given = answers.true, answers.probabilities
@@ -276,7 +276,7 @@ def _of_levels(classes: tuple[str, ...], levels: list[tuple[Any, Any]], drawn: n
 
 def _centred(answers: Answers, found: Drawn) -> Drawn:
     """Takes out of the calibration error what resampling itself adds: it can only grow by chance, never shrink below 0."""
-    point = calibration.expected_error(answers.probabilities.max(axis=1), answers.right)
+    point = calibration.expected_error(answers.confidence, answers.right)
     drawn = found["ece"]
     if np.isfinite(drawn).any():
         found["ece"] = np.maximum(drawn - (np.nanmean(drawn) - point), 0.0)

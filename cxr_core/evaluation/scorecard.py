@@ -94,7 +94,7 @@ def points(answers: Answers, *, parts: Collection[str] = resampling.PARTS) -> di
     if "terms" in parts:
         found["brier"] = calibration.brier(answers.true, answers.probabilities)
         found["log_loss"] = calibration.log_loss(answers.true, answers.probabilities)
-        found["ece"] = calibration.expected_error(answers.probabilities.max(axis=1), answers.right)
+        found["ece"] = calibration.expected_error(answers.confidence, answers.right)
     return found
 
 

@@ -126,10 +126,7 @@ def claim(run_id: str) -> Run:
         if status.state == "running" and by is not None and (by["host"], by["pid"]) == (own["host"], own["pid"]):
             return run
         if status.state not in ("queued", "interrupted"):
-            raise BadInput(
-                f"Run '{run_id}' is {status.state}; only one that waits is trained, and nothing was changed. One that was stopped "
-                f"or has failed goes on with: runs resume {run_id}"
-            )
+            raise BadInput(f"Run '{run_id}' is {status.state}; only one that waits is trained. Nothing was changed.")
         begun = replace(status, state="running", stage="starting", heartbeat=time.time(), owner=own)
         states.write(run.folder, begun)
         return replace(run, status=begun)

@@ -163,7 +163,7 @@ def show(view: str, run: Run, split: str, answers: Answers, by: Point | None) ->
         result_scores.curves(run, split, answers)
         result_scores.histograms(run, split, answers)
     elif view == "calibration":
-        result_scores.calibrated(run, split, answers)
+        result_scores.calibrated(run, split, evaluations.called_of(run, split, by), by)
     elif view == "threshold":
         result_threshold.show(run, split, answers)
     elif view == "groups":

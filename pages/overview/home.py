@@ -43,7 +43,7 @@ def heading(found: list[datasets.Dataset], trained: list[runs.Run]) -> None:
                 width=330,
                 height="stretch",
                 help=f"Run {best.id}, chosen by its validation macro F1 among all runs, on {figure['n']:,} test images "
-                f"of '{best.config.data}' that it has not learned from.",
+                f"of '{best.config.data}' that it has not learned from, each called its most probable class.",
             )
 
 

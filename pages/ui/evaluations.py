@@ -78,7 +78,7 @@ def _spread(
     run_id: str, split: str, stamp: int, data: str, known: str, part: str, heat: float = 1.0, by: tuple = ()
 ) -> tuple[scorecard.Spread, scorecard.Card]:
     """One part of a run's figures in every resample, and read off; 0.1 to 0.2 MB each."""
-    found = _called(run_id, split, stamp, by) if by else fitted.tempered(_answers(run_id, split, stamp), heat)
+    found = fitted.tempered(_called(run_id, split, stamp, by) if by else _answers(run_id, split, stamp), heat)
     about = _background(run_id, split, stamp, data, known)
     how = scorecard.spread(found, None if about is None else about["patient"], parts=(part,))
     return how, scorecard.of_spread(found, how, (part,))
@@ -90,7 +90,7 @@ def card_of(
     """Figures of a run on a split with their intervals, as they are, after a temperature, or at an operating point.
 
     Args:
-        parts: of ALL; each is computed once, when it is first asked for. At an operating point, COUNTS only.
+        parts: of ALL; each is computed once, when it is first asked for. Areas are the same at any operating point.
     """
     key = (run.id, split, _stamp(run, split), run.config.data, _known(run))
     card: scorecard.Card = {}

@@ -49,13 +49,14 @@ def curves(run: Run, split: str, answers: Answers) -> None:
     )
 
 
-def calibrated(run: Run, split: str, answers: Answers) -> None:
-    """The reliability diagram and the temperature."""
+def calibrated(run: Run, split: str, answers: Answers, by: fitted.Point | None) -> None:
+    """The reliability diagram and the temperature; of the class that each image is called."""
     st.subheader(
         "Do probabilities mean what they say?",
         anchor=False,
         help="Of the images that a network is 80 % sure of, 80 % should be right. The expected calibration error is the mean gap.",
     )
+    st.caption(f"Of the {'class called at the operating point' if by else 'most probable class'}.")
     try:
         kept = fitted.temperature(run.id)
         offered = evaluations.temperature_of(run) if "val" in run.metrics else None
@@ -67,9 +68,7 @@ def calibrated(run: Run, split: str, answers: Answers) -> None:
     if using is not None:
         versions[f"After temperature {using.value:.2f}"] = fitted.tempered(answers, using.value)
     left, right = st.columns([3, 2], gap="large")
-    tables = {
-        title: calibration.reliability(one.probabilities.max(axis=1), one.right) for title, one in versions.items()
-    }
+    tables = {title: calibration.reliability(one.confidence, one.right) for title, one in versions.items()}
     with left:
         st.plotly_chart(
             charts.reliability(tables, dark=dark()),
@@ -82,17 +81,17 @@ def calibrated(run: Run, split: str, answers: Answers) -> None:
             ),
         )
     with right:
-        _errors(run, split, using)
+        _errors(run, split, using, by)
         _temperature(run, kept, offered)
     with st.expander("The diagram as a table"):
         st.dataframe(calibration.told(tables), hide_index=True, alt="Reliability")
 
 
-def _errors(run: Run, split: str, using: fitted.Temperature | None) -> None:
+def _errors(run: Run, split: str, using: fitted.Temperature | None, by: fitted.Point | None) -> None:
     """What the probabilities are off by, as they are and after the temperature."""
-    cards = {"As it is": evaluations.card_of(run, split, evaluations.TERMS)}
+    cards = {"As it is": evaluations.card_of(run, split, evaluations.TERMS, by=by)}
     if using is not None:
-        cards["After"] = evaluations.card_of(run, split, evaluations.TERMS, heat=using.value)
+        cards["After"] = evaluations.card_of(run, split, evaluations.TERMS, heat=using.value, by=by)
     rows = {
         scorecard.TITLES[name]: {title: words.figure(card[name], share=False) for title, card in cards.items()}
         for name in ("ece", "brier", "log_loss")

@@ -399,7 +399,7 @@ def test_a_run_that_has_ended_is_not_trained_over(started: list[str], how: state
     [run_id] = submit(1)
     end(run_id, how)
     before = folder.get(run_id).status
-    with pytest.raises(BadInput, match=rf"is {how}; only one that waits is trained.*runs resume {run_id}"):
+    with pytest.raises(BadInput, match=f"is {how}; only one that waits is trained"):
         queue.claim(run_id)
     assert folder.get(run_id).status == before
 

@@ -16,7 +16,17 @@ from streamlit.testing.v1 import AppTest
 from cxr_core import cli, process
 from cxr_core.data import manifest
 from cxr_core.errors import UnknownName
-from cxr_core.evaluation import answers, ensembles, fitted, metrics, operating, predictions, scorecard, standings
+from cxr_core.evaluation import (
+    answers,
+    calibration,
+    ensembles,
+    fitted,
+    metrics,
+    operating,
+    predictions,
+    scorecard,
+    standings,
+)
 from cxr_core.runs import folder as runs
 from cxr_core.runs import trash
 from pages.ui import words
@@ -145,14 +155,18 @@ def test_images_are_called_by_the_operating_point_on_request(two: list[str]) -> 
     plain = answers.read(two[0], "test")
     assert not [one for one in visit(RESULTS, run=two[0]).get("button_group") if one.label == "An image is called"]
     point = fitted.keep_calibrated(two[0], 0.99)
-    called = fitted.decided(plain, point)
-    assert called.right.sum() != plain.right.sum()
+    heat, called = fitted.temperature(two[0]), fitted.decided(plain, point)
+    assert heat is not None and called.right.sum() != plain.right.sum()
 
     for state, found in (({}, plain), ({"by": "point"}, called), ({"by": "probable"}, plain)):
         test = view(visit(RESULTS, run=two[0]), "matrix", **state)
         accuracy = next(one.value for one in test.metric if one.label == "Accuracy")
         assert accuracy == f"{100 * found.right.mean():.1f} %"
         assert f"all images ({found.right.mean():.1%})" in text(view(test, "groups"))
+        calm = fitted.tempered(found, heat.value)
+        table = next(one.value for one in view(test, "calibration").table)
+        error = calibration.expected_error(calm.confidence, found.right)
+        assert table.loc["Calibration error", "After"].startswith(f"{error:.3f} ")
 
 
 def test_a_temperature_is_kept_and_forgotten(two: list[str]) -> None:

@@ -9,7 +9,7 @@ The Predict page applies them by `temperature`, `point`, `Temperature.applied` a
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -151,12 +151,9 @@ def keep_point(
     if not 0 <= threshold <= 1:
         raise BadInput(f"A threshold lies between 0 and 1. Received: {threshold}.")
     found = answers.read(run_id, SPLIT)
-    outcome = operating.at(*operating.question(tempered(found, temperature_), positive), threshold)
-    made = Point(
-        tuple(positive), float(threshold), float(temperature_), rule,
-        outcome.sensitivity, outcome.specificity, len(found), _stamp(run_id),
-    )  # fmt: skip
-    return _kept_now(run_id, _POINT, made)
+    made = Point(tuple(positive), float(threshold), float(temperature_), rule, None, None, len(found), _stamp(run_id))
+    gives = outcome(found, made)
+    return _kept_now(run_id, _POINT, replace(made, sensitivity=gives.sensitivity, specificity=gives.specificity))
 
 
 def threshold_for(found: Sequence[Answers], positive: Sequence[str], least: float) -> float:
@@ -217,6 +214,11 @@ def told(splits: Sequence[str]) -> str:
 def decided(found: Answers, by: Point | None) -> Answers:
     """The answers of a run, before any temperature, each image called what the operating point says; None changes nothing."""
     return found if by is None else found.with_called(by.label(found.probabilities, found.classes))
+
+
+def outcome(found: Answers, by: Point) -> operating.Outcome:
+    """What an operating point gives on answers of its run, before any temperature."""
+    return operating.at(*operating.question(tempered(found, by.temperature), by.positive), by.threshold)
 
 
 def forget(run_id: str, what: str) -> None:

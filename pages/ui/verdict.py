@@ -7,10 +7,11 @@ import pandas as pd
 import streamlit as st
 
 from cxr_core.errors import CxrError
-from cxr_core.evaluation import figures
+from cxr_core.evaluation import figures, fitted
 from cxr_core.evaluation.fitted import Point
 from cxr_core.inference.engine import Answer, Panel
-from pages.ui import heatmaps, loaders, run_card, words
+from cxr_core.runs.folder import Run
+from pages.ui import evaluations, heatmaps, loaders, run_card, words
 from pages.ui.theme import dark
 
 IMAGE, HEATMAP = "image", "heatmap"
@@ -95,11 +96,21 @@ def _words(panel: Panel, title: str, answer: Answer, true: str) -> None:
         alt=", ".join(f"{words.label(name)} {words.percent(value)}" for name, value in found.items()),
     )
     if panel.point:
-        st.caption(
-            f":material/tune: Operating point: {words.point(panel.point)}. On {panel.point.images:,} validation images it has "
-            f"a sensitivity of {words.percent(panel.point.sensitivity)} and a specificity of "
-            f"{words.percent(panel.point.specificity)}."
-        )
+        st.caption(_point(panel.run, panel.point))
+
+
+def _point(run: Run, point: Point) -> str:
+    """The operating point, and what it gives on the images that it was chosen on and on others."""
+    told = (
+        f":material/tune: Operating point: {words.point(point)}. On {point.images:,} validation images it has a sensitivity of "
+        f"{words.percent(point.sensitivity)} and a specificity of {words.percent(point.specificity)}"
+    )
+    try:
+        test = evaluations.answers_of(run, "test")
+    except CxrError:  # it has none
+        return f"{told}."
+    gives = fitted.outcome(test, point)
+    return f"{told}; on {len(test):,} test images {words.percent(gives.sensitivity)} and {words.percent(gives.specificity)}."
 
 
 def _by_point(point: Point, classes: tuple[str, ...], answer: Answer) -> str:

@@ -12,7 +12,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from cxr_core import images
-from cxr_core.evaluation import abstention, ensembles, fitted
+from cxr_core.evaluation import abstention, answers, ensembles, fitted
 from cxr_core.evaluation.abstention import Band
 from cxr_core.inference import engine, warm
 from cxr_core.inference.gate import Gate, Remark
@@ -170,6 +170,10 @@ def test_calibration_and_operating_point_are_told(image: Path) -> None:
     fitted.keep_point(run_id, ("viral", "bacterial"), 0.4, rule="sensitivity at least 95 %")
     said = text(uploaded(("lungs.jpeg", image.read_bytes())))
     assert "calibrated: of 100 images" in said and "sensitivity at least 95 %" in said
+    test = answers.read(run_id, "test")
+    called = test.probabilities[:, 1:].sum(axis=1) >= 0.4
+    found, spared = called[test.true > 0].mean(), (~called[test.true == 0]).mean()
+    assert f"; on {len(test):,} test images {100 * found:.1f} % and {100 * spared:.1f} %." in said
 
 
 def test_an_answer_against_the_most_probable_class_is_explained(image: Path) -> None:

@@ -88,7 +88,6 @@ def main() -> None:
         work.work(run_id)
         sys.stdout = before
     (cpu, wall, opened), (cpu_end, wall_end, opened_end) = clock.marks[1], clock.marks[-1]
-    trash.delete(run_id)
     seconds = wall_end - wall
     found = {
         "model": chosen.model,
@@ -107,7 +106,8 @@ def main() -> None:
             "images_per_s_at_once": together,
             "ratio": round(together / found["images_per_s"], 2),
         }
-    print(json.dumps(found))
+    print(json.dumps(found), flush=True)
+    trash.delete(run_id)  # last: it ends the process that trained the run, which is this one
 
 
 if __name__ == "__main__":

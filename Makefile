@@ -1,13 +1,17 @@
-# One word each: run the app, test everything, or tidy the code. All of it in a virtual environment, .venv.
+# One word each: run the app, test it, or tidy the code. All of it in a virtual environment, .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: run test lint format
+.PHONY: run test test-slow lint format
 run: .venv/run
 	$(BIN)/streamlit run streamlit_app.py
 
-test: .venv/dev lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+test: lint
+	$(PYTEST) -m "not slow"
+
+test-slow: .venv/dev
+	$(PYTEST) -m slow
 
 lint: .venv/dev
 	$(BIN)/ruff check .

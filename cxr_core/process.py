@@ -17,12 +17,12 @@ import psutil
 from threadpoolctl import ThreadpoolController
 
 # A network's batches are hundreds of megabytes. glibc gives each such buffer back at once, and the kernel clears its pages
-# again for the next: a quarter of the time of a training (tests/benchmarks/epoch.py). So keep them. Elsewhere it is ignored.
+# again for the next: a quarter of the time of a training (benchmarks/epoch.py). So keep them. Elsewhere it is ignored.
 _KEEP_MEMORY = {"mmap_max": 0, "trim_threshold": 2**34, "top_pad": 2**28, "arena_max": 1, "hugetlb": 1}
 _FASTER = {
     "GLIBC_TUNABLES": ":".join(f"glibc.malloc.{name}={value}" for name, value in _KEEP_MEMORY.items()),
     # TensorFlow leaves Intel's kernels off on processors without AVX-512, where they are the faster ones too: an epoch of
-    # the Custom CNN takes 0.6 of the time (tests/benchmarks/epoch.py).
+    # the Custom CNN takes 0.6 of the time (benchmarks/epoch.py).
     "TF_ENABLE_ONEDNN_OPTS": "1",
 }
 
@@ -138,7 +138,7 @@ def one_blas_thread() -> Iterator[None]:
     """NumPy's products on one thread while anybody is inside, for small ones beside other threads that compute.
 
     Its threads wait for one another by turning in circles, which takes the processor from everybody else: an image of a batch
-    took 21 milliseconds of processor time, and takes 11 to 13 (tests/benchmarks/prediction.py; two cores, custom_cnn).
+    took 21 milliseconds of processor time, and takes 11 to 13 (benchmarks/prediction.py; two cores, custom_cnn).
     The setting is the process's own, so the last one out puts it back.
     """
     with _calm:

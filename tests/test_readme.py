@@ -27,4 +27,6 @@ def test_there_are_commands() -> None:
 
 
 def test_the_test_command_is_the_one_of_ci() -> None:
-    assert "make test" in TEXT and "make test" in (PROJECT / ".ci" / "run").read_text()
+    lines = (PROJECT / ".ci" / "run").read_text().splitlines()
+    assert lines[-2:] == ["make test", "make test-slow"]
+    assert all(f"\n{line}\n" in TEXT for line in lines[-2:])

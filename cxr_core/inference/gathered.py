@@ -2,7 +2,7 @@
 
 A batch of gate looks costs less than its parts one by one, everybody is answered in the order of asking, and only one thread
 computes: many that compute side by side spend more on handing the interpreter to one another than on the work (twenty sessions:
-115 images a second instead of 47; tests/benchmarks/prediction.py, --sessions 20).
+115 images a second instead of 47; benchmarks/prediction.py, --sessions 20).
 """
 
 import threading

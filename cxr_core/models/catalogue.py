@@ -52,7 +52,7 @@ class Model:
         trunk: parameters of the part that makes features of an image; a pretrained one may be kept frozen.
         head: parameters of the part that makes classes of features (Flatten and Dense).
         gflops: multiply-adds of one forward pass of one image, × 2, in 10⁹.
-        pace: what share of the processor's matrix-product rate a forward pass reaches (tests/benchmarks/architectures.py);
+        pace: what share of the processor's matrix-product rate a forward pass reaches (benchmarks/architectures.py);
             above 1 where convolutions are done with fewer multiplications than are counted.
         recipes: names of the recipes that fit, the usual one first.
         weights: names of WEIGHTS that fit, the usual one first.

@@ -146,7 +146,7 @@ def _make(
 
 class _Trunk:
     """Images to features. On a processor by the trunk's export, which live predictions use too and which is the faster one
-    there (tests/benchmarks/prediction.py); on a graphics card, or where it cannot be exported, by Keras.
+    there (benchmarks/prediction.py); on a graphics card, or where it cannot be exported, by Keras.
     """
 
     def __init__(self, trunk: keras.Model, path: Path):

@@ -12,7 +12,7 @@ from cxr_core.evaluation import report
 from cxr_core.runs import folder as runs
 from tests import made_up
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 MINUTE = 60_000
 
 

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, expect
 
 from cxr_core.data import datasets, decisions, manifest
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 MINUTE = 60_000
 
 

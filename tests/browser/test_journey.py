@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 from cxr_core.runs import folder as runs
 from tests import made_up
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 MINUTE = 60_000
 
 

@@ -13,7 +13,7 @@ from cxr_core.jobs import queue
 from cxr_core.runs import folder as runs
 from cxr_core.runs.folder import Run
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 MINUTE = 60_000
 
 

@@ -45,6 +45,7 @@ def check_whole(place: Path) -> None:
         pd.read_csv(place / "history.csv")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("every_core")
 def test_killed_at_random_moments_a_run_ends_as_an_unbroken_one(trained_home: Path) -> None:
     (like,) = runs.every()

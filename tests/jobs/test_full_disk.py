@@ -69,6 +69,7 @@ def check_whole(place: Path) -> None:
     assert not [path for path in place.rglob(".*") if ".part" in path.name]
 
 
+@pytest.mark.slow
 def test_a_training_on_a_full_disk_fails_in_words_and_goes_on_when_there_is_room(disk: Path) -> None:
     (before,) = runs.every()
     figures = (before.folder / "metrics.json").read_bytes()

@@ -20,6 +20,7 @@ from cxr_core.runs.folder import Run
 from tests.conftest import PROJECT, command
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(find_spec("jax") is None, reason="JAX is not installed."),
     pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="These tests compare JAX with TensorFlow."),
 ]

@@ -1,6 +1,6 @@
 """What the gate lets through and what it refuses, and how long it takes, as JSON.
 
-`python tests/benchmarks/gate.py --data kermany [--nih nih_chestxray14_64px.zip] [--others FOLDER] [--phantoms 600]`
+`python benchmarks/gate.py --data kermany [--nih nih_chestxray14_64px.zip] [--others FOLDER] [--phantoms 600]`
 
 The dataset is one of CXR_HOME, by its patient split: fitted on train, limits from val, told of test. FOLDER has one subfolder
 a source of pictures that are no frontal chest X-rays; they are looked at in grey, whole, as negatives and in parts.
@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 from numpy.typing import NDArray

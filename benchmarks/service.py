@@ -1,4 +1,4 @@
-"""What the training service costs beside a bare `fit`: `python tests/benchmarks/service.py [--epochs 16] [--images 600]`.
+"""What the training service costs beside a bare `fit`: `python benchmarks/service.py [--epochs 16] [--images 600]`.
 
 One training of `custom_cnn` in this process; its epochs take turns, one with all that the service does (progress, status,
 history, the best model and the checkpoint kept), one with nothing but Keras' `fit`. So both see the same network, batches and
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import keras
 import numpy as np

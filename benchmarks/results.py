@@ -1,4 +1,4 @@
-"""How long the results pages take: `python tests/benchmarks/results.py [--images 5856] [--runs 20] [--rounds 20]`.
+"""How long the results pages take: `python benchmarks/results.py [--images 5856] [--runs 20] [--rounds 20]`.
 
 Predictions are made up; times are those of the script on the server, `seconds` by the clock and `cpu_seconds` of this process,
 which tells more on a machine that is busy with other work. The bootstrap is of all figures of one run on 5,216 rows.
@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT))
 
 import numpy as np  # noqa: E402
@@ -34,9 +34,9 @@ def main() -> None:
 
 def make(images: int, count: int) -> None:
     """A dataset of so many images without files, and made-up runs on it, three quarters of it test."""
+    from benchmarks import browse
     from cxr_core.data import index
     from tests import made_up
-    from tests.benchmarks import browse
 
     browse.make(images)
     table = index.read("big", ["id", "split", "class"])

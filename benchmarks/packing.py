@@ -1,4 +1,4 @@
-"""How many images a second are read, hashed and packed: `python tests/benchmarks/packing.py FOLDER [--rounds 3] [--size WxH]`.
+"""How many images a second are read, hashed and packed: `python benchmarks/packing.py FOLDER [--rounds 3] [--size WxH]`.
 
 FOLDER is searched for images. With --size they are first resized to that (300 of them) in a temporary folder.
 """
@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from PIL import Image
 

@@ -1,4 +1,4 @@
-"""How many phantoms one core draws a second: `python tests/benchmarks/phantoms.py [--images 300] [--size 224]`."""
+"""How many phantoms one core draws a second: `python benchmarks/phantoms.py [--images 300] [--size 224]`."""
 
 import argparse
 import json
@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")  # numpy reads these when it is first imported
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 

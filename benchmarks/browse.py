@@ -1,4 +1,4 @@
-"""How long Browse takes on a big dataset: `python tests/benchmarks/browse.py [--rows 1000000] [--rounds 20]`.
+"""How long Browse takes on a big dataset: `python benchmarks/browse.py [--rows 1000000] [--rounds 20]`.
 
 The index is made up, the packed array a sparse file of black images; times are those of the script on the server.
 """
@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT))
 
 import numpy as np  # noqa: E402

@@ -1,7 +1,7 @@
 """How long the server works to draw a page again, warm, in the workspace that CXR_HOME names (its data and runs).
 
-    CXR_HOME=… python tests/benchmarks/pages.py [--rounds 20] [--runs 10]
-    python tests/benchmarks/pages.py --crowd [--rounds 20] [--profile]
+    CXR_HOME=… python benchmarks/pages.py [--rounds 20] [--runs 10]
+    python benchmarks/pages.py --crowd [--rounds 20] [--profile]
 
 With --runs, copies of the newest finished run fill the workspace up to that many; they are deleted again. With --crowd, a
 workspace of its own has 200 queued runs, 1,000 finished ones, and one under way; nothing is trained. It tells Train, Results,
@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT))
 
 from streamlit.testing.v1 import AppTest  # noqa: E402

@@ -1,4 +1,4 @@
-"""How fast a run answers: `CXR_HOME=… python tests/benchmarks/prediction.py RUN FILE… [--files 500] [--rounds 50] [--keras]
+"""How fast a run answers: `CXR_HOME=… python benchmarks/prediction.py RUN FILE… [--files 500] [--rounds 50] [--keras]
 [--sessions 20]`.
 
 FILEs are images or folders; they are repeated up to --files. Prints JSON:
@@ -27,7 +27,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import psutil

@@ -1,4 +1,4 @@
-"""Whether an epoch keeps the processor busy: `python tests/benchmarks/epoch.py DATASET [--model custom_cnn] [--epochs 3]`.
+"""Whether an epoch keeps the processor busy: `python benchmarks/epoch.py DATASET [--model custom_cnn] [--epochs 3]`.
 
 DATASET is one of the workspace (CXR_HOME). Trains it in this process by the usual settings and prints, over the epochs after
 the first (which builds the graphs), the share of all cores' time that was used, images/s, and how many image files were
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import keras
 import psutil

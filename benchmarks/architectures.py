@@ -1,4 +1,4 @@
-"""What each architecture costs here: `python tests/benchmarks/architectures.py [MODEL …] [--size 180] [--rounds 3]`.
+"""What each architecture costs here: `python benchmarks/architectures.py [MODEL …] [--size 180] [--rounds 3]`.
 
 Prints the catalogue's figures (parameters, GFLOP an image, the share of them behind the last block) and, measured in the
 same run, the machine's matrix products, images/s forward and in training, and `pace`: the share of the matrix-product rate
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import keras
 import numpy as np

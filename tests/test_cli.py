@@ -4,15 +4,17 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from cxr_core import cli, images
-from cxr_core.data import decisions
+from cxr_core import cli, images, process
+from cxr_core.data import decisions, features
 from cxr_core.runs import folder as runs
+from cxr_core.runs import status as states
 from tests.conftest import PROJECT, command
 
 
@@ -243,13 +245,35 @@ def test_reproduce_answers_with_the_papers_table(
 
 
 def test_features_are_listed_and_cleared(trained_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from cxr_core.data.features import Store
-
-    store = Store.of({"model": "vgg16", "weights": "none", "size": 180}, (2, 2, 4))
+    store = features.Store.of({"model": "vgg16", "weights": "none", "size": 180}, (2, 2, 4))
     (listed,) = answer(capsys, "features")  # type: ignore[misc]
     assert listed["about"]["model"] == "vgg16" and listed["images"] == 0
     assert cli.main(["features", "clear"]) == 0
     assert not store.folder.exists()
+
+
+def test_features_stay_while_a_run_that_may_be_reading_them_cannot_be_read(
+    trained_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = features.Store.of({"model": "vgg16"}, (1, 1, 2))
+    (run,) = runs.every()
+    (run.folder / "status.json").write_bytes(b"{")
+    assert cli.main(["features", "clear"]) == 2
+    assert f"Run '{run.id}' cannot be read, so it may be running" in capsys.readouterr().err
+    assert (store.folder / "about.json").is_file()
+
+
+@pytest.mark.parametrize("state", ["running", "stopped"])
+def test_features_stay_while_a_run_reads_them(
+    trained_home: Path, capsys: pytest.CaptureFixture[str], state: states.State
+) -> None:
+    """One that was stopped still predicts with the best model."""
+    store = features.Store.of({"model": "vgg16"}, (1, 1, 2))
+    (run,) = runs.every()
+    states.write(run.folder, replace(run.status, state=state, stage="predicting", owner=process.owner()))
+    assert cli.main(["features", "clear"]) == 2
+    assert "A training is running" in capsys.readouterr().err
+    assert (store.folder / "about.json").is_file()
 
 
 @pytest.mark.parametrize(

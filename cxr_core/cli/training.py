@@ -212,9 +212,16 @@ def _made_by(kept: features.Kept) -> str:
 
 
 def _features_clear(_: argparse.Namespace) -> None:
-    if any(run.status.state == "running" for run in runs.every()):
-        raise BadInput("A training is running and may be reading them. Wait for it, or stop it: runs stop RUN")
-    say(f"Freed {features.clear() / 2**20:,.0f} MB. They are made again when a training needs them.")
+    with queue.turn():  # nothing starts meanwhile
+        for run_id in runs.damaged():
+            raise BadInput(
+                f"Run '{run_id}' cannot be read, so it may be running and reading them. Nothing was deleted. Repair it, or "
+                f"delete it first: runs delete {run_id}"
+            )
+        if any(run.status.at_work and run.status.state != "queued" for run in runs.every()):
+            raise BadInput("A training is running and may be reading them. Wait for it, or stop it: runs stop RUN")
+        freed = features.clear()
+    say(f"Freed {freed / 2**20:,.0f} MB. They are made again when a training needs them.")
 
 
 def _stage(run: Run) -> str:

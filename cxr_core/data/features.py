@@ -159,9 +159,9 @@ def kept() -> list[Kept]:
 
 def clear() -> int:
     """Delete all stores; they are made again when they are needed. Returns the bytes that this frees."""
-    freed = sum(one.bytes for one in kept())
+    before = sum(store.bytes for store in kept())
     shutil.rmtree(workspace.features(), ignore_errors=True)
-    return freed
+    return before - sum(store.bytes for store in kept())  # what could not be deleted is not free
 
 
 def keys(sha256: Sequence[str], views: Iterable[int], limits: Limits | None = None) -> Keys:

@@ -41,6 +41,17 @@ def staging(name: str) -> Iterator[Path]:
         lock.release()
 
 
+def discard(name: str) -> None:
+    """Remove what an addition that has ended left behind; one that is under way, in whatever process, keeps its folder."""
+    folder = workspace.adding(name)
+    lock_file = folder.with_name(f".{name}.lock")
+    if not folder.parent.is_dir():
+        return
+    with suppress(Timeout), FileLock(lock_file).acquire(timeout=0):
+        shutil.rmtree(folder, ignore_errors=True)
+        lock_file.unlink(missing_ok=True)
+
+
 def _clear_dead(place: Path) -> None:
     """Remove what additions that were killed have left, of any name; not what is being begun at this moment."""
     for lock_file in place.glob(".*.lock"):

@@ -21,6 +21,7 @@ from cxr_core import process, workspace
 from cxr_core.data import audit as audits
 from cxr_core.data import datasets
 from cxr_core.data.progress import noted
+from cxr_core.data.staging import discard
 from cxr_core.errors import AlreadyExists, UnknownName, WorkFailed
 
 Kind = Literal["add", "audit"]
@@ -116,14 +117,18 @@ def underway() -> list[Errand]:
 
 
 def stop(name: str) -> None:
-    """End an errand, or put away the message of a failed one; nothing of it is left."""
+    """End an errand, or put away the message of a failed one; nothing of it is left.
+
+    What another process adds under the same name is not touched.
+    """
     if not workspace.errand(name).is_dir():
         return
-    if (job := _job(name)) is not None:
-        process.kill(job["owner"])
-        if job["kind"] == "add":
-            shutil.rmtree(workspace.adding(name), ignore_errors=True)
-    shutil.rmtree(workspace.errand(name), ignore_errors=True)
+    with _turn():  # one that is just beginning has a process before it says so
+        if (job := _job(name)) is not None:
+            process.kill(job["owner"])
+            if job["kind"] == "add":
+                discard(name)
+        shutil.rmtree(workspace.errand(name), ignore_errors=True)
 
 
 class _Job(TypedDict):

@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 from contextlib import suppress
+from pathlib import Path
 
 from cxr_core import process, workspace
 from cxr_core.errors import AlreadyExists, BadInput, UnknownName, WorkFailed
@@ -32,8 +33,8 @@ def delete(run_id: str) -> None:
     target = workspace.deleted_run(run_id)
     workspace.made(target.parent)
     shutil.rmtree(target, ignore_errors=True)
+    place.touch()  # its time says when it was deleted, also to a purge that meets it right after the move
     place.replace(target)
-    target.touch()  # its time says when it was deleted
     purge()
 
 
@@ -55,23 +56,65 @@ def restore(run_id: str) -> None:
 
 def deleted() -> list[str]:
     """Ids of the runs that can be brought back, the latest deleted first."""
-    place = workspace.deleted_run("x").parent
-    return sorted(workspace.names_in(place), key=lambda name: -(place / name).stat().st_mtime)
+    parent = workspace.deleted_run("x").parent
+    times = {run_id: _modified(parent / run_id) for run_id in workspace.names_in(parent)}
+    return sorted(times, key=lambda run_id: -times[run_id])
 
 
 def purge(*, days: float = KEPT_DAYS) -> None:
-    """Delete for good what was deleted more than so many days ago, and frozen trunks on which no run stands any more."""
+    """Delete for good the runs deleted more than `days` ago, and the frozen trunks of that age that no run uses.
+
+    Trunks are shared. They all stay while any run, deleted or not, cannot be read: it may use any of them.
+    """
+    latest = time.time() - days * 86400
     for run_id in deleted():
-        place = workspace.deleted_run(run_id)
-        if time.time() - place.stat().st_mtime > days * 86400:
-            shutil.rmtree(place, ignore_errors=True)
-    used = set()
-    for place in (workspace.runs(), workspace.runs() / ".deleted", workspace.pretrained()):
-        for path in place.glob("*/trunk.json"):
-            with suppress(OSError, ValueError, KeyError, TypeError):
-                used.add(json.loads(path.read_bytes())["digest"])
-    active = any(run.status.state in ("queued", "running") for run in folder.every())
-    if not active:  # a run that is being prepared has laid its trunk down before it says so
-        for path in workspace.trunk("x").parent.glob("[!.]*"):  # weights, and graphs named <weights>-<graph>
-            if path.name.split("-")[0].split(".")[0] not in used:
-                path.unlink(missing_ok=True)
+        folder_ = workspace.deleted_run(run_id)
+        if _modified(folder_) <= latest:
+            shutil.rmtree(folder_, ignore_errors=True)
+    # A run that is being prepared writes its trunk before the file that names it.
+    if folder.damaged() or any(run.status.state in ("queued", "running") for run in folder.every()):
+        return
+    used = _trunks_in_use()
+    if used is None:
+        return
+    for path in workspace.trunk("x").parent.glob("[!.]*"):  # weights, and graphs named <weights>-<graph>
+        if path.name.split("-")[0].split(".")[0] not in used and _modified(path) <= latest:
+            path.unlink(missing_ok=True)
+
+
+def _trunks_in_use() -> set[str] | None:
+    """Digests of the trunks that runs use, deleted and shipped runs included; None if one of the runs does not tell."""
+    digests = set()
+    try:
+        for root in (workspace.runs(), workspace.deleted_run("x").parent, workspace.pretrained()):
+            for run_id in workspace.names_in(root):
+                description = root / run_id / "trunk.json"
+                if description.is_file():
+                    digests.add(_digest(description))
+                elif (root / run_id / "head.keras").is_file():  # its description is lost
+                    return None
+    except (OSError, ValueError):
+        return None
+    return digests
+
+
+def _digest(description: Path) -> str:
+    """The digest in a run's trunk.json.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: the file is damaged.
+    """
+    document = json.loads(description.read_bytes())
+    digest = document.get("digest") if isinstance(document, dict) else None
+    if not isinstance(digest, str) or not digest:
+        raise ValueError(f"{description} names no trunk.")
+    return digest
+
+
+def _modified(path: Path) -> float:
+    """Time of the last change in seconds since 1970; now, if another process has just removed it."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return time.time()

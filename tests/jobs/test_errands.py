@@ -1,5 +1,6 @@
 """Adding in the background: real processes, which go on by themselves, can be stopped, and tell how they failed."""
 
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ import pytest
 
 from cxr_core import process, workspace
 from cxr_core.data import audit, datasets
+from cxr_core.data.staging import staging
 from cxr_core.errors import AlreadyExists, BadInput, UnknownName
 from cxr_core.jobs import errands
 
@@ -213,3 +215,38 @@ def test_an_audit_that_was_cut_off_says_so_and_can_be_run_again(xray_tree: Tree)
 def test_an_audit_of_nothing_is_refused():
     with pytest.raises(UnknownName, match="no dataset named 'small'"):
         errands.audit("small")
+
+
+def test_dismissing_a_failed_addition_leaves_another_process_that_adds_under_its_name_alone():
+    """It failed because of that other process, which goes on in the staging folder of the same name."""
+    with staging("mine") as folder:
+        (folder / "a.jpeg").write_bytes(b"image")
+        errands.add("synthetic", "mine", options=["--images", "60"])
+        until(ended)
+        [failed] = errands.underway()
+        assert "is being added at this moment" in failed.problem
+        errands.stop("mine")
+        assert (folder / "a.jpeg").is_file()
+    assert errands.underway() == []
+    assert staged() == []
+
+
+def test_one_that_is_just_beginning_is_stopped_all_the_same(monkeypatch: pytest.MonkeyPatch):
+    """A process is started before its folder says so."""
+    write, stoppers = workspace.write_json, []
+
+    def write_slowly(path: Path, document: object) -> None:
+        if path.name == "job.json":
+            stoppers.append(threading.Thread(target=errands.stop, args=("mine",)))
+            stoppers[0].start()
+            time.sleep(0.5)
+        write(path, document)
+
+    monkeypatch.setattr(workspace, "write_json", write_slowly)
+    started: list[process.Owner] = []
+    start = process.start
+    monkeypatch.setattr(process, "start", lambda *args, **kwargs: started.append(start(*args, **kwargs)) or started[0])
+    errands.add("synthetic", "mine", options=["--images", "20000"])
+    stoppers[0].join()
+    assert not process.alive(started[0])
+    assert staged() == []

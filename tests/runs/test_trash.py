@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,92 @@ def test_a_trunk_goes_with_the_last_run_that_stands_on_it():
     assert workspace.trunk("b" * 16).is_file()
     assert [one.stem for one in workspace.trunk("x").parent.glob("*.tflite")] == [f"{'b' * 16}-12345678"]
     assert json.loads((workspace.run(OTHER) / "trunk.json").read_bytes())["digest"] == "b" * 16
+
+
+def damage_trunk_json(folder: Path) -> None:
+    (folder / "trunk.json").write_bytes(b'{"digest": "aaaa')
+
+
+def empty_digest(folder: Path) -> None:
+    (folder / "trunk.json").write_text('{"digest": null}')
+
+
+def lose_trunk_json(folder: Path) -> None:
+    (folder / "trunk.json").unlink()
+    (folder / "head.keras").write_bytes(b"x")
+
+
+def damage_status(folder: Path) -> None:
+    """It may be running, and being prepared: then its trunk is there and trunk.json is not yet."""
+    (folder / "trunk.json").unlink()
+    (folder / "status.json").write_bytes(b"{")
+
+
+def damage_config(folder: Path) -> None:
+    (folder / "trunk.json").unlink()
+    (folder / "config.json").write_bytes(b"{}")
+
+
+def forbid(folder: Path) -> None:
+    (folder / "trunk.json").unlink()
+    (folder / "trunk.json").symlink_to(folder / "trunk.json")  # a loop: reading fails, root or not
+    (folder / "head.keras").write_bytes(b"x")
+
+
+@pytest.mark.parametrize("where", ["kept", "deleted", "shipped"])
+@pytest.mark.parametrize("harm", [damage_trunk_json, empty_digest, lose_trunk_json, forbid])
+def test_no_trunk_is_deleted_while_a_run_cannot_say_which_one_it_uses(
+    shipped: Path, where: str, harm: Callable[[Path], None]
+):
+    run = placed(ONE, root=shipped if where == "shipped" else None, state="finished", digest="a" * 16)
+    unused = workspace.trunk("c" * 16)
+    workspace.write_bytes(unused, b"weights")
+    if where == "deleted":
+        trash.delete(ONE)
+        run = workspace.deleted_run(ONE)
+    harm(run)
+    os.utime(run, (time.time() + 60, time.time() + 60))  # deleted too short a time ago to be gone for good
+    trash.purge(days=0)
+    assert workspace.trunk("a" * 16).is_file()
+    assert unused.is_file()
+
+
+@pytest.mark.parametrize("harm", [damage_status, damage_config])
+def test_no_trunk_is_deleted_while_a_run_cannot_be_read(harm: Callable[[Path], None]):
+    harm(placed(ONE, state="running", owner=process.owner(), digest="a" * 16))
+    trash.purge(days=0)
+    assert workspace.trunk("a" * 16).is_file()
+
+
+def test_once_the_damaged_run_is_gone_for_good_its_trunk_goes_too():
+    damage_trunk_json(placed(ONE, state="finished", digest="a" * 16))
+    trash.delete(ONE)
+    assert workspace.trunk("a" * 16).is_file()
+    trash.purge(days=0)
+    assert not workspace.trunk("a" * 16).exists()
+
+
+def test_a_trunk_that_was_written_a_moment_ago_stays():
+    """Another machine, whose clock is off, may be preparing the run that uses it."""
+    workspace.write_bytes(workspace.trunk("a" * 16), b"weights")
+    trash.purge()
+    assert workspace.trunk("a" * 16).is_file()
+    old = time.time() - (trash.KEPT_DAYS + 1) * 86400
+    os.utime(workspace.trunk("a" * 16), (old, old))
+    trash.purge()
+    assert not workspace.trunk("a" * 16).exists()
+
+
+def test_a_purge_that_meets_a_run_as_it_is_moved_away_leaves_it(monkeypatch: pytest.MonkeyPatch):
+    old = time.time() - (trash.KEPT_DAYS + 1) * 86400
+    os.utime(placed(ONE, state="finished"), (old, old))
+    replace = Path.replace
+
+    def move_then_purge(path: Path, target: Path) -> Path:
+        moved = replace(path, target)
+        trash.purge()
+        return moved
+
+    monkeypatch.setattr(Path, "replace", move_then_purge)
+    trash.delete(ONE)
+    assert trash.deleted() == [ONE]

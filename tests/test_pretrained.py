@@ -44,7 +44,7 @@ def test_it_is_whole_and_small(run_id: str):
     assert set(run.metrics) == {"train", "val", "shifted", "test"}
     assert run.config.recipe != "paper" and run.config.classes == ("normal", "viral", "bacterial")
     if run_id not in GROUPS:
-        for name in ("gate.npz", "export/about.json", "history.csv"):
+        for name in ("input_check.npz", "export/about.json", "history.csv"):
             assert (PLACE / run_id / name).is_file(), name
     assert run_id in {*GROUPS, *HEADS, *WHOLE}
 

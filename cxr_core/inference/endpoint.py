@@ -299,7 +299,7 @@ def description(bounds: Limits, *, token: bool) -> dict[str, Any]:
                         },
                         "notice": {
                             "type": "string",
-                            "description": "What holds of all answers, such as that no gate looks.",
+                            "description": "What holds of all answers, such as that no input check looks.",
                         },
                         "disclaimer": {"type": "string"},
                     },

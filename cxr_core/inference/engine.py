@@ -25,13 +25,21 @@ from cxr_core.evaluation.ensembles import Ensemble
 from cxr_core.evaluation.fitted import Point, Temperature
 from cxr_core.inference import warm
 from cxr_core.inference.exported import CHUNK, Exported
-from cxr_core.inference.gate import UNCHECKED, Gate, Remark, Shown, of_header, together, without
 from cxr_core.inference.gathered import Gathered
+from cxr_core.inference.input_check.checks import (
+    UNCHECKED,
+    CheckInput,
+    Finding,
+    InputCheck,
+    basic_findings,
+    combine,
+    header_findings,
+)
 from cxr_core.runs import folder as runs
 from cxr_core.runs.folder import Run
 
 Pixels = npt.NDArray[np.uint8]
-Looks = Callable[[Sequence[Shown]], Sequence[tuple[Remark, ...]]]
+CheckFunction = Callable[[Sequence[CheckInput]], Sequence[tuple[Finding, ...]]]
 _BESIDE = ("ensemble.json", "temperature.json", "operating_point.json", f"predictions/{fitted.SPLIT}.parquet")
 AHEAD = 32  # files seen before the network has come to them
 
@@ -53,7 +61,7 @@ class Answer:
     calibrated: dict[str, float]
     label: str
     sure: bool
-    remarks: tuple[Remark, ...] = ()
+    remarks: tuple[Finding, ...] = ()
     votes: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
@@ -85,7 +93,7 @@ class Opened:
 
     grey: Pixels
     colour: float = 0.0
-    remarks: tuple[Remark, ...] = ()
+    remarks: tuple[Finding, ...] = ()
 
 
 def opened(content: bytes | Path, *, frame: int | None = None) -> Opened:
@@ -95,9 +103,9 @@ def opened(content: bytes | Path, *, frame: int | None = None) -> Opened:
         UnreadableImage: as `images.read`.
     """
     grey = images.read(content, frame=frame or 0)
-    remarks: tuple[Remark, ...] = ()
+    remarks: tuple[Finding, ...] = ()
     if dicom.is_dicom(content):
-        remarks = of_header(dicom.facts(content), images.frames(content) if frame is None else 1)
+        remarks = header_findings(dicom.facts(content), images.frames(content) if frame is None else 1)
     return Opened(grey, images.colour(content), remarks)
 
 
@@ -114,7 +122,7 @@ class Seen:
     width: int
     height: int
     prepared: dict[int, Pixels]
-    remarks: tuple[Remark, ...]
+    remarks: tuple[Finding, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +131,7 @@ class Panel:
 
     Attributes:
         members: in the order of the ensemble.
-        gates: of the members that have one: what each says of images.
+        checks: of the members that have one: what each says of images.
     """
 
     run: Run
@@ -133,7 +141,7 @@ class Panel:
     temperature: Temperature | None
     point: Point | None
     band: Band | None
-    gates: tuple[Looks, ...]
+    checks: tuple[CheckFunction, ...]
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -142,24 +150,24 @@ class Panel:
     @property
     def notice(self) -> str:
         """What holds of all its answers and has to be said once; empty if there is nothing."""
-        return "" if self.gates else UNCHECKED
+        return "" if self.checks else UNCHECKED
 
     def see(self, opened_: Sequence[Opened]) -> list[Seen]:
-        """All that comes before the networks: prepared for them, and what the gates of the members say together."""
+        """All that comes before the networks: prepared for them, and what the checks of the members say together."""
         if not opened_:
             return []
         sizes = {one.size for one in self.members}
-        shown = [Shown(one.grey, one.colour, min(sizes)) for one in opened_]
+        shown = [CheckInput(one.grey, one.colour, min(sizes)) for one in opened_]
         with process.one_blas_thread():
-            looks = [look(shown) for look in self.gates or (without,)]
+            findings = [check(shown) for check in self.checks or (basic_findings,)]
         return [
             Seen(
                 image.grey.shape[1],
                 image.grey.shape[0],
                 {size: images.prepare(image.grey, size) for size in sizes},
-                tuple(sorted((*image.remarks, *together(each)), key=lambda one: not one.refuses)),
+                tuple(sorted((*image.remarks, *combine(each)), key=lambda one: not one.refuses)),
             )
-            for image, each in zip(opened_, zip(*looks, strict=True), strict=True)
+            for image, each in zip(opened_, zip(*findings, strict=True), strict=True)
         ]
 
     def answers(self, seen: Sequence[Seen]) -> list[Answer]:
@@ -222,10 +230,10 @@ def panel(run_id: str) -> Panel:
     folder = run.folder
     beside = _beside(run_id, folder, runs.written(str(folder), _BESIDE))
     members = tuple(warm.get(run if one == run_id else runs.get(one)) for one in beside.group.members)
-    found = [path for one in members if (path := runs.folder(one.run_id) / "gate.npz").is_file()]
-    gates = tuple(_gate(path, path.stat().st_mtime_ns) for path in found)
+    found = [path for one in members if (path := runs.folder(one.run_id) / "input_check.npz").is_file()]
+    checks = tuple(_input_check(path, path.stat().st_mtime_ns) for path in found)
     group = beside.group
-    return Panel(run, members, group.way, group.weights, beside.temperature, beside.point, beside.band, gates)
+    return Panel(run, members, group.way, group.weights, beside.temperature, beside.point, beside.band, checks)
 
 
 @dataclass(frozen=True)
@@ -340,8 +348,8 @@ def _answered(panels: Sequence[Panel], chunk: list[tuple[Item, tuple[Seen, ...] 
 
 
 @lru_cache(maxsize=64)
-def _gate(path: Path, stamp: int) -> Looks:  # noqa: ARG001 - part of the key
-    return Gathered(Gate.load(path).looks, CHUNK)
+def _input_check(path: Path, stamp: int) -> CheckFunction:  # noqa: ARG001 - part of the key
+    return Gathered(InputCheck.load(path).findings, CHUNK)
 
 
 def _resized(values: npt.NDArray[np.float64], side: int) -> npt.NDArray[np.float64]:

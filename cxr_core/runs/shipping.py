@@ -11,7 +11,7 @@ from cxr_core.runs import status as states
 
 _FILES = (
     "config.json", "environment.json", "history.csv", "metrics.json", "ensemble.json", "temperature.json",
-    "operating_point.json", "trunk.json", "gate.npz", *folder.MODELS,
+    "operating_point.json", "trunk.json", "input_check.npz", *folder.MODELS,
 )  # fmt: skip
 _FOLDERS = ("predictions", "export")
 

@@ -14,7 +14,7 @@ from cxr_core.data import packing, shift
 from cxr_core.errors import CxrError, WorkFailed
 from cxr_core.evaluation import fitted, metrics, predictions
 from cxr_core.inference import export, exported
-from cxr_core.inference.gate import Gate
+from cxr_core.inference.input_check.checks import InputCheck
 from cxr_core.inference.predictor import Predictor
 from cxr_core.runs import folder as runs
 from cxr_core.runs.config import RunConfig
@@ -25,7 +25,7 @@ from cxr_core.training.fit import fit
 from cxr_core.training.frozen import Frozen
 from cxr_core.training.watching import StopRequested
 
-_FEWEST, _MOST = 100, 6_000  # training images that a gate is fitted on; with fewer it would refuse at random
+_FEWEST, _MOST = 100, 6_000  # training images that an input check is fitted on; with fewer it would refuse at random
 
 
 def work(run_id: str) -> None:
@@ -98,7 +98,7 @@ def _calibrate(run: Run) -> None:
 
 
 def make_ready(run_id: str) -> float:
-    """Make all that a live prediction by a run needs besides its model: the exported network, and its gate.
+    """Make all that a live prediction by a run needs besides its model: the exported network, and its input check.
 
     Returns:
         The largest difference of a probability between the network and its export.
@@ -107,13 +107,13 @@ def make_ready(run_id: str) -> float:
         UnknownName, BadInput, WorkFailed: as `export.export`.
     """
     run = runs.get(run_id)
-    if run.ships or exported.missing_trunk(run):  # its gate is there already, and what ships is never changed
+    if run.ships or exported.missing_trunk(run):  # its input check is there already, and what ships is never changed
         return export.export(run_id)
     try:
         rows = manifests.rows(manifests.get(run.config.data, run.config.manifest))
         pixels = packing.stacked(rows["data"].unique(), size=run.config.image_size)
         rows["place"] = pixels.places(rows["data"], rows["row"])
-    except CxrError:  # the dataset is gone: no gate, but an answer all the same
+    except CxrError:  # the dataset is gone: no input check, but an answer all the same
         return export.export(run_id)
     return _ready(run, Predictor.load(run_id), pixels, rows)
 
@@ -123,7 +123,7 @@ def _ready(run: Run, predictor: Predictor, pixels: packing.Stack, rows: pd.DataF
     seen = [rows.loc[(rows["split"] == split) & (rows["copy"] == 0), "place"].to_numpy() for split in ("train", "val")]
     few = [np.sort(rng.permutation(places)[:_MOST]) for places in seen]
     if len(few[0]) >= _FEWEST:
-        Gate.fit(*(pixels[places] for places in few)).save(run.folder / "gate.npz")
+        InputCheck.fit(*(pixels[places] for places in few)).save(run.folder / "input_check.npz")
     return export.export(run.id, predictor)
 
 

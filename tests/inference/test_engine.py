@@ -18,7 +18,7 @@ from cxr_core.evaluation import ensembles, fitted
 from cxr_core.evaluation.abstention import Band
 from cxr_core.inference import engine, exported, warm
 from cxr_core.inference.engine import Item
-from cxr_core.inference.gate import Remark
+from cxr_core.inference.input_check.checks import Finding
 from cxr_core.runs import folder as runs
 from tests.test_dicom import content as dicom_content
 from tests.test_dicom import made
@@ -170,12 +170,12 @@ def test_a_run_without_a_gate_says_so_once_and_not_of_each_image(run_id: str) ->
     panel = engine.panel(run_id)
     said = [one.text for one in asked(panel, images.read(IMAGE)).remarks]
     assert "export RUN" in panel.notice and panel.notice not in said
-    assert replace(panel, gates=(lambda shown: [()] * len(shown),)).notice == ""
+    assert replace(panel, checks=(lambda shown: [()] * len(shown),)).notice == ""
 
 
 def test_a_gate_that_refuses_is_told(run_id: str) -> None:
-    said = (Remark("small", False, "Small."), Remark("no_xray", True, "None."))
-    panel = replace(engine.panel(run_id), gates=(lambda shown: [said] * len(shown),))
+    said = (Finding("small", False, "Small."), Finding("no_xray", True, "None."))
+    panel = replace(engine.panel(run_id), checks=(lambda shown: [said] * len(shown),))
     answer = asked(panel, images.read(IMAGE))
     assert answer.refused and [one.text for one in answer.remarks] == ["None.", "Small."]
 

@@ -10,7 +10,7 @@ from cxr_core import images
 from cxr_core.evaluation import fitted
 from cxr_core.inference import engine, sheet
 from cxr_core.inference.engine import Item, Panel, Result
-from cxr_core.inference.gate import Remark
+from cxr_core.inference.input_check.checks import Finding
 from cxr_core.runs import folder as runs
 from tests import made_up
 
@@ -40,7 +40,7 @@ def test_what_has_no_answer_is_told_apart(panel: Panel, results: list[Result]) -
     given = results[0].answer
     assert given is not None
     unsure = replace(results[0], answer=replace(given, sure=False))
-    refused = replace(results[0], answer=replace(given, remarks=(Remark("no_xray", True, "None."),)))
+    refused = replace(results[0], answer=replace(given, remarks=(Finding("no_xray", True, "None."),)))
     sure = replace(results[0], answer=replace(given, sure=True))
     table = sheet.table(panel, [sure, unsure, refused, results[2]])
     assert table["answer"].tolist() == [given.label, "unsure", "refused", "unreadable"]

@@ -15,7 +15,7 @@ from cxr_core import images
 from cxr_core.evaluation import abstention, answers, ensembles, fitted
 from cxr_core.evaluation.abstention import Band
 from cxr_core.inference import engine, warm
-from cxr_core.inference.gate import Gate, Remark
+from cxr_core.inference.input_check.checks import Finding
 from cxr_core.runs import folder as runs
 from pages.ui import batch, words
 from tests import made_up
@@ -90,8 +90,7 @@ def test_work_that_was_stopped_goes_on_where_it_was(image: Path) -> None:
     assert not test.exception and "20 files" in text(test)
 
 
-def test_a_frame_of_several_is_chosen(trained_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Gate, "look", lambda *_, **__: ())
+def test_a_frame_of_several_is_chosen(trained_home: Path) -> None:
     grey = np.random.default_rng(0).integers(0, 256, (90, 80), dtype=np.uint8)
     test = uploaded(("scan.dcm", content(made(np.stack([grey, 255 - grey]), NumberOfFrames=2, PatientName="Doe^Jane"))))
     assert "View: PA" in text(test) and "Doe" not in text(test)
@@ -202,9 +201,9 @@ def test_how_good_it_is_is_told_as_it_answers(image: Path) -> None:
 
 @pytest.mark.parametrize("refuses", [True, False])
 def test_what_the_gate_stops_gets_no_answer(image: Path, monkeypatch: pytest.MonkeyPatch, refuses: bool) -> None:
-    said = (Remark("no_xray", refuses, "It seems to be a photograph."),)
+    said = (Finding("no_xray", refuses, "It seems to be a photograph."),)
     monkeypatch.setattr(
-        engine, "without", lambda *_, **__: [said]
+        engine, "basic_findings", lambda *_, **__: [said]
     )  # this run has learned from too few images for a gate
     test = uploaded(("cat.jpeg", image.read_bytes()))
     assert not [one for one in test.get("button_group") if "What counted" in str(one)]  # nor what would speak for one

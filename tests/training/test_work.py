@@ -17,7 +17,7 @@ from cxr_core import images
 from cxr_core.data import datasets, manifest
 from cxr_core.errors import UnknownName, WorkFailed
 from cxr_core.evaluation import metrics, predictions
-from cxr_core.inference.gate import Gate
+from cxr_core.inference.input_check.checks import InputCheck
 from cxr_core.inference.predictor import Predictor
 from cxr_core.models import registry
 from cxr_core.runs import config as settings
@@ -314,4 +314,4 @@ def test_a_run_on_enough_images_gets_a_gate_of_its_own(monkeypatch: pytest.Monke
     )  # fmt: skip
     run = done(runs.create(config))
     noise = np.random.default_rng(0).integers(0, 256, (200, 200), dtype=np.uint8)
-    assert any(one.refuses for one in Gate.load(run.folder / "gate.npz").look(noise, size=32))
+    assert any(one.refuses for one in InputCheck.load(run.folder / "input_check.npz").check(noise, size=32))

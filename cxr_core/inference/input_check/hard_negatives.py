@@ -1,7 +1,7 @@
-"""Decoys: what is no upright frontal chest X-ray any more, made of a run's own images, for a gate (gate.py) to learn from.
+"""Decoys: what is no upright frontal chest X-ray any more, made of a run's own images, for the input check to learn from.
 
 Every function takes float32 (n, SIDE, SIDE) in 0..255 and a generator, and gives as many of the same kind. What has nothing to
-do with X-rays at all is in strangers.py.
+do with X-rays at all is in synthetic_negatives.py.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import ndimage
 
-from cxr_core.inference.strangers import SIDE, Greys, Random, leaves, scenes, stretched
+from cxr_core.inference.input_check.synthetic_negatives import SIDE, Greys, Random, leaves, scenes, stretched
 
 _PLACES = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32)
 

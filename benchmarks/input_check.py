@@ -1,6 +1,6 @@
 """What the gate lets through and what it refuses, and how long it takes, as JSON.
 
-`python benchmarks/gate.py --data kermany [--nih nih_chestxray14_64px.zip] [--others FOLDER] [--phantoms 600]`
+`python benchmarks/input_check.py --data kermany [--nih nih_chestxray14_64px.zip] [--others FOLDER] [--phantoms 600]`
 
 The dataset is one of CXR_HOME, by its patient split: fitted on train, limits from val, told of test. FOLDER has one subfolder
 a source of pictures that are no frontal chest X-rays; they are looked at in grey, whole, as negatives and in parts.
@@ -26,19 +26,19 @@ from cxr_core import images
 from cxr_core.data import manifest, packing
 from cxr_core.data.phantoms import CLASSES, phantom
 from cxr_core.errors import CxrError
-from cxr_core.inference.gate import Gate
+from cxr_core.inference.input_check.checks import InputCheck
 
 Pixels = NDArray[np.uint8]
 
 
-def said(gate: Gate, pictures: Iterable[Pixels], *, size: int = 1) -> dict[str, object]:
+def said(gate: InputCheck, pictures: Iterable[Pixels], *, size: int = 1) -> dict[str, object]:
     """Shares that were refused and warned of, and how often which kind was named; `size` 1: none is too small."""
     refused = warned = 0
     kinds: Counter[str] = Counter()
     count = 0
     for picture in pictures:
         count += 1
-        remarks = gate.look(np.ascontiguousarray(picture), size=size)
+        remarks = gate.check(np.ascontiguousarray(picture), size=size)
         refused += any(one.refuses for one in remarks)
         warned += bool(remarks) and not any(one.refuses for one in remarks)
         kinds.update({one.kind for one in remarks})
@@ -60,22 +60,22 @@ def parts(picture: Pixels) -> list[Pixels]:
     return [one for one in found if min(one.shape) >= 64]
 
 
-def real(name: str, report: dict[str, object]) -> Gate:
+def real(name: str, report: dict[str, object]) -> InputCheck:
     rows = manifest.rows(manifest.build(name, split="patient"))
     rows = rows[rows["copy"] == 0]
     pixels = packing.packed(name)
     train, val, test = (pixels[np.sort(rows.loc[rows["split"] == split, "row"])] for split in ("train", "val", "test"))
     start, worked = time.perf_counter(), time.process_time()
-    gate = Gate.fit(train, val)
+    gate = InputCheck.fit(train, val)
     report["fit"] = {"images": len(train), "s": time.perf_counter() - start, "cpu_s": time.process_time() - worked}
     with tempfile.TemporaryDirectory() as folder:
-        gate.save(Path(folder) / "gate.npz")
-        report["bytes"] = (Path(folder) / "gate.npz").stat().st_size
+        gate.save(Path(folder) / "input_check.npz")
+        report["bytes"] = (Path(folder) / "input_check.npz").stat().st_size
     report["limits"] = vars(gate.limits)
     took = []
     for one in test[:100]:
         start, worked = time.perf_counter(), time.process_time()
-        gate.look(one, size=180)
+        gate.check(one, size=180)
         took.append((time.perf_counter() - start, time.process_time() - worked))
     report["look_ms"], report["look_cpu_ms"] = (1000 * np.median(took, axis=0)).tolist()
     report["val"] = said(gate, val)
@@ -96,13 +96,13 @@ def real(name: str, report: dict[str, object]) -> Gate:
     return gate
 
 
-def adults(gate: Gate, path: Path) -> dict[str, object]:
+def adults(gate: InputCheck, path: Path) -> dict[str, object]:
     with zipfile.ZipFile(path) as archive:
         names = sorted(name for name in archive.namelist() if name.endswith(".png"))
         return said(gate, (images.read(archive.read(name)) for name in names), size=180)
 
 
-def others(gate: Gate, folder: Path) -> dict[str, object]:
+def others(gate: InputCheck, folder: Path) -> dict[str, object]:
     found: dict[str, object] = {}
     for source in sorted(one for one in folder.iterdir() if one.is_dir()):
         pictures = []
@@ -124,7 +124,7 @@ def phantoms(count: int, folder: Path | None) -> dict[str, object]:
         return phantom(CLASSES[number % 3], np.random.default_rng((9, number)), size=180)
 
     made = np.stack([film(number) for number in range(count + 300)])
-    gate = Gate.fit(made[: count * 5 // 6], made[count * 5 // 6 : count])
+    gate = InputCheck.fit(made[: count * 5 // 6], made[count * 5 // 6 : count])
     report: dict[str, object] = {
         "unseen": said(gate, made[count:]),
         "turned": said(gate, np.rot90(made[count:], 1, (1, 2))),

@@ -1,4 +1,4 @@
-"""Strangers: pictures that have nothing to do with X-rays, made of numbers alone, for a gate (gate.py) to learn from.
+"""Strangers: pictures that have nothing to do with X-rays, made of numbers alone, for the input check (checks.py) to learn from.
 
 Every function takes how many and a generator, and gives float32 (n, SIDE, SIDE) in 0..255. No photograph ships with the
 project, so photographs are stood in for by what they have in common: things that cover one another ("dead leaves"; Lee,

@@ -1,10 +1,10 @@
 """Whether an upload may be answered at all: is it a frontal chest X-ray, upright, and like those that the network knows?
 
-    <run>/gate.npz    what was learned from the run's own training images; `python -m cxr_core export RUN` makes it again
+    <run>/input_check.npz    what was learned from the run's own training images; `python -m cxr_core export RUN` makes it again
 
-    gate = Gate.fit(train, val);  gate.save(path);  Gate.load(path).looks([Shown(grey, colour, 180)]) ─► remarks
+    gate = InputCheck.fit(train, val);  gate.save(path);  InputCheck.load(path).findings([CheckInput(grey, colour, 180)]) ─► remarks
 
-Likeness (likeness.py) finds what is no such X-ray; greys, size and shape are looked at besides. What it cannot find: mirrored
+OODDetector (ood.py) finds what is no such X-ray; greys, size and shape are looked at besides. What it cannot find: mirrored
 images, and lateral views with certainty, since no training set here marks any. It tells nothing about the answer itself.
 """
 
@@ -23,9 +23,9 @@ from scipy import ndimage
 
 from cxr_core import images, workspace
 from cxr_core.errors import WorkFailed
-from cxr_core.inference import likeness
-from cxr_core.inference.likeness import Likeness, Pixels
-from cxr_core.inference.strangers import SIDE, Greys, Random
+from cxr_core.inference.input_check import ood
+from cxr_core.inference.input_check.ood import OODDetector, Pixels
+from cxr_core.inference.input_check.synthetic_negatives import SIDE, Greys, Random
 
 Floats = npt.NDArray[np.float32]
 
@@ -45,7 +45,7 @@ _DAMAGES = (
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class CheckInput:
     """An image as a gate is shown it.
 
     Attributes:
@@ -60,7 +60,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Remark:
+class Finding:
     """One thing about an image.
 
     Attributes:
@@ -83,7 +83,7 @@ _CHESTS = ("CHEST", "THORAX", "LUNG", "RIB", "HEART")
 _LATERAL = ("LL", "RL", "LLD", "RLD", "LLO", "RLO", "LATERAL")
 
 
-def of_header(facts: Mapping[str, str], frames: int = 1) -> tuple[Remark, ...]:
+def header_findings(facts: Mapping[str, str], frames: int = 1) -> tuple[Finding, ...]:
     """What the header of a DICOM file says against it.
 
     Args:
@@ -94,21 +94,21 @@ def of_header(facts: Mapping[str, str], frames: int = 1) -> tuple[Remark, ...]:
     modality, part, view = (facts.get(name, "").upper() for name in ("Modality", "Body part", "View"))
     if modality in _OTHER_MODALITIES:
         said = f"The file says that it is no radiograph (modality {modality}). A chest X-ray was expected (CR or DX). Upload one."
-        found.append(Remark("modality", True, said))
+        found.append(Finding("modality", True, said))
     if part and not any(one in part for one in _CHESTS):
         found.append(
-            Remark("part", False, f"The file says that it shows another part of the body ({part}), not a chest.")
+            Finding("part", False, f"The file says that it shows another part of the body ({part}), not a chest.")
         )
     if view in _LATERAL:
         found.append(
-            Remark("view", False, f"The file says that it is a view from the side ({view}). Expected: PA or AP.")
+            Finding("view", False, f"The file says that it is a view from the side ({view}). Expected: PA or AP.")
         )
     if frames > 1:
-        found.append(Remark("frames", False, f"The file holds {frames} images; this is the answer for the first."))
+        found.append(Finding("frames", False, f"The file holds {frames} images; this is the answer for the first."))
     return tuple(found)
 
 
-def together(said: Sequence[Sequence[Remark]]) -> tuple[Remark, ...]:
+def combine(said: Sequence[Sequence[Finding]]) -> tuple[Finding, ...]:
     """One verdict of the gates of several networks: what at least half of them refuse is refused, the gravest remark first.
 
     What fewer refuse, or at least half remark on, is a warning.
@@ -123,8 +123,8 @@ def together(said: Sequence[Sequence[Remark]]) -> tuple[Remark, ...]:
     return tuple(_each_once(every))
 
 
-def _each_once(remarks: Sequence[Remark]) -> list[Remark]:
-    found: dict[str, Remark] = {}
+def _each_once(remarks: Sequence[Finding]) -> list[Finding]:
+    found: dict[str, Finding] = {}
     for one in remarks:
         found.setdefault(one.kind, one)
     return [*found.values()]
@@ -150,7 +150,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Gate:
+class InputCheck:
     """Fitted once per run.
 
     Attributes:
@@ -160,11 +160,11 @@ class Gate:
     """
 
     side: int
-    learned: Likeness
+    learned: OODDetector
     limits: Limits
 
     @classmethod
-    def fit(cls, train: Pixels, val: Pixels) -> "Gate":
+    def fit(cls, train: Pixels, val: Pixels) -> "InputCheck":
         """Learn from a run's images; the same images give the same gate.
 
         Args:
@@ -172,12 +172,12 @@ class Gate:
             val: uint8 (m, S, S), for the limits; where there are few, a part of `train` is held out for them.
         """
         rng = np.random.default_rng(_SEED)
-        greys, held = likeness.drawn(train, likeness.LEARNED, rng), likeness.drawn(val, _MOST, rng)
+        greys, held = ood.drawn(train, ood.LEARNED, rng), ood.drawn(val, _MOST, rng)
         if len(held) < _FEWEST:
             part = max(1, len(greys) // 6)
             order = rng.permutation(len(greys))
             held, greys = np.concatenate([held, greys[order[:part]]]), greys[order[part:]]
-        learned = Likeness.fit(greys, rng)
+        learned = OODDetector.fit(greys, rng)
         return cls(int(train.shape[1]), learned, _limits(learned, greys, held, rng))
 
     def save(self, path: Path) -> None:
@@ -194,7 +194,7 @@ class Gate:
         workspace.write_bytes(path, out.getvalue())
 
     @classmethod
-    def load(cls, path: Path) -> "Gate":
+    def load(cls, path: Path) -> "InputCheck":
         """Read what `save` wrote.
 
         Raises:
@@ -204,7 +204,7 @@ class Gate:
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
                 limits = Limits(*map(float, arrays["limits"]))
                 side = int(arrays["side"])
-                learned = Likeness.of(arrays)
+                learned = OODDetector.of(arrays)
         except _DAMAGES as error:
             raise WorkFailed(
                 f"{path} is missing or damaged. To make it again: python -m cxr_core export RUN"
@@ -213,16 +213,16 @@ class Gate:
             raise WorkFailed(f"{path} is missing or damaged. To make it again: python -m cxr_core export RUN")
         return cls(side, learned, limits)
 
-    def look(self, grey: Pixels, *, colour: float = 0.0, size: int) -> tuple[Remark, ...]:
-        """What there is to say of one image; see `looks`."""
-        return self.looks([Shown(grey, colour, size)])[0]
+    def check(self, grey: Pixels, *, colour: float = 0.0, size: int) -> tuple[Finding, ...]:
+        """What there is to say of one image; see `findings`."""
+        return self.findings([CheckInput(grey, colour, size)])[0]
 
-    def looks(self, shown: Sequence[Shown]) -> list[tuple[Remark, ...]]:
+    def findings(self, shown: Sequence[CheckInput]) -> list[tuple[Finding, ...]]:
         """What there is to say of each image, those that refuse first; nothing for most chest X-rays.
 
         Many at once take less time each.
         """
-        views = likeness.reduced(np.stack([images.prepare(one.grey, self.side) for one in shown]))
+        views = ood.reduced(np.stack([images.prepare(one.grey, self.side) for one in shown]))
         alike, distance = self.learned.views(views)
         every = []
         for place, one in enumerate(shown):
@@ -232,7 +232,7 @@ class Gate:
             every.append(tuple(sorted(found, key=lambda one: not one.refuses)))
         return every
 
-    def _alike(self, alike: Floats, distance: float) -> list[Remark]:
+    def _alike(self, alike: Floats, distance: float) -> list[Finding]:
         """Of the likeness as it came, in three turns and as a negative, (5,): at most one remark, on what the image shows."""
         upright, turned, negative = float(alike[0]), float(alike[1:4].max()), float(alike[4])
         limits = self.limits
@@ -240,61 +240,61 @@ class Gate:
         if turned > max(limits.warns, upright + _LEAD):
             way = ("on its side", "upside down", "on its side")[int(alike[1:4].argmax())]
             return [
-                Remark(
+                Finding(
                     "turned", refused, f"The image seems to lie {way}. Expected: head up. Turn it and upload it again."
                 )
             ]
         if upright >= limits.warns and distance <= limits.far:
             return []
         if negative > max(limits.warns, upright + _LEAD):
-            return [Remark("negative", refused, _NEGATIVE)]
-        return [Remark("no_xray", True, _NO_XRAY) if refused else Remark("strange", False, _STRANGE)]
+            return [Finding("negative", refused, _NEGATIVE)]
+        return [Finding("no_xray", True, _NO_XRAY) if refused else Finding("strange", False, _STRANGE)]
 
-    def _lit(self, view: Greys, spread: float) -> list[Remark]:
+    def _lit(self, view: Greys, spread: float) -> list[Finding]:
         """Of float32 (SIDE, SIDE) and from its darkest to its brightest hundredth: at most one remark, on its greys."""
         mean, limits = float(view.mean()), self.limits
         if mean < limits.dark:
             seen = f"very dark: its mean grey is {mean:.0f} of 255, and at least {limits.dark:.0f} in {_LIKE}"
-            return [Remark("dark", False, f"The image is {seen}. Check its exposure or window.")]
+            return [Finding("dark", False, f"The image is {seen}. Check its exposure or window.")]
         if mean > limits.bright:
             seen = f"very bright: its mean grey is {mean:.0f} of 255, and at most {limits.bright:.0f} in {_LIKE}"
-            return [Remark("bright", False, f"The image is {seen}. Check its exposure or window.")]
+            return [Finding("bright", False, f"The image is {seen}. Check its exposure or window.")]
         if spread < limits.flat:
             seen = f"washed out: its greys span {spread:.0f} of 255, and at least {limits.flat:.0f} in {_LIKE}"
-            return [Remark("flat", False, f"The image is {seen}. Check its exposure or window.")]
+            return [Finding("flat", False, f"The image is {seen}. Check its exposure or window.")]
         return []
 
 
-def without(shown: Sequence[Shown]) -> list[tuple[Remark, ...]]:
-    """What can be said where a run has no gate, as `Gate.looks`; UNCHECKED says what cannot."""
+def basic_findings(shown: Sequence[CheckInput]) -> list[tuple[Finding, ...]]:
+    """What can be said where a run has no gate, as `InputCheck.findings`; UNCHECKED says what cannot."""
     every = []
     for image in shown:
-        found, _ = _at_first_sight(image, likeness.reduced(images.prepare(image.grey, 2 * SIDE)[None])[0])
+        found, _ = _at_first_sight(image, ood.reduced(images.prepare(image.grey, 2 * SIDE)[None])[0])
         every.append(tuple(sorted(found, key=lambda one: not one.refuses)))
     return every
 
 
-def _at_first_sight(shown: Shown, view: Greys) -> tuple[list[Remark], float]:
+def _at_first_sight(shown: CheckInput, view: Greys) -> tuple[list[Finding], float]:
     """Remarks that need no training images, and how far the greys of the view span."""
     found = _frame(shown.grey, shown.size)
     low, high = np.percentile(view, (1, 99))
     if high - low < _EVEN:
         even = "The image is one even tone and shows no body. A chest X-ray was expected. Check the file."
-        found.append(Remark("flat", True, even))
+        found.append(Finding("flat", True, even))
     if shown.colour > _TINTED:
         much = shown.colour > _COLOURFUL
-        found.append(Remark("colour", much, _COLOUR_TEXT[much]))
+        found.append(Finding("colour", much, _COLOUR_TEXT[much]))
     return found, float(high - low)
 
 
-def _frame(grey: Pixels, size: int) -> list[Remark]:
+def _frame(grey: Pixels, size: int) -> list[Finding]:
     """Remarks on height and width."""
     height, width = grey.shape
     shorter, longer = sorted((height, width))
     measures = f"The image has {width:,} × {height:,} pixels"
     if shorter < _LEAST_SIDE:
         return [
-            Remark(
+            Finding(
                 "small",
                 True,
                 f"{measures}, too few to see lungs. At least {_LEAST_SIDE} on each side are needed. Upload the original.",
@@ -304,7 +304,7 @@ def _frame(grey: Pixels, size: int) -> list[Remark]:
     if longer > _LONG * shorter:
         refuses = longer > _VERY_LONG * shorter
         found.append(
-            Remark(
+            Finding(
                 "shape",
                 refuses,
                 f"{measures}, a narrow strip. A whole chest is about as wide as it is high. Upload the whole image.",
@@ -312,7 +312,7 @@ def _frame(grey: Pixels, size: int) -> list[Remark]:
         )
     if shorter < size:
         found.append(
-            Remark(
+            Finding(
                 "small",
                 False,
                 f"{measures}, fewer than the {size} × {size} that the network looks at. Upload the original if there is one.",
@@ -321,7 +321,7 @@ def _frame(grey: Pixels, size: int) -> list[Remark]:
     return found
 
 
-def _limits(learned: Likeness, greys: Greys, held: Greys, rng: Random) -> Limits:
+def _limits(learned: OODDetector, greys: Greys, held: Greys, rng: Random) -> Limits:
     """From the images held out, as they are and as a hand turns or a machine exposes them a little differently."""
     plain, far = learned.scores(held)
     copies = max(1, -(-200 // len(held)))
@@ -352,8 +352,8 @@ _LIKE = "the images that the network has learned from"
 _NO_XRAY = "The image does not look like a frontal chest X-ray. Only such images can be answered. Upload one."
 _STRANGE = f"The image looks unlike {_LIKE}. The answer may be wrong: check that it is a frontal chest X-ray, upright and whole."
 UNCHECKED = (
-    "This run cannot tell whether an image is a chest X-ray at all: it has learned from too few images, or its gate is missing "
-    "(python -m cxr_core export RUN makes it again)."
+    "This run cannot tell whether an image is a chest X-ray at all: it has learned from too few images, or its input check is "
+    "missing (python -m cxr_core export RUN makes it again)."
 )
 _NEGATIVE = "The image seems to be a negative, with dark bones. Expected: bright bones. Invert it and upload it again."
 _COLOUR_TEXT = (

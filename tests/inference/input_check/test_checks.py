@@ -18,8 +18,15 @@ from cxr_core import images
 from cxr_core.data.phantoms import CLASSES, phantom
 from cxr_core.errors import WorkFailed
 from cxr_core.images import colour
-from cxr_core.inference import likeness
-from cxr_core.inference.gate import Gate, Remark, Shown, of_header, together, without
+from cxr_core.inference.input_check import ood
+from cxr_core.inference.input_check.checks import (
+    CheckInput,
+    Finding,
+    InputCheck,
+    basic_findings,
+    combine,
+    header_findings,
+)
 
 Pixels = NDArray[np.uint8]
 SIDE = 96
@@ -29,16 +36,16 @@ def films(count: int, seed: int) -> Pixels:
     return np.stack([phantom(CLASSES[n % 3], np.random.default_rng((seed, n)), size=SIDE) for n in range(count)])
 
 
-def fitted(train: Pixels, val: Pixels, *, share: float) -> Gate:
+def fitted(train: Pixels, val: Pixels, *, share: float) -> InputCheck:
     """With a `share` of the usual examples, since they and not the images take the time."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("_POSITIVES", "_STRANGERS", "_DISFIGURED", "_STOOD"):
-            patch.setattr(likeness, name, int(share * getattr(likeness, name)))
-        return Gate.fit(train, val)
+            patch.setattr(ood, name, int(share * getattr(ood, name)))
+        return InputCheck.fit(train, val)
 
 
 @pytest.fixture(scope="module")
-def gate(tmp_path_factory: pytest.TempPathFactory) -> Gate:
+def gate(tmp_path_factory: pytest.TempPathFactory) -> InputCheck:
     """Fitted on 300 phantoms that lie on disk."""
     path = tmp_path_factory.mktemp("gate") / "train.npy"
     np.save(path, films(300, 1))
@@ -82,11 +89,11 @@ def drawn(kind: str) -> Pixels:
     return np.asarray(page)
 
 
-def refused(gate: Gate, pictures: Iterable[Pixels], size: int = SIDE) -> list[bool]:
-    return [any(remark.refuses for remark in gate.look(one, size=size)) for one in pictures]
+def refused(gate: InputCheck, pictures: Iterable[Pixels], size: int = SIDE) -> list[bool]:
+    return [any(remark.refuses for remark in gate.check(one, size=size)) for one in pictures]
 
 
-def kinds(remarks: Iterable[Remark]) -> list[str]:
+def kinds(remarks: Iterable[Finding]) -> list[str]:
     return [remark.kind for remark in remarks]
 
 
@@ -96,51 +103,51 @@ def encoded(picture: Image.Image, format: str = "PNG") -> bytes:
     return out.getvalue()
 
 
-def test_unseen_phantoms_pass(gate: Gate, unseen: Pixels) -> None:
-    remarks = [gate.look(one, size=SIDE) for one in unseen]
+def test_unseen_phantoms_pass(gate: InputCheck, unseen: Pixels) -> None:
+    remarks = [gate.check(one, size=SIDE) for one in unseen]
     assert sum(any(remark.refuses for remark in one) for one in remarks) <= 2
     assert sum(bool(one) for one in remarks) <= 8
 
 
 @pytest.mark.parametrize("exposure", [0.7, 1.3])
-def test_another_exposure_is_not_refused(gate: Gate, unseen: Pixels, exposure: float) -> None:
+def test_another_exposure_is_not_refused(gate: InputCheck, unseen: Pixels, exposure: float) -> None:
     assert sum(refused(gate, np.clip(unseen * exposure, 0, 255).astype(np.uint8))) <= 2
 
 
 @pytest.mark.parametrize("degrees", [-3, 3])
-def test_a_little_turn_is_not_refused(gate: Gate, unseen: Pixels, degrees: float) -> None:
+def test_a_little_turn_is_not_refused(gate: InputCheck, unseen: Pixels, degrees: float) -> None:
     turned = [np.asarray(Image.fromarray(one).rotate(degrees, Image.Resampling.BILINEAR)) for one in unseen[:60]]
     assert sum(refused(gate, turned)) <= 1
 
 
-def test_another_size_is_not_refused(gate: Gate, unseen: Pixels) -> None:
+def test_another_size_is_not_refused(gate: InputCheck, unseen: Pixels) -> None:
     assert sum(refused(gate, [images.prepare(one, 1024) for one in unseen[:40]])) <= 1
 
 
-def test_photographs_are_refused(gate: Gate, photographs: list[Pixels]) -> None:
+def test_photographs_are_refused(gate: InputCheck, photographs: list[Pixels]) -> None:
     assert all(refused(gate, photographs))
 
 
 @pytest.mark.parametrize("kind", ["noise", "gradient", "checks", "text", "chart", "face", "empty page"])
-def test_drawings_are_refused(gate: Gate, kind: str) -> None:
+def test_drawings_are_refused(gate: InputCheck, kind: str) -> None:
     assert refused(gate, [drawn(kind), 255 - drawn(kind)]) == [True, True]
 
 
 @pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small.dcm"])
-def test_slices_are_refused(gate: Gate, name: str) -> None:
+def test_slices_are_refused(gate: InputCheck, name: str) -> None:
     stored = images.read(Path(str(get_testdata_file(name)))).astype(float)
     shown = (255 * (stored - stored.min()) / np.ptp(stored)).astype(np.uint8)
     assert refused(gate, [shown, np.rot90(shown), 255 - shown]) == [True] * 3
 
 
 @pytest.mark.parametrize("quarters", [1, 2, 3])
-def test_turned_ones_are_told_to_be_turned(gate: Gate, unseen: Pixels, quarters: int) -> None:
-    found = [kinds(gate.look(np.rot90(one, quarters), size=SIDE)) for one in unseen[:60]]
+def test_turned_ones_are_told_to_be_turned(gate: InputCheck, unseen: Pixels, quarters: int) -> None:
+    found = [kinds(gate.check(np.rot90(one, quarters), size=SIDE)) for one in unseen[:60]]
     assert sum("turned" in one for one in found) >= 57
 
 
-def test_negatives_are_told_to_be_inverted(gate: Gate, unseen: Pixels) -> None:
-    found = [gate.look(255 - one, size=SIDE) for one in unseen[:60]]
+def test_negatives_are_told_to_be_inverted(gate: InputCheck, unseen: Pixels) -> None:
+    found = [gate.check(255 - one, size=SIDE) for one in unseen[:60]]
     assert sum("negative" in kinds(one) and one[0].refuses for one in found) >= 57
 
 
@@ -152,8 +159,8 @@ def test_negatives_are_told_to_be_inverted(gate: Gate, unseen: Pixels) -> None:
         ("flat", lambda grey: (110 + grey * 0.15).astype(np.uint8)),
     ],
 )
-def test_exposures_far_off_are_warned_of(gate: Gate, unseen: Pixels, kind: str, changed) -> None:
-    found = [gate.look(changed(one), size=SIDE) for one in unseen[:20]]
+def test_exposures_far_off_are_warned_of(gate: InputCheck, unseen: Pixels, kind: str, changed) -> None:
+    found = [gate.check(changed(one), size=SIDE) for one in unseen[:20]]
     assert sum(kind in kinds(one) for one in found) >= 18
     assert not any(remark.refuses for one in found for remark in one if remark.kind == kind)
 
@@ -163,50 +170,52 @@ def test_exposures_far_off_are_warned_of(gate: Gate, unseen: Pixels, kind: str, 
     [((1, 1), "small"), ((20, 3000), "small"), ((3000, 20), "small"), ((100, 900), "shape"), ((200, 200), "flat")],
 )
 @pytest.mark.parametrize("value", [0, 90, 255])
-def test_odd_images_are_refused_without_a_crash(gate: Gate, shape: tuple[int, int], kind: str, value: int) -> None:
-    found = gate.look(np.full(shape, value, np.uint8), size=SIDE)
+def test_odd_images_are_refused_without_a_crash(
+    gate: InputCheck, shape: tuple[int, int], kind: str, value: int
+) -> None:
+    found = gate.check(np.full(shape, value, np.uint8), size=SIDE)
     assert found[0].kind == kind and found[0].refuses
 
 
-def test_a_strip_is_warned_of(gate: Gate, unseen: Pixels) -> None:
-    found = gate.look(np.asarray(Image.fromarray(unseen[0]).resize((600, 200))), size=SIDE)
+def test_a_strip_is_warned_of(gate: InputCheck, unseen: Pixels) -> None:
+    found = gate.check(np.asarray(Image.fromarray(unseen[0]).resize((600, 200))), size=SIDE)
     assert [(one.kind, one.refuses) for one in found] == [("shape", False)]
 
 
-def test_fewer_pixels_than_the_network_sees_are_warned_of(gate: Gate, unseen: Pixels) -> None:
-    assert [(one.kind, one.refuses) for one in gate.look(unseen[0], size=SIDE + 1)] == [("small", False)]
-    assert gate.look(unseen[0], size=SIDE) == ()
+def test_fewer_pixels_than_the_network_sees_are_warned_of(gate: InputCheck, unseen: Pixels) -> None:
+    assert [(one.kind, one.refuses) for one in gate.check(unseen[0], size=SIDE + 1)] == [("small", False)]
+    assert gate.check(unseen[0], size=SIDE) == ()
 
 
-def test_colour_is_remarked_on(gate: Gate, unseen: Pixels) -> None:
-    assert gate.look(unseen[0], colour=0.0, size=SIDE) == ()
-    tinted, colourful = (gate.look(unseen[0], colour=value, size=SIDE) for value in (0.03, 0.3))
+def test_colour_is_remarked_on(gate: InputCheck, unseen: Pixels) -> None:
+    assert gate.check(unseen[0], colour=0.0, size=SIDE) == ()
+    tinted, colourful = (gate.check(unseen[0], colour=value, size=SIDE) for value in (0.03, 0.3))
     assert [(one.kind, one.refuses) for one in tinted] == [("colour", False)]
     assert [(one.kind, one.refuses) for one in colourful] == [("colour", True)]
 
 
-def test_what_refuses_comes_first_in_whole_sentences(gate: Gate, photographs: list[Pixels]) -> None:
-    found = gate.look(photographs[0], colour=0.03, size=2000)
+def test_what_refuses_comes_first_in_whole_sentences(gate: InputCheck, photographs: list[Pixels]) -> None:
+    found = gate.check(photographs[0], colour=0.03, size=2000)
     assert [one.refuses for one in found] == sorted((one.refuses for one in found), reverse=True)
     assert {"small", "colour"} < set(kinds(found))
     assert all(one.text[0].isupper() and one.text.endswith(".") for one in found)
 
 
-def test_it_is_kept_and_read_again(gate: Gate, unseen: Pixels, photographs: list[Pixels], tmp_path: Path) -> None:
-    path = tmp_path / "run" / "gate.npz"
+def test_it_is_kept_and_read_again(gate: InputCheck, unseen: Pixels, photographs: list[Pixels], tmp_path: Path) -> None:
+    path = tmp_path / "run" / "input_check.npz"
     gate.save(path)
     assert path.stat().st_size < 400_000
-    again = Gate.load(path)
+    again = InputCheck.load(path)
     assert (again.side, again.limits) == (gate.side, gate.limits)
     for one in [*unseen[:10], *photographs[:5]]:
-        assert kinds(again.look(one, size=SIDE)) == kinds(gate.look(one, size=SIDE))
+        assert kinds(again.check(one, size=SIDE)) == kinds(gate.check(one, size=SIDE))
 
 
 @pytest.mark.parametrize(
     "damage", ["missing", "empty", "cut", "spoilt", "another", "pickled", "not a number", "wrong shape"]
 )
-def test_a_damaged_file_is_told(gate: Gate, tmp_path: Path, damage: str) -> None:
-    path = tmp_path / "gate.npz"
+def test_a_damaged_file_is_told(gate: InputCheck, tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "input_check.npz"
     gate.save(path)
     content = path.read_bytes()
     with np.load(path) as stored:
@@ -227,8 +236,8 @@ def test_a_damaged_file_is_told(gate: Gate, tmp_path: Path, damage: str) -> None
         np.savez(path, **{**arrays, "rest": np.array([np.nan, 1])})
     else:
         np.savez(path, **{**arrays, "second": arrays["second"][:, :5]})
-    with pytest.raises(WorkFailed, match=r"gate\.npz is missing or damaged"):
-        Gate.load(path)
+    with pytest.raises(WorkFailed, match=r"input_check\.npz is missing or damaged"):
+        InputCheck.load(path)
 
 
 def test_a_few_images_without_validation_are_enough_and_give_the_same_gate(
@@ -276,21 +285,21 @@ def test_real_xrays(kermany_zip: Path, nih_zip: Path, photographs: list[Pixels])
     prepared = np.stack([images.prepare(one, 180) for one in train])
     real = fitted(prepared[np.arange(len(prepared)) % 7 > 0], prepared[::7], share=0.5)
     assert sum(refused(real, test, 180)) <= 0.02 * len(test)
-    assert sum(bool(real.look(one, size=180)) for one in test) <= 0.06 * len(test)
-    assert all("small" in kinds(real.look(one, size=180)) for one in adults)
+    assert sum(bool(real.check(one, size=180)) for one in test) <= 0.06 * len(test)
+    assert all("small" in kinds(real.check(one, size=180)) for one in adults)
     assert sum(refused(real, adults, 180)) <= 0.25 * len(adults)
     assert all(refused(real, photographs, 180))
-    assert sum("turned" in kinds(real.look(np.rot90(one), size=180)) for one in test[:50]) >= 47
+    assert sum("turned" in kinds(real.check(np.rot90(one), size=180)) for one in test[:50]) >= 47
 
 
 def test_it_needs_no_keras() -> None:
-    asked = "import sys, cxr_core.inference.gate; print({'keras', 'tensorflow', 'sklearn'} & set(sys.modules))"
+    asked = "import sys, cxr_core.inference.input_check.checks; print({'keras', 'tensorflow', 'sklearn'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
 
-def remark(kind: str, refuses: bool) -> Remark:
-    return Remark(kind, refuses, f"{kind}.")
+def remark(kind: str, refuses: bool) -> Finding:
+    return Finding(kind, refuses, f"{kind}.")
 
 
 @pytest.mark.parametrize(
@@ -308,15 +317,20 @@ def remark(kind: str, refuses: bool) -> Remark:
 def test_gates_of_an_ensemble_speak_with_one_voice(
     said: list[list[tuple[str, bool]]], expected: list[tuple[str, bool]]
 ) -> None:
-    found = together([[remark(*one) for one in each] for each in said])
+    found = combine([[remark(*one) for one in each] for each in said])
     assert [(one.kind, one.refuses) for one in found] == expected
 
 
 def test_without_a_gate_the_plain_things_are_seen() -> None:
     film = films(1, 9)[0]
     even = np.full((90, 90), 90, np.uint8)
-    shown = [Shown(film, 0.0, SIDE), Shown(even, 0.0, SIDE), Shown(film, 0.2, SIDE), Shown(film[:20, :20], 0.0, SIDE)]
-    plain, flat, tinted, small = without(shown)
+    shown = [
+        CheckInput(film, 0.0, SIDE),
+        CheckInput(even, 0.0, SIDE),
+        CheckInput(film, 0.2, SIDE),
+        CheckInput(film[:20, :20], 0.0, SIDE),
+    ]
+    plain, flat, tinted, small = basic_findings(shown)
     assert plain == ()
     assert flat[0].kind == "flat" and flat[0].refuses
     assert tinted[0].refuses and small[0].kind == "small"
@@ -333,18 +347,20 @@ def test_without_a_gate_the_plain_things_are_seen() -> None:
     ],
 )
 def test_a_header_that_speaks_against_the_file_is_heard(facts: dict[str, str], kinds_: list[tuple[str, bool]]) -> None:
-    assert [(one.kind, one.refuses) for one in of_header(facts)] == kinds_
-    assert [one.kind for one in of_header(facts, 3)][-1] == "frames"
+    assert [(one.kind, one.refuses) for one in header_findings(facts)] == kinds_
+    assert [one.kind for one in header_findings(facts, 3)][-1] == "frames"
 
 
-def test_many_at_once_are_told_the_same_as_one_by_one(gate: Gate, unseen: Pixels, photographs: list[Pixels]) -> None:
+def test_many_at_once_are_told_the_same_as_one_by_one(
+    gate: InputCheck, unseen: Pixels, photographs: list[Pixels]
+) -> None:
     every = [*unseen[:12], *photographs[:6], np.rot90(unseen[0]), unseen[1][:20, :20]]
-    together_ = gate.looks([Shown(one, 0.0, SIDE) for one in every])
-    assert together_ == [gate.look(one, size=SIDE) for one in every]
+    together_ = gate.findings([CheckInput(one, 0.0, SIDE) for one in every])
+    assert together_ == [gate.check(one, size=SIDE) for one in every]
 
 
-def test_turned_views_and_negatives_need_no_second_look(gate: Gate, unseen: Pixels) -> None:
-    greys = likeness.reduced(unseen[:20])
+def test_turned_views_and_negatives_need_no_second_look(gate: InputCheck, unseen: Pixels) -> None:
+    greys = ood.reduced(unseen[:20])
     alike, distance = gate.learned.views(greys)
     for number, view in enumerate([*(np.rot90(greys, turn, axes=(1, 2)) for turn in range(4)), 255 - greys]):
         alone, far = gate.learned.scores(view)

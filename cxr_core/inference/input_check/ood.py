@@ -5,7 +5,7 @@
                     distance from the training images  ◄── main axes ──►  a small network: upright, turned, or other
 
 Grey values count by their rank only, so that any exposure gives the same answer until it clips. The network learns against
-strangers.py and decoys.py; the distance also finds what no decoy stands for.
+synthetic_negatives.py and hard_negatives.py; the distance also finds what no decoy stands for.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from cxr_core.inference import decoys, strangers
-from cxr_core.inference.strangers import SIDE, Greys, Random
+from cxr_core.inference.input_check import hard_negatives, synthetic_negatives
+from cxr_core.inference.input_check.synthetic_negatives import SIDE, Greys, Random
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -55,7 +55,7 @@ def drawn(pixels: Pixels, most: int, rng: Random) -> Greys:
 
 def retaken(greys: Greys, rng: Random, *, angle: float = 8, zoom: float = 0.25, shift: float = 0.06) -> Greys:
     """The same bodies as another machine, another day or another hand may have taken them."""
-    found = decoys.moved(greys, rng, angle=angle, zoom=(1 - zoom, 1 + zoom), shift=shift, stretch=0.8 * zoom)
+    found = hard_negatives.moved(greys, rng, angle=angle, zoom=(1 - zoom, 1 + zoom), shift=shift, stretch=0.8 * zoom)
     each = (len(found), 1, 1)
     found = np.clip(found * np.exp(rng.uniform(-0.43, 0.34, each)) + rng.uniform(-15, 15, each), 0, 255).astype(
         np.float32
@@ -70,7 +70,7 @@ def retaken(greys: Greys, rng: Random, *, angle: float = 8, zoom: float = 0.25, 
 
 
 @dataclass(frozen=True)
-class Likeness:
+class OODDetector:
     """What was learned.
 
     Attributes:
@@ -92,16 +92,16 @@ class Likeness:
     second_bias: Floats
 
     @classmethod
-    def fit(cls, greys: Greys, rng: Random) -> "Likeness":
+    def fit(cls, greys: Greys, rng: Random) -> "OODDetector":
         """Learn from training images, float32 (n, SIDE, SIDE) in 0..255, and from decoys."""
         copies = max(1, -(-(_POSITIVES - len(greys)) // len(greys)))
         taken = np.concatenate([retaken(greys, rng) for _ in range(copies)])[: max(_POSITIVES - len(greys), len(greys))]
         some = taken[rng.permutation(len(taken))]
         sets = [
             np.concatenate([greys, taken]),
-            strangers.strangers(_STRANGERS, rng),
-            decoys.disfigured(some[:_DISFIGURED], rng),
-            decoys.stood(some[-_STOOD:], rng),
+            synthetic_negatives.strangers(_STRANGERS, rng),
+            hard_negatives.disfigured(some[:_DISFIGURED], rng),
+            hard_negatives.stood(some[-_STOOD:], rng),
         ]
         described = [features(one) for one in sets]
         blank = cls(*_axes(described[0]), *(np.zeros((0, 0, 0), np.float32),) * 4)
@@ -140,7 +140,7 @@ class Likeness:
         return {one.name: getattr(self, one.name) for one in fields(self)}
 
     @classmethod
-    def of(cls, arrays: Mapping[str, npt.NDArray[np.generic]]) -> "Likeness":
+    def of(cls, arrays: Mapping[str, npt.NDArray[np.generic]]) -> "OODDetector":
         """The opposite of `arrays`, whatever the width of the floats.
 
         Raises:
@@ -319,7 +319,7 @@ def _sharpness(greys: Greys) -> list[Floats]:
 
 
 def _axes(described: tuple[Floats, Floats]) -> tuple[Floats, Floats, Floats, Floats, Floats, Floats]:
-    """The first six attributes of Likeness, from the features of training images."""
+    """The first six attributes of OODDetector, from the features of training images."""
     shape, grain = described
     middle = shape.mean(axis=0)
     off = shape - middle

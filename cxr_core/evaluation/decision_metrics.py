@@ -1,0 +1,76 @@
+"""Metrics of what a person is shown: how many images get a confident answer, and how many of those answers are correct.
+
+Every metric is a share of images with its 95 % Wilson interval.
+
+    coverage              answered confidently, of all images
+    accuracy_answered     correct, of those answered confidently
+    accuracy_all          correct, of all images, each called what the decision rule says
+    sensitivity           called ill, of all images that are ill
+    specificity           called not ill, of all images that are not
+    …_answered            the same, of those answered confidently
+    …_confident           called so confidently, of all images that are so: those without a confident answer count as not found
+
+"Ill" are the positive classes of the rule, or, where it has none, the classes that are not normal.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from cxr_core.evaluation import intervals, operating
+from cxr_core.evaluation.answers import Answers
+from cxr_core.evaluation.decision_rule import DecisionRule, decide
+
+TITLES = {
+    "coverage": "Answered confidently",
+    "accuracy_answered": "Accuracy among these",
+    "accuracy_all": "Accuracy, all images called",
+    "sensitivity": "Sensitivity, all called",
+    "specificity": "Specificity, all called",
+    "sensitivity_answered": "Sensitivity among the confident",
+    "specificity_answered": "Specificity among the confident",
+    "sensitivity_confident": "Confidently called ill, of all ill",
+    "specificity_confident": "Confidently called not ill, of all others",
+}
+Counts = dict[str, tuple[int, int]]  # by metric: images, of how many
+
+
+def count(found: Answers, rule: DecisionRule) -> Counts:
+    """The counts of each of TITLES on images with their true classes; 0 of 0 where nothing is ill or nobody could say.
+
+    Args:
+        found: probabilities of the network itself.
+    """
+    decisions = decide(found.probabilities, rule)
+    confident, correct = decisions.confident, decisions.predicted == found.true
+    codes = [found.code(name) for name in rule.positive or operating.illness(found.classes)]
+    is_ill, called_ill = np.isin(found.true, codes), np.isin(decisions.predicted, codes)
+    known = bool(codes)
+
+    def share(part: np.ndarray, whole: np.ndarray) -> tuple[int, int]:
+        return int((part & whole).sum()), int(whole.sum())
+
+    counts = {
+        "coverage": share(confident, np.ones(len(found), bool)),
+        "accuracy_answered": share(correct, confident),
+        "accuracy_all": share(correct, np.ones(len(found), bool)),
+    }
+    for name, is_so, called_so in (("sensitivity", is_ill, called_ill), ("specificity", ~is_ill, ~called_ill)):
+        counts[name] = share(called_so, is_so & known)
+        counts[f"{name}_answered"] = share(called_so, is_so & known & confident)
+        counts[f"{name}_confident"] = share(called_so & confident, is_so & known)
+    return counts
+
+
+def document(found: Answers, rule: DecisionRule) -> dict[str, Any]:
+    """`decision` of `evaluate --json`: each metric's value (None: not defined), interval and counts, and the rule."""
+    metrics = {
+        name: {
+            "value": part / whole if whole else None,
+            "ci95": list(intervals.wilson(part, whole)),
+            "count": part,
+            "of": whole,
+        }
+        for name, (part, whole) in count(found, rule).items()
+    }
+    return {**metrics, "n": len(found), "rule": rule.document()}

@@ -1,0 +1,194 @@
+"""How a model answers: from the probabilities of its network to a class, and to whether it is confident of it.
+
+The temperature, the threshold and the reject threshold are fitted together on the validation images and their perturbed
+copies. The confidence is the calibrated probability of the class that the rule gives, since of the five confidences compared
+on validation it answers the most images at half of the error rate, and calls the fewest pneumonias confidently normal (Chow's
+rule: C. K. Chow, IEEE Trans. Inf. Theory 16 (1970) 41-46). An answer that only the threshold brings about, against the odds
+of the network, is therefore not a confident one.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cxr_core.evaluation import calibration, operating
+from cxr_core.evaluation.answers import Answers, Codes, Flags, Floats
+from cxr_core.wording import percent
+
+MIN_IMAGES = 50  # validation images; with fewer, what is fitted is chance
+MIN_COVERAGE = 0.6
+HIGHEST_PROBABILITY = "highest probability"
+
+
+@dataclass(frozen=True)
+class DecisionRule:
+    """From (…, k) probabilities to answers; applied by `decide`.
+
+    Attributes:
+        classes: the k names.
+        temperature: divides the logarithms of the probabilities; 1 leaves them as they are.
+        positive: the classes whose calibrated probabilities are summed; empty: the most probable class is answered.
+        threshold: of that sum, in [0, 1]; at or above it the most probable positive class is answered, below it the most
+            probable of the others. None where `positive` is empty.
+        reject_threshold: in [0, 1], of the confidence; below it an answer is not confident.
+        criterion: how the threshold was chosen, in words.
+        target_sensitivity: the share of the positives that it had to find; None if it was chosen otherwise.
+        splits: what it was fitted on; empty if nothing was fitted.
+        images: of the first of these.
+        digest: of their predictions; the rule is void when they change.
+    """
+
+    classes: tuple[str, ...]
+    temperature: float = 1.0
+    positive: tuple[str, ...] = ()
+    threshold: float | None = None
+    reject_threshold: float = 0.0
+    criterion: str = HIGHEST_PROBABILITY
+    target_sensitivity: float | None = None
+    splits: tuple[str, ...] = ()
+    images: int = 0
+    digest: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError if a value lies outside its range."""
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError(f"A temperature is above 0. Received: {self.temperature}.")
+        if bool(self.positive) != (self.threshold is not None) or not set(self.positive) < set(self.classes):
+            raise ValueError(f"A threshold needs positive classes, and others. Received: {self.positive}.")
+        if not all(0 <= value <= 1 for value in (self.threshold or 0.0, self.reject_threshold)):
+            raise ValueError(f"A threshold lies between 0 and 1. Received: {self.threshold}, {self.reject_threshold}.")
+
+    @property
+    def calibrated(self) -> bool:
+        return self.temperature != 1
+
+    def describe(self, title: Callable[[str], str] = str) -> str:
+        """'viral or bacterial from 84.8 % on (finds at least 95 % of them …)', or 'highest probability'."""
+        if self.threshold is None:
+            return HIGHEST_PROBABILITY
+        return f"{' or '.join(map(title, self.positive))} from {percent(self.threshold)} on ({self.criterion})"
+
+    def document(self) -> dict[str, Any]:
+        """The file's content, and what scripts are given."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_document(cls, document: Any) -> "DecisionRule":
+        """The rule of a `document`; raises TypeError, KeyError or ValueError if it is none."""
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in document.items()
+        }
+        return cls(**{one.name: values[one.name] for one in fields(cls)})
+
+    def operating_point(self) -> dict[str, Any] | None:
+        """The threshold as version 0.1 gave it to scripts; None without one."""
+        if self.threshold is None:
+            return None
+        return {"positive": list(self.positive), "threshold": self.threshold, "rule": self.criterion}
+
+
+@dataclass(frozen=True, eq=False)
+class Decisions:
+    """Answers to n images.
+
+    Attributes:
+        calibrated: (n, k) probabilities after the temperature.
+        predicted: (n,) codes of the classes, given whether confident or not.
+        confidence: (n,) calibrated probability of the predicted class.
+        confident: (n,) whether it reaches the reject threshold.
+    """
+
+    calibrated: Floats
+    predicted: Codes
+    confidence: Floats
+    confident: Flags
+
+
+def decide(probabilities: npt.ArrayLike, rule: DecisionRule) -> Decisions:
+    """Apply a rule to (n, k) probabilities of the network itself, before any temperature."""
+    calibrated = np.asarray(probabilities, dtype=np.float64)
+    if rule.calibrated:
+        calibrated = calibration.tempered(calibrated, rule.temperature)
+    candidates = calibrated
+    if rule.threshold is not None:
+        codes = [rule.classes.index(name) for name in rule.positive]
+        reached = calibrated[:, codes].sum(axis=1) >= rule.threshold
+        candidates = np.where(reached[:, None] == np.isin(np.arange(len(rule.classes)), codes), calibrated, -1.0)
+    predicted: Codes = candidates.argmax(axis=1)
+    confidence: Floats = calibrated[np.arange(len(calibrated)), predicted]
+    return Decisions(calibrated, predicted, confidence, confidence >= rule.reject_threshold)
+
+
+def decided(found: Answers, rule: DecisionRule | None) -> Answers:
+    """The same probabilities, each image called what the rule says; None: the most probable class."""
+    return found if rule is None else found.with_called(decide(found.probabilities, rule).predicted)
+
+
+def fit(
+    sets: Sequence[Answers],
+    *,
+    target_sensitivity: float | None = None,
+    positive: Sequence[str] = (),
+    threshold: float | None = None,
+    criterion: str = "by hand",
+) -> DecisionRule:
+    """Fit a rule on validation images, and on their perturbed copies if there are any.
+
+    The temperature has the least log loss on all of them together, and the reject threshold is that of
+    `fit_reject_threshold` for the answers that the rule gives.
+
+    Args:
+        sets: probabilities of the network itself.
+        target_sensitivity: in (0, 1]; the threshold is the most specific that finds this share of the positives in each set.
+        positive: classes; by default those that are not normal.
+        threshold: instead of a target. With neither, or where no class is normal, the most probable class is answered.
+        criterion: of the threshold that was given, in words.
+
+    Raises:
+        UnknownName, BadInput: as `operating.question` and `operating.for_sensitivity`.
+    """
+    classes, several = sets[0].classes, len(sets) > 1
+    true = np.concatenate([found.true for found in sets])
+    probabilities = np.concatenate([found.probabilities for found in sets])
+    rule = DecisionRule(classes, calibration.fit_temperature(true, probabilities))
+    positive = tuple(positive) or operating.illness(classes)
+    if target_sensitivity is not None:
+        calm = [found.with_probabilities(decide(found.probabilities, rule).calibrated) for found in sets]
+        questions = [operating.question(found, positive) for found in calm if positive]
+        threshold = min((operating.for_sensitivity(*each, target_sensitivity) for each in questions), default=None)
+        where = "validation images and their perturbed copies" if several else "validation images"
+        criterion = f"finds at least {100 * target_sensitivity:g} % of them on {where}"
+    if threshold is not None:
+        rule = replace(
+            rule, positive=positive, threshold=threshold, criterion=criterion, target_sensitivity=target_sensitivity
+        )
+    return replace(rule, reject_threshold=fit_reject_threshold(sets, rule))
+
+
+def fit_reject_threshold(sets: Sequence[Answers], rule: DecisionRule) -> float:
+    """The least confidence from which on, in each of the sets, the answers have at most half of the set's error rate.
+
+    At least MIN_COVERAGE of each set stay answered, even if the errors are not halved then. Source of the idea: Y. Geifman,
+    R. El-Yaniv, "Selective classification for deep neural networks", 2017, arXiv 1705.08500.
+
+    Returns:
+        In [0, 1]; 0 where there are too few images or no errors to learn from.
+    """
+    decisions = [decide(found.probabilities, rule) for found in sets]
+    wrong = [each.predicted != found.true for each, found in zip(decisions, sets, strict=True)]
+    if min(map(len, sets)) < MIN_IMAGES or not np.concatenate(wrong).any():
+        return 0.0
+    candidates = np.unique(np.concatenate([each.confidence for each in decisions]))
+    enough, halved = np.ones(len(candidates), bool), np.ones(len(candidates), bool)
+    for each, errors in zip(decisions, wrong, strict=True):
+        order = np.argsort(each.confidence)
+        first = np.searchsorted(each.confidence[order], candidates)  # the images before it are not answered
+        left = len(errors) - first
+        errors_left = np.append(np.cumsum(errors[order][::-1])[::-1], 0)[first]
+        enough &= left >= MIN_COVERAGE * len(errors)
+        halved &= errors_left <= left * errors.mean() / 2
+    fits = np.flatnonzero(enough & halved)
+    return float(candidates[fits[0] if len(fits) else np.flatnonzero(enough)[-1]])

@@ -4,11 +4,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from cxr_core import images
 
@@ -100,16 +101,39 @@ def command(*arguments: object, home: Path | None = None, timeout: float = 300) 
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def build_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """A function that builds a folder once for all workers of a test session: `build_once(name, build) -> folder`."""
+    session = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        session = session.parent  # each worker has a folder in that of the session
+
+    def build_once(name: str, build: Callable[[Path], None]) -> Path:
+        folder = session / "shared" / name
+        folder.parent.mkdir(exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                unfinished = folder.with_name(f"{name}.unfinished")
+                shutil.rmtree(unfinished, ignore_errors=True)
+                build(unfinished)
+                unfinished.rename(folder)
+        return folder
+
+    return build_once
+
+
+@pytest.fixture(scope="session")
+def trained(build_once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
     """A workspace with a small synthetic dataset, `phantoms`, and one finished run on it; never written to."""
-    place = tmp_path_factory.mktemp("trained") / "home"
-    for arguments in (
-        ("data", "add", "synthetic", "--name", "phantoms", "--images", 60),
-        ("train", "--data", "phantoms", "--model", "custom_cnn", "--epochs", 2, "--set", "image_size=64", "--wait"),
-    ):
-        done = command(*arguments, home=place)
-        assert done.returncode == 0, done.stderr
-    yield place
+
+    def build(home: Path) -> None:
+        for arguments in (
+            ("data", "add", "synthetic", "--name", "phantoms", "--images", 60),
+            ("train", "--data", "phantoms", "--model", "custom_cnn", "--epochs", 2, "--set", "image_size=64", "--wait"),
+        ):
+            completed = command(*arguments, home=home)
+            assert completed.returncode == 0, completed.stderr
+
+    return build_once("trained", build)
 
 
 @pytest.fixture

@@ -52,12 +52,13 @@ def box(test: AppTest, key: str) -> Any:
 
 
 def visit(page: str, **query: str) -> AppTest:
+    """Open a page at its own address, as a link from elsewhere does: the frame and that page run, no other."""
     test = AppTest.from_file(str(PROJECT / "streamlit_app.py"), default_timeout=60)
     for name, value in query.items():
         test.query_params[name] = value
-    test.run()
     if page != PAGES[0]:
-        test.switch_page(page).run()
+        test.switch_page(page)  # before the first run: by the file's name, which is the page's address
+    test.run()
     assert not test.exception, test.exception[0].message
     return test
 

@@ -29,7 +29,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         os.environ["CXR_HOME"] = home
         make(chosen.images, chosen.runs)
-        print(json.dumps({"images": chosen.images, "runs": chosen.runs, **pages(chosen.rounds), **bootstrap()}))
+        print(json.dumps({"images": chosen.images, "runs": chosen.runs, **pages(chosen.rounds), **bootstrap_times()}))
 
 
 def make(images: int, count: int) -> None:
@@ -112,20 +112,20 @@ def pages(rounds: int) -> dict[str, Any]:
     }
 
 
-def bootstrap() -> dict[str, Any]:
-    from cxr_core.evaluation import resampling, scorecard
-    from cxr_core.evaluation.answers import Answers
+def bootstrap_times() -> dict[str, Any]:
+    from cxr_core.evaluation import bootstrap, metrics
+    from cxr_core.evaluation.prediction_set import PredictionSet
     from tests import made_up
 
     rng = np.random.default_rng(0)
     true = rng.integers(0, 3, 5216)
-    answers = Answers(np.arange(5216).astype(object), true, made_up.probabilities(true, 3), made_up.CLASSES)
+    answers = PredictionSet(np.arange(5216).astype(object), true, made_up.probabilities(true, 3), made_up.CLASSES)
     patients = rng.integers(0, 2800, 5216)
     spent, cpu = [], []
     for _ in range(5):
-        resampling._drawn.cache_clear()
+        bootstrap._drawn_counts.cache_clear()
         start, begun = time.perf_counter(), time.process_time()
-        scorecard.card(answers, patients)
+        metrics.estimate(answers, patients)
         spent.append(time.perf_counter() - start)
         cpu.append(time.process_time() - begun)
     return {

@@ -10,8 +10,8 @@ import pandas as pd
 
 from cxr_core import workspace
 from cxr_core.data import datasets, index, manifest, packing
-from cxr_core.evaluation import answers, metrics, paper, predictions
-from cxr_core.evaluation.answers import Answers
+from cxr_core.evaluation import metrics, paper, prediction_set, predictions
+from cxr_core.evaluation.prediction_set import PredictionSet
 from cxr_core.runs import config as settings
 from cxr_core.runs import folder as runs
 from cxr_core.runs import status as states
@@ -141,9 +141,9 @@ def on(data: str, manifest_id: str, **how: object) -> str:
     return run(splits, data=data, manifest_id=manifest_id, classes=manifest.get(data, manifest_id).classes, **how)  # type: ignore[arg-type]
 
 
-def better(run_id: str, split: str) -> Answers:
+def better(run_id: str, split: str) -> PredictionSet:
     """Give a run that has hardly learned anything answers on a split as a good one has them."""
-    plain = answers.read(run_id, split)
+    plain = prediction_set.read(run_id, split)
     made = plain.with_probabilities(probabilities(plain.true, len(plain.classes), skill=4.0))
     predictions.write(runs.predictions_path(run_id, split), made.table())
-    return answers.read(run_id, split)
+    return prediction_set.read(run_id, split)

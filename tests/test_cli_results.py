@@ -7,7 +7,7 @@ import pytest
 
 from cxr_core import cli
 from cxr_core.data import manifest
-from cxr_core.evaluation import answers, calibration, comparison, ensembles, fitted
+from cxr_core.evaluation import calibration, comparison, ensembles, fitted, prediction_set
 from cxr_core.runs import folder as runs
 from tests import made_up
 
@@ -26,10 +26,10 @@ def document(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict:
 
 def test_compare(two: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     found = document(capsys, "compare", *two)
-    one, other = (answers.read(run_id, "test") for run_id in two)
+    one, other = (prediction_set.read(run_id, "test") for run_id in two)
     assert found["n"] == 624 and found["mcnemar"]["p"] == comparison.mcnemar(one, other).p
     apart = found["second_less_first"]["accuracy"]
-    assert apart["value"] == pytest.approx(other.right.mean() - one.right.mean())
+    assert apart["value"] == pytest.approx(other.correct.mean() - one.correct.mean())
     assert cli.main(["compare", *two]) == 0
     assert "McNemar's exact p" in capsys.readouterr().out
 
@@ -50,12 +50,12 @@ def test_calibrate(two: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert point is not None and heat is not None
     assert found["operating_point"]["threshold"] == point.threshold and found["temperature"]["value"] == heat.value
     said = document(capsys, "evaluate", two[0])
-    called = fitted.decided(answers.read(two[0], "test"), point)
-    assert said["operating_point"]["accuracy"] == pytest.approx(called.right.mean())
+    called = fitted.decided(prediction_set.read(two[0], "test"), point)
+    assert said["operating_point"]["accuracy"] == pytest.approx(called.correct.mean())
     assert said["operating_point"]["confusion"] == called.confusion.tolist() != said["confusion"]
     assert said["operating_point"]["point"]["threshold"] == point.threshold
     calm = fitted.tempered(called, heat.value)
-    at_point = calibration.expected_error(calm.confidence, called.right)
+    at_point = calibration.expected_error(calm.confidence, called.correct)
     assert said["operating_point"]["figures"]["ece"]["value"] == pytest.approx(at_point)
     probable = calibration.expected_error(
         calm.probabilities.max(axis=1), calm.probabilities.argmax(axis=1) == calm.true

@@ -10,7 +10,7 @@ from cxr_core import images, workspace
 from cxr_core.data import datasets
 from cxr_core.data.phantoms import phantom
 from cxr_core.errors import WorkFailed
-from cxr_core.evaluation import answers, calibration, confusion, fitted, intervals, operating, paper, predictions
+from cxr_core.evaluation import calibration, confusion, fitted, intervals, operating, paper, prediction_set, predictions
 from cxr_core.inference import engine, export, warm
 from cxr_core.models import weights
 from cxr_core.runs import folder as runs
@@ -71,13 +71,13 @@ def test_no_image_and_no_place_of_the_machine_ships():
 def test_the_figures_beside_it_are_its_own(run_id: str):
     """By the most probable class, and at its operating point: one row each."""
     rows = [line for line in (PLACE / "README.md").read_text().splitlines() if line.startswith(f"| `{run_id}`")]
-    plain, point, heat = answers.read(run_id, "test"), fitted.point(run_id), fitted.temperature(run_id)
+    plain, point, heat = prediction_set.read(run_id, "test"), fitted.point(run_id), fitted.temperature(run_id)
     assert point is not None and heat is not None and len(rows) == 2
     for row, found in zip(rows, (plain, fitted.decided(plain, point)), strict=True):
-        right, ill = int(found.right.sum()), found.true > 0
-        error = calibration.expected_error(fitted.tempered(found, heat.value).confidence, found.right)
+        right, ill = int(found.correct.sum()), found.true > 0
+        error = calibration.expected_error(fitted.tempered(found, heat.value).confidence, found.correct)
         low, high = intervals.wilson(right, len(found))
-        normals, pneumonias = found.right[~ill].mean(), (found.predicted[ill] > 0).mean()
+        normals, pneumonias = found.correct[~ill].mean(), (found.predicted[ill] > 0).mean()
         said = [f"{right / len(found):.3f} ({low:.3f} to {high:.3f})", f"{confusion.macro_f1(found.confusion):.3f}"]
         for figure in (*said, f"{normals:.3f}", f"{pneumonias:.3f}", f"{error:.3f}"):
             assert figure in row, (figure, row)
@@ -88,7 +88,7 @@ def test_its_point_finds_what_the_protocol_says_and_no_point_above_does(run_id: 
     point = fitted.point(run_id)
     assert point is not None and point.positive == ("viral", "bacterial")
     asked = [
-        operating.question(fitted.tempered(answers.read(run_id, split), point.temperature), point.positive)
+        operating.question(fitted.tempered(prediction_set.read(run_id, split), point.temperature), point.positive)
         for split in ("val", "shifted")
     ]
     found = [[operating.at(*one, at).sensitivity for one in asked] for at in (point.threshold, point.threshold + 1e-9)]

@@ -14,7 +14,7 @@ from cxr_core.errors import BadInput
 from cxr_core.runs import folder as runs
 
 if TYPE_CHECKING:
-    from cxr_core.evaluation.scorecard import Figure
+    from cxr_core.evaluation.metrics import Estimate
 
 
 def add_commands(commands: Any) -> None:
@@ -52,39 +52,41 @@ def add_commands(commands: Any) -> None:
 
 
 def _evaluate(chosen: argparse.Namespace) -> None:
-    from cxr_core.evaluation import answers, background, fitted, metrics, scorecard
+    from cxr_core.evaluation import confusion, fitted, image_metadata, metrics, prediction_set
 
-    found = answers.read(chosen.run, chosen.split)
-    patients = background.patients(found, runs.get(chosen.run).config.data)
-    card = scorecard.card(found, patients)
-    words = [metrics.report_of(found.classes, found.confusion).to_string(float_format="%.2f", na_rep="")]
+    found = prediction_set.read(chosen.run, chosen.split)
+    patients = image_metadata.patients(found, runs.get(chosen.run).config.data)
+    card = metrics.estimate(found, patients)
+    words = [confusion.classification_report(found.classes, found.confusion).to_string(float_format="%.2f", na_rep="")]
     words += [f"\nn = {len(found):,}, with 95 % intervals:", *_lines(card)]
     after = by_point = None
     if heat := fitted.temperature(chosen.run):
-        calm = scorecard.card(fitted.tempered(found, heat.value), patients, parts=("terms",))
-        after = {"temperature": heat.value, "figures": scorecard.document(calm)}
+        calm = metrics.estimate(fitted.tempered(found, heat.value), patients, parts=("terms",))
+        after = {"temperature": heat.value, "figures": metrics.to_dict(calm)}
         words += [f"\nAfter its temperature, {heat.value:.3f}:", *_lines(calm)]
     if point := fitted.point(chosen.run):
         called = fitted.decided(found, point)
-        counts = scorecard.card(called, patients, parts=("counts",))
-        terms = scorecard.card(fitted.tempered(called, point.temperature), patients, parts=("terms",))
+        counts = metrics.estimate(called, patients, parts=("counts",))
+        terms = metrics.estimate(fitted.tempered(called, point.temperature), patients, parts=("terms",))
         every = counts | {"ece": terms["ece"]}
-        by_point = {"point": asdict(point), **metrics.document(called, counts), "figures": scorecard.document(every)}
-        report = metrics.report_of(called.classes, called.confusion).to_string(float_format="%.2f", na_rep="")
+        by_point = {"point": asdict(point), **metrics.document(called, counts), "figures": metrics.to_dict(every)}
+        report = confusion.classification_report(called.classes, called.confusion).to_string(
+            float_format="%.2f", na_rep=""
+        )
         words += [f"\nAt its operating point, {point.told()}:", report, "", *_lines(every)]
     figures = {
         **metrics.document(found, card),
-        "figures": scorecard.document(card),
+        "figures": metrics.to_dict(card),
         "after_temperature": after,
         "operating_point": by_point,
     }
     answer(chosen, figures, "\n".join(words))
 
 
-def _lines(card: Mapping[str, "Figure"]) -> list[str]:
+def _lines(card: Mapping[str, "Estimate"]) -> list[str]:
     """Figures with their intervals, one a line."""
     return [
-        f"{name:<28} {one.value:.4f} ({one.low:.4f} to {one.high:.4f}), {one.how}"
+        f"{name:<28} {one.value:.4f} ({one.low:.4f} to {one.high:.4f}), {one.method}"
         for name, one in card.items()
         if one.value is not None and one.low is not None and one.high is not None
     ]
@@ -109,15 +111,15 @@ def _calibrate(chosen: argparse.Namespace) -> None:
 
 
 def _compare(chosen: argparse.Namespace) -> None:
-    from cxr_core.evaluation import answers, background, comparison, scorecard
+    from cxr_core.evaluation import comparison, image_metadata, metrics, prediction_set
 
-    shared = answers.common([answers.read(one, chosen.split) for one in chosen.runs])
+    shared = prediction_set.shared_images([prediction_set.read(one, chosen.split) for one in chosen.runs])
     first, second = shared.members
-    apart = comparison.differences(first, second, background.patients(first, runs.get(chosen.runs[0]).config.data))
+    apart = comparison.differences(first, second, image_metadata.patients(first, runs.get(chosen.runs[0]).config.data))
     test, (alike, kappa) = comparison.mcnemar(first, second), comparison.agreement(first, second)
     document = {
         "n": len(shared),
-        "second_less_first": scorecard.document(apart),
+        "second_less_first": metrics.to_dict(apart),
         "mcnemar": asdict(test),
         "agreement": alike,
         "kappa": None if math.isnan(kappa) else kappa,

@@ -11,9 +11,9 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from cxr_core.evaluation import answers, fitted
-from cxr_core.evaluation.answers import Answers
+from cxr_core.evaluation import fitted, prediction_set
 from cxr_core.evaluation.intervals import Interval, wilson
+from cxr_core.evaluation.prediction_set import PredictionSet
 from cxr_core.runs import folder as runs
 
 FEWEST = 50  # validation images; with less nothing is known of where errors are
@@ -44,9 +44,9 @@ class Band:
         return wilson(self.right, self.answered)
 
 
-def band(found: Answers) -> Band | None:
+def band(found: PredictionSet) -> Band | None:
     """The band of validation answers (with calibrated probabilities); None for fewer than FEWEST images or no error."""
-    count, right = len(found), found.right
+    count, right = len(found), found.correct
     if count < FEWEST or right.all():
         return None
     sure = found.confidence
@@ -72,7 +72,7 @@ def of_run(run_id: str) -> Band | None:
     return _of_run(run_id, stamp, heat.value if heat else 1.0)
 
 
-def sure(run_id: str, found: Answers) -> npt.NDArray[np.bool_] | None:
+def sure(run_id: str, found: PredictionSet) -> npt.NDArray[np.bool_] | None:
     """(n,) whether a run is sure of the class that it called each image; None if it has no band.
 
     Args:
@@ -87,4 +87,4 @@ def sure(run_id: str, found: Answers) -> npt.NDArray[np.bool_] | None:
 
 @lru_cache(maxsize=64)
 def _of_run(run_id: str, stamp: int, heat: float) -> Band | None:  # noqa: ARG001 - part of the key
-    return band(fitted.tempered(answers.read(run_id, fitted.SPLIT), heat))
+    return band(fitted.tempered(prediction_set.read(run_id, fitted.SPLIT), heat))

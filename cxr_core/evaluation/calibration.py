@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from cxr_core import wording
+from cxr_core.arrays import Floats, softmax
 from cxr_core.evaluation import intervals
 
-Floats = npt.NDArray[np.float64]
 BINS = 15  # as in Guo et al.
 COLDEST, HOTTEST = 0.05, 20.0
 _LEAST = 1e-12  # a probability of 0 has no logarithm
@@ -134,10 +134,7 @@ def tempered(probabilities: npt.ArrayLike, temperature: float) -> Floats:
     """
     if not temperature > 0:
         raise ValueError(f"A temperature is above 0. Received: {temperature}.")
-    logs = np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), _LEAST)) / temperature
-    raised = np.exp(logs - logs.max(axis=-1, keepdims=True))
-    found: Floats = raised / raised.sum(axis=-1, keepdims=True)
-    return found
+    return softmax(np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), _LEAST)) / temperature)
 
 
 def _mean(terms: Floats) -> float:

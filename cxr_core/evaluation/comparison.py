@@ -9,11 +9,10 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import binomtest
 
-from cxr_core.evaluation import confusion, resampling, scorecard
-from cxr_core.evaluation.answers import Answers, Flags
+from cxr_core.arrays import Flags
+from cxr_core.evaluation import bootstrap, confusion, metrics
+from cxr_core.evaluation.prediction_set import PredictionSet
 from cxr_core.runs.config import RunConfig, to_document
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -26,47 +25,47 @@ class McNemar:
 
 
 def differences(
-    first: Answers,
-    second: Answers,
+    first: PredictionSet,
+    second: PredictionSet,
     patients: npt.ArrayLike | None,
     *,
-    parts: Collection[str] = resampling.PARTS,
+    parts: Collection[str] = bootstrap.PARTS,
     seed: int = 0,
-) -> scorecard.Card:
+) -> metrics.Metrics:
     """Second less first, figure by figure, with paired bootstrap intervals: both runs meet the same resampled patients.
 
     Args:
         first, second: of the same images in the same order.
         patients: (n,) who is on each, or None.
-        parts: of `resampling.PARTS`.
+        parts: of `bootstrap.PARTS`.
     """
-    one, other = (scorecard.spread(each, patients, parts=parts, seed=seed) for each in (first, second))
-    before, after = (scorecard.points(each, parts=parts) for each in (first, second))
+    one, other = (metrics.resample(each, patients, parts=parts, seed=seed) for each in (first, second))
+    before, after = (metrics.values(each, parts=parts) for each in (first, second))
     return {name: apart(name, before[name], after[name], one, other) for name in before}
 
 
 def apart(
-    name: str, before: float | None, after: float | None, one: scorecard.Spread, other: scorecard.Spread
-) -> scorecard.Figure:
+    name: str, before: float | None, after: float | None, one: metrics.Resampled, other: metrics.Resampled
+) -> metrics.Estimate:
     """How far a figure has gone from `before` to `after`, of two runs that were drawn on the same images."""
     value = np.nan if before is None or after is None else after - before
     if not np.isfinite(value):
-        return scorecard.Figure(None, None, None, one.how)
-    low, high = resampling.percentiles(other.drawn[name] - one.drawn[name], one.fewest) or (None, None)
-    return scorecard.Figure(float(value), low, high, one.how)
+        return metrics.Estimate(None, None, None, one.method)
+    low, high = bootstrap.percentile_interval(other.replicates[name] - one.replicates[name], one.fewest) or (None, None)
+    return metrics.Estimate(float(value), low, high, one.method)
 
 
-def mcnemar(first: Answers, second: Answers) -> McNemar:
+def mcnemar(first: PredictionSet, second: PredictionSet) -> McNemar:
     """Whether one run is right more often, by the images that only one has right.
 
     Source: Q. McNemar, Psychometrika 12 (1947) 153-157; exact by the binomial distribution.
     """
-    one, other = int((first.right & ~second.right).sum()), int((second.right & ~first.right).sum())
+    one, other = int((first.correct & ~second.correct).sum()), int((second.correct & ~first.correct).sum())
     p = float(binomtest(one, one + other, 0.5).pvalue) if one + other else 1.0
     return McNemar(one, other, p)
 
 
-def agreement(first: Answers, second: Answers) -> tuple[float, float]:
+def agreement(first: PredictionSet, second: PredictionSet) -> tuple[float, float]:
     """Share of images that both answer alike, and Cohen's kappa of it (J. Cohen, Educ. Psychol. Meas. 20 (1960) 37-46).
 
     Kappa is NaN where both give one and the same class to everything.
@@ -80,9 +79,9 @@ def agreement(first: Answers, second: Answers) -> tuple[float, float]:
     return alike, (alike - by_chance) / (1 - by_chance) if by_chance < 1 else float("nan")
 
 
-def only_right(first: Answers, second: Answers) -> Flags:
+def only_right(first: PredictionSet, second: PredictionSet) -> Flags:
     """(n,) images that the first has right and the second wrong."""
-    return first.right & ~second.right
+    return first.correct & ~second.correct
 
 
 def settings(configs: Mapping[str, RunConfig]) -> pd.DataFrame:

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from cxr_core.evaluation import intervals, operating
-from cxr_core.evaluation.answers import Answers
 from cxr_core.evaluation.decision_rule import DecisionRule, decide
+from cxr_core.evaluation.prediction_set import PredictionSet
 
 TITLES = {
     "coverage": "Answered confidently",
@@ -35,7 +35,7 @@ TITLES = {
 Counts = dict[str, tuple[int, int]]  # by metric: images, of how many
 
 
-def count(found: Answers, rule: DecisionRule) -> Counts:
+def count(found: PredictionSet, rule: DecisionRule) -> Counts:
     """The counts of each of TITLES on images with their true classes; 0 of 0 where nothing is ill or nobody could say.
 
     Args:
@@ -62,7 +62,7 @@ def count(found: Answers, rule: DecisionRule) -> Counts:
     return counts
 
 
-def document(found: Answers, rule: DecisionRule) -> dict[str, Any]:
+def document(found: PredictionSet, rule: DecisionRule) -> dict[str, Any]:
     """`decision` of `evaluate --json`: each metric's value (None: not defined), interval and counts, and the rule."""
     metrics = {
         name: {

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cxr_core.arrays import Codes, Flags, Floats
 from cxr_core.evaluation import calibration, operating
-from cxr_core.evaluation.answers import Answers, Codes, Flags, Floats
+from cxr_core.evaluation.prediction_set import PredictionSet
 from cxr_core.wording import percent
 
 MIN_IMAGES = 50  # validation images; with fewer, what is fitted is chance
@@ -122,13 +123,13 @@ def decide(probabilities: npt.ArrayLike, rule: DecisionRule) -> Decisions:
     return Decisions(calibrated, predicted, confidence, confidence >= rule.reject_threshold)
 
 
-def decided(found: Answers, rule: DecisionRule | None) -> Answers:
+def decided(found: PredictionSet, rule: DecisionRule | None) -> PredictionSet:
     """The same probabilities, each image called what the rule says; None: the most probable class."""
-    return found if rule is None else found.with_called(decide(found.probabilities, rule).predicted)
+    return found if rule is None else found.with_assigned(decide(found.probabilities, rule).predicted)
 
 
 def fit(
-    sets: Sequence[Answers],
+    sets: Sequence[PredictionSet],
     *,
     target_sensitivity: float | None = None,
     positive: Sequence[str] = (),
@@ -168,7 +169,7 @@ def fit(
     return replace(rule, reject_threshold=fit_reject_threshold(sets, rule))
 
 
-def fit_reject_threshold(sets: Sequence[Answers], rule: DecisionRule) -> float:
+def fit_reject_threshold(sets: Sequence[PredictionSet], rule: DecisionRule) -> float:
     """The least confidence from which on, in each of the sets, the answers have at most half of the set's error rate.
 
     At least MIN_COVERAGE of each set stay answered, even if the errors are not halved then. Source of the idea: Y. Geifman,

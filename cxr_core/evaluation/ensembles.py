@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cxr_core import workspace
+from cxr_core.arrays import Floats, softmax
 from cxr_core.errors import BadInput, UnknownName, WorkFailed
-from cxr_core.evaluation import answers, metrics, predictions
+from cxr_core.evaluation import metrics, prediction_set, predictions
 from cxr_core.runs import config as settings
 from cxr_core.runs import folder as runs
 from cxr_core.runs import status as states
@@ -30,7 +31,6 @@ WAYS = {
     "weighted": "A weighted mean, the weights being those with the least log loss on the validation images.",
     "vote": "The share of the runs that vote for each class; ties go to the more probable.",
 }
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -90,15 +90,13 @@ def fit_weights(true: npt.ArrayLike, members: Sequence[npt.ArrayLike]) -> tuple[
     given = stack[:, np.arange(len(codes)), codes]  # (m, n): all that the log loss sees
 
     def loss(logits: Floats) -> tuple[float, Floats]:
-        shares = np.exp(logits - logits.max())
-        shares /= shares.sum()
+        shares = softmax(logits)
         mixed = np.maximum(shares @ given, 1e-12)
         slope = -(given / mixed).mean(axis=1)
         return float(-np.log(mixed).mean()), shares * (slope - shares @ slope)
 
     found = minimize(loss, np.zeros(len(stack)), jac=True, method="L-BFGS-B", bounds=[(-12, 12)] * len(stack))
-    shares = np.exp(found.x - found.x.max())
-    return tuple((shares / shares.sum()).tolist())
+    return tuple(softmax(found.x).tolist())
 
 
 def make(run_ids: Sequence[str], way: str = "mean") -> str:
@@ -126,7 +124,7 @@ def make(run_ids: Sequence[str], way: str = "mean") -> str:
     shared = {}
     for split in splits:
         with suppress(BadInput):  # folds have no validation image in common, and test images all the same
-            shared[split] = answers.common([answers.read(one, split) for one in ids])
+            shared[split] = prediction_set.shared_images([prediction_set.read(one, split) for one in ids])
     if not shared:
         raise BadInput("The runs have no image in common on which all have answered. Choose others.")
     weights: tuple[float, ...] = (1 / len(ids),) * len(ids)

@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cxr_core import workspace
+from cxr_core.arrays import Floats
 from cxr_core.errors import BadInput, UnknownName, WorkFailed
-from cxr_core.evaluation import answers, calibration, operating
-from cxr_core.evaluation.answers import Answers
+from cxr_core.evaluation import calibration, operating, prediction_set
+from cxr_core.evaluation.prediction_set import PredictionSet
 from cxr_core.runs import folder as runs
 from cxr_core.runs.folder import Run
 from cxr_core.wording import percent
@@ -40,7 +41,7 @@ class Temperature:
     images: int
     of: str
 
-    def applied(self, probabilities: npt.ArrayLike) -> calibration.Floats:
+    def applied(self, probabilities: npt.ArrayLike) -> Floats:
         """(…, k) the probabilities after it; the most probable class stays the same."""
         return calibration.tempered(probabilities, self.value)
 
@@ -67,7 +68,7 @@ class Point:
     images: int
     of: str
 
-    def score(self, probabilities: npt.ArrayLike, classes: tuple[str, ...]) -> calibration.Floats:
+    def score(self, probabilities: npt.ArrayLike, classes: tuple[str, ...]) -> Floats:
         """(…,) the score, from (…, k) probabilities of the network itself, before any temperature."""
         values = calibration.tempered(probabilities, self.temperature)
         return values[..., [classes.index(name) for name in self.positive]].sum(axis=-1)
@@ -131,7 +132,7 @@ def fit_temperature(run_id: str) -> Temperature:
     Raises:
         UnknownName: no such run, or it has no validation predictions.
     """
-    found = answers.read(run_id, SPLIT)
+    found = prediction_set.read(run_id, SPLIT)
     return Temperature(calibration.fit_temperature(found.true, found.probabilities), len(found), _stamp(run_id))
 
 
@@ -150,13 +151,13 @@ def keep_point(
     """
     if not 0 <= threshold <= 1:
         raise BadInput(f"A threshold lies between 0 and 1. Received: {threshold}.")
-    found = answers.read(run_id, SPLIT)
+    found = prediction_set.read(run_id, SPLIT)
     made = Point(tuple(positive), float(threshold), float(temperature_), rule, None, None, len(found), _stamp(run_id))
     gives = outcome(found, made)
     return _kept_now(run_id, _POINT, replace(made, sensitivity=gives.sensitivity, specificity=gives.specificity))
 
 
-def threshold_for(found: Sequence[Answers], positive: Sequence[str], least: float) -> float:
+def threshold_for(found: Sequence[PredictionSet], positive: Sequence[str], least: float) -> float:
     """The most specific threshold that finds at least this share of the positives in each of several sets of answers.
 
     Args:
@@ -195,7 +196,7 @@ def keep_calibrated(run_id: str, least: float = 0.0, *, positive: Sequence[str] 
         _kept_now(run_id, _TEMPERATURE, heat)
         return None
     splits = splits_of(run)
-    threshold = threshold_for([tempered(answers.read(run_id, one), heat.value) for one in splits], asked, least)
+    threshold = threshold_for([tempered(prediction_set.read(run_id, one), heat.value) for one in splits], asked, least)
     _kept_now(run_id, _TEMPERATURE, heat)  # now that nothing can go wrong any more
     rule = f"finds at least {100 * least:g} % of them {told(splits)}"
     return keep_point(run_id, asked, threshold, rule=rule, temperature_=heat.value)
@@ -211,12 +212,12 @@ def told(splits: Sequence[str]) -> str:
     return "on validation images and their shifted copies" if SHIFTED in splits else "on validation images"
 
 
-def decided(found: Answers, by: Point | None) -> Answers:
+def decided(found: PredictionSet, by: Point | None) -> PredictionSet:
     """The answers of a run, before any temperature, each image called what the operating point says; None changes nothing."""
-    return found if by is None else found.with_called(by.label(found.probabilities, found.classes))
+    return found if by is None else found.with_assigned(by.label(found.probabilities, found.classes))
 
 
-def outcome(found: Answers, by: Point) -> operating.Outcome:
+def outcome(found: PredictionSet, by: Point) -> operating.Outcome:
     """What an operating point gives on answers of its run, before any temperature."""
     return operating.at(*operating.question(tempered(found, by.temperature), by.positive), by.threshold)
 
@@ -244,12 +245,12 @@ def _own_folder(run_id: str) -> Path:
     return run.folder
 
 
-def tempered(found: Answers, value: float) -> Answers:
+def tempered(found: PredictionSet, value: float) -> PredictionSet:
     """The same images, called the same, after a temperature; 1 changes nothing."""
     if value == 1:
         return found
     calm = found.with_probabilities(calibration.tempered(found.probabilities, value))
-    return calm if found.called is None else calm.with_called(found.called)
+    return calm if found.assigned is None else calm.with_assigned(found.assigned)
 
 
 def _stamp(run_id: str) -> str:

@@ -1,4 +1,4 @@
-"""How far a share may be off by the chance of which images were in the split; other figures: see resampling.py."""
+"""Intervals of shares and of their differences; of other metrics: see bootstrap.py."""
 
 from math import sqrt
 from statistics import NormalDist
@@ -7,7 +7,7 @@ Interval = tuple[float, float]
 
 
 def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
-    """The score interval of a share: `successes` of `n`.
+    """Wilson score interval of a proportion, `successes` of `n`.
 
     Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference",
     J. Am. Stat. Assoc. 22 (1927) 209-212; without continuity correction.
@@ -31,3 +31,16 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
     low = 0.0 if successes == 0 else max(0.0, middle - half)
     high = 1.0 if successes == n else min(1.0, middle + half)
     return low, high
+
+
+def newcombe(first: int, n: int, second: int, m: int) -> Interval:
+    """Newcombe's 95 % interval of first/n - second/m, for different images.
+
+    Source: R. G. Newcombe, Statistics in Medicine 17 (1998) 873-890, method 10 (hybrid score).
+    """
+    p, q = first / n, second / m
+    (low_p, high_p), (low_q, high_q) = wilson(first, n), wilson(second, m)
+    return (
+        p - q - sqrt((p - low_p) ** 2 + (high_q - q) ** 2),
+        p - q + sqrt((high_p - p) ** 2 + (q - low_q) ** 2),
+    )

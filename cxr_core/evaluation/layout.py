@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from cxr_core import __version__
-from cxr_core.evaluation import figures
+from cxr_core.evaluation import plots
 
 _CSS = """
 :root { color-scheme: light; } * { box-sizing: border-box; }
@@ -96,7 +96,7 @@ def plot(title: str, figure: go.Figure, name: str, number: int) -> str:
     short = title.replace(":", ",").split(",", maxsplit=1)[0].lower()
     place = "".join(one if one.isalnum() else "-" for one in f"{short}-{name}-{number}")
     figure.update_layout(paper_bgcolor="#ffffff", plot_bgcolor="#ffffff")
-    config = {**figures.CONFIG, "displayModeBar": False}
+    config = {**plots.CONFIG, "displayModeBar": False}
     drawn = json.dumps(json.loads(figure.to_json())).replace("</", "<\\/")
     buttons = "".join(
         f"<button type=button onclick=\"save('{place}', '{kind}')\" aria-label='Save {escape(title)} as {kind.upper()}'>"

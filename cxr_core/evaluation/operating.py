@@ -10,10 +10,11 @@ from statistics import NormalDist
 
 import numpy as np
 
+from cxr_core.arrays import Flags, Floats
 from cxr_core.errors import BadInput, UnknownName
 from cxr_core.evaluation import curves, intervals
-from cxr_core.evaluation.answers import Answers, Flags, Floats
 from cxr_core.evaluation.intervals import Interval
+from cxr_core.evaluation.prediction_set import PredictionSet
 
 NORMAL = "normal"
 
@@ -57,7 +58,7 @@ class Outcome:
         }
 
 
-def question(answers: Answers, positive: Sequence[str]) -> tuple[Flags, Floats]:
+def question(answers: PredictionSet, positive: Sequence[str]) -> tuple[Flags, Floats]:
     """(n,) which images are positive, and (n,) the score of each.
 
     Raises:

@@ -15,19 +15,18 @@ from cxr_core import spreadsheet, wording, workspace
 from cxr_core.data import audit, datasets, manifest
 from cxr_core.errors import BadInput, CxrError
 from cxr_core.evaluation import (
-    answers,
-    background,
     calibration,
-    charts,
     comparison,
-    figures,
+    confusion,
     fitted,
+    image_metadata,
     layout,
     metrics,
-    scorecard,
+    plots,
+    prediction_set,
     subgroups,
 )
-from cxr_core.evaluation.answers import Answers
+from cxr_core.evaluation.prediction_set import PredictionSet
 from cxr_core.models import catalogue
 from cxr_core.runs import folder as runs
 from cxr_core.runs.config import to_document
@@ -64,7 +63,7 @@ def html(run_ids: Sequence[str], *, split: str = "test", title: str = "") -> str
             f"<p class=warn>The images of {escape(', '.join(drawn))} are synthetic: drawn, not photographed. Nothing here tells "
             "how good a network is on X-rays.</p>"
         )
-    said = {run.id: answers.read(run.id, split) for run in found}
+    said = {run.id: prediction_set.read(run.id, split) for run in found}
     if len(found) > 1:
         parts.append(_comparison(found, said, split))
     parts += [_run(run, said[run.id], split, place) for place, run in enumerate(found)]
@@ -81,9 +80,9 @@ def _is_drawn(data: str) -> bool:
         return False
 
 
-def _run(run: Run, said: Answers, split: str, place: int) -> str:
-    about = background.of(said, run.config.data)
-    card = scorecard.card(said, None if about is None else about["patient"])
+def _run(run: Run, said: PredictionSet, split: str, place: int) -> str:
+    about = image_metadata.read(said, run.config.data)
+    card = metrics.estimate(said, None if about is None else about["patient"])
     titles = [_title(name) for name in said.classes]
     again = " class=again" if place else ""
     parts = [
@@ -92,7 +91,7 @@ def _run(run: Run, said: Answers, split: str, place: int) -> str:
         f"<h3>Figures on {len(said):,} {_SPLITS.get(split, escape(split))} images, with 95 % intervals</h3>",
         layout.table(_figures(card)),
         layout.table(_by_class(said, card), intervals=True),
-        f"<p class=quiet>Intervals of accuracy, recall and precision: Wilson; of the others: {escape(card['macro_f1'].how)}, "
+        f"<p class=quiet>Intervals of accuracy, recall and precision: Wilson; of the others: {escape(card['macro_f1'].method)}, "
         "2,000 times within each class. What the figures mean is told at the end.</p>",
         "<h3>Confusion matrix (rows true, columns predicted)</h3>",
         layout.table(pd.DataFrame(said.confusion, index=titles, columns=titles)),
@@ -111,17 +110,17 @@ def _run(run: Run, said: Answers, split: str, place: int) -> str:
     return "\n".join(parts)
 
 
-def _at_point(run: Run, said: Answers, patients: pd.Series | None) -> str:
+def _at_point(run: Run, said: PredictionSet, patients: pd.Series | None) -> str:
     """The same images, called by the operating point; empty if the run has none."""
     point = _quietly(fitted.point, run.id)
     if point is None:
         return ""
     called = fitted.decided(said, point)
-    card = scorecard.card(called, patients, parts=("counts",))
+    card = metrics.estimate(called, patients, parts=("counts",))
     rows = {
-        scorecard.TITLES[name]: scorecard.told(card[name]) for name in ("accuracy", "macro_f1", "balanced_accuracy")
+        metrics.TITLES[name]: metrics.describe(card[name]) for name in ("accuracy", "macro_f1", "balanced_accuracy")
     }
-    rows |= {f"Recall, {_title(name).lower()}": scorecard.told(card[f"recall:{name}"]) for name in said.classes}
+    rows |= {f"Recall, {_title(name).lower()}": metrics.describe(card[f"recall:{name}"]) for name in said.classes}
     titles = [_title(name) for name in said.classes]
     return "\n".join(
         [
@@ -134,19 +133,19 @@ def _at_point(run: Run, said: Answers, patients: pd.Series | None) -> str:
     )
 
 
-def _plots(run: Run, said: Answers, split: str, place: int) -> str:
+def _plots(run: Run, said: PredictionSet, split: str, place: int) -> str:
     titles = {name: _title(name) for name in said.classes}
-    rocs, recalls = charts.of_classes(said, titles)
-    reliability = {"As the network says it": calibration.reliability(said.confidence, said.right)}
+    rocs, recalls = plots.class_curves(said, titles)
+    reliability = {"As the network says it": calibration.reliability(said.confidence, said.correct)}
     if (heat := _quietly(fitted.temperature, run.id)) is not None:
         after = fitted.tempered(said, heat.value)
-        reliability[f"After temperature {heat.value:.2f}"] = calibration.reliability(after.confidence, after.right)
+        reliability[f"After temperature {heat.value:.2f}"] = calibration.reliability(after.confidence, after.correct)
     history = runs.history(run.id)
-    plots = {"Confusion matrix": figures.confusion(said.confusion.tolist(), list(titles.values()))}
+    shown = {"Confusion matrix": plots.confusion_matrix(said.confusion.tolist(), list(titles.values()))}
     if rocs:
-        plots |= {
-            "ROC, each class against the rest": charts.roc(rocs),
-            "Precision and recall, each class against the rest": charts.precision_recall(recalls),
+        shown |= {
+            "ROC, each class against the rest": plots.roc(rocs),
+            "Precision and recall, each class against the rest": plots.precision_recall(recalls),
         }
     for code, title in enumerate(titles.values()):
         by_true = {
@@ -154,15 +153,15 @@ def _plots(run: Run, said: Answers, split: str, place: int) -> str:
             for place, other in enumerate(titles.values())
             if said.support[place]
         }
-        shades = [figures.colour(other, place) for place, other in enumerate(said.classes) if said.support[place]]
-        shown = f"Probability of {title.lower()}, by true class"
-        plots[shown] = charts.scores(by_true, shades, title="")
-    plots["Reliability: do probabilities mean what they say?"] = charts.reliability(reliability)
+        shades = [plots.class_colour(other, place) for place, other in enumerate(said.classes) if said.support[place]]
+        heading = f"Probability of {title.lower()}, by true class"
+        shown[heading] = plots.score_distributions(by_true, shades, title="")
+    shown["Reliability: do probabilities mean what they say?"] = plots.reliability(reliability)
     if len(history):
         best = runs.best_epoch(history, run.config.keep)
-        plots["Learning curves"] = figures.learning_curves(history, best_epoch=best)
+        shown["Learning curves"] = plots.learning_curves(history, best_epoch=best)
     name = f"{run.id}-{split}-{place}"
-    drawn = "".join(layout.plot(title, one, name, number) for number, (title, one) in enumerate(plots.items()))
+    drawn = "".join(layout.plot(title, one, name, number) for number, (title, one) in enumerate(shown.items()))
     table = layout.table(calibration.told(reliability).set_index("Version"))
     return f"<div class=two>{drawn}</div><details><summary>Reliability as a table</summary><h3>Reliability</h3>{table}</details>"
 
@@ -175,27 +174,27 @@ def _quietly(read: Callable[[str], Kept | None], run_id: str) -> Kept | None:
         return None
 
 
-def _comparison(found: Sequence[Run], said: Mapping[str, Answers], split: str) -> str:
+def _comparison(found: Sequence[Run], said: Mapping[str, PredictionSet], split: str) -> str:
     first, parts = found[0], [f"<h2>Compared on {_SPLITS.get(split, escape(split))} images</h2>"]
     names = {
         run.id: f"{chr(65 + place)}: {run.name or catalogue.title(run.config.model)}" for place, run in enumerate(found)
     }
     parts.append("<ul>" + "".join(f"<li>{escape(names[run.id])}, {escape(run.id)}</li>" for run in found) + "</ul>")
     for other in found[1:]:
-        shared = answers.common([said[first.id], said[other.id]])
+        shared = prediction_set.shared_images([said[first.id], said[other.id]])
         one, two = shared.members
-        apart = comparison.differences(one, two, background.patients(one, first.config.data))
+        apart = comparison.differences(one, two, image_metadata.patients(one, first.config.data))
         test, (alike, kappa) = comparison.mcnemar(one, two), comparison.agreement(one, two)
         letter = names[other.id][0]
         parts.append(f"<h3>{letter} less A, on the {len(shared):,} images that both answered</h3>")
-        before, after = scorecard.points(one), scorecard.points(two)
+        before, after = metrics.values(one), metrics.values(two)
         rows = {
             title: {
                 "A": _point(name, before[name]),
                 letter: _point(name, after[name]),
-                f"{letter} less A": scorecard.told_apart(apart[name], share=scorecard.is_share(name)),
+                f"{letter} less A": metrics.describe_difference(apart[name], share=metrics.is_percentage(name)),
             }
-            for name, title in scorecard.TITLES.items()
+            for name, title in metrics.TITLES.items()
         }
         parts.append(layout.table(pd.DataFrame.from_dict(rows, orient="index")))
         parts.append(
@@ -260,18 +259,18 @@ def _model_card(run: Run) -> str:
     )
 
 
-def _figures(card: scorecard.Card) -> pd.DataFrame:
+def _figures(card: metrics.Metrics) -> pd.DataFrame:
     rows = {
-        title: scorecard.told(card[name], share=scorecard.is_share(name)) for name, title in scorecard.TITLES.items()
+        title: metrics.describe(card[name], share=metrics.is_percentage(name)) for name, title in metrics.TITLES.items()
     }
     return pd.DataFrame({"Value (95 % interval)": rows})
 
 
-def _by_class(said: Answers, card: scorecard.Card) -> pd.DataFrame:
+def _by_class(said: PredictionSet, card: metrics.Metrics) -> pd.DataFrame:
     rows = {
         _title(name): {
-            title: scorecard.told(card[f"{of}:{name}"], share=scorecard.is_share(of))
-            for of, title in scorecard.OF_CLASS.items()
+            title: metrics.describe(card[f"{of}:{name}"], share=metrics.is_percentage(of))
+            for of, title in metrics.PER_CLASS.items()
         }
         for name in said.classes
     }
@@ -280,12 +279,12 @@ def _by_class(said: Answers, card: scorecard.Card) -> pd.DataFrame:
 
 def _point(name: str, value: float) -> str:
     known = value if math.isfinite(value) else None
-    return scorecard.told(scorecard.Figure(known, None, None, ""), share=scorecard.is_share(name))
+    return metrics.describe(metrics.Estimate(known, None, None, ""), share=metrics.is_percentage(name))
 
 
-def _report(said: Answers) -> pd.DataFrame:
+def _report(said: PredictionSet) -> pd.DataFrame:
     """As printed by scikit-learn and in the paper: two decimals, what is not defined left empty."""
-    table = metrics.report_of(said.classes, said.confusion)
+    table = confusion.classification_report(said.classes, said.confusion)
     shown = table.astype(object)
     for column in ("precision", "recall", "f1-score"):
         shown[column] = [f"{value:.2f}" if math.isfinite(value) else "" for value in table[column]]
@@ -314,9 +313,9 @@ def _groups(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _glossary() -> str:
-    names = {**scorecard.OF_CLASS, **scorecard.TITLES}
+    names = {**metrics.PER_CLASS, **metrics.TITLES}
     meanings = "".join(
-        f"<div><dt>{escape(title)}</dt><dd>{escape(scorecard.MEANINGS[name])}</dd></div>"
+        f"<div><dt>{escape(title)}</dt><dd>{escape(metrics.DESCRIPTIONS[name])}</dd></div>"
         for name, title in names.items()
     )
     return f"<h2>What the figures mean</h2><dl>{meanings}</dl>"
@@ -328,7 +327,7 @@ def _title(name: str) -> str:
     )
 
 
-def _csv(run: Run, said: Answers, split: str) -> str:
+def _csv(run: Run, said: PredictionSet, split: str) -> str:
     content = base64.b64encode(spreadsheet.csv(said.table())).decode()
     return (
         f"<p class=screen><a download='{escape(run.id)}-{escape(split)}.csv' href='data:text/csv;base64,{content}'>"

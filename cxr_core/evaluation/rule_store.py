@@ -15,9 +15,9 @@ from typing import Any
 
 from cxr_core import workspace
 from cxr_core.errors import BadInput, UnknownName, WorkFailed
-from cxr_core.evaluation import answers, decision_rule
-from cxr_core.evaluation.answers import Answers
+from cxr_core.evaluation import decision_rule, prediction_set
 from cxr_core.evaluation.decision_rule import DecisionRule
+from cxr_core.evaluation.prediction_set import PredictionSet
 from cxr_core.runs import folder as runs
 
 SPLITS = ("val", "shifted")  # what a rule is fitted on; the second are perturbed copies, where a run has predicted them
@@ -59,7 +59,7 @@ def fit(run_id: str, *, target_sensitivity: float | None = None, **choice: Any) 
     """
     sets = _sets(run_id)
     if not sets:
-        answers.read(run_id, SPLITS[0])  # raises, and names the splits that there are
+        prediction_set.read(run_id, SPLITS[0])  # raises, and names the splits that there are
     least = decision_rule.MIN_IMAGES
     if len(sets[0]) < least:
         raise BadInput(
@@ -110,12 +110,12 @@ def _own_folder(run_id: str) -> Path:
     return run.folder
 
 
-def _sets(run_id: str) -> list[Answers]:
+def _sets(run_id: str) -> list[PredictionSet]:
     """Predictions of each of SPLITS, as far as there are any."""
-    sets: list[Answers] = []
+    sets: list[PredictionSet] = []
     for split in SPLITS:
         try:
-            sets.append(answers.read(run_id, split))
+            sets.append(prediction_set.read(run_id, split))
         except UnknownName:
             break
     return sets

@@ -1,26 +1,25 @@
 """The same figures by group of images: where a network leans on the file instead of the lungs, its groups differ."""
 
 from collections.abc import Iterator
-from math import sqrt
 
 import numpy as np
 import pandas as pd
 
+from cxr_core.arrays import Flags
 from cxr_core.data import audit
 from cxr_core.errors import WorkFailed
-from cxr_core.evaluation import background, intervals
-from cxr_core.evaluation.answers import Answers, Flags
-from cxr_core.evaluation.intervals import Interval
+from cxr_core.evaluation import image_metadata, intervals
+from cxr_core.evaluation.prediction_set import PredictionSet
 
 COLUMNS = ("trait", "group", "n", "right", "accuracy", "low", "high", "difference", "difference_low", "difference_high")
 FEWEST = 10  # images in a group that is worth a line
 
 
-def table(answers: Answers, about: pd.DataFrame) -> pd.DataFrame:
+def table(answers: PredictionSet, about: pd.DataFrame) -> pd.DataFrame:
     """One row per group.
 
     Args:
-        about: `background.of` the same images.
+        about: `image_metadata.read` of the same images.
 
     Returns:
         COLUMNS: accuracy in [0, 1] with its 95 % Wilson interval, and its difference from all images outside the group with
@@ -31,32 +30,19 @@ def table(answers: Answers, about: pd.DataFrame) -> pd.DataFrame:
         n, outside = int(inside.sum()), ~inside
         if n < FEWEST or not outside.any():
             continue
-        right, others = int(answers.right[inside].sum()), int(answers.right[outside].sum())
+        right, others = int(answers.correct[inside].sum()), int(answers.correct[outside].sum())
         low, high = intervals.wilson(right, n)
         rest = int(outside.sum())
-        apart = newcombe(right, n, others, rest)
+        apart = intervals.newcombe(right, n, others, rest)
         recalls = [
-            float(answers.right[own].mean()) if (own := inside & (answers.true == code)).any() else np.nan
+            float(answers.correct[own].mean()) if (own := inside & (answers.true == code)).any() else np.nan
             for code in range(len(answers.classes))
         ]
         rows.append((trait, group, n, right, right / n, low, high, right / n - others / rest, *apart, *recalls))
     return pd.DataFrame(rows, columns=[*COLUMNS, *(f"recall {name}" for name in answers.classes)])
 
 
-def newcombe(first: int, n: int, second: int, m: int) -> Interval:
-    """The 95 % interval of first/n - second/m for different images.
-
-    Source: R. G. Newcombe, Statistics in Medicine 17 (1998) 873-890, method 10 (hybrid score).
-    """
-    p, q = first / n, second / m
-    (low_p, high_p), (low_q, high_q) = intervals.wilson(first, n), intervals.wilson(second, m)
-    return (
-        p - q - sqrt((p - low_p) ** 2 + (high_q - q) ** 2),
-        p - q + sqrt((high_p - p) ** 2 + (q - low_q) ** 2),
-    )
-
-
-def _groups(answers: Answers, about: pd.DataFrame) -> Iterator[tuple[str, str, Flags]]:
+def _groups(answers: PredictionSet, about: pd.DataFrame) -> Iterator[tuple[str, str, Flags]]:
     for code, name in enumerate(answers.classes):
         yield "True class", name, answers.true == code
     area = (about["width"].astype(float) * about["height"]).to_numpy()
@@ -74,7 +60,7 @@ def _groups(answers: Answers, about: pd.DataFrame) -> Iterator[tuple[str, str, F
         yield "JPEG quality", str(int(value)), quality == value
     for kind, one in audit.KINDS.items():
         try:
-            flags = background.flagged(about, kind).to_numpy(dtype=bool)
+            flags = image_metadata.flagged(about, kind).to_numpy(dtype=bool)
         except WorkFailed:  # not audited
             return
         if flags.any():

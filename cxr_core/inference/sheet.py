@@ -8,7 +8,7 @@ from html import escape
 import pandas as pd
 
 from cxr_core import images, spreadsheet
-from cxr_core.evaluation import answers, fitted
+from cxr_core.evaluation import fitted, prediction_set
 from cxr_core.evaluation.intervals import wilson
 from cxr_core.inference.engine import Panel, Result
 from cxr_core.wording import DISCLAIMER, interval, percent, plural
@@ -53,8 +53,8 @@ def html(panel: Panel, results: Sequence[Result], others: Sequence[Panel] = ()) 
     """One page with a thumbnail, the answer and its probabilities for each file; needs no internet. `others` as in `csv`."""
     good = "Its accuracy on test images is not known."
     if "test" in panel.run.metrics:
-        test = fitted.decided(answers.read(panel.run.id, "test"), panel.point)
-        right = int(test.right.sum())
+        test = fitted.decided(prediction_set.read(panel.run.id, "test"), panel.point)
+        right = int(test.correct.sum())
         good = (
             f"Of {len(test):,} test images of '{panel.run.config.data}' it got {percent(right / len(test))} right "
             f"(95 % interval {interval(wilson(right, len(test)))})."

@@ -8,7 +8,7 @@ from cxr_core.data import balancing, datasets, decisions, manifest
 from cxr_core.data.datasets import Dataset
 from cxr_core.data.manifest import Manifest, Supplement
 from cxr_core.errors import CxrError
-from cxr_core.evaluation import figures
+from cxr_core.evaluation import plots
 from pages.ui import choose, decide, loaders, notices, words
 from pages.ui.theme import dark
 
@@ -95,8 +95,8 @@ def before_and_after(dataset: Dataset, chosen: dict) -> None:
         with column, st.container(border=True):
             st.markdown(f"**{title}**: {words.plural(sum(sum(one.values()) for one in counts.values()), 'image')}")
             st.plotly_chart(
-                figures.class_counts(counts, titles, split_titles=words.SPLITS, dark=dark()),
-                config=figures.CONFIG,
+                plots.class_counts(counts, titles, split_titles=words.SPLITS, dark=dark()),
+                config=plots.CONFIG,
                 key=key,
                 alt=f"Images per class and split {title.lower()}: {counts}",
             )

@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from cxr_core.errors import CxrError
-from cxr_core.evaluation import answers, charts, comparison, curves, ensembles, figures, scorecard
+from cxr_core.evaluation import comparison, curves, ensembles, metrics, plots, prediction_set
 from cxr_core.models import catalogue
 from cxr_core.runs import config
 from cxr_core.runs import folder as runs
@@ -61,27 +61,27 @@ def _further(ids: list[str], named: dict[str, str]) -> list[str]:
 
 
 def pair(first: Run, second: Run, split: str) -> None:
-    shared = answers.common([evaluations.answers_of(run, split) for run in (first, second)])
+    shared = prediction_set.shared_images([evaluations.answers_of(run, split) for run in (first, second)])
     one, other = shared.members
     told = f"{words.plural(len(shared), 'image')} that both have answered (A {shared.images[0]:,}, B {shared.images[1]:,})."
     if shared.relabelled:
         told += " " + f" {words.plural(shared.relabelled, 'image')} with another true class in each are left out."
     st.markdown(told)
     differences = evaluations.differences_of(first, second, split)
-    points = [scorecard.points(each) for each in shared.members]
+    points = [metrics.values(each) for each in shared.members]
     rows = {
         title: {
             "A": _told(points[0][name], name),
             "B": _told(points[1][name], name),
-            "B less A": words.apart(differences[name], share=scorecard.is_share(name)),
+            "B less A": words.apart(differences[name], share=metrics.is_percentage(name)),
         }
-        for name, title in scorecard.TITLES.items()
+        for name, title in metrics.TITLES.items()
     }
     left, right = st.columns([3, 2], gap="large")
     with left:
         st.table(pd.DataFrame.from_dict(rows, orient="index"))
-        st.caption(f"95 % intervals: paired {differences['accuracy'].how}, 2,000 times within each class.")
-        notices.meanings(scorecard.TITLES)
+        st.caption(f"95 % intervals: paired {differences['accuracy'].method}, 2,000 times within each class.")
+        notices.meanings(metrics.TITLES)
     with right:
         test, (alike, kappa) = comparison.mcnemar(one, other), comparison.agreement(one, other)
         st.markdown(
@@ -107,7 +107,7 @@ def _titled(name: str) -> str:
 def differing(first: Run, second: Run, split: str) -> None:
     """The images behind the difference, as one of the two answered them."""
     st.subheader("The images on which they differ", anchor=False)
-    one, other = answers.common([evaluations.answers_of(run, split) for run in (first, second)]).members
+    one, other = prediction_set.shared_images([evaluations.answers_of(run, split) for run in (first, second)]).members
     way = st.segmented_control(
         "Images", ["a", "b", "both"], default="a", required=True, key="who", bind="query-params",
         format_func={"a": "A right, B wrong", "b": "B right, A wrong", "both": "Both wrong"}.__getitem__,
@@ -116,7 +116,7 @@ def differing(first: Run, second: Run, split: str) -> None:
     inside = {
         "a": comparison.only_right(one, other),
         "b": comparison.only_right(other, one),
-        "both": ~one.right & ~other.right,
+        "both": ~one.correct & ~other.correct,
     }[way]
     run, said = (second, other) if way == "a" else (first, one)
     st.caption(f"Shown: what {'B' if way == 'a' else 'A'} said.")
@@ -132,11 +132,13 @@ def further(first: Run, several: list[Run], split: str) -> None:
     for place, run in enumerate(several, start=2):
         letter = chr(65 + place)
         less = evaluations.differences_of(first, run, split, evaluations.COUNTS + evaluations.LEVELS)
-        one, other = answers.common([evaluations.answers_of(each, split) for each in (first, run)]).members
+        one, other = prediction_set.shared_images(
+            [evaluations.answers_of(each, split) for each in (first, run)]
+        ).members
         names = ("accuracy", "macro_f1", "balanced_accuracy", "macro_auc")
         rows[f"{letter}: {run_card.title(run)}"] = {
             "Images": f"{len(one):,}",
-            **{scorecard.TITLES[name]: words.apart(less[name], share=scorecard.is_share(name)) for name in names},
+            **{metrics.TITLES[name]: words.apart(less[name], share=metrics.is_percentage(name)) for name in names},
             "McNemar's p": f"{comparison.mcnemar(one, other).p:.3g}",
         }
     st.markdown("**The further runs less A**, with 95 % intervals")
@@ -144,7 +146,7 @@ def further(first: Run, several: list[Run], split: str) -> None:
 
 
 def _told(value: float, name: str) -> str:
-    said = words.figure(scorecard.Figure(value, None, None, ""), share=scorecard.is_share(name))
+    said = words.figure(metrics.Estimate(value, None, None, ""), share=metrics.is_percentage(name))
     return said.replace(" ", "\u00a0")  # on a phone the per cent stays with its number
 
 
@@ -160,7 +162,7 @@ def overlaid(several: list[Run], split: str) -> None:
         titles={one: words.label(one) for one in classes},
         width=260,
     )
-    shared = answers.common([evaluations.answers_of(run, split) for run in several])
+    shared = prediction_set.shared_images([evaluations.answers_of(run, split) for run in several])
     rocs, recalls = [], []
     for place, (run, one) in enumerate(zip(several, shared.members, strict=True)):
         own, score = one.true == one.code(name), one.probabilities[:, one.code(name)]
@@ -174,7 +176,7 @@ def overlaid(several: list[Run], split: str) -> None:
     for column, title, draw, lines, key in zip(
         st.columns(2, gap="large"),
         titles,
-        (charts.roc, charts.precision_recall),
+        (plots.roc, plots.precision_recall),
         (rocs, recalls),
         ("roc", "recall"),
         strict=True,
@@ -182,7 +184,7 @@ def overlaid(several: list[Run], split: str) -> None:
         with column:
             st.markdown(f"**{title}**")
             st.plotly_chart(
-                draw(lines, dark=dark()), config=figures.config(f"{key}-of-{name}-{split}"), key=f"overlaid-{key}",
+                draw(lines, dark=dark()), config=plots.config(f"{key}-of-{name}-{split}"), key=f"overlaid-{key}",
                 alt="; ".join(line[0] for line in lines),
             )  # fmt: skip
 

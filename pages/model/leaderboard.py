@@ -6,7 +6,7 @@ import streamlit as st
 from cxr_core import spreadsheet
 from cxr_core.data import datasets
 from cxr_core.errors import CxrError
-from cxr_core.evaluation import charts, figures, leaderboard, paper, scorecard, standings
+from cxr_core.evaluation import leaderboard, metrics, paper, plots
 from cxr_core.models import catalogue
 from cxr_core.runs import folder as runs
 from cxr_core.runs.folder import Run
@@ -19,10 +19,10 @@ def standings_table(found: list[Run]) -> None:
     usable = [run for run in found if run.usable]
     classes = list(dict.fromkeys(name for run in usable for name in run.config.classes)) or list(paper.CLASSES)
     titles = {
-        **scorecard.TITLES,
+        **metrics.TITLES,
         **{
             f"{of}:{label}": f"{title}, {words.label(label).lower()}"
-            for of, title in scorecard.OF_CLASS.items()
+            for of, title in metrics.PER_CLASS.items()
             for label in classes
         },
     }
@@ -48,7 +48,7 @@ def standings_table(found: list[Run]) -> None:
             titles={"all": "All", **{run.config.model: catalogue.title(run.config.model) for run in usable}},
             width=200,
         )
-        fixed = standings.published("accuracy", "test")
+        fixed = leaderboard.published_rows("accuracy", "test")
         pinned = choose.addressed(
             "Differences from",
             ["none", *named, *fixed["name"]],
@@ -63,9 +63,13 @@ def standings_table(found: list[Run]) -> None:
     )  # fmt: skip
     for problem in problems:
         st.warning(problem, icon=":material/error:")
-    smaller = figure in scorecard.SMALLER_IS_BETTER
-    parts = [standings.published(figure, split), standings.of_runs(figure, cards), standings.of_groups(figure, cards)]
-    table = standings.ranked(parts, smaller_is_better=smaller)
+    smaller = figure in metrics.LOWER_IS_BETTER
+    parts = [
+        leaderboard.published_rows(figure, split),
+        leaderboard.run_rows(figure, cards),
+        leaderboard.group_rows(figure, cards),
+    ]
+    table = leaderboard.ranked(parts, smaller_is_better=smaller)
     if table.empty:
         st.caption("Nobody has this figure on these images.")
         return
@@ -84,12 +88,12 @@ def _cards(usable: list[Run], split: str, figure: str, named: dict[str, str]) ->
     for run in usable:
         if split not in run.metrics:
             continue
-        if quick := standings.quick(run.metrics[split], figure):
-            value, low, high, n = quick
-            cards.append((run, named[run.id], {figure: scorecard.Figure(value, low, high, scorecard.WILSON)}, n))
+        if stored := leaderboard.stored_estimate(run.metrics[split], figure):
+            estimate, n = stored
+            cards.append((run, named[run.id], {figure: estimate}, n))
             continue
         try:
-            card = evaluations.card_of(run, split, scorecard.parts_of(figure))
+            card = evaluations.card_of(run, split, metrics.parts_of(figure))
             cards.append((run, named[run.id], card, len(evaluations.answers_of(run, split))))
         except (CxrError, OSError) as error:
             problems.append(f"**{named[run.id]}**: {error}")
@@ -98,19 +102,19 @@ def _cards(usable: list[Run], split: str, figure: str, named: dict[str, str]) ->
 
 def _shown(table: pd.DataFrame, title: str, figure: str, split: str, usable: list[Run], pinned: str) -> None:
     drawn = {one.name for one in datasets.every() if one.synthetic}
-    share = scorecard.is_share(figure)
+    share = metrics.is_percentage(figure)
     by_id = {run.id: run for run in usable}
     table["data"] = [f"{one} (synthetic)" if one in drawn else one for one in table["data"]]
     said = [
         words.figure(
-            scorecard.Figure(row.value, *((row.low, row.high) if pd.notna(row.low) else (None, None)), ""), share=share
+            metrics.Estimate(row.value, *((row.low, row.high) if pd.notna(row.low) else (None, None)), ""), share=share
         )
         for row in table.itertuples()
     ]
     table["told"] = said
     st.caption(
-        scorecard.MEANINGS[figure.split(":", maxsplit=1)[0]]
-        + (" The least is the best." if figure in scorecard.SMALLER_IS_BETTER else "")
+        metrics.DESCRIPTIONS[figure.split(":", maxsplit=1)[0]]
+        + (" The least is the best." if figure in metrics.LOWER_IS_BETTER else "")
     )
     if pinned != "none":
         official = _official(usable, split)
@@ -132,8 +136,8 @@ def _shown(table: pd.DataFrame, title: str, figure: str, split: str, usable: lis
         }
     )
     st.plotly_chart(
-        charts.forest(plotted.head(40), title=f"{title} with its 95 % interval", share=share, dark=dark()),
-        config=figures.config(f"leaderboard-{figure}-{split}"),
+        plots.forest(plotted.head(40), title=f"{title} with its 95 % interval", share=share, dark=dark()),
+        config=plots.config(f"leaderboard-{figure}-{split}"),
         key="standings-plot",
         alt="; ".join(plotted["hover"].head(40)),
     )
@@ -205,7 +209,7 @@ def _difference(
             both = {row.data, base["data"].iloc[0]}
             if len(both) > 1 and not both <= official:
                 return "other images"
-            one = standings.unpaired(
+            one = leaderboard.unpaired_difference(
                 figure if row.origin != "Group of runs" else "", row.value, row.n, *base.iloc[0][["value", "n"]]
             )
     except (CxrError, OSError) as error:
@@ -225,7 +229,7 @@ def _official(usable: list[Run], split: str) -> set[str]:
 
 def all_runs(found: list[Run]) -> None:
     st.subheader("All runs beside the paper's Table 4.1", anchor=False)
-    table = leaderboard.leaderboard(found)
+    table = leaderboard.accuracy_table(found)
     table["test_range"] = [
         words.interval((low, high)) if pd.notna(low) else ""
         for low, high in zip(table["test_low"], table["test_high"], strict=True)

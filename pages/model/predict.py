@@ -49,7 +49,7 @@ def _how_good(run: Run) -> None:
     """What the run gave on its test images, called as it calls an upload."""
     point = fitted.point(run.id)
     test = evaluations.called_of(run, "test", point)
-    right, recalls = int(test.right.sum()), confusion.recall(test.confusion)
+    right, recalls = int(test.correct.sum()), confusion.recall(test.confusion)
     found = ", ".join(
         f"{words.label(name).lower()} {words.percent(share)}"
         for name, share, n in zip(test.classes, recalls, test.support, strict=True)
@@ -58,7 +58,7 @@ def _how_good(run: Run) -> None:
     sure = abstention.sure(run.id, test)
     how_sure = ""
     if sure is not None:
-        among = words.percent(float(test.right[sure].mean())) if sure.any() else "none"
+        among = words.percent(float(test.correct[sure].mean())) if sure.any() else "none"
         how_sure = f"It is sure of {int(sure.sum()):,} of them, and right in {among} of these."
     st.markdown(
         f"**How good it is.** Of {len(test):,} test images of '{run.config.data}' it gets **{words.percent(right / len(test))}** "

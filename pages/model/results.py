@@ -3,9 +3,9 @@
 import streamlit as st
 
 from cxr_core.errors import CxrError
-from cxr_core.evaluation import ensembles, figures, fitted, scorecard
-from cxr_core.evaluation.answers import Answers
+from cxr_core.evaluation import ensembles, fitted, metrics, plots
 from cxr_core.evaluation.fitted import Point
+from cxr_core.evaluation.prediction_set import PredictionSet
 from cxr_core.runs import folder as runs
 from cxr_core.runs.folder import Run
 from pages.ui import (
@@ -76,19 +76,19 @@ def _point(run: Run) -> Point | None:
     return kept if way == "point" else None
 
 
-def headline(n: int, card: scorecard.Card) -> None:
+def headline(n: int, card: metrics.Metrics) -> None:
     """Accuracy, macro F1, balanced accuracy with their intervals."""
     with st.container(horizontal=True):
         st.metric("Images", f"{n:,}", border=True, width=170, height="stretch")
         for name in ("accuracy", "macro_f1", "balanced_accuracy"):
             st.metric(
-                scorecard.TITLES[name],
+                metrics.TITLES[name],
                 words.percent(card[name].value),
                 delta=words.interval(card[name].interval),
                 delta_color="off",
                 delta_arrow="off",
-                help=f"{scorecard.MEANINGS[name]} Below: the 95 % interval, the range that other images of the same kind would "
-                f"likely give ({card[name].how}).",
+                help=f"{metrics.DESCRIPTIONS[name]} Below: the 95 % interval, the range that other images of the same kind would "
+                f"likely give ({card[name].method}).",
                 border=True,
                 width=170,
                 height="stretch",
@@ -107,8 +107,8 @@ def learning(run: Run) -> None:
         return
     best = runs.best_epoch(history, run.config.keep)
     st.plotly_chart(
-        figures.learning_curves(history, best_epoch=best, dark=dark()),
-        config=figures.config(f"learning-{run.id}"),
+        plots.learning_curves(history, best_epoch=best, dark=dark()),
+        config=plots.config(f"learning-{run.id}"),
         key="curves",
         alt=f"Accuracy and loss over {len(history)} epochs",
     )
@@ -155,7 +155,7 @@ def one_run(usable: list[Run]) -> None:
     notices.camera()
 
 
-def show(view: str, run: Run, split: str, answers: Answers, by: Point | None) -> None:
+def show(view: str, run: Run, split: str, answers: PredictionSet, by: Point | None) -> None:
     """One of VIEWS."""
     if view == "matrix":
         result_matrix.show(run, split, evaluations.called_of(run, split, by), by)

@@ -7,7 +7,7 @@ import streamlit as st
 
 from cxr_core.data import datasets
 from cxr_core.errors import CxrError, UnknownName
-from cxr_core.evaluation import figures
+from cxr_core.evaluation import plots
 from cxr_core.jobs import errands
 from cxr_core.runs import folder as runs
 from pages.ui import notices, words
@@ -109,13 +109,13 @@ def dataset_card(dataset: datasets.Dataset) -> None:
         if dataset.advice:
             st.caption(f":material/info: {dataset.advice}")
         st.plotly_chart(
-            figures.class_counts(
+            plots.class_counts(
                 dataset.counts,
                 {name: words.label(name) for name in dataset.classes},
                 split_titles=words.SPLITS,
                 dark=dark(),
             ),
-            config=figures.CONFIG,
+            config=plots.CONFIG,
             key=f"counts-{dataset.name}",
             alt=f"Images per class and split of {dataset.name}: {dataset.counts}",
         )

@@ -6,8 +6,8 @@ import streamlit as st
 
 from cxr_core.data import datasets
 from cxr_core.errors import CxrError
-from cxr_core.evaluation import figures
-from cxr_core.evaluation.answers import Answers
+from cxr_core.evaluation import plots
+from cxr_core.evaluation.prediction_set import PredictionSet
 from cxr_core.runs.folder import Run
 from pages.ui import decide, heatmaps, loaders, notices, words
 from pages.ui.gallery import Tile, gallery
@@ -16,7 +16,7 @@ from pages.ui.theme import dark
 PER_PAGE = 24
 
 
-def worst_first(answers: Answers, inside: np.ndarray) -> np.ndarray:
+def worst_first(answers: PredictionSet, inside: np.ndarray) -> np.ndarray:
     """Places of the images inside (a mask), the least probable truth first."""
     places = np.flatnonzero(inside)
     sure = answers.probabilities[places, answers.true[places]]
@@ -24,11 +24,11 @@ def worst_first(answers: Answers, inside: np.ndarray) -> np.ndarray:
     return found
 
 
-def show(run: Run, answers: Answers, about: pd.DataFrame | None, inside: np.ndarray, *, key: str) -> None:
+def show(run: Run, answers: PredictionSet, about: pd.DataFrame | None, inside: np.ndarray, *, key: str) -> None:
     """The gallery of some images of a run.
 
     Args:
-        about: `background.of` the answers; None if the dataset is gone: then a table is shown.
+        about: `image_metadata.read` of the answers; None if the dataset is gone: then a table is shown.
         inside: (n,) bool, which images.
         key: of the gallery; another one for other images.
     """
@@ -84,7 +84,7 @@ def show(run: Run, answers: Answers, about: pd.DataFrame | None, inside: np.ndar
             decide.record_link(datasets.get(run.config.data))
 
 
-def _tile(answers: Answers, place: int, row: pd.Series, picture: str) -> Tile:
+def _tile(answers: PredictionSet, place: int, row: pd.Series, picture: str) -> Tile:
     """One image; `row` is of its dataset's index after the decisions in force."""
     true, called = int(answers.true[place]), int(answers.predicted[place])
     given = answers.probabilities[place]
@@ -96,7 +96,7 @@ def _tile(answers: Answers, place: int, row: pd.Series, picture: str) -> Tile:
         said,
         truth,
         words.ending(str(answers.ids[place]).rsplit("/", 1)[-1]),
-        figures.colour(answers.classes[called], called),
+        plots.class_colour(answers.classes[called], called),
         note=_note(row),
         excluded=bool(row["excluded"]),
     )
@@ -109,7 +109,7 @@ def _note(row: pd.Series) -> str:
 
 
 @st.dialog("X-ray", width="large", on_dismiss="rerun")  # the tile behind it says what was decided meanwhile
-def large_view(run: Run, answers: Answers, about: pd.DataFrame, place: int) -> None:
+def large_view(run: Run, answers: PredictionSet, about: pd.DataFrame, place: int) -> None:
     """One image large, its heatmap, the probabilities, and the way to a decision."""
     dataset = datasets.get(str(about["data"].iloc[place]))
     row = loaders.index_of(dataset).loc[int(about["row"].iloc[place])]
@@ -125,8 +125,8 @@ def large_view(run: Run, answers: Answers, about: pd.DataFrame, place: int) -> N
         st.markdown(f"Called **{words.label(called).lower()}**, is **{words.label(true).lower()}**.")
         found = dict(zip(answers.classes, answers.probabilities[place].tolist(), strict=True))
         st.plotly_chart(
-            figures.probabilities(found, {name: words.label(name) for name in found}, dark=dark()),
-            config=figures.config(f"probabilities-{row['id']}"),
+            plots.class_probabilities(found, {name: words.label(name) for name in found}, dark=dark()),
+            config=plots.config(f"probabilities-{row['id']}"),
             key="case-probabilities",
             alt=", ".join(f"{words.label(name)} {words.percent(value)}" for name, value in found.items()),
         )

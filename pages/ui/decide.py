@@ -9,7 +9,7 @@ from cxr_core.data import decisions
 from cxr_core.data.datasets import Dataset
 from cxr_core.data.decisions import Decision
 from cxr_core.errors import BadInput, CxrError
-from cxr_core.evaluation import figures
+from cxr_core.evaluation import plots
 from pages.ui import loaders, words
 from pages.ui.gallery import Tile, gallery
 
@@ -23,7 +23,7 @@ def tiles(dataset: Dataset, rows: pd.DataFrame, groups: Mapping[str, int]) -> li
             words.label(row.label),
             (f"Group {groups[row.id]} · " if row.id in groups else "") + words.split(row.split),
             words.ending(row.id.rsplit("/", 1)[-1]),
-            figures.colour(row.label, dataset.classes.index(row.label)),
+            plots.class_colour(row.label, dataset.classes.index(row.label)),
             note=_note(row.excluded, row.relabelled, row.was, row.tags),
             excluded=bool(row.excluded),
         )
@@ -291,8 +291,8 @@ def _histogram(dataset: Dataset, row: pd.Series) -> None:
 
     pixels = loaders.pixels_of(dataset, int(row.name))
     st.plotly_chart(
-        figures.histogram(pixels, dark=dark()),
-        config=figures.CONFIG,
+        plots.pixel_histogram(pixels, dark=dark()),
+        config=plots.CONFIG,
         key="histogram",
         alt="How often each grey value occurs",
     )

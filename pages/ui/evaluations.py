@@ -9,13 +9,13 @@ import streamlit as st
 
 from cxr_core.data import datasets, decisions
 from cxr_core.errors import CxrError, UnknownName
-from cxr_core.evaluation import answers, background, comparison, fitted, resampling, scorecard, subgroups
-from cxr_core.evaluation.answers import Answers
+from cxr_core.evaluation import bootstrap, comparison, fitted, image_metadata, metrics, prediction_set, subgroups
+from cxr_core.evaluation.prediction_set import PredictionSet
 from cxr_core.runs import folder as runs
 from cxr_core.runs.folder import Run
 
-COUNTS, LEVELS, TERMS = ("counts",), ("levels",), ("terms",)  # see `resampling.PARTS`
-ALL = resampling.PARTS
+COUNTS, LEVELS, TERMS = ("counts",), ("levels",), ("terms",)  # see `bootstrap.PARTS`
+ALL = bootstrap.PARTS
 
 
 def _stamp(run: Run, split: str) -> int:
@@ -40,11 +40,11 @@ def _known(run: Run) -> str:
 
 
 @st.cache_resource(max_entries=90, show_spinner=False)
-def _answers(run_id: str, split: str, stamp: int) -> Answers:  # noqa: ARG001 - part of the key
-    return answers.read(run_id, split)
+def _answers(run_id: str, split: str, stamp: int) -> PredictionSet:  # noqa: ARG001 - part of the key
+    return prediction_set.read(run_id, split)
 
 
-def answers_of(run: Run, split: str) -> Answers:
+def answers_of(run: Run, split: str) -> PredictionSet:
     """What a run said of a split; shared by all sessions, so never change it.
 
     Raises:
@@ -54,18 +54,18 @@ def answers_of(run: Run, split: str) -> Answers:
 
 
 @st.cache_resource(max_entries=90, show_spinner=False)
-def _called(run_id: str, split: str, stamp: int, by: tuple) -> Answers:
+def _called(run_id: str, split: str, stamp: int, by: tuple) -> PredictionSet:
     return fitted.decided(_answers(run_id, split, stamp), fitted.Point(*by))
 
 
-def called_of(run: Run, split: str, by: fitted.Point | None) -> Answers:
+def called_of(run: Run, split: str, by: fitted.Point | None) -> PredictionSet:
     """As `answers_of`, each image called what the operating point says, if there is one."""
     return _called(run.id, split, _stamp(run, split), astuple(by)) if by else answers_of(run, split)
 
 
 @st.cache_resource(max_entries=90, show_spinner=False)
 def _background(run_id: str, split: str, stamp: int, data: str, known: str) -> pd.DataFrame | None:  # noqa: ARG001
-    return background.of(_answers(run_id, split, stamp), data)
+    return image_metadata.read(_answers(run_id, split, stamp), data)
 
 
 def background_of(run: Run, split: str) -> pd.DataFrame | None:
@@ -76,24 +76,24 @@ def background_of(run: Run, split: str) -> pd.DataFrame | None:
 @st.cache_resource(max_entries=400, show_spinner="Drawing patients again, 2,000 times …")
 def _spread(
     run_id: str, split: str, stamp: int, data: str, known: str, part: str, heat: float = 1.0, by: tuple = ()
-) -> tuple[scorecard.Spread, scorecard.Card]:
+) -> tuple[metrics.Resampled, metrics.Metrics]:
     """One part of a run's figures in every resample, and read off; 0.1 to 0.2 MB each."""
     found = fitted.tempered(_called(run_id, split, stamp, by) if by else _answers(run_id, split, stamp), heat)
     about = _background(run_id, split, stamp, data, known)
-    how = scorecard.spread(found, None if about is None else about["patient"], parts=(part,))
-    return how, scorecard.of_spread(found, how, (part,))
+    how = metrics.resample(found, None if about is None else about["patient"], parts=(part,))
+    return how, metrics.from_resampled(found, how, (part,))
 
 
 def card_of(
     run: Run, split: str, parts: Collection[str], *, heat: float = 1.0, by: fitted.Point | None = None
-) -> scorecard.Card:
+) -> metrics.Metrics:
     """Figures of a run on a split with their intervals, as they are, after a temperature, or at an operating point.
 
     Args:
         parts: of ALL; each is computed once, when it is first asked for. Areas are the same at any operating point.
     """
     key = (run.id, split, _stamp(run, split), run.config.data, _known(run))
-    card: scorecard.Card = {}
+    card: metrics.Metrics = {}
     for part in parts:
         card |= _spread(*key, part, heat, astuple(by) if by else ())[1]
     return card
@@ -132,8 +132,8 @@ def subgroups_of(run: Run, split: str, *, by: fitted.Point | None = None) -> pd.
 
 
 @st.cache_resource(max_entries=400, show_spinner="Comparing …")
-def _differences(first: tuple, second: tuple, part: str) -> scorecard.Card:
-    shared = answers.common([_answers(*first[:3]), _answers(*second[:3])])
+def _differences(first: tuple, second: tuple, part: str) -> metrics.Metrics:
+    shared = prediction_set.shared_images([_answers(*first[:3]), _answers(*second[:3])])
     one, other = shared.members
     about = _background(*first)
     if about is not None:
@@ -153,14 +153,14 @@ def _same_images(first: tuple, second: tuple) -> bool:
     )
 
 
-def difference_of(first: Run, second: Run, split: str, figure: str) -> scorecard.Figure:
+def difference_of(first: Run, second: Run, split: str, figure: str) -> metrics.Estimate:
     """One figure of `differences_of`."""
-    return differences_of(first, second, split, scorecard.parts_of(figure), only=figure)[figure]
+    return differences_of(first, second, split, metrics.parts_of(figure), only=figure)[figure]
 
 
 def differences_of(
     first: Run, second: Run, split: str, parts: Collection[str] = ALL, *, only: str = ""
-) -> scorecard.Card:
+) -> metrics.Metrics:
     """Second less first on the images that both have answered, figure by figure, or of one figure only.
 
     Raises:
@@ -168,7 +168,7 @@ def differences_of(
     """
     keys = [(run.id, split, _stamp(run, split), run.config.data, _known(run)) for run in (first, second)]
     same = _same_images(*keys)
-    found: scorecard.Card = {}
+    found: metrics.Metrics = {}
     for part in parts:
         if not same:
             found |= _differences(*keys, part)

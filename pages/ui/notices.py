@@ -6,7 +6,7 @@ import streamlit as st
 
 from cxr_core.data import datasets
 from cxr_core.data.datasets import Dataset
-from cxr_core.evaluation import scorecard
+from cxr_core.evaluation import metrics
 from cxr_core.jobs import errands
 from cxr_core.jobs.errands import Errand
 from cxr_core.wording import DISCLAIMER
@@ -33,9 +33,9 @@ def camera() -> None:
 
 def meanings(names: Iterable[str]) -> None:
     """What figures mean, for whoever does not know their names."""
-    titles = {**scorecard.OF_CLASS, **scorecard.TITLES}
+    titles = {**metrics.PER_CLASS, **metrics.TITLES}
     with st.expander("What the figures mean", icon=":material/help:"):
-        st.markdown("\n".join(f"- **{titles[name]}**: {scorecard.MEANINGS[name]}" for name in names))
+        st.markdown("\n".join(f"- **{titles[name]}**: {metrics.DESCRIPTIONS[name]}" for name in names))
 
 
 def synthetic(dataset: Dataset) -> None:

@@ -4,12 +4,12 @@ import streamlit as st
 
 from cxr_core import spreadsheet
 from cxr_core.evaluation import report
-from cxr_core.evaluation.answers import Answers
+from cxr_core.evaluation.prediction_set import PredictionSet
 from cxr_core.runs.folder import Run
 from pages.ui import words
 
 
-def show(run: Run, split: str, answers: Answers) -> None:
+def show(run: Run, split: str, answers: PredictionSet) -> None:
     st.subheader("Take it away", anchor=False)
     st.markdown(
         f"The report is one file that opens without internet and prints on A4: data, network, and all figures on the "

@@ -3,15 +3,15 @@
 import pandas as pd
 import streamlit as st
 
-from cxr_core.evaluation import charts, figures
-from cxr_core.evaluation.answers import Answers
+from cxr_core.evaluation import plots
 from cxr_core.evaluation.fitted import Point
+from cxr_core.evaluation.prediction_set import PredictionSet
 from cxr_core.runs.folder import Run
 from pages.ui import evaluations, words
 from pages.ui.theme import dark
 
 
-def show(run: Run, split: str, answers: Answers, by: Point | None) -> None:
+def show(run: Run, split: str, answers: PredictionSet, by: Point | None) -> None:
     """Of the answers at this operating point, if there is one."""
     st.subheader(
         "Accuracy by group",
@@ -29,7 +29,7 @@ def show(run: Run, split: str, answers: Answers, by: Point | None) -> None:
         st.caption("There are too few images to be put into groups.")
         return
     apart = ((table["difference_low"] > 0) | (table["difference_high"] < 0)).to_numpy()
-    accuracy = float(answers.right.mean())
+    accuracy = float(answers.correct.mean())
     drawn = pd.DataFrame(
         {
             "name": [
@@ -47,8 +47,8 @@ def show(run: Run, split: str, answers: Answers, by: Point | None) -> None:
         }
     )
     st.plotly_chart(
-        charts.forest(drawn, title="Accuracy with its 95 % interval", reference=accuracy, dark=dark()),
-        config=figures.config(f"groups-{run.id}-{split}"),
+        plots.forest(drawn, title="Accuracy with its 95 % interval", reference=accuracy, dark=dark()),
+        config=plots.config(f"groups-{run.id}-{split}"),
         key=f"groups-{run.id}",
         alt="; ".join(drawn["name"] + " " + drawn["hover"]),
     )

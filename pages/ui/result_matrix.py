@@ -4,9 +4,9 @@ import pandas as pd
 import streamlit as st
 from pandas.io.formats.style import Styler
 
-from cxr_core.evaluation import figures, metrics, paper, scorecard
-from cxr_core.evaluation.answers import Answers
+from cxr_core.evaluation import confusion, metrics, paper, plots
 from cxr_core.evaluation.fitted import Point
+from cxr_core.evaluation.prediction_set import PredictionSet
 from cxr_core.runs.folder import Run
 from pages.ui import cases, choose, evaluations, words
 from pages.ui.theme import dark
@@ -14,7 +14,7 @@ from pages.ui.theme import dark
 UNITS = {"counts": "Images", "shares": "% of true", "called": "% of called"}
 
 
-def show(run: Run, split: str, answers: Answers, by: Point | None) -> None:
+def show(run: Run, split: str, answers: PredictionSet, by: Point | None) -> None:
     """Of the answers at this operating point, if there is one."""
     left, right = st.columns(2, gap="large")
     with left:
@@ -34,7 +34,7 @@ def show(run: Run, split: str, answers: Answers, by: Point | None) -> None:
     cases.show(run, answers, about, inside, key=f"cell-{run.id}-{split}-{row}-{column}")
 
 
-def _matrix(run: Run, split: str, answers: Answers) -> tuple[int, int] | None:
+def _matrix(run: Run, split: str, answers: PredictionSet) -> tuple[int, int] | None:
     """Draws it; returns the chosen cell."""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader("Confusion matrix", anchor=False, width="content")
@@ -67,12 +67,12 @@ def _matrix(run: Run, split: str, answers: Answers) -> tuple[int, int] | None:
     key = f"confusion-{run.id}-{split}"
     with place:
         st.plotly_chart(
-            figures.confusion(
+            plots.confusion_matrix(
                 counts.tolist(), titles, shares=unit != "counts", by="predicted" if unit == "called" else "true",
                 chosen=chosen, dark=dark(),
             ),
             theme=None,
-            config=figures.config(key),
+            config=plots.config(key),
             key=key,
             on_select=lambda: _clicked(key, answers.classes),
             selection_mode="points",
@@ -88,14 +88,14 @@ def _clicked(key: str, classes: tuple[str, ...]) -> None:
         st.query_params["cell"] = f"{classes[row]},{classes[column]}"  # as a link would, for the box beside it
 
 
-def _report(run: Run, split: str, answers: Answers, by: Point | None) -> None:
+def _report(run: Run, split: str, answers: PredictionSet, by: Point | None) -> None:
     st.subheader(
         "Classification report",
         anchor=False,
         help="Precision: of the images called so, how many are. Recall: of the images that are so, how many were called so. "
         "F1: their harmonic mean. Support: the number of images.",
     )
-    table = metrics.report_of(answers.classes, answers.confusion)
+    table = confusion.classification_report(answers.classes, answers.confusion)
     table.index = [words.label(name) if name in answers.classes else name for name in table.index]
     st.table(_printed(table))
     if run.config.model in paper.REPORTS.get(split, {}):
@@ -111,11 +111,11 @@ def _printed(table: pd.DataFrame) -> Styler:
     return table.style.format("{:.2f}", subset=["precision", "recall", "f1-score"], na_rep="")
 
 
-def _intervals(answers: Answers, card: scorecard.Card) -> None:
+def _intervals(answers: PredictionSet, card: metrics.Metrics) -> None:
     """Each class's figures with their 95 % intervals."""
     rows = {
         words.label(name): {
-            scorecard.OF_CLASS[of]: words.figure(card[f"{of}:{name}"]) for of in ("recall", "precision", "f1")
+            metrics.PER_CLASS[of]: words.figure(card[f"{of}:{name}"]) for of in ("recall", "precision", "f1")
         }
         for name in answers.classes
     }

@@ -4,52 +4,52 @@ import pandas as pd
 import streamlit as st
 
 from cxr_core.errors import CxrError
-from cxr_core.evaluation import calibration, charts, figures, fitted, scorecard
-from cxr_core.evaluation.answers import Answers
+from cxr_core.evaluation import calibration, fitted, metrics, plots
+from cxr_core.evaluation.prediction_set import PredictionSet
 from cxr_core.runs.folder import Run
 from pages.ui import evaluations, words
 from pages.ui.theme import dark
 
 
-def _titles(answers: Answers) -> dict[str, str]:
+def _titles(answers: PredictionSet) -> dict[str, str]:
     return {name: words.label(name) for name in answers.classes}
 
 
-def curves(run: Run, split: str, answers: Answers) -> None:
+def curves(run: Run, split: str, answers: PredictionSet) -> None:
     """ROC and precision-recall of each class against the rest, and the areas with intervals."""
-    rocs, recalls = charts.of_classes(answers, _titles(answers))
+    rocs, recalls = plots.class_curves(answers, _titles(answers))
     if not rocs:
         st.info("A curve needs images of at least two classes in this split.", icon=":material/info:")
         return
     left, right = st.columns(2, gap="large")
     for column, title, draw, lines in (
-        (left, "ROC, each class against the rest", charts.roc, rocs),
-        (right, "Precision and recall", charts.precision_recall, recalls),
+        (left, "ROC, each class against the rest", plots.roc, rocs),
+        (right, "Precision and recall", plots.precision_recall, recalls),
     ):
         with column:
             st.subheader(title, anchor=False)
             st.plotly_chart(
                 draw(lines, dark=dark()),
-                config=figures.config(f"{title.split(',')[0]}-{run.id}-{split}"),
+                config=plots.config(f"{title.split(',')[0]}-{run.id}-{split}"),
                 key=f"{title}-{run.id}",
                 alt=f"{title}: " + "; ".join(line[0] for line in lines),
             )
     card = evaluations.card_of(run, split, evaluations.LEVELS)
     rows = {
         words.label(name): {
-            scorecard.OF_CLASS[of]: words.figure(card[f"{of}:{name}"], share=False) for of in ("auc", "ap")
+            metrics.PER_CLASS[of]: words.figure(card[f"{of}:{name}"], share=False) for of in ("auc", "ap")
         }
         for name in answers.classes
     }
-    rows["Mean"] = {scorecard.OF_CLASS[of]: words.figure(card[f"macro_{of}"], share=False) for of in ("auc", "ap")}
+    rows["Mean"] = {metrics.PER_CLASS[of]: words.figure(card[f"macro_{of}"], share=False) for of in ("auc", "ap")}
     st.table(pd.DataFrame.from_dict(rows, orient="index"))
     st.caption(
-        f"95 % intervals: {card['macro_auc'].how}, 2,000 times within each class. **{scorecard.OF_CLASS['auc']}**: "
-        f"{scorecard.MEANINGS['auc']} **{scorecard.OF_CLASS['ap']}**: {scorecard.MEANINGS['ap']}"
+        f"95 % intervals: {card['macro_auc'].method}, 2,000 times within each class. **{metrics.PER_CLASS['auc']}**: "
+        f"{metrics.DESCRIPTIONS['auc']} **{metrics.PER_CLASS['ap']}**: {metrics.DESCRIPTIONS['ap']}"
     )
 
 
-def calibrated(run: Run, split: str, answers: Answers, by: fitted.Point | None) -> None:
+def calibrated(run: Run, split: str, answers: PredictionSet, by: fitted.Point | None) -> None:
     """The reliability diagram and the temperature; of the class that each image is called."""
     st.subheader(
         "Do probabilities mean what they say?",
@@ -68,11 +68,11 @@ def calibrated(run: Run, split: str, answers: Answers, by: fitted.Point | None) 
     if using is not None:
         versions[f"After temperature {using.value:.2f}"] = fitted.tempered(answers, using.value)
     left, right = st.columns([3, 2], gap="large")
-    tables = {title: calibration.reliability(one.confidence, one.right) for title, one in versions.items()}
+    tables = {title: calibration.reliability(one.confidence, one.correct) for title, one in versions.items()}
     with left:
         st.plotly_chart(
-            charts.reliability(tables, dark=dark()),
-            config=figures.config(f"reliability-{run.id}-{split}"),
+            plots.reliability(tables, dark=dark()),
+            config=plots.config(f"reliability-{run.id}-{split}"),
             key=f"reliability-{run.id}",
             alt="Reliability: "
             + "; ".join(
@@ -93,13 +93,13 @@ def _errors(run: Run, split: str, using: fitted.Temperature | None, by: fitted.P
     if using is not None:
         cards["After"] = evaluations.card_of(run, split, evaluations.TERMS, heat=using.value, by=by)
     rows = {
-        scorecard.TITLES[name]: {title: words.figure(card[name], share=False) for title, card in cards.items()}
+        metrics.TITLES[name]: {title: words.figure(card[name], share=False) for title, card in cards.items()}
         for name in ("ece", "brier", "log_loss")
     }
     st.table(pd.DataFrame.from_dict(rows, orient="index"))
     st.caption(
         "All three are best at 0. Calibration error: the mean gap between what is said and what is so. Brier score and log loss "
-        f"also punish wrong answers. In brackets 95 % intervals ({cards['As it is']['brier'].how})."
+        f"also punish wrong answers. In brackets 95 % intervals ({cards['As it is']['brier'].method})."
     )
 
 
@@ -124,7 +124,7 @@ def _temperature(run: Run, kept: fitted.Temperature | None, offered: fitted.Temp
             st.button("Forget it", key="forget-temperature", on_click=fitted.forget, args=(run.id, "temperature"))
 
 
-def histograms(run: Run, split: str, answers: Answers) -> None:
+def histograms(run: Run, split: str, answers: PredictionSet) -> None:
     """How the probability of each class is spread among its own images and the others."""
     st.subheader("Probabilities by true class", anchor=False)
     for column, (code, name) in zip(st.columns(len(answers.classes)), enumerate(answers.classes), strict=True):
@@ -134,11 +134,13 @@ def histograms(run: Run, split: str, answers: Answers) -> None:
             for place, other in enumerate(answers.classes)
             if answers.support[place]
         }
-        shades = [figures.colour(other, place) for place, other in enumerate(answers.classes) if answers.support[place]]
+        shades = [
+            plots.class_colour(other, place) for place, other in enumerate(answers.classes) if answers.support[place]
+        ]
         with column:
             st.plotly_chart(
-                charts.scores(groups, shades, title=f"Probability of {title.lower()}", dark=dark()),
-                config=figures.config(f"probability-of-{name}-{run.id}-{split}"),
+                plots.score_distributions(groups, shades, title=f"Probability of {title.lower()}", dark=dark()),
+                config=plots.config(f"probability-of-{name}-{run.id}-{split}"),
                 key=f"scores-{name}",
                 alt=f"Probability of {title.lower()}: "
                 + "; ".join(f"median {pd.Series(values).median():.2f} for {who}" for who, values in groups.items()),

@@ -4,8 +4,8 @@ import pandas as pd
 import streamlit as st
 
 from cxr_core.errors import CxrError
-from cxr_core.evaluation import charts, figures, fitted, operating
-from cxr_core.evaluation.answers import Answers
+from cxr_core.evaluation import fitted, operating, plots
+from cxr_core.evaluation.prediction_set import PredictionSet
 from cxr_core.runs.folder import Run
 from pages.ui import choose, evaluations, words
 from pages.ui.theme import dark
@@ -26,7 +26,7 @@ def questions(classes: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     return found | {name: (name,) for name in classes}
 
 
-def show(run: Run, split: str, answers: Answers) -> None:
+def show(run: Run, split: str, answers: PredictionSet) -> None:
     asked = questions(answers.classes)
     titles = {
         name: "Pneumonia against normal" if name == "pneumonia" else f"{words.label(name)} against the rest"
@@ -54,7 +54,9 @@ def show(run: Run, split: str, answers: Answers) -> None:
         st.warning(str(error), icon=":material/error:")
 
 
-def _threshold(known: dict[str, Answers], positive: tuple[str, ...], rule: str, least: float) -> tuple[float, str]:
+def _threshold(
+    known: dict[str, PredictionSet], positive: tuple[str, ...], rule: str, least: float
+) -> tuple[float, str]:
     """The threshold, and how it was chosen in words, by what is known of validation images."""
     if rule == "hand" or fitted.SPLIT not in known:
         if rule != "hand":
@@ -78,7 +80,9 @@ def _threshold(known: dict[str, Answers], positive: tuple[str, ...], rule: str, 
     return found, told
 
 
-def _shown(run: Run, split: str, answers: Answers, positive: tuple[str, ...], threshold: float, title: str) -> None:
+def _shown(
+    run: Run, split: str, answers: PredictionSet, positive: tuple[str, ...], threshold: float, title: str
+) -> None:
     is_positive, score = operating.question(answers, positive)
     outcome = operating.at(is_positive, score, threshold)
     st.subheader(f"{title}, on {words.split(split).lower()} images", anchor=False)
@@ -93,19 +97,22 @@ def _shown(run: Run, split: str, answers: Answers, positive: tuple[str, ...], th
     with left:
         counts = [[outcome.tp, outcome.fn], [outcome.fp, outcome.tn]]
         st.plotly_chart(
-            figures.confusion(counts, ["Positive", "Negative"], dark=dark()), theme=None,
-            config=figures.config(f"at-threshold-{run.id}-{split}"), key=f"two-{run.id}",
+            plots.confusion_matrix(counts, ["Positive", "Negative"], dark=dark()), theme=None,
+            config=plots.config(f"at-threshold-{run.id}-{split}"), key=f"two-{run.id}",
             alt=f"{outcome.tp} found, {outcome.fn} missed, {outcome.fp} false alarms, {outcome.tn} free",
         )  # fmt: skip
     with right:
         called = " or ".join(words.label(name).lower() for name in positive)
-        shades = (figures.colour(positive[0]), figures.colour("normal") if "normal" not in positive else "#7A828C")
+        shades = (
+            plots.class_colour(positive[0]),
+            plots.class_colour("normal") if "normal" not in positive else "#7A828C",
+        )
         st.plotly_chart(
-            charts.scores(
+            plots.score_distributions(
                 {"Positive": score[is_positive], "Negative": score[~is_positive]}, shades,
                 title=f"Probability of {called}", threshold=threshold, dark=dark(),
             ),
-            config=figures.config(f"score-{run.id}-{split}"), key=f"score-{run.id}",
+            config=plots.config(f"score-{run.id}-{split}"), key=f"score-{run.id}",
             alt="How the score is spread among positive and negative images",
         )  # fmt: skip
     _adjusted(outcome, float(is_positive.mean()) if len(is_positive) else 0.5)

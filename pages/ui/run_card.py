@@ -10,7 +10,7 @@ import streamlit as st
 from cxr_core import workspace
 from cxr_core.data import manifest
 from cxr_core.errors import CxrError
-from cxr_core.evaluation import figures
+from cxr_core.evaluation import plots
 from cxr_core.jobs import queue, space
 from cxr_core.models import catalogue
 from cxr_core.runs import folder as runs
@@ -90,7 +90,7 @@ def card(run: Run, *, place: int = 0, waiting: int = 0) -> None:
 def _drawn(run_id: str, stamp: tuple[int, int], keep: str, dark_: bool) -> tuple[go.Figure, int]:  # noqa: ARG001 - part of the key
     """The curves and how many epochs they show; whoever watches is shown the same, drawn anew with each epoch."""
     history = runs.history(run_id)
-    return figures.learning_curves(history, best_epoch=runs.best_epoch(history, keep), dark=dark_), len(history)
+    return plots.learning_curves(history, best_epoch=runs.best_epoch(history, keep), dark=dark_), len(history)
 
 
 def _curves(run: Run) -> None:
@@ -99,7 +99,7 @@ def _curves(run: Run) -> None:
     if epochs:
         st.plotly_chart(
             figure,
-            config=figures.config(f"learning-{run.id}"),
+            config=plots.config(f"learning-{run.id}"),
             key=f"curves-{run.id}",
             alt=f"Accuracy and loss over {epochs} epochs",
         )

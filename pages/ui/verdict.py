@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from cxr_core.errors import CxrError
-from cxr_core.evaluation import figures, fitted
+from cxr_core.evaluation import fitted, plots
 from cxr_core.evaluation.fitted import Point
 from cxr_core.inference.engine import Answer, Panel
 from cxr_core.runs.folder import Run
@@ -90,8 +90,8 @@ def _words(panel: Panel, title: str, answer: Answer, true: str) -> None:
         )
     found = answer.calibrated
     st.plotly_chart(
-        figures.probabilities(found, {name: words.label(name) for name in found}, dark=dark()),
-        config=figures.config(f"probabilities-{title}"),
+        plots.class_probabilities(found, {name: words.label(name) for name in found}, dark=dark()),
+        config=plots.config(f"probabilities-{title}"),
         key=f"probabilities-{title}",
         alt=", ".join(f"{words.label(name)} {words.percent(value)}" for name, value in found.items()),
     )

@@ -3,7 +3,7 @@
 import re
 
 from cxr_core import wording
-from cxr_core.evaluation import scorecard
+from cxr_core.evaluation import metrics
 from cxr_core.evaluation.fitted import Point
 
 SPLITS = {"train": "Training", "val": "Validation", "shifted": "Validation, shifted", "test": "Test"}
@@ -19,7 +19,7 @@ STATES = {  # words, icon, badge colour
 }
 
 plural, percent, interval = wording.plural, wording.percent, wording.interval
-figure, apart = scorecard.told, scorecard.told_apart
+figure, apart = metrics.describe, metrics.describe_difference
 
 
 def split(name: str) -> str:

@@ -6,16 +6,15 @@ import numpy as np
 import pytest
 
 from cxr_core.data import manifest
-from cxr_core.evaluation import abstention, fitted
-from cxr_core.evaluation import answers as answers_of_run
-from cxr_core.evaluation.answers import Answers
+from cxr_core.evaluation import abstention, fitted, prediction_set
+from cxr_core.evaluation.prediction_set import PredictionSet
 from tests import made_up
 
 
-def answers(count: int, *, seed: int = 0, skill: float = 1.6) -> Answers:
+def answers(count: int, *, seed: int = 0, skill: float = 1.6) -> PredictionSet:
     true = np.random.default_rng(seed).integers(0, 3, count)
     given = made_up.probabilities(true, 3, skill=skill, seed=seed)
-    return Answers(np.arange(count).astype(object), true, given, made_up.CLASSES)
+    return PredictionSet(np.arange(count).astype(object), true, given, made_up.CLASSES)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -24,7 +23,7 @@ def test_sure_answers_have_at_most_half_of_the_errors(seed: int) -> None:
     band = abstention.band(found)
     assert band is not None
     sure = found.probabilities.max(axis=1) >= band.least
-    assert band.answered == sure.sum() and band.right == found.right[sure].sum()
+    assert band.answered == sure.sum() and band.right == found.correct[sure].sum()
     assert 1 - band.right / band.answered <= (1 - band.right_of_all / band.images) / 2
     assert band.answered >= (1 - abstention.MOST) * len(found)
 
@@ -37,13 +36,13 @@ def test_no_lower_bar_would_do() -> None:
     lower = lower[lower < band.least]
     for least in lower:
         sure = found.probabilities.max(axis=1) >= least
-        assert 1 - found.right[sure].mean() > (1 - found.right.mean()) / 2
+        assert 1 - found.correct[sure].mean() > (1 - found.correct.mean()) / 2
 
 
 def test_where_halving_would_leave_too_few_the_bar_leaves_enough() -> None:
     true = np.arange(200) % 2  # the surest are wrong as often as the others
     given = np.where(np.arange(200)[:, None] % 4 < 2, [[0.6, 0.4]], [[0.4, 0.6]]) + np.linspace(0, 0.01, 200)[:, None]
-    found = Answers(np.arange(200).astype(object), true, given / given.sum(axis=1, keepdims=True), ("a", "b"))
+    found = PredictionSet(np.arange(200).astype(object), true, given / given.sum(axis=1, keepdims=True), ("a", "b"))
     band = abstention.band(found)
     assert band is not None and 120 <= band.answered <= 200
 
@@ -52,7 +51,7 @@ def test_equally_sure_images_stand_on_the_same_side() -> None:
     true = np.arange(300) % 3
     given = np.full((300, 3), 0.1)
     given[np.arange(300), np.where(np.arange(300) < 60, (true + 1) % 3, true)] = 0.8
-    band = abstention.band(Answers(np.arange(300).astype(object), true, given, made_up.CLASSES))
+    band = abstention.band(PredictionSet(np.arange(300).astype(object), true, given, made_up.CLASSES))
     assert band is not None and band.answered == 300
 
 
@@ -65,7 +64,7 @@ def test_a_run_is_sure_of_the_class_that_it_calls_not_of_the_most_probable_one(h
     made_up.paper_set()
     run = made_up.on("kermany", manifest.build("kermany", split="patient").id)
     heat, bar = fitted.keep_temperature(run).value, abstention.of_run(run)
-    test = answers_of_run.read(run, "test")
+    test = prediction_set.read(run, "test")
     assert bar is not None and heat != 1
     calm = fitted.tempered(test, heat).probabilities
     assert np.array_equal(abstention.sure(run, test), calm.max(axis=1) >= bar.least)

@@ -6,22 +6,22 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from cxr_core.evaluation import comparison, scorecard
-from cxr_core.evaluation.answers import Answers
+from cxr_core.evaluation import comparison, metrics
+from cxr_core.evaluation.prediction_set import PredictionSet
 from cxr_core.runs import config as settings
 from tests import made_up
 
 
-def answers(seed: int, *, n: int = 400, skill: float = 1.6, true: np.ndarray | None = None) -> Answers:
+def answers(seed: int, *, n: int = 400, skill: float = 1.6, true: np.ndarray | None = None) -> PredictionSet:
     codes = np.arange(n) % 3 if true is None else true
     given = made_up.probabilities(codes, 3, skill=skill, seed=seed)
-    return Answers(np.arange(len(codes)).astype(object), codes, given, made_up.CLASSES)
+    return PredictionSet(np.arange(len(codes)).astype(object), codes, given, made_up.CLASSES)
 
 
 def test_differences_are_those_of_the_points_and_lie_in_their_intervals() -> None:
     one, other = answers(1), answers(2, skill=2.2)
     apart = comparison.differences(one, other, None)
-    before, after = scorecard.points(one), scorecard.points(other)
+    before, after = metrics.values(one), metrics.values(other)
     for name, found in apart.items():
         assert found.value == pytest.approx(after[name] - before[name]), name
         assert found.low <= found.value <= found.high, name
@@ -35,7 +35,7 @@ def test_a_run_is_not_apart_from_itself_and_pairing_narrows() -> None:
     changed[:8] = changed[:8, ::-1]
     near = one.with_probabilities(changed)
     width = np.ptp(comparison.differences(one, near, None)["macro_f1"].interval)
-    alone = np.ptp(scorecard.card(one, None)["macro_f1"].interval)
+    alone = np.ptp(metrics.estimate(one, None)["macro_f1"].interval)
     assert width < alone / 2
 
 
@@ -48,7 +48,7 @@ def test_paired_intervals_cover_a_difference_of_nothing() -> None:
         for _ in range(2):
             score = 1 / (1 + np.exp(-(shared + rng.normal(size=150) / 2 + (2 * true - 1))))
             given = np.stack([1 - score, score], axis=1)
-            runs.append(Answers(np.arange(150).astype(object), true, given, ("a", "b")))
+            runs.append(PredictionSet(np.arange(150).astype(object), true, given, ("a", "b")))
         low, high = comparison.differences(*runs, None, parts=("counts",))["macro_f1"].interval
         hits += low <= 0 <= high
     assert 0.91 <= hits / 300 <= 0.985, hits
@@ -60,9 +60,9 @@ def test_mcnemar_published() -> None:
     right = np.array([True] * 1 + [False] * 7 + [True] * 13)
     other = np.array([False] * 1 + [True] * 7 + [True] * 13)
 
-    def of(hits: np.ndarray) -> Answers:
+    def of(hits: np.ndarray) -> PredictionSet:
         given = np.where(hits[:, None], [0.9, 0.1], [0.1, 0.9])
-        return Answers(np.arange(21).astype(object), np.zeros(21, np.intp), given, ("a", "b"))
+        return PredictionSet(np.arange(21).astype(object), np.zeros(21, np.intp), given, ("a", "b"))
 
     found = comparison.mcnemar(of(right), of(other))
     assert (found.first_only, found.second_only, round(found.p, 4)) == (1, 7, 0.0703)
@@ -81,7 +81,7 @@ def test_only_right_are_the_images_that_one_has_right_and_the_other_not() -> Non
     one, other = answers(1), answers(2)
     found = comparison.only_right(one, other)
     assert found.sum() == comparison.mcnemar(one, other).first_only
-    assert one.right[found].all() and not other.right[found].any()
+    assert one.correct[found].all() and not other.correct[found].any()
 
 
 def test_only_settings_that_differ_are_listed() -> None:

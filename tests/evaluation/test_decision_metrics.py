@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from cxr_core.evaluation import decision_metrics, intervals
-from cxr_core.evaluation.answers import Answers
 from cxr_core.evaluation.decision_rule import DecisionRule, decide, fit
+from cxr_core.evaluation.prediction_set import PredictionSet
 from tests import made_up
 
 
-def answers(classes: tuple[str, ...] = made_up.CLASSES) -> Answers:
+def answers(classes: tuple[str, ...] = made_up.CLASSES) -> PredictionSet:
     true = np.random.default_rng(5).integers(0, 3, 500)
-    return Answers(np.arange(500).astype(object), true, made_up.probabilities(true, 3, seed=5), classes)
+    return PredictionSet(np.arange(500).astype(object), true, made_up.probabilities(true, 3, seed=5), classes)
 
 
 def test_every_count_is_that_of_the_images_one_by_one() -> None:

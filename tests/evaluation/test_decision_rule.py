@@ -7,7 +7,6 @@ import pytest
 
 from cxr_core.errors import BadInput, UnknownName
 from cxr_core.evaluation import calibration, operating
-from cxr_core.evaluation.answers import Answers
 from cxr_core.evaluation.decision_rule import (
     HIGHEST_PROBABILITY,
     MIN_COVERAGE,
@@ -18,15 +17,16 @@ from cxr_core.evaluation.decision_rule import (
     fit,
     fit_reject_threshold,
 )
+from cxr_core.evaluation.prediction_set import PredictionSet
 from tests import made_up
 
 ILL = ("viral", "bacterial")
 
 
-def answers(count: int = 800, *, seed: int = 0, skill: float = 1.6) -> Answers:
+def answers(count: int = 800, *, seed: int = 0, skill: float = 1.6) -> PredictionSet:
     true = np.random.default_rng(seed).integers(0, 3, count)
     given = made_up.probabilities(true, 3, skill=skill, seed=seed)
-    return Answers(np.arange(count).astype(object), true, given, made_up.CLASSES)
+    return PredictionSet(np.arange(count).astype(object), true, given, made_up.CLASSES)
 
 
 def rule(**values: object) -> DecisionRule:
@@ -113,7 +113,7 @@ def test_a_threshold_by_hand_stays_as_it_is() -> None:
     assert found.target_sensitivity is None and "bacterial from 40.0 % on (by hand)" in found.describe()
 
 
-def coverage_and_error(found: Answers, how: DecisionRule, least: float) -> tuple[float, float]:
+def coverage_and_error(found: PredictionSet, how: DecisionRule, least: float) -> tuple[float, float]:
     given = decide(found.probabilities, replace(how, reject_threshold=least))
     wrong = given.predicted != found.true
     return float(given.confident.mean()), float(wrong[given.confident].mean())
@@ -141,7 +141,7 @@ def test_confident_answers_have_at_most_half_of_the_errors_in_each_set_and_no_lo
 def test_where_halving_would_leave_too_few_answers_enough_are_left() -> None:
     true = np.arange(200) % 2  # the surest are wrong as often as the others
     given = np.where(np.arange(200)[:, None] % 4 < 2, [[0.6, 0.4]], [[0.4, 0.6]]) + np.linspace(0, 0.01, 200)[:, None]
-    found = Answers(np.arange(200).astype(object), true, given / given.sum(axis=1, keepdims=True), ("a", "b"))
+    found = PredictionSet(np.arange(200).astype(object), true, given / given.sum(axis=1, keepdims=True), ("a", "b"))
     how = DecisionRule(("a", "b"))
     covered, _ = coverage_and_error(found, how, fit_reject_threshold([found], how))
     assert MIN_COVERAGE <= covered <= 0.62
@@ -151,7 +151,7 @@ def test_equally_sure_images_stand_on_the_same_side() -> None:
     true = np.arange(300) % 3
     given = np.full((300, 3), 0.1)
     given[np.arange(300), np.where(np.arange(300) < 60, (true + 1) % 3, true)] = 0.8
-    found = Answers(np.arange(300).astype(object), true, given, made_up.CLASSES)
+    found = PredictionSet(np.arange(300).astype(object), true, given, made_up.CLASSES)
     assert coverage_and_error(found, rule(), fit_reject_threshold([found], rule()))[0] == 1
 
 

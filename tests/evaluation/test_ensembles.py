@@ -8,7 +8,7 @@ from sklearn import metrics as reference
 
 from cxr_core.data import manifest
 from cxr_core.errors import BadInput, UnknownName, WorkFailed
-from cxr_core.evaluation import answers, ensembles, fitted
+from cxr_core.evaluation import ensembles, fitted, prediction_set
 from cxr_core.runs import folder as runs
 from tests import made_up
 
@@ -59,16 +59,16 @@ def test_an_ensemble_is_a_run_with_predictions_of_its_own(two: list[str], way: s
     assert run.usable and run.status.state == "finished" and run.config.model == ensembles.MODEL
     assert kept.members == tuple(two) and kept.way == way and sum(kept.weights) == pytest.approx(1)
     for split in ("train", "val", "test"):
-        members = [answers.read(one, split) for one in two]
+        members = [prediction_set.read(one, split) for one in two]
         expected = ensembles.combined([one.probabilities for one in members], way, kept.weights)
-        np.testing.assert_allclose(answers.read(made, split).probabilities, expected, atol=1e-12)
-    assert run.metrics["test"]["accuracy"] == pytest.approx(answers.read(made, "test").right.mean())
+        np.testing.assert_allclose(prediction_set.read(made, split).probabilities, expected, atol=1e-12)
+    assert run.metrics["test"]["accuracy"] == pytest.approx(prediction_set.read(made, "test").correct.mean())
     assert fitted.keep_temperature(made).value > 0  # as any run
     assert ensembles.of_run(two[0]) is None
 
 
 def test_weights_come_from_validation_and_never_from_test(two: list[str]) -> None:
-    val = [answers.read(one, "val") for one in two]
+    val = [prediction_set.read(one, "val") for one in two]
     expected = ensembles.fit_weights(val[0].true, [one.probabilities for one in val])
     assert ensembles.of_run(ensembles.make(two, "weighted")).weights == pytest.approx(expected)
 

@@ -8,7 +8,7 @@ import pytest
 from cxr_core import workspace
 from cxr_core.data import manifest
 from cxr_core.errors import BadInput, UnknownName, WorkFailed
-from cxr_core.evaluation import answers, calibration, fitted, operating, predictions
+from cxr_core.evaluation import calibration, fitted, operating, prediction_set, predictions
 from cxr_core.runs import folder as runs
 from tests import made_up
 
@@ -20,12 +20,12 @@ def run(home: Path) -> str:
 
 
 def test_a_temperature_is_that_of_the_validation_images_alone(run: str) -> None:
-    val = answers.read(run, "val")
+    val = prediction_set.read(run, "val")
     kept = fitted.keep_temperature(run)
     assert kept.value == pytest.approx(calibration.fit_temperature(val.true, val.probabilities))
     assert kept.images == len(val) and fitted.temperature(run) == kept
     before = fitted.fit_temperature(run)
-    test = answers.read(run, "test")
+    test = prediction_set.read(run, "test")
     predictions.write(runs.predictions_path(run, "test"), test.take(np.arange(100)).table())
     assert fitted.fit_temperature(run) == before and fitted.temperature(run) == kept
     fitted.forget(run, "temperature")
@@ -36,11 +36,11 @@ def test_a_temperature_is_that_of_the_validation_images_alone(run: str) -> None:
 def test_a_point_keeps_what_it_gave_and_labels_as_the_page_showed(run: str) -> None:
     heat = fitted.keep_temperature(run).value
     kept = fitted.keep_point(run, ("viral", "bacterial"), 0.4, rule="by hand", temperature_=heat)
-    val = fitted.tempered(answers.read(run, "val"), heat)
+    val = fitted.tempered(prediction_set.read(run, "val"), heat)
     outcome = operating.at(*operating.question(val, kept.positive), 0.4)
     assert (kept.sensitivity, kept.specificity) == (outcome.sensitivity, outcome.specificity)
     assert fitted.point(run) == kept
-    test = answers.read(run, "test")  # as the network says it; the point knows its temperature
+    test = prediction_set.read(run, "test")  # as the network says it; the point knows its temperature
     codes = kept.label(test.probabilities, test.classes)
     score = operating.question(fitted.tempered(test, heat), kept.positive)[1]
     assert ((codes != 0) == (score >= 0.4)).all()
@@ -52,7 +52,7 @@ def test_a_point_keeps_what_it_gave_and_labels_as_the_page_showed(run: str) -> N
 
 def shifted(run: str) -> None:
     """Give a run answers on shifted copies: worse ones than on the images themselves."""
-    val = answers.read(run, "val")
+    val = prediction_set.read(run, "val")
     worse = made_up.probabilities(val.true, 3, skill=1.2, seed=77)
     path = runs.predictions_path(run, "val").with_name("shifted.parquet")
     predictions.write(path, val.with_probabilities(worse).table())
@@ -71,7 +71,7 @@ def test_a_calibrated_run_finds_what_was_asked_for_and_no_threshold_above_does(
     heat = fitted.temperature(run)
     assert point is not None and heat is not None and point == fitted.point(run)
     assert point.positive == ("viral", "bacterial") and point.temperature == heat.value
-    known = [fitted.tempered(answers.read(run, split), heat.value) for split in splits]
+    known = [fitted.tempered(prediction_set.read(run, split), heat.value) for split in splits]
     asked = [operating.question(one, point.positive) for one in known]
 
     def least(threshold: float) -> float:
@@ -116,13 +116,13 @@ def test_what_ships_keeps_its_calibration(run: str, monkeypatch: pytest.MonkeyPa
 
 
 def test_answers_at_a_point_are_called_as_predict_calls_them(run: str) -> None:
-    plain = answers.read(run, "test")
+    plain = prediction_set.read(run, "test")
     point = fitted.keep_calibrated(run, 0.99)
     assert point is not None
     called = fitted.decided(plain, point)
     codes = point.label(plain.probabilities, plain.classes)
     assert (called.predicted == codes).all() and (codes != plain.predicted).any()
-    assert (called.right == (codes == plain.true)).all() and np.trace(called.confusion) == called.right.sum()
+    assert (called.correct == (codes == plain.true)).all() and np.trace(called.confusion) == called.correct.sum()
     few = called.take(np.arange(5))
     assert (few.predicted == codes[:5]).all()
     assert (called.probabilities == plain.probabilities).all() and fitted.decided(plain, None) is plain
@@ -131,7 +131,7 @@ def test_answers_at_a_point_are_called_as_predict_calls_them(run: str) -> None:
 def test_both_are_void_when_the_validation_predictions_change(run: str) -> None:
     fitted.keep_temperature(run)
     fitted.keep_point(run, ("normal",), 0.5)
-    val = answers.read(run, "val")
+    val = prediction_set.read(run, "val")
     predictions.write(runs.predictions_path(run, "val"), val.take(np.arange(len(val) - 1)).table())
     assert fitted.temperature(run) is None and fitted.point(run) is None
 

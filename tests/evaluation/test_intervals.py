@@ -28,3 +28,9 @@ def test_wilson_edges() -> None:
 def test_wilson_refuses(bad: tuple[int, int, float]) -> None:
     with pytest.raises(ValueError, match="Received"):
         intervals.wilson(*bad)
+
+
+def test_newcombe_published() -> None:
+    # R. G. Newcombe, Statistics in Medicine 17 (1998) 873-890, table II, method 10: 56/70 - 48/80 and 9/10 - 3/10
+    assert intervals.newcombe(56, 70, 48, 80) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+    assert intervals.newcombe(9, 10, 3, 10) == pytest.approx((0.1705, 0.8090), abs=5e-5)

@@ -6,15 +6,15 @@ from sklearn import metrics as reference
 
 from cxr_core.errors import BadInput, UnknownName
 from cxr_core.evaluation import operating
-from cxr_core.evaluation.answers import Answers
 from cxr_core.evaluation.operating import Outcome
+from cxr_core.evaluation.prediction_set import PredictionSet
 from tests import made_up
 
 
-def answers(n: int = 500, seed: int = 0) -> Answers:
+def answers(n: int = 500, seed: int = 0) -> PredictionSet:
     true = np.random.default_rng(seed).integers(0, 3, n)
     given = made_up.probabilities(true, 3, seed=seed)
-    return Answers(np.arange(n).astype(object), true, given, made_up.CLASSES)
+    return PredictionSet(np.arange(n).astype(object), true, given, made_up.CLASSES)
 
 
 def test_the_score_is_the_sum_over_the_positive_classes() -> None:

@@ -10,7 +10,7 @@ import pytest
 from cxr_core import wording
 from cxr_core.data import audit, datasets, manifest
 from cxr_core.errors import BadInput, UnknownName
-from cxr_core.evaluation import answers, background, fitted, report, scorecard
+from cxr_core.evaluation import fitted, image_metadata, metrics, prediction_set, report
 from cxr_core.runs import folder as runs
 from tests import made_up
 
@@ -31,13 +31,13 @@ def test_one_run(two: list[str]) -> None:
     fitted.keep_temperature(two[0])
     html = report.html([two[0]])
     told = words(html)
-    run, found = runs.get(two[0]), answers.read(two[0], "test")
+    run, found = runs.get(two[0]), prediction_set.read(two[0], "test")
     assert wording.DISCLAIMER in told and all(one in told for one in report.LIMITS)
     assert run.config.manifest in told and "4,097" not in told and f"{datasets.get('kermany').patients:,}" in told
-    card = scorecard.card(found, background.patients(found, "kermany"))
+    card = metrics.estimate(found, image_metadata.patients(found, "kermany"))
     for name in ("accuracy", "macro_f1", "auc:viral"):
-        assert scorecard.told(card[name], share=scorecard.is_share(name)) in " ".join(told.split()), name
-    assert all(meaning in told for meaning in scorecard.MEANINGS.values())
+        assert metrics.describe(card[name], share=metrics.is_percentage(name)) in " ".join(told.split()), name
+    assert all(meaning in told for meaning in metrics.DESCRIPTIONS.values())
     assert "After temperature" in html and "Temperature(" not in told
     assert html.count("<script>draw(") == 8 and html.count("role=img") == 8
     assert "learning_rate" in told and "Trained for" in told
@@ -50,10 +50,10 @@ def test_what_the_operating_point_gives_is_reported(two: list[str]) -> None:
     assert "At its operating point" not in words(report.html([two[0]]))
     point = fitted.keep_calibrated(two[0], 0.99)
     told = " ".join(words(report.html([two[0]])).split())
-    called = fitted.decided(answers.read(two[0], "test"), point)
-    card = scorecard.card(called, None, parts=("counts",))
+    called = fitted.decided(prediction_set.read(two[0], "test"), point)
+    card = metrics.estimate(called, None, parts=("counts",))
     for name in ("accuracy", "recall:normal"):
-        assert scorecard.told(card[name]) in told.split("At its operating point")[1]
+        assert metrics.describe(card[name]) in told.split("At its operating point")[1]
     assert "finds at least 99 % of them" in told and " ".join(map(str, called.confusion[0])) in told
 
 
@@ -80,7 +80,7 @@ def test_predictions_are_in_it_as_csv(two: list[str]) -> None:
     (content,) = re.findall(r"data:text/csv;base64,([^']+)'", report.html([two[0]], split="val"))
     lines = base64.b64decode(content).decode().splitlines()
     assert lines[0].split(",") == ["id", "true", "p_normal", "p_viral", "p_bacterial"]
-    assert len(lines) == len(answers.read(two[0], "val")) + 1
+    assert len(lines) == len(prediction_set.read(two[0], "val")) + 1
 
 
 def test_several_runs_are_compared(two: list[str]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from cxr_core import workspace
 from cxr_core.data import manifest
 from cxr_core.errors import BadInput, UnknownName, WorkFailed
-from cxr_core.evaluation import answers, decision_rule, predictions, rule_store
+from cxr_core.evaluation import decision_rule, prediction_set, predictions, rule_store
 from cxr_core.runs import folder as runs
 from tests import made_up
 
@@ -25,7 +25,7 @@ def run(home: Path) -> str:
 
 def perturbed(run: str) -> None:
     """Give a run predictions of perturbed copies: worse ones than of the images themselves."""
-    val = answers.read(run, "val")
+    val = prediction_set.read(run, "val")
     worse = made_up.probabilities(val.true, 3, skill=1.2, seed=77)
     predictions.write(
         runs.predictions_path(run, "val").with_name("shifted.parquet"), val.with_probabilities(worse).table()
@@ -34,14 +34,14 @@ def perturbed(run: str) -> None:
 
 def test_it_is_fitted_on_validation_and_perturbed_copies_and_on_nothing_else(run: str) -> None:
     plain = rule_store.fit(run, target_sensitivity=0.9)
-    assert plain.splits == ("val",) and plain.images == len(answers.read(run, "val"))
-    test = answers.read(run, "test")
+    assert plain.splits == ("val",) and plain.images == len(prediction_set.read(run, "val"))
+    test = prediction_set.read(run, "test")
     predictions.write(runs.predictions_path(run, "test"), test.take(np.arange(100)).table())
     assert rule_store.fit(run, target_sensitivity=0.9) == plain
     perturbed(run)
     both = rule_store.fit(run, target_sensitivity=0.9)
     assert both.splits == ("val", "shifted") and both.digest != plain.digest and both.threshold < plain.threshold
-    sets = [answers.read(run, split) for split in both.splits]
+    sets = [prediction_set.read(run, split) for split in both.splits]
     assert decision_rule.fit(sets, target_sensitivity=0.9).threshold == both.threshold
 
 
@@ -60,7 +60,7 @@ def test_what_is_saved_is_what_a_run_answers_by_until_it_is_deleted(run: str) ->
 def test_without_a_saved_rule_the_highest_probability_is_answered_and_doubt_is_told(run: str) -> None:
     found = rule_store.of_run(run)
     assert found.criterion == decision_rule.HIGHEST_PROBABILITY and found.temperature == 1 and not found.splits
-    assert found.reject_threshold == decision_rule.fit_reject_threshold([answers.read(run, "val")], found) > 0
+    assert found.reject_threshold == decision_rule.fit_reject_threshold([prediction_set.read(run, "val")], found) > 0
     without = made_up.run({"test": (["a"], ["normal"])}, age=9)
     assert rule_store.of_run(without).reject_threshold == 0
 
@@ -70,7 +70,7 @@ def test_it_is_void_when_its_predictions_change(run: str, split: str) -> None:
     perturbed(run)
     rule_store.save(run, rule_store.fit(run, target_sensitivity=0.9))
     assert rule_store.saved(run) is not None
-    table = answers.read(run, split)
+    table = prediction_set.read(run, split)
     predictions.write(runs.predictions_path(run, split), table.take(np.arange(len(table) - 1)).table())
     assert rule_store.saved(run) is None and rule_store.of_run(run).threshold is None
     runs.predictions_path(run, split).unlink()
@@ -91,7 +91,7 @@ def test_refitting_keeps_what_was_asked_for(run: str) -> None:
 def old_files(run: str, *, temperature: float | None, point: float | None) -> None:
     """What version 0.1 left in the folder of a run."""
     digest = hashlib.sha256(runs.predictions_path(run, "val").read_bytes()).hexdigest()[:16]
-    beside = {"images": len(answers.read(run, "val")), "of": digest}
+    beside = {"images": len(prediction_set.read(run, "val")), "of": digest}
     if temperature is not None:
         workspace.write_json(runs.folder(run) / "temperature.json", {"value": temperature, **beside})
     if point is not None:
@@ -108,7 +108,7 @@ def test_a_run_of_version_01_answers_by_its_old_files(run: str) -> None:
     found = rule_store.saved(run)
     assert found is not None and (found.temperature, found.threshold, found.positive) == (2.0, 0.7, ILL)
     assert found.criterion == "mine" and found.splits == ("val",)
-    assert found.reject_threshold == decision_rule.fit_reject_threshold([answers.read(run, "val")], found) > 0
+    assert found.reject_threshold == decision_rule.fit_reject_threshold([prediction_set.read(run, "val")], found) > 0
     rule_store.save(run, rule_store.fit(run))  # the new file takes their place
     assert sorted(path.name for path in runs.folder(run).glob("*.json") if path.name in rule_store.FILES) == [
         rule_store.FILE
@@ -117,7 +117,7 @@ def test_a_run_of_version_01_answers_by_its_old_files(run: str) -> None:
 
 def test_old_files_are_void_when_the_predictions_have_changed(run: str) -> None:
     old_files(run, temperature=2.0, point=0.7)
-    val = answers.read(run, "val")
+    val = prediction_set.read(run, "val")
     predictions.write(runs.predictions_path(run, "val"), val.take(np.arange(len(val) - 1)).table())
     assert rule_store.saved(run) is None and rule_store.of_run(run).temperature == 1
 

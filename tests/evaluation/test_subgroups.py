@@ -4,18 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from cxr_core.data import audit, datasets, manifest
-from cxr_core.evaluation import answers, background, subgroups
-from cxr_core.evaluation.answers import Answers
+from cxr_core.evaluation import image_metadata, prediction_set, subgroups
+from cxr_core.evaluation.prediction_set import PredictionSet
 from tests import made_up
-
-
-def test_newcombe_published() -> None:
-    # R. G. Newcombe, Statistics in Medicine 17 (1998) 873-890, table II, method 10: 56/70 - 48/80 and 9/10 - 3/10
-    assert subgroups.newcombe(56, 70, 48, 80) == pytest.approx((0.0524, 0.3339), abs=5e-5)
-    assert subgroups.newcombe(9, 10, 3, 10) == pytest.approx((0.1705, 0.8090), abs=5e-5)
 
 
 def told(n: int, **columns: object) -> pd.DataFrame:
@@ -29,7 +22,7 @@ def test_a_shortcut_shows() -> None:
     true = np.arange(200) % 2
     called = np.where(bad, 1 - true, true)
     given = np.where(called[:, None] == np.arange(2), 0.9, 0.1)
-    found = Answers(np.arange(200).astype(object), true, given, ("a", "b"))
+    found = PredictionSet(np.arange(200).astype(object), true, given, ("a", "b"))
     table = subgroups.table(found, told(200, source=np.where(bad, "bad", "good"))).set_index(["trait", "group"])
     row = table.loc[("Source", "bad")]
     assert (row["n"], row["accuracy"], row["difference"]) == (50, 0.0, -1.0)
@@ -41,7 +34,7 @@ def test_a_shortcut_shows() -> None:
 
 def test_sizes_are_thirds_and_small_groups_are_left_out() -> None:
     true = np.arange(90) % 2
-    found = Answers(np.arange(90).astype(object), true, made_up.probabilities(true, 2), ("a", "b"))
+    found = PredictionSet(np.arange(90).astype(object), true, made_up.probabilities(true, 2), ("a", "b"))
     about = told(90, width=np.arange(100, 190), mode=["RGB"] * 5 + ["L"] * 85)
     table = subgroups.table(found, about)
     assert table[table["trait"] == "Image size"]["n"].tolist() == [30, 30, 30]
@@ -54,23 +47,23 @@ def test_what_the_dataset_knows_is_joined_by_id_across_datasets(trained_home: Pa
     rows = manifest.rows(manifest.every("phantoms")[0])
     ids = [*rows["id"].iloc[[5, 2, 9]], "second:test/normal/0003.jpeg"]
     true = np.zeros(4, np.intp)
-    found = Answers(np.array(ids, dtype=object), true, np.full((4, 3), 1 / 3), made_up.CLASSES)
-    about = background.of(found, "phantoms")
+    found = PredictionSet(np.array(ids, dtype=object), true, np.full((4, 3), 1 / 3), made_up.CLASSES)
+    about = image_metadata.read(found, "phantoms")
     assert about["data"].tolist() == ["phantoms"] * 3 + ["second"]
     assert about["patient"].iloc[3] == "second:test-normal-1"
     assert about["patient"].tolist()[:3] == rows["patient"].iloc[[5, 2, 9]].tolist()
     datasets.remove("second")
-    assert background.of(found, "phantoms") is None
-    assert background.of(found, "nothing") is None
+    assert image_metadata.read(found, "phantoms") is None
+    assert image_metadata.read(found, "nothing") is None
 
 
 def test_findings_of_the_audit_are_groups(trained_home: Path) -> None:
     audit.run("phantoms")
     made = made_up.on("phantoms", manifest.every("phantoms")[0].id)
-    found = answers.read(made, "train")
-    about = background.of(found, "phantoms")
+    found = prediction_set.read(made, "train")
+    about = image_metadata.read(found, "phantoms")
     for kind in audit.KINDS:
-        flags = background.flagged(about, kind)
+        flags = image_metadata.flagged(about, kind)
         rows = set(audit.rows("phantoms", kind)["row"])
         assert flags.sum() == sum(one in rows for one in about["row"])
     assert len(subgroups.table(found, about))

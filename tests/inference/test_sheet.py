@@ -72,9 +72,9 @@ def test_the_page_says_how_good_the_run_is_as_it_answers(panel: Panel, results: 
     plain = made_up.better(panel.run.id, "test")
     point = fitted.Point(("viral", "bacterial"), 0.999, 1.0, "by hand", None, None, 9, "")
     called = fitted.decided(plain, point)
-    assert called.right.sum() != plain.right.sum()
+    assert called.correct.sum() != plain.correct.sum()
     for asked, found in ((replace(panel, point=None), plain), (replace(panel, point=point), called)):
-        assert f"got {100 * found.right.mean():.1f} % right" in sheet.html(asked, results).decode()
+        assert f"got {100 * found.correct.mean():.1f} % right" in sheet.html(asked, results).decode()
 
 
 def test_a_name_is_no_formula_in_a_spreadsheet(panel: Panel, results: list[Result]) -> None:

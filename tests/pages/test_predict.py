@@ -12,7 +12,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from cxr_core import images
-from cxr_core.evaluation import abstention, answers, ensembles, fitted
+from cxr_core.evaluation import abstention, ensembles, fitted, prediction_set
 from cxr_core.evaluation.abstention import Band
 from cxr_core.inference import engine, warm
 from cxr_core.inference.input_check.checks import Finding
@@ -169,7 +169,7 @@ def test_calibration_and_operating_point_are_told(image: Path) -> None:
     fitted.keep_point(run_id, ("viral", "bacterial"), 0.4, rule="sensitivity at least 95 %")
     said = text(uploaded(("lungs.jpeg", image.read_bytes())))
     assert "calibrated: of 100 images" in said and "sensitivity at least 95 %" in said
-    test = answers.read(run_id, "test")
+    test = prediction_set.read(run_id, "test")
     called = test.probabilities[:, 1:].sum(axis=1) >= 0.4
     found, spared = called[test.true > 0].mean(), (~called[test.true == 0]).mean()
     assert f"; on {len(test):,} test images {100 * found:.1f} % and {100 * spared:.1f} %." in said
@@ -191,12 +191,12 @@ def test_an_answer_against_the_most_probable_class_is_explained(image: Path) -> 
 def test_how_good_it_is_is_told_as_it_answers(image: Path) -> None:
     (run_id,) = runs.ids()
     plain = made_up.better(run_id, "test")
-    assert f"**{100 * plain.right.mean():.1f} %**" in text(visit(PAGE))
+    assert f"**{100 * plain.correct.mean():.1f} %**" in text(visit(PAGE))
     point = fitted.keep_point(run_id, ("viral", "bacterial"), 0.999)  # all but everything is normal
     called = fitted.decided(plain, point)
-    assert called.right.sum() != plain.right.sum()
+    assert called.correct.sum() != plain.correct.sum()
     said = text(visit(PAGE))
-    assert f"**{100 * called.right.mean():.1f} %**" in said and "at its operating point" in said
+    assert f"**{100 * called.correct.mean():.1f} %**" in said and "at its operating point" in said
 
 
 @pytest.mark.parametrize("refuses", [True, False])

@@ -17,15 +17,14 @@ from cxr_core import cli, process
 from cxr_core.data import manifest
 from cxr_core.errors import UnknownName
 from cxr_core.evaluation import (
-    answers,
     calibration,
     ensembles,
     fitted,
+    leaderboard,
     metrics,
     operating,
+    prediction_set,
     predictions,
-    scorecard,
-    standings,
 )
 from cxr_core.runs import folder as runs
 from cxr_core.runs import trash
@@ -86,19 +85,19 @@ def test_every_view_of_every_split_is_drawn(two: list[str], split: str) -> None:
 
 def test_headline_and_report_are_those_of_the_predictions(two: list[str]) -> None:
     test = visit(RESULTS, run=two[0])
-    found = answers.read(two[0], "test")
+    found = prediction_set.read(two[0], "test")
     shown = {metric.label: metric for metric in test.metric}
-    assert shown["Accuracy"].value == f"{100 * found.right.mean():.1f} %"
+    assert shown["Accuracy"].value == f"{100 * found.correct.mean():.1f} %"
     assert " to " in shown["Macro F1"].delta and " to " in shown["Balanced accuracy"].delta
     report = next(one.value for one in test.table if "f1-score" in one.value)
     assert report["support"].tolist()[:3] == [234, 148, 242]
-    expected = metrics.report(found.table())["f1-score"]
+    expected = metrics.classification_report(found.table())["f1-score"]
     np.testing.assert_allclose(report["f1-score"], expected)
 
 
 def test_a_cell_in_the_address_shows_its_images_on_a_cold_start(two: list[str]) -> None:
     test = visit(RESULTS, run=two[1], cell="normal,viral")
-    found = answers.read(two[1], "test")
+    found = prediction_set.read(two[1], "test")
     count = int(((found.true == 0) & (found.predicted == 1)).sum())
     assert "Normal, wrongly called viral pneumonia" in text(test)
     assert f"**{count} images**" in text(test)
@@ -108,7 +107,7 @@ def test_a_cell_in_the_address_shows_its_images_on_a_cold_start(two: list[str]) 
 def test_worst_come_first(two: list[str]) -> None:
     from pages.ui import cases
 
-    found = answers.read(two[1], "test")
+    found = prediction_set.read(two[1], "test")
     inside = (found.true == 0) & (found.predicted != 0)
     places = cases.worst_first(found, inside)
     truth = found.probabilities[places, 0]
@@ -123,7 +122,7 @@ def test_the_images_of_a_cell_are_shown_with_where_the_network_looked(
     shown: list[list[str]] = []
     monkeypatch.setattr(cases, "gallery", lambda tiles, **_: shown.append([one.picture for one in tiles]) or NOBODY)
     run_id = runs.ids()[0]
-    found = answers.read(run_id, "test")
+    found = prediction_set.read(run_id, "test")
     true, called = (found.classes[int(codes[0])] for codes in (found.true, found.predicted))
     test = visit(RESULTS, run=run_id, cell=f"{true},{called}")
     test.toggle(key="mapped-cases").set_value(True).run()
@@ -138,7 +137,7 @@ def test_the_images_of_a_cell_are_shown_with_where_the_network_looked(
 def test_a_threshold_is_chosen_on_validation_shown_on_test_and_kept(two: list[str]) -> None:
     test = visit(RESULTS, run=two[0])
     view(test, "threshold", rule="sensitivity")
-    val, shown = answers.read(two[0], "val"), answers.read(two[0], "test")
+    val, shown = prediction_set.read(two[0], "val"), prediction_set.read(two[0], "test")
     positive = ("viral", "bacterial")
     threshold = operating.for_sensitivity(*operating.question(val, positive), 0.95)
     outcome = operating.at(*operating.question(shown, positive), threshold)
@@ -152,20 +151,20 @@ def test_a_threshold_is_chosen_on_validation_shown_on_test_and_kept(two: list[st
 
 
 def test_images_are_called_by_the_operating_point_on_request(two: list[str]) -> None:
-    plain = answers.read(two[0], "test")
+    plain = prediction_set.read(two[0], "test")
     assert not [one for one in visit(RESULTS, run=two[0]).get("button_group") if one.label == "An image is called"]
     point = fitted.keep_calibrated(two[0], 0.99)
     heat, called = fitted.temperature(two[0]), fitted.decided(plain, point)
-    assert heat is not None and called.right.sum() != plain.right.sum()
+    assert heat is not None and called.correct.sum() != plain.correct.sum()
 
     for state, found in (({}, plain), ({"by": "point"}, called), ({"by": "probable"}, plain)):
         test = view(visit(RESULTS, run=two[0]), "matrix", **state)
         accuracy = next(one.value for one in test.metric if one.label == "Accuracy")
-        assert accuracy == f"{100 * found.right.mean():.1f} %"
-        assert f"all images ({found.right.mean():.1%})" in text(view(test, "groups"))
+        assert accuracy == f"{100 * found.correct.mean():.1f} %"
+        assert f"all images ({found.correct.mean():.1%})" in text(view(test, "groups"))
         calm = fitted.tempered(found, heat.value)
         table = next(one.value for one in view(test, "calibration").table)
-        error = calibration.expected_error(calm.confidence, found.right)
+        error = calibration.expected_error(calm.confidence, found.correct)
         assert table.loc["Calibration error", "After"].startswith(f"{error:.3f} ")
 
 
@@ -313,8 +312,8 @@ def test_page_and_command_line_say_the_same(two: list[str], capsys: pytest.Captu
     told = json.loads(capsys.readouterr().out)
     shown = {metric.label: metric for metric in visit(RESULTS, run=two[0]).metric}
     for name in ("accuracy", "macro_f1", "balanced_accuracy"):
-        assert shown[scorecard.TITLES[name]].value == words.percent(told[name])
-        assert shown[scorecard.TITLES[name]].delta == words.interval(told["ci95"][name])
+        assert shown[metrics.TITLES[name]].value == words.percent(told[name])
+        assert shown[metrics.TITLES[name]].delta == words.interval(told["ci95"][name])
         assert [told["figures"][name][end] for end in ("low", "high")] == told["ci95"][name]
     assert runs.get(two[0]).metrics["test"]["ci95"] == told["ci95"]
 
@@ -325,7 +324,7 @@ def test_every_plot_has_words_for_who_cannot_see_it_and_a_camera() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("plotly_chart"):
                 given = {one.arg: ast.unparse(one.value) for one in node.keywords}
-                assert "alt" in given and given.get("config", "").startswith("figures."), f"{path.name}:{node.lineno}"
+                assert "alt" in given and given.get("config", "").startswith("plots."), f"{path.name}:{node.lineno}"
                 calls += 1
     assert calls >= 15
 
@@ -349,12 +348,12 @@ def test_leaderboard_has_published_rows_groups_and_runs_by_any_figure(patient: s
 
 def test_differences_from_a_pinned_run_and_from_a_published_row(two: list[str]) -> None:
     table = table_with(visit(BOARD, baseline=two[0]), "told").set_index("run")
-    one, other = (answers.read(run_id, "test") for run_id in two)
-    apart = 100 * (other.right.mean() - one.right.mean())
+    one, other = (prediction_set.read(run_id, "test") for run_id in two)
+    apart = 100 * (other.correct.mean() - one.correct.mean())
     assert table.loc[two[0], "difference"] == "baseline"
     assert table.loc[two[1], "difference"].startswith(f"{apart:+.1f} points (")
     table = table_with(visit(BOARD, baseline="VGG-16"), "told").set_index("run")
-    apart = 100 * (one.right.mean() - 0.6474)
+    apart = 100 * (one.correct.mean() - 0.6474)
     assert table.loc[two[0], "difference"].startswith(f"{apart:+.1f} points (")
 
 
@@ -469,6 +468,6 @@ def test_the_figures_of_all_rows_are_known_to_the_page(two: list[str]) -> None:
     """Every figure that can be chosen on the leaderboard is one of the card."""
     test = visit(BOARD)
     options = box(test, "figure").options
-    assert len(options) == len(scorecard.names(made_up.CLASSES))
-    assert standings.published("accuracy", "test")["n"].eq(624).all()
-    assert (PROJECT / RESULTS).is_file() and predictions.classes(answers.read(two[0], "test").table())
+    assert len(options) == len(metrics.names(made_up.CLASSES))
+    assert leaderboard.published_rows("accuracy", "test")["n"].eq(624).all()
+    assert (PROJECT / RESULTS).is_file() and predictions.classes(prediction_set.read(two[0], "test").table())

@@ -10,7 +10,7 @@ import pytest
 
 from cxr_core.data import datasets, manifest, packing
 from cxr_core.data.packing import Stack
-from cxr_core.evaluation import abstention, answers, ensembles, fitted, predictions
+from cxr_core.evaluation import abstention, ensembles, fitted, prediction_set, predictions
 from cxr_core.runs import config as settings
 from cxr_core.runs import folder as runs
 from cxr_core.training import work as working
@@ -91,7 +91,7 @@ FITTED: dict[str, Callable[[str, str], object]] = {
     "temperature": lambda run_id, _: fitted.keep_temperature(run_id),
     "point": lambda run_id, _: fitted.keep_point(run_id, ("viral", "bacterial"), 0.5),
     "calibrated": lambda run_id, _: fitted.keep_calibrated(run_id, 0.95),
-    "band": lambda run_id, _: abstention.band(fitted.tempered(answers.read(run_id, fitted.SPLIT), 1.0)),
+    "band": lambda run_id, _: abstention.band(fitted.tempered(prediction_set.read(run_id, fitted.SPLIT), 1.0)),
     "weights": lambda run_id, other: ensembles.of_run(ensembles.make([run_id, other], "weighted")).weights,  # type: ignore[union-attr]
 }
 

@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from cxr_core.evaluation import calibration, confusion, curves, intervals, resampling, scorecard
-from cxr_core.evaluation.answers import Answers
+from cxr_core.evaluation import bootstrap, calibration, confusion, curves, intervals, metrics
+from cxr_core.evaluation.prediction_set import PredictionSet
 from tests import made_up
 
 CLASSES = made_up.CLASSES
 
 
-def answers(n: int = 400, *, seed: int = 0, k: int = 3, rounded: int | None = None, skill: float = 1.5) -> Answers:
+def answers(
+    n: int = 400, *, seed: int = 0, k: int = 3, rounded: int | None = None, skill: float = 1.5
+) -> PredictionSet:
     rng = np.random.default_rng(seed)
     true = rng.integers(0, k, n)
     given = made_up.probabilities(true, k, skill=skill, seed=seed + 1)
@@ -19,13 +21,13 @@ def answers(n: int = 400, *, seed: int = 0, k: int = 3, rounded: int | None = No
         given = np.maximum(given.round(rounded), 1e-3)
         given /= given.sum(axis=1, keepdims=True)
     ids = np.array([f"{place}.png" for place in range(n)], dtype=object)
-    return Answers(ids, true, given, CLASSES[:k])
+    return PredictionSet(ids, true, given, CLASSES[:k])
 
 
 @pytest.mark.parametrize(("seed", "rounded"), [(0, None), (1, None), (2, 1), (3, 1)])
 def test_every_figure_agrees_with_scikit_learn(seed: int, rounded: int | None) -> None:
     one = answers(seed=seed, rounded=rounded)
-    found, true, called, given = scorecard.points(one), one.true, one.predicted, one.probabilities
+    found, true, called, given = metrics.values(one), one.true, one.predicted, one.probabilities
     expected = {
         "accuracy": reference.accuracy_score(true, called),
         "macro_f1": reference.f1_score(true, called, average="macro"),
@@ -99,21 +101,21 @@ def test_the_bootstrap_equals_drawing_patients_one_by_one(rounded: int | None) -
     one = answers(150, rounded=rounded)
     rng = np.random.default_rng(4)
     patients = np.array([f"p{code}-{number}" for code, number in zip(one.true, rng.integers(0, 25, 150), strict=True)])
-    how = resampling.draws(one.true, patients, resamples=20)
-    found = resampling.figures(one, how)
+    how = bootstrap.draws(one.true, patients, resamples=20)
+    found = bootstrap.replicates(one, how)
     counts = np.concatenate(list(how.chunks()), axis=1).astype(int)
     for number in range(20):
         chosen = np.repeat(np.arange(150), counts[how.patients, number])
-        plain = scorecard.points(one.take(chosen))
+        plain = metrics.values(one.take(chosen))
         for name, value in plain.items():
-            if name != "ece":  # centred, see resampling._centred
+            if name != "ece":  # centred, see bootstrap._centred
                 assert found[name][number] == pytest.approx(value, abs=1e-6), name
 
 
 def test_the_bootstrap_draws_whole_patients_within_their_class() -> None:
     true = np.array([0] * 40 + [1] * 20)
     patients = np.repeat(np.arange(20), 3)
-    how = resampling.draws(true, patients, resamples=500)
+    how = bootstrap.draws(true, patients, resamples=500)
     (counts,) = how.chunks()
     assert len(how.strata) == 20 and (counts.sum(axis=0) == 20).all()
     for stratum in (0, 1):
@@ -122,10 +124,10 @@ def test_the_bootstrap_draws_whole_patients_within_their_class() -> None:
 
 def test_very_many_patients_are_drawn_in_random_groups_with_the_same_spread(monkeypatch: pytest.MonkeyPatch) -> None:
     one = answers(4000, seed=3)
-    fine = resampling.figures(one, resampling.draws(one.true, None))
-    monkeypatch.setattr(resampling, "GROUPS", 400)
-    how = resampling.draws(one.true, None)
-    coarse = resampling.figures(one, how)
+    fine = bootstrap.replicates(one, bootstrap.draws(one.true, None))
+    monkeypatch.setattr(bootstrap, "GROUPS", 400)
+    how = bootstrap.draws(one.true, None)
+    coarse = bootstrap.replicates(one, how)
     assert len(how.strata) == 1200
     for name in ("macro_f1", "auc:viral", "brier", "log_loss"):
         assert coarse[name].std() == pytest.approx(fine[name].std(), rel=0.15), name
@@ -137,15 +139,15 @@ COVERED = ("macro_f1", "balanced_accuracy", "macro_auc", "ap:viral", "brier", "l
 def test_bootstrap_intervals_cover_the_truth_in_about_95_of_100() -> None:
     """1,000 samples of 300 images from a world of 60,000 whose figures are known."""
     world = answers(60_000, seed=9)
-    truth, hits = scorecard.points(world), dict.fromkeys(COVERED, 0)
+    truth, hits = metrics.values(world), dict.fromkeys(COVERED, 0)
     rng = np.random.default_rng(2)
     by_class = [np.flatnonzero(world.true == code) for code in range(3)]
     for _ in range(1000):
         sample = world.take(np.concatenate([rng.choice(own, 100) for own in by_class]))
-        how = resampling.draws(sample.true, None, resamples=400)
-        drawn, point = resampling.figures(sample, how), scorecard.points(sample)
+        how = bootstrap.draws(sample.true, None, resamples=400)
+        drawn, point = bootstrap.replicates(sample, how), metrics.values(sample)
         for name in COVERED:
-            low, high = resampling.interval(name, drawn[name], point[name], how.fewest) or (1, 0)
+            low, high = bootstrap.interval(name, drawn[name], point[name], how.fewest) or (1, 0)
             hits[name] += low <= truth[name] <= high
     for name, count in hits.items():
         assert 930 <= count <= 970, (name, count)
@@ -161,11 +163,11 @@ def test_bootstrap_of_patients_covers_where_images_of_one_person_are_alike() -> 
         right = rng.random(600) < skill
         given = np.where(right, 0.8, 0.2)
         table = np.where(true[:, None] == np.arange(2), given[:, None], 1 - given[:, None])
-        one = Answers(np.arange(600).astype(object), true, table, ("a", "b"))
+        one = PredictionSet(np.arange(600).astype(object), true, table, ("a", "b"))
         for title, who in (("patients", patients), ("images", None)):
-            how = resampling.draws(true, who, resamples=400)
-            drawn = resampling.figures(one, how, parts=("counts",))
-            low, high = resampling.percentiles(drawn["balanced_accuracy"], how.fewest) or (1, 0)
+            how = bootstrap.draws(true, who, resamples=400)
+            drawn = bootstrap.replicates(one, how, parts=("counts",))
+            low, high = bootstrap.percentile_interval(drawn["balanced_accuracy"], how.fewest) or (1, 0)
             hits[title] += low <= 0.75 <= high
     assert 930 <= hits["patients"] <= 970 and hits["images"] < 920, hits
 
@@ -179,10 +181,10 @@ def test_wilson_covers_the_truth_in_about_95_of_100(share: float, n: int) -> Non
 
 def test_a_card_says_how_each_interval_was_found() -> None:
     one = answers(90)
-    card = scorecard.card(one, None)
-    assert {figure.how for figure in card.values()} == {scorecard.WILSON, scorecard.IMAGES}
-    assert scorecard.card(one, np.arange(90) // 3)["macro_f1"].how == scorecard.PATIENTS
-    assert set(card) == set(scorecard.names(CLASSES))
+    card = metrics.estimate(one, None)
+    assert {figure.method for figure in card.values()} == {metrics.WILSON, metrics.IMAGES}
+    assert metrics.estimate(one, np.arange(90) // 3)["macro_f1"].method == metrics.PATIENTS
+    assert set(card) == set(metrics.names(CLASSES))
     for name, figure in card.items():
         assert figure.value is not None and figure.low <= figure.value <= figure.high, name
 
@@ -190,7 +192,7 @@ def test_a_card_says_how_each_interval_was_found() -> None:
 @pytest.mark.parametrize("present", [[0], [0, 2], []])
 def test_splits_without_a_class_or_without_any_image(present: list[int]) -> None:
     one = answers(200).take(np.isin(answers(200).true, present))
-    card = scorecard.card(one, None)
+    card = metrics.estimate(one, None)
     for code, name in enumerate(CLASSES):
         assert (card[f"recall:{name}"].value is None) == (code not in present)
         alone = len(present) < 2

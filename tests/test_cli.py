@@ -143,11 +143,11 @@ def test_audit_decide_and_build_from_a_script(trained_home: Path) -> None:
     before = asked("build", "phantoms")["manifest"]
     image = "train/viral/synthetic-p0000-0.jpeg"
     assert asked("exclude", "phantoms", image, "--reason", "odd", "--who", "Ada")["number"] == 1
-    assert asked("relabel", "phantoms", "normal", image)["value"] == "normal"
+    assert asked("relabel", "phantoms", "normal", image, "--who", "Ada")["value"] == "normal"
     built = asked("build", "phantoms", "--balance", "undersample")
     assert (built["excluded"], set(built["counts"]["train"].values())) == (1, {13})
     for number in (1, 2):
-        asked("undo", "phantoms", number)
+        asked("undo", "phantoms", number, "--who", "Ada")
     assert asked("build", "phantoms")["manifest"] == before
     assert [one["in_force"] for one in asked("decisions", "phantoms")] == [False] * 4
 
@@ -158,7 +158,7 @@ def test_audit_decide_and_build_from_a_script(trained_home: Path) -> None:
         (("build", "phantoms", "--balance", "overbalance"), "no balance named 'overbalance'"),
         (("build", "phantoms", "--supplement", "nih=3"), "--supplement takes DATASET:CLASS=COUNT"),
         (("relabel", "phantoms", "virul", "a"), "Did you mean 'viral'"),
-        (("undo", "phantoms", "7"), "no decision in phantoms named '7'"),
+        (("undo", "phantoms", "7", "--who", "Ada"), "no decision in phantoms named '7'"),
         (("audit", "phantom"), "Did you mean 'phantoms'"),
     ],
 )
@@ -315,12 +315,17 @@ def test_a_share_that_is_not_used_is_said_so(trained_home: Path, capsys: pytest.
     )
 
 
-def test_a_decision_names_the_systems_user_unless_told_otherwise(
-    trained_home: Path, capsys: pytest.CaptureFixture[str]
+def test_a_decision_needs_a_name_that_a_person_gave(
+    trained_home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = answer(capsys, "data", "exclude", "phantoms", "train/viral/synthetic-p0000-0.jpeg")
-    assert isinstance(made, dict)
-    assert (made["who"], made["reason"]) == (decisions.person(), "")
+    monkeypatch.delenv("CXR_PERSON", raising=False)
+    exclude = ("data", "exclude", "phantoms", "train/viral/synthetic-p0000-0.jpeg")
+    assert "no name was given. Give it with --who" in refused(capsys, *exclude)
+    assert decisions.record("phantoms") == []
+    monkeypatch.setenv("CXR_PERSON", "Bo")
+    signed = [answer(capsys, *exclude)["who"], answer(capsys, *exclude, "--who", "Ada")["who"]]
+    signed.append(answer(capsys, "data", "undo", "phantoms", "1")["who"])
+    assert signed == ["Bo", "Ada", "Bo"]
 
 
 def test_a_set_without_a_split_comes_with_advice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

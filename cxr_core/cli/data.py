@@ -78,7 +78,10 @@ def _decision_commands(group: Any) -> None:
 def _decision_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reason", default="", help="kept with the decision; give one, or nobody will know why")
     parser.add_argument(
-        "--who", default=decisions.person(), help="kept with the decision; by default the system's user"
+        "--who",
+        default=decisions.person(),
+        metavar="NAME",
+        help="who decides, kept with the decision; by default $CXR_PERSON",
     )
     json_flag(parser)
 

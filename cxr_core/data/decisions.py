@@ -1,12 +1,12 @@
-"""What people decided about images: an append-only record, and what it amounts to.
+"""Decisions of people about images: an append-only record, and its summary per image.
 
 <dataset>/decisions.jsonl    one decision a line, numbered from 1 in the order of writing
 
-Nothing is ever changed or removed: an undo is a line of its own, and so is its redo. Writers take turns under a file lock,
-so two people at once lose nothing; a line that a kill tore is dropped by the next writer and ignored by readers.
+Nothing is ever changed or removed: an undo is a line of its own, and so is its redo. A writer reads, checks and appends under
+a file lock, so two people at once lose nothing and contradict nothing; a line that a kill tore is dropped by the next writer
+and ignored by readers. Every line carries the name that the person gave.
 """
 
-import getpass
 import json
 import os
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ ACTIONS: dict[str, str] = {
     "relabel": "Give the images another class",
     "tag": "Mark the images with a word, to find them again",
 }
-_MOST_TEXT = 500  # characters of a reason, a name or a tag
+_MAX_TEXT = 500  # characters of a reason, a name or a tag
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Decision:
     """One line of the record.
 
     Attributes:
-        number: its place in the record, from 1.
+        number: position in the record, from 1.
         action: of ACTIONS, or undo or redo.
         images: ids of the images concerned; empty for undo and redo.
         value: the new class, the tag, or the number of the decision that is undone or redone.
@@ -54,14 +54,19 @@ class Decision:
     time: str
 
 
-def decide(
-    name: str, action: str, images: Sequence[str], *, value: str = "", reason: str = "", who: str = ""
-) -> Decision:
-    """Write a decision about images of the dataset `name`.
+def decide(name: str, action: str, images: Sequence[str], *, value: str = "", reason: str = "", who: str) -> Decision:
+    """Record a decision about images of the dataset `name`.
+
+    Args:
+        action: a key of ACTIONS.
+        images: ids of the index, at least one.
+        value: the new class of a relabel, the tag of a tag.
+        who: the name that the deciding person gave.
 
     Raises:
         UnknownName: no such dataset or action, or a class that it does not know.
-        BadInput: no image, one that the dataset does not have, no tag or one with a comma, or a text of more than 500 characters.
+        BadInput: no name, no image, an image that the dataset does not have, no tag or one with a comma, or a text of more
+            than 500 characters.
         WorkFailed: the disk is full.
     """
     if action not in ACTIONS:
@@ -75,100 +80,93 @@ def decide(
         raise BadInput(
             f"A tag is a word or a few, without a comma: several tags are several decisions. Received: '{value[:100]}'."
         )
-    known = pd.Index(index.column(name, "id"))
-    unknown = [one for one in images if one not in known]
+    ids = pd.Index(index.column(name, "id"))
+    unknown = [image for image in images if image not in ids]
     if unknown:
         raise BadInput(
             f"'{name}' has no image '{unknown[0][:200]}'. Expected: paths below the dataset, as its index names them, such as "
-            f"'{known[0]}'. Nothing was recorded."
+            f"'{ids[0]}'. Nothing was recorded."
         )
     return _append(name, action, tuple(dict.fromkeys(images)), value.strip(), reason, who)
 
 
-def undo(name: str, number: int, *, reason: str = "", who: str = "") -> Decision:
+def undo(name: str, number: int, *, reason: str = "", who: str) -> Decision:
     """Take the decision `number` back.
+
+    Of several callers at once, one undoes it and the others get BadInput.
 
     Raises:
         UnknownName: no such dataset or decision.
-        BadInput: it is undone already, or is itself an undo or redo.
+        BadInput: no name, or it is undone already, or is itself an undo or redo.
+        WorkFailed: the disk is full.
     """
-    return _reverse(name, number, "undo", reason, who)
+    return _append(name, "undo", (), str(number), reason, who)
 
 
-def redo(name: str, number: int, *, reason: str = "", who: str = "") -> Decision:
+def redo(name: str, number: int, *, reason: str = "", who: str) -> Decision:
     """Put an undone decision back in force; the reverse of `undo`."""
-    return _reverse(name, number, "redo", reason, who)
-
-
-def _reverse(name: str, number: int, action: Literal["undo", "redo"], reason: str, who: str) -> Decision:
-    made = {one.number: one for one in record(name) if one.action in ACTIONS}
-    if number not in made:
-        raise UnknownName(f"decision in {name}", str(number), [str(one) for one in made])
-    active = number in {one.number for one in in_force(name)}
-    if active != (action == "undo"):
-        raise BadInput(
-            f"Decision {number} is {'in force' if active else 'undone'} already; there is nothing to {action}."
-        )
-    return _append(name, action, (), str(number), reason, who)
+    return _append(name, "redo", (), str(number), reason, who)
 
 
 def person() -> str:
-    """Who works at this machine, as the system calls them; "" if it does not tell."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):
-        return ""
+    """Name that decisions on this machine are signed with by default: the variable CXR_PERSON, "" if it is not set.
+
+    Never the account of the operating system: on a server that is the server's, whoever decides.
+    """
+    return os.environ.get("CXR_PERSON", "").strip()
 
 
 def record(name: str) -> list[Decision]:
-    """Every line, oldest first.
+    """All lines of the record, oldest first.
 
     Raises:
         UnknownName: no such dataset.
         WorkFailed: a line in the middle is damaged.
     """
     path = _path(name)
-    if not path.is_file():
-        return []
-    return [_parsed(path, number, line) for number, line in enumerate(_whole(path.read_bytes()).splitlines(), start=1)]
+    return _parse(path, path.read_bytes()) if path.is_file() else []
 
 
 def in_force(name: str) -> list[Decision]:
     """The decisions that were not undone, or were redone, oldest first."""
-    made: dict[int, Decision] = {}
+    return _in_force(record(name))
+
+
+def _in_force(lines: Sequence[Decision]) -> list[Decision]:
+    decisions: dict[int, Decision] = {}
     undone: set[int] = set()
-    for one in record(name):
-        if one.action in ACTIONS:
-            made[one.number] = one
-        elif one.action == "undo":
-            undone.add(int(one.value))
+    for line in lines:
+        if line.action in ACTIONS:
+            decisions[line.number] = line
+        elif line.action == "undo":
+            undone.add(int(line.value))
         else:
-            undone.discard(int(one.value))
-    return [one for number, one in made.items() if number not in undone]
+            undone.discard(int(line.value))
+    return [decision for number, decision in decisions.items() if number not in undone]
 
 
 def applied(name: str) -> pd.DataFrame:
-    """What the decisions in force amount to: one row per image concerned.
+    """The decisions in force, summed up in one row per image concerned.
 
     Returns:
         Index `id`; columns excluded (bool), label (the new class, or ""), tags (words joined by ", "), decisions (their
         numbers joined by ", "). A later decision about the same thing wins.
     """
-    found: dict[str, dict[str, Any]] = {}
-    for one in in_force(name):
-        for image in one.images:
-            state = found.setdefault(image, {"excluded": False, "label": "", "tags": [], "decisions": []})
-            state["decisions"].append(str(one.number))
-            if one.action == "exclude":
+    states: dict[str, dict[str, Any]] = {}
+    for decision in in_force(name):
+        for image in decision.images:
+            state = states.setdefault(image, {"excluded": False, "label": "", "tags": [], "decisions": []})
+            state["decisions"].append(str(decision.number))
+            if decision.action == "exclude":
                 state["excluded"] = True
-            elif one.action == "relabel":
-                state["label"] = one.value
-            elif one.value not in state["tags"]:
-                state["tags"].append(one.value)
+            elif decision.action == "relabel":
+                state["label"] = decision.value
+            elif decision.value not in state["tags"]:
+                state["tags"].append(decision.value)
     table = pd.DataFrame(
         [
             (image, state["excluded"], state["label"], ", ".join(state["tags"]), ", ".join(state["decisions"]))
-            for image, state in found.items()
+            for image, state in states.items()
         ],
         columns=["id", "excluded", "label", "tags", "decisions"],
     )
@@ -189,44 +187,84 @@ def _path(name: str) -> Path:
 
 
 def _append(name: str, action: Any, images: tuple[str, ...], value: str, reason: str, who: str) -> Decision:
-    for title, text in (("reason", reason), ("name", who), ("value", value)):
-        if not text.replace("\n", " ").replace("\t", " ").isprintable():
-            raise BadInput(
-                f"The {title} holds control characters. Write it in letters, digits and signs. Nothing was recorded."
-            )
-        if len(text) > _MOST_TEXT:
-            raise BadInput(f"The {title} has {len(text):,} characters; at most {_MOST_TEXT} are kept.")
+    """Write one line, under the lock; an undo or redo is checked against the record as it is when the line is written."""
+    _check_texts(reason=reason, name=who, value=value)
+    if not who.strip():
+        raise BadInput(
+            "A decision carries the name of the person who makes it, and no name was given. Give it with --who, or set the "
+            "variable CXR_PERSON. Nothing was recorded."
+        )
     path = _path(name)
     try:
-        with FileLock(path.with_name(".decisions.lock")), path.open("a+b") as opened:
-            opened.seek(0)
-            content = opened.read()
-            whole = _whole(content)
+        with FileLock(path.with_name(".decisions.lock")), path.open("a+b") as file:
+            file.seek(0)
+            content = file.read()
+            whole = _whole_lines(content)
+            if action not in ACTIONS:
+                _check_reversible(name, action, int(value), _parse(path, whole))
             if len(whole) < len(content):
-                opened.truncate(len(whole))
-            number = whole.count(b"\n") + 1
+                file.truncate(len(whole))
+            number = _next_number(whole)
             now = datetime.now(UTC).isoformat(timespec="milliseconds")
             decision = Decision(number, action, images, value, reason.strip(), who.strip(), now)
-            opened.write(json.dumps(asdict(decision), ensure_ascii=False).encode() + b"\n")
-            opened.flush()
-            os.fsync(opened.fileno())
+            file.write(json.dumps(asdict(decision), ensure_ascii=False).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as error:
         raise WorkFailed(f"The decision could not be written to {path}: {error.strerror or error}.") from error
     return decision
 
 
-def _whole(content: bytes) -> bytes:
+def _check_texts(**texts: str) -> None:
+    for title, text in texts.items():
+        if not text.replace("\n", " ").replace("\t", " ").isprintable():
+            raise BadInput(
+                f"The {title} holds control characters. Write it in letters, digits and signs. Nothing was recorded."
+            )
+        if len(text) > _MAX_TEXT:
+            raise BadInput(f"The {title} has {len(text):,} characters; at most {_MAX_TEXT} are kept.")
+
+
+def _check_reversible(name: str, action: str, number: int, lines: Sequence[Decision]) -> None:
+    """Refuse to undo what is undone, and to redo what is in force."""
+    numbers = [line.number for line in lines if line.action in ACTIONS]
+    if number not in numbers:
+        raise UnknownName(f"decision in {name}", str(number), map(str, numbers))
+    active = number in {decision.number for decision in _in_force(lines)}
+    if active != (action == "undo"):
+        raise BadInput(
+            f"Decision {number} is {'in force' if active else 'undone'} already; there is nothing to {action}."
+        )
+
+
+def _whole_lines(content: bytes) -> bytes:
     """All lines but a last one that was not finished."""
     return content[: content.rfind(b"\n") + 1]
 
 
-def _parsed(path: Path, number: int, line: bytes) -> Decision:
+def _next_number(whole: bytes) -> int:
+    """One more than the last line's number; a line that somebody removed leaves a gap, and no number is given twice."""
+    lines = whole.splitlines()
+    try:
+        return int(json.loads(lines[-1])["number"]) + 1 if lines else 1
+    except (ValueError, TypeError, KeyError):
+        return len(lines) + 1
+
+
+def _parse(path: Path, content: bytes) -> list[Decision]:
+    return [_parse_line(path, number, line) for number, line in enumerate(_whole_lines(content).splitlines(), start=1)]
+
+
+def _parse_line(path: Path, number: int, line: bytes) -> Decision:
     try:
         document = json.loads(line)
-        return Decision(**{**document, "images": tuple(document["images"])})
+        decision = Decision(**{**document, "images": tuple(document["images"])})
+        if decision.action not in ACTIONS:
+            int(decision.value)
+        return decision
     except (ValueError, TypeError, KeyError) as error:
-        said = "".join(one if one.isprintable() else "?" for one in line[:80].decode(errors="replace"))
+        shown = "".join(char if char.isprintable() else "?" for char in line[:80].decode(errors="replace"))
         raise WorkFailed(
-            f"{path} is damaged in line {number}: '{said}'. Mend or remove that line in a text editor (keep a copy); "
+            f"{path} is damaged in line {number}: '{shown}'. Mend or remove that line in a text editor (keep a copy); "
             "every other line is a decision of its own and stays valid."
         ) from error

@@ -138,7 +138,7 @@ def outcome(*, in_place: bool = False) -> None:
 
 
 def _person() -> str:
-    """The name that is proposed: of who is signed in, else the system's."""
+    """The name that is proposed: of who is signed in, else the one that CXR_PERSON sets."""
     return str(st.user.get("name") or "") or decisions.person()
 
 

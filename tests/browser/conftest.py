@@ -46,7 +46,7 @@ def serve() -> Iterator[Callable[..., Any]]:
         server = subprocess.Popen(
             [sys.executable, "-m", *arguments, "--server.fileWatcherType", "none"],
             cwd=PROJECT,
-            env={**os.environ, "CXR_HOME": str(home)},
+            env={**os.environ, "CXR_HOME": str(home), "CXR_PERSON": "Ada"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

@@ -551,7 +551,7 @@ def test_a_copied_dataset_is_called_what_its_folder_is_called(xray_tree: Tree):
     shutil.copytree(workspace.dataset("small"), workspace.dataset("twin"))
     assert datasets.names() == ["small", "twin"]
     assert datasets.get("twin").name == "twin"
-    decisions.decide("twin", "exclude", index.read("twin")["id"].tolist()[:1])
+    decisions.decide("twin", "exclude", index.read("twin")["id"].tolist()[:1], who="Ada")
     assert (len(decisions.record("twin")), decisions.record("small")) == (1, [])
 
 

@@ -61,7 +61,7 @@ def test_new_images_of_a_folder_are_appended_and_only_they_are_decoded(root: Pat
 
 
 def test_manifests_and_decisions_of_before_stay_valid(root: Path):
-    decisions.decide("small", "exclude", index.read("small")["id"].tolist()[:1])
+    decisions.decide("small", "exclude", index.read("small")["id"].tolist()[:1], who="Ada")
     built = manifest.build("small")
     rows = manifest.rows(built)
     extension.extend("small", str(draw(root, *NEW)))

@@ -18,9 +18,9 @@ def table(xray_tree: Tree) -> pd.DataFrame:
     """Of 13 images: the first is excluded, the second made viral, the third tagged."""
     datasets.add(str(xray_tree()), "small")
     ids = query.curated("small")["id"].tolist()
-    decisions.decide("small", "exclude", ids[:1])
-    decisions.decide("small", "relabel", ids[1:2], value="viral")
-    decisions.decide("small", "tag", ids[2:3], value="Look again")
+    decisions.decide("small", "exclude", ids[:1], who="Ada")
+    decisions.decide("small", "relabel", ids[1:2], value="viral", who="Ada")
+    decisions.decide("small", "tag", ids[2:3], value="Look again", who="Ada")
     return query.curated("small")
 
 

@@ -19,6 +19,11 @@ NAME = "phantoms"
 
 
 @pytest.fixture(autouse=True)
+def name_of_the_person(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXR_PERSON", "Ada")
+
+
+@pytest.fixture(autouse=True)
 def fresh_caches() -> None:
     st.cache_data.clear()
     st.cache_resource.clear()
@@ -47,9 +52,9 @@ def decider(test: AppTest) -> TextInput:
 
 def test_browse_hides_and_shows_what_was_decided(trained_home: Path) -> None:
     ids = index.read(NAME)["id"].tolist()
-    decisions.decide(NAME, "exclude", ids[:3])
-    decisions.decide(NAME, "relabel", ids[3:5], value="viral")
-    decisions.decide(NAME, "tag", ids[5:6], value="look again")
+    decisions.decide(NAME, "exclude", ids[:3], who="Ada")
+    decisions.decide(NAME, "relabel", ids[3:5], value="viral", who="Ada")
+    decisions.decide(NAME, "tag", ids[5:6], value="look again", who="Ada")
     test = visit("pages/data/browse.py")
     for state, count in (("excluded", 3), ("relabelled", 2), ("tagged", 1), ("open", 54)):
         test.session_state["state"] = [state]
@@ -65,9 +70,9 @@ def test_choosing_images_offers_decisions_and_undo(trained_home: Path) -> None:
     test = visit("pages/data/browse.py")
     test.toggle(key="choosing").set_value(True).run()
     assert next(one for one in test.button if one.label == "Exclude 0 images").disabled
-    decisions.decide(NAME, "exclude", index.read(NAME)["id"].tolist()[:1])
+    decisions.decide(NAME, "exclude", index.read(NAME)["id"].tolist()[:1], who="Ada")
     test.run()
-    press(test, "Undo: Exclude 1 image")
+    press(test, "Undo: Exclude 1 image, by Ada")
     assert decisions.in_force(NAME) == []
     assert len(decisions.record(NAME)) == 2
 
@@ -164,7 +169,7 @@ def test_the_page_builds_the_manifest_that_the_library_builds(trained_home: Path
     test = visit("pages/data/curate.py")
     test.session_state["build_split"] = "official"
     test.session_state["build_balance"] = "oversample"
-    decisions.decide(NAME, "exclude", index.read(NAME)["id"].tolist()[:5])
+    decisions.decide(NAME, "exclude", index.read(NAME)["id"].tolist()[:5], who="Ada")
     test.run()
     assert "5 images left out by decision" in text(test)
     press(test, "Build")
@@ -186,7 +191,7 @@ def test_too_few_patients_are_told_and_nothing_can_be_built(trained_home: Path) 
 def test_the_record_is_shown_and_every_decision_in_it_can_be_reversed(trained_home: Path) -> None:
     ids = index.read(NAME)["id"].tolist()
     decisions.decide(NAME, "exclude", ids[:2], reason="lateral", who="Ada")
-    decisions.decide(NAME, "tag", ids[:1], value="odd")
+    decisions.decide(NAME, "tag", ids[:1], value="odd", who="Ada")
     test = visit("pages/data/curate.py")
     test.session_state["part"] = "record"
     test.run()

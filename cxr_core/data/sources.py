@@ -4,17 +4,21 @@ A source turns what a person names (a word, a folder, an archive) into a folder 
 folder. A new source is one function and one line in SOURCES.
 """
 
+import logging
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from cxr_core.data import archive, naming, nih, synthetic
-from cxr_core.data.progress import Progress
+from cxr_core.data.progress import Progress, harmless
 from cxr_core.errors import BadDataset, WorkFailed
 from cxr_core.images import SUFFIXES
+
+_log = logging.getLogger(__name__)
 
 KAGGLE_HANDLE = "paultimothymooney/chest-xray-pneumonia/versions/2"
 KAGGLE_MEGABYTES = 1229  # of its archive
@@ -109,28 +113,50 @@ def _from_kaggle(own: Path, images: int, seed: int, progress: Progress) -> Mater
     import requests
 
     try:
-        with ThreadPoolExecutor(1) as pool:
-            download = pool.submit(kagglehub.dataset_download, KAGGLE_HANDLE)
-            while not download.done():
-                progress("Downloading from Kaggle, MB", _downloaded() // 10**6, KAGGLE_MEGABYTES)
-                wait([download], timeout=1)
-            root = Path(download.result())
+        root = Path(_download(kagglehub.dataset_download, harmless(progress)))
     except requests.exceptions.RequestException as error:
         raise WorkFailed(
             "Kaggle could not be reached from this machine. Check the connection and try again (a broken download goes on "
             "where it stopped), or download the set in a browser (kaggle.com, 'Chest X-Ray Images (Pneumonia)') and add "
             "the zip."
         ) from error
+    except OSError as error:
+        raise WorkFailed(
+            f"The download from Kaggle could not be written: {error.strerror or error}. Free some space, or point "
+            "KAGGLEHUB_CACHE to a folder on another disk, and try again: it goes on where it stopped."
+        ) from error
     return Material(root, "kaggle", KAGGLE_HANDLE, CITATION_KERMANY)
 
 
-def _downloaded() -> int:
-    """Bytes of Kaggle's archive that have come so far; an unfinished one is where the next try goes on."""
-    from kagglehub.cache import get_cached_archive_path
-    from kagglehub.handle import parse_dataset_handle
+def _download(download: Callable[[str], str], progress: Progress) -> str:
+    """Run the download in a thread, which an interrupt does not wait for, and report its megabytes every second."""
+    result: Future[str] = Future()
 
-    archive_file = Path(get_cached_archive_path(parse_dataset_handle(KAGGLE_HANDLE)))
-    return archive_file.stat().st_size if archive_file.is_file() else 0
+    def work() -> None:
+        try:
+            result.set_result(download(KAGGLE_HANDLE))
+        except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
+            result.set_exception(error)
+
+    threading.Thread(target=work, name="kaggle download", daemon=True).start()
+    while not result.done():
+        progress("Downloading from Kaggle, MB", _downloaded_bytes() // 10**6, KAGGLE_MEGABYTES)
+        wait([result], timeout=1)
+    return result.result()
+
+
+def _downloaded_bytes() -> int:
+    """Size of Kaggle's archive so far, where the next try goes on; 0 if this version of kagglehub keeps it elsewhere."""
+    try:
+        from kagglehub.cache import get_cached_archive_path
+        from kagglehub.handle import parse_dataset_handle
+
+        return Path(get_cached_archive_path(parse_dataset_handle(KAGGLE_HANDLE))).stat().st_size
+    except FileNotFoundError:
+        return 0
+    except Exception:  # noqa: BLE001 - these functions are kagglehub's own, and only the meter needs them
+        _log.debug("The size of the download is not known.", exc_info=True)
+        return 0
 
 
 def _from_phantoms(own: Path, images: int, seed: int, progress: Progress) -> Material:

@@ -8,6 +8,8 @@ The second time, and for any page, an audit is a small file to read; after image
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,13 +18,14 @@ import pandas as pd
 from cxr_core import workspace
 from cxr_core.data import datasets, duplicates, index, measures, shortcuts
 from cxr_core.data.kinds import KINDS, Groups, Kind, Severity
-from cxr_core.data.progress import Progress, silent
+from cxr_core.data.progress import Progress, harmless, silent
 from cxr_core.data.shortcuts import Shortcut
 from cxr_core.errors import WorkFailed
 
 __all__ = ["KINDS", "Audit", "Finding", "Left", "latest", "left", "rows", "run"]
 
 _VERSION = 2
+_COLUMNS = ["kind", "group", "row"]
 _EXAMPLES = 5  # groups or images named in the short form
 
 
@@ -67,6 +70,7 @@ def run(name: str, *, progress: Progress = silent) -> Audit:
     """
     if (known := latest(name)) is not None:
         return known
+    progress = harmless(progress)
     dataset, table = datasets.get(name), index.read(name)
     found_measures = measures.measured(name, progress=progress)
     progress("Comparing images", 0, 0)
@@ -93,21 +97,36 @@ def run(name: str, *, progress: Progress = silent) -> Audit:
 
 
 def latest(name: str) -> Audit | None:
-    """The audit on disk, if it is of the dataset as it stands."""
+    """The audit on disk, if both of its files are whole and of the dataset as it stands; else None, and `run` makes it again."""
+    folder, stamp = workspace.dataset(name), _stamp(datasets.get(name))
     try:
-        document = workspace.read_json(workspace.dataset(name) / "audit.json")
-    except (FileNotFoundError, WorkFailed):
+        document = workspace.read_json(folder / "audit.json")
+        if document.pop("of", None) != stamp:
+            return None
+        audit = Audit(
+            **{
+                **document,
+                "data": name,
+                "findings": tuple(Finding(**finding) for finding in document["findings"]),
+                "shortcuts": tuple(
+                    Shortcut(**{**trait, "ci95": tuple(trait["ci95"])}) for trait in document["shortcuts"]
+                ),
+            }
+        )
+        status = (folder / "audit.parquet").stat()
+        counts, length = _count_members(folder / "audit.parquet", status.st_size, status.st_mtime_ns)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, WorkFailed):  # a file is missing or damaged
         return None
-    if document.pop("of", None) != _stamp(datasets.get(name)):
-        return None
-    return Audit(
-        **{
-            **document,
-            "data": name,
-            "findings": tuple(Finding(**one) for one in document["findings"]),
-            "shortcuts": tuple(Shortcut(**{**one, "ci95": tuple(one["ci95"])}) for one in document["shortcuts"]),
-        }
-    )
+    whole = all(counts.get(finding.kind, 0) == finding.images for finding in audit.findings if finding.kind in KINDS)
+    return audit if whole and length <= audit.images else None
+
+
+@lru_cache(maxsize=64)
+def _count_members(path: Path, size: int, modified: int) -> tuple[dict[str, int], int]:  # noqa: ARG001 - parts of the key
+    """Images of each kind in an audit's table, and the length of the index that its rows need."""
+    members = pd.read_parquet(path, columns=_COLUMNS)
+    counts = {str(kind): int(count) for kind, count in members["kind"].value_counts().items()}
+    return counts, int(members["row"].max()) + 1 if len(members) else 0
 
 
 def rows(name: str, kind: str) -> pd.DataFrame:
@@ -148,7 +167,7 @@ def left(name: str, curated: pd.DataFrame) -> dict[str, Left]:
 
 def _read_members(name: str, **options: Any) -> pd.DataFrame:
     try:
-        return pd.read_parquet(workspace.dataset(name) / "audit.parquet", **options)
+        return pd.read_parquet(workspace.dataset(name) / "audit.parquet", columns=_COLUMNS, **options)
     except (OSError, ValueError) as error:
         raise WorkFailed(f"The audit of '{name}' is missing or damaged. Run it again: data audit {name}") from error
 

@@ -158,12 +158,18 @@ def get(data: str, manifest_id: str) -> Manifest:
     known = sorted(path.stem for path in folder.glob("*.json"))
     if manifest_id not in known:
         raise UnknownName(f"manifest of '{data}'", manifest_id, known)
-    document: dict[str, Any] = workspace.read_json(folder / f"{manifest_id}.json")
     try:
+        document: dict[str, Any] = workspace.read_json(folder / f"{manifest_id}.json")
         supplements = tuple(Supplement(**one) for one in document["supplements"])
-        told = {**document, "data": data, "classes": tuple(document["classes"]), "supplements": supplements}
-        return Manifest(**told)  # `data` is what the folder is called now
-    except (TypeError, KeyError) as error:
+        provenance = dict(document.get("provenance", {}))
+        fields = {
+            "data": data,
+            "classes": tuple(document["classes"]),
+            "supplements": supplements,
+            "provenance": provenance,
+        }
+        return Manifest(**{**document, **fields})  # `data` is what the folder is called now
+    except (TypeError, KeyError, ValueError, AttributeError, WorkFailed) as error:
         raise WorkFailed(f"The description of manifest {manifest_id} is damaged. Build it again.") from error
 
 

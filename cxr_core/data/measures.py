@@ -5,6 +5,7 @@
 Pixels are the packed ones (`packing.SIZE`), so that figures of images of different sizes can be compared.
 """
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from threadpoolctl import threadpool_limits
 from cxr_core import process, workspace
 from cxr_core.data import index, packing
 from cxr_core.data.progress import Progress, silent
-from cxr_core.errors import WorkFailed
 
 COLUMNS = ("sha256", "mean", "low", "high", "entropy", "sharpness", "border", "phash")
+_log = logging.getLogger(__name__)
 _CHUNK = 256
 _ALONE = 1024  # up to so many images, starting more processes costs more than it saves
 _HASH = 12  # side of the perceptual hash: X-rays are so alike that the usual 8 × 8 calls strangers the same
@@ -42,11 +43,11 @@ def measured(name: str, *, progress: Progress = silent) -> pd.DataFrame:
 
     Raises:
         UnknownName: no such dataset.
-        WorkFailed: its files on disk are damaged.
+        WorkFailed: its index is damaged, or images have changed or gone.
     """
     hashes = index.read(name)["sha256"]
     path = workspace.dataset(name) / "measures.parquet"
-    known = _read(path) if path.is_file() else pd.DataFrame(columns=list(COLUMNS))
+    known = _read(path)
     missing = np.flatnonzero(~hashes.isin(known["sha256"]).to_numpy() & ~hashes.duplicated().to_numpy())
     if len(missing):
         fresh = pd.DataFrame(
@@ -60,10 +61,14 @@ def measured(name: str, *, progress: Progress = silent) -> pd.DataFrame:
 
 
 def _read(path: Path) -> pd.DataFrame:
+    """The rows that are on disk, COLUMNS; none if the file is missing or damaged: they are measured again."""
     try:
-        return pd.read_parquet(path)
+        return pd.read_parquet(path, columns=list(COLUMNS)).drop_duplicates("sha256")
+    except FileNotFoundError:
+        pass
     except (OSError, ValueError) as error:
-        raise WorkFailed(f"{path} is damaged. Delete it: it will be made again.") from error
+        _log.warning("%s is damaged (%s). All images are measured again.", path, error)
+    return pd.DataFrame(columns=list(COLUMNS))
 
 
 def _measure_all(pixels: Pixels, rows: npt.NDArray[np.int64], progress: Progress) -> list[Measures]:

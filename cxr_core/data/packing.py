@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import logging
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,6 +21,8 @@ from cxr_core import dicom, images, process, workspace
 from cxr_core.data import index
 from cxr_core.data.progress import Progress, silent
 from cxr_core.errors import UnreadableImage, WorkFailed
+
+_log = logging.getLogger(__name__)
 
 SIZE = 180  # pixels; the paper's
 _CHUNK = 64
@@ -83,7 +86,7 @@ def pack(files: Sequence[Path], target: Path, *, size: int = SIZE, progress: Pro
 
 
 def packed(name: str, *, size: int = SIZE, progress: Progress = silent) -> Pixels:
-    """The pixels of a dataset, memory-mapped and read-only; packed now if this size has not been asked for before.
+    """Pixels of a dataset, memory-mapped and read-only; packed now if the array of this size is missing, short or damaged.
 
     Returns:
         uint8 (N, size, size), row i is row i of the index.
@@ -92,14 +95,11 @@ def packed(name: str, *, size: int = SIZE, progress: Progress = silent) -> Pixel
         UnknownName: there is no such dataset.
         WorkFailed: images that were there when it was added have changed or gone.
     """
-    folder = workspace.dataset(name)
-    target, length = folder / "packed" / f"{size}.npy", index.length(name)
-    there = len(_loaded(target)) if target.is_file() else 0
-    if not there or (there < length and there in index.past_lengths(name)):  # sizes grow when they are next asked for
+    target, length = workspace.dataset(name) / "packed" / f"{size}.npy", index.length(name)
+    array = _usable_rows(name, target, size, length)
+    if len(array) < length:
         _pack_once(name, target, size, progress)
-    array = _loaded(target)
-    if array.shape[1:] != (size, size) or len(array) < length:
-        raise WorkFailed(f"{target} does not fit the index of '{name}'. Delete it: it will be made again.")
+        array = _usable_rows(name, target, size, length)
     return array[:length]  # rows beyond are of an extension that was killed
 
 
@@ -140,28 +140,37 @@ def _append(files: Sequence[Path], target: Path, *, size: int, length: int, prog
     return facts
 
 
-def _loaded(target: Path) -> Pixels:
+def _usable_rows(name: str, target: Path, size: int, length: int) -> Pixels:
+    """The rows of an array on disk that are those of the index; none if the file is missing, damaged or of another length."""
     try:
         array: Pixels = np.load(target, mmap_mode="r")
+    except FileNotFoundError:
+        return np.empty((0, size, size), np.uint8)
     except (OSError, ValueError, EOFError) as error:
-        raise WorkFailed(f"{target} is damaged ({error}). Delete it: it will be made again.") from error
+        _log.warning("%s is damaged (%s). The images are read again.", target, error)
+        return np.empty((0, size, size), np.uint8)
+    fits = len(array) >= length or len(array) in index.past_lengths(name)
+    if array.shape[1:] != (size, size) or array.dtype != np.uint8 or not fits:
+        _log.warning("%s does not fit the index of '%s'. The images are read again.", target, name)
+        return np.empty((0, size, size), np.uint8)
     return array
 
 
 def _pack_once(name: str, target: Path, size: int, progress: Progress) -> None:
-    """Pack a size that has not been asked for before, or what it lacks; whoever asks meanwhile waits for it."""
+    """Pack what a size lacks; other callers wait for it."""
     root = index.root(name)
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_name(f".{size}.lock")):
-        there = len(_loaded(target)) if target.is_file() else 0
-        for left in target.parent.glob(f".{target.name}.*.part"):  # by one that was killed
-            left.unlink(missing_ok=True)
-        table = index.read(name, ("id", "sha256")).iloc[there:]
+        for part in target.parent.glob(f".{target.name}.*.part"):  # of a process that was killed
+            part.unlink(missing_ok=True)
+        table = index.read(name, ("id", "sha256"))
+        done = len(_usable_rows(name, target, size, len(table)))
+        table = table.iloc[done:]
         if table.empty:
             return
-        files = [root / one for one in table["id"]]
-        if there:
-            facts = _append(files, target, size=size, length=there, progress=progress)
+        files = [root / image for image in table["id"]]
+        if done:
+            facts = _append(files, target, size=size, length=done, progress=progress)
         else:
             facts = pack(files, target, size=size, progress=progress)
         lost = [file for file, fact in zip(files, facts, strict=True) if fact.problem]

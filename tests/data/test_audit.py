@@ -2,9 +2,11 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -133,6 +135,38 @@ def test_images_of_a_finding_without_an_audit_are_told_in_words(clean: Path):
         audit.rows("set", "dark")
 
 
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "missing": Path.unlink,
+    "empty": lambda path: path.write_bytes(b""),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-40]),
+    "no document": lambda path: path.write_bytes(b"[]"),
+    "emptied": lambda path: path.write_bytes(b"{}"),
+    "other columns": lambda path: pd.DataFrame({"kind": ["dark"]}).to_parquet(path),
+    "no rows": lambda path: pd.DataFrame({"kind": [], "group": [], "row": []}).to_parquet(path),
+    "rows beyond the index": lambda path: pd.DataFrame({"kind": ["dark"], "group": 0, "row": 10**6}).to_parquet(path),
+}
+
+
+@pytest.mark.parametrize("file", ["audit.json", "audit.parquet", "measures.parquet"])
+def test_an_audit_whose_files_are_damaged_is_mended_by_running_it_again(clean: Path, tmp_path: Path, file: str):
+    root = tmp_path / "set"
+    shutil.copytree(clean, root)
+    PLANTS["dark"][2](root)
+    datasets.add(str(root), "set")
+    before, rows = audit.run("set"), audit.rows("set", "dark")
+    left = audit.left("set", query.curated("set"))
+    for name, damage in DAMAGES.items():
+        damage(workspace.dataset("set") / file)
+        if file == "measures.parquet":
+            (workspace.dataset("set") / "audit.json").unlink()
+        assert audit.latest("set") is None, name
+        again = audit.run("set")
+        assert replace(again, made=before.made) == before, name
+        pd.testing.assert_frame_equal(audit.rows("set", "dark"), rows)
+        assert audit.left("set", query.curated("set")) == left, name
+        assert audit.latest("set") == again, name
+
+
 def test_findings_come_most_severe_first_and_survive_json(clean: Path, tmp_path: Path):
     root = tmp_path / "set"
     shutil.copytree(clean, root)
@@ -160,11 +194,11 @@ def test_what_is_left_of_a_finding_is_what_decisions_have_not_settled(clean: Pat
         return found.images, found.groups
 
     assert [left(kind) for kind in ("exact_duplicates", "same_image_in_two_splits", "dark")] == [(3, 1), (3, 1), (1, 1)]
-    decisions.decide("set", "exclude", [across, "train/viral/dark.jpeg"])
+    decisions.decide("set", "exclude", [across, "train/viral/dark.jpeg"], who="Ada")
     assert [left(kind) for kind in ("exact_duplicates", "same_image_in_two_splits", "dark")] == [(2, 1), (0, 0), (0, 0)]
-    decisions.decide("set", "exclude", [twin])
+    decisions.decide("set", "exclude", [twin], who="Ada")
     assert left("exact_duplicates") == (0, 0)
-    decisions.undo("set", 1)
+    decisions.undo("set", 1, who="Ada")
     assert left("same_image_in_two_splits") == (2, 1)
 
 

@@ -255,6 +255,20 @@ def test_a_damaged_manifest_is_mended_by_building_it_again_as_the_message_says(d
     assert len(manifest.rows(manifest.build("many"))) == index.read("many").shape[0]
 
 
+@pytest.mark.usefixtures("added")
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"id": "x"}', "provenance"])
+def test_a_damaged_description_is_told_and_mended_by_building_it_again(content: str):
+    built = manifest.build("many")
+    path = workspace.dataset("many") / "manifests" / f"{built.id}.json"
+    if content == "provenance":
+        content = json.dumps({**json.loads(path.read_text()), "provenance": 3})
+    path.write_text(content)
+    with pytest.raises(WorkFailed, match=rf"description of manifest {built.id} is damaged\. Build it again"):
+        manifest.get("many", built.id)
+    assert replace(manifest.build("many"), provenance={}) == replace(built, provenance={})
+    assert manifest.get("many", built.id).counts == built.counts
+
+
 def shuffled(table: pd.DataFrame) -> pd.DataFrame:
     return table.iloc[::-1].reset_index(drop=True)
 
@@ -306,8 +320,8 @@ def other(kept: Path, many: Path, added: datasets.Dataset, tmp_path: Path) -> st
 
 def decide_six() -> None:
     ids = index.read("many")["id"].tolist()
-    decisions.decide("many", "exclude", ids[:5], reason="lateral")
-    decisions.decide("many", "relabel", ids[5:6], value="viral")
+    decisions.decide("many", "exclude", ids[:5], reason="lateral", who="Ada")
+    decisions.decide("many", "relabel", ids[5:6], value="viral", who="Ada")
 
 
 def test_decisions_are_applied_and_undoing_them_gives_the_old_id_back(added: datasets.Dataset):
@@ -320,8 +334,8 @@ def test_decisions_are_applied_and_undoing_them_gives_the_old_id_back(added: dat
     assert rows.loc[ids[5], ["class", "was", "decisions"]].tolist() == ["viral", "normal", "2"]
     assert (after.excluded, after.relabelled) == (5, 1)
     assert after.id != before.id
-    decisions.undo("many", 1)
-    decisions.undo("many", 2)
+    decisions.undo("many", 1, who="Ada")
+    decisions.undo("many", 2, who="Ada")
     assert manifest.build("many", split="patient", seed=7) == before
 
 
@@ -393,7 +407,7 @@ def test_a_plan_writes_nothing():
 
 @pytest.mark.usefixtures("added")
 def test_with_every_image_excluded_there_is_nothing_to_build_from():
-    decisions.decide("many", "exclude", index.read("many")["id"].tolist())
+    decisions.decide("many", "exclude", index.read("many")["id"].tolist(), who="Ada")
     with pytest.raises(BadInput, match="Undo a decision first"):
         manifest.build("many")
 
@@ -440,7 +454,7 @@ def test_a_seed_out_of_range_is_refused(added: datasets.Dataset, seed: int):
 def test_a_patient_stays_in_its_split_when_others_are_excluded(added: datasets.Dataset):
     before = manifest.plan("many", split="patient", val_fraction=0.3, seed=7).set_index("id")["split"]
     gone = before.index[before == "train"][:2].tolist()
-    decisions.decide("many", "exclude", gone)
+    decisions.decide("many", "exclude", gone, who="Ada")
     after = manifest.plan("many", split="patient", val_fraction=0.3, seed=7).set_index("id")["split"]
     moved = (before.drop(gone) != after.reindex(before.drop(gone).index)).mean()
     assert moved < 0.1
@@ -479,10 +493,10 @@ def test_two_supplements_of_one_dataset_draw_different_images_and_none_is_called
 
 def test_the_rows_name_the_decisions_that_are_in_force_when_it_is_built_again(added: datasets.Dataset):
     ids = index.read("many")["id"].tolist()
-    decisions.decide("many", "tag", ids[:1], value="odd")
+    decisions.decide("many", "tag", ids[:1], value="odd", who="Ada")
     first = manifest.build("many")
-    decisions.undo("many", 1)
-    decisions.decide("many", "tag", ids[:1], value="odd")
+    decisions.undo("many", 1, who="Ada")
+    decisions.decide("many", "tag", ids[:1], value="odd", who="Ada")
     again = manifest.build("many")
     assert again.id == first.id
     assert manifest.rows(again)["decisions"][0] == "3"

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cxr_core import images, workspace
 from cxr_core.data import datasets, index, measures
-from cxr_core.errors import WorkFailed
 
 Tree = Callable[..., Path]
 NAMES = measures.COLUMNS[1:]
@@ -84,8 +84,16 @@ def test_several_processes_measure_the_same(xray_tree: Tree, monkeypatch: pytest
     assert measures.measured("small").equals(alone)
 
 
-def test_a_damaged_file_is_told_in_words(xray_tree: Tree):
+@pytest.mark.parametrize("content", [None, b"", b"PAR1", "other columns", "twice the rows"])
+def test_a_damaged_file_is_measured_again(xray_tree: Tree, content: bytes | str | None):
     datasets.add(str(xray_tree()), "small")
-    (workspace.dataset("small") / "measures.parquet").write_bytes(b"PAR1")
-    with pytest.raises(WorkFailed, match=r"is damaged\. Delete it: it will be made again"):
-        measures.measured("small")
+    before, path = measures.measured("small"), workspace.dataset("small") / "measures.parquet"
+    table = pd.read_parquet(path)
+    if content is None:
+        path.unlink()
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        changed = table[["sha256"]] if content == "other columns" else pd.concat([table, table])
+        changed.to_parquet(path, index=False)
+    pd.testing.assert_frame_equal(measures.measured("small"), before)

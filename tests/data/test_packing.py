@@ -142,20 +142,43 @@ def test_an_image_that_has_changed_is_told_in_words(xray_tree: Tree):
         packing.packed("small", size=20)
 
 
-def test_an_array_that_does_not_fit_the_index_is_told_in_words(xray_tree: Tree):
-    datasets.add(str(xray_tree()), "small")
-    target = workspace.dataset("small") / "packed" / "180.npy"
-    np.save(target, np.zeros((12, 180, 180), np.uint8))
-    with pytest.raises(WorkFailed, match="does not fit the index of 'small'"):
-        packing.packed("small")
+def shortened(target: Path) -> None:
+    np.save(target, np.load(target)[:-1])
 
 
-@pytest.mark.parametrize("keep", [0, 50, 5000])
-def test_an_array_that_was_cut_short_is_told_in_words(xray_tree: Tree, keep: int):
+def of_another_size(target: Path) -> None:
+    np.save(target, np.zeros((13, 30, 30), np.uint8))
+
+
+def of_floats(target: Path) -> None:
+    np.save(target, np.load(target).astype(np.float32))
+
+
+def cut(keep: int) -> Callable[[Path], object]:
+    return lambda target: target.write_bytes(target.read_bytes()[:keep])
+
+
+DAMAGES = {"missing": Path.unlink, "empty": cut(0), "header cut": cut(50), "pixels cut": cut(5000),
+           "a row short": shortened, "another size": of_another_size, "floats": of_floats}  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [180, 20])
+def test_an_array_that_is_missing_or_damaged_is_packed_again(xray_tree: Tree, size: int):
     datasets.add(str(xray_tree()), "small")
-    target = workspace.dataset("small") / "packed" / "180.npy"
-    target.write_bytes(target.read_bytes()[:keep])
-    with pytest.raises(WorkFailed):
+    target = workspace.dataset("small") / "packed" / f"{size}.npy"
+    before = np.array(packing.packed("small", size=size))
+    for name, damage in DAMAGES.items():
+        damage(target)
+        np.testing.assert_array_equal(packing.packed("small", size=size), before, err_msg=name)
+        np.testing.assert_array_equal(np.load(target), before, err_msg=name)
+
+
+def test_a_damaged_array_whose_images_have_gone_is_told_in_words(xray_tree: Tree):
+    root = xray_tree()
+    datasets.add(str(root), "small")
+    (workspace.dataset("small") / "packed" / "180.npy").write_bytes(b"")
+    (root / "test/NORMAL/IM-0001-0001.jpeg").unlink()
+    with pytest.raises(WorkFailed, match="1 images of 'small' cannot be read any more"):
         packing.packed("small")
 
 

@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from pages.ui import frame
+from pages.ui import app_shell
 
-st.set_page_config(page_icon=frame.ICON, layout="wide")
+st.set_page_config(page_icon=app_shell.ICON, layout="wide")
 
 page = st.navigation(
     {
@@ -24,4 +24,4 @@ page = st.navigation(
     },
     expanded=True,
 )
-frame.show(page)
+app_shell.show(page)

@@ -20,7 +20,7 @@ import keras
 import numpy as np
 
 from cxr_core import machine
-from cxr_core.models import catalogue, cut, registry
+from cxr_core.models import catalogue, registry, split_model
 
 BATCH = 16
 
@@ -50,14 +50,14 @@ def figures(name: str, size: int, rounds: int) -> dict[str, float]:
     seen = np.random.default_rng(0).integers(0, 256, (BATCH, size, size, 3)).astype(np.float32)
     targets = np.eye(3, dtype=np.float32)[np.arange(BATCH) % 3]
     head = sum(layer.count_params() for layer in model.layers if isinstance(layer, keras.layers.Dense))
-    head = model.get_layer("probabilities").count_params() if entry.has_trunk else head
+    head = model.get_layer("probabilities").count_params() if entry.has_backbone else head
     found: dict[str, float] = {
         "trunk": model.count_params() - head,
         "head": head,
         "gflops": round(gflops(model.layers), 3),
     }
-    if entry.has_trunk:
-        below, _ = cut.cut(model, entry.last_block)
+    if entry.has_backbone:
+        below, _ = split_model.split(model, entry.last_block)
         found["tail"] = round(1 - gflops(below.layers) / gflops(model.layers), 3)
         found["tail_parameters"] = model.count_params() - below.count_params() - head
     forward = best(lambda: model.predict_on_batch(seen), rounds)

@@ -26,10 +26,10 @@ import psutil
 from cxr_core import images, process
 from cxr_core.data import manifest
 from cxr_core.runs import config as settings
-from cxr_core.runs import folder as runs
+from cxr_core.runs import run_store as runs
 from cxr_core.runs import trash
 from cxr_core.training import fit as fitting
-from cxr_core.training import work
+from cxr_core.training import run_training
 
 OPENED: list[str] = []
 
@@ -85,17 +85,17 @@ def main() -> None:
     sys.addaudithook(note)
     with Path(os.devnull).open("w") as quiet:
         before, sys.stdout = sys.stdout, quiet
-        work.work(run_id)
+        run_training.train_run(run_id)
         sys.stdout = before
     (cpu, wall, opened), (cpu_end, wall_end, opened_end) = clock.marks[1], clock.marks[-1]
     seconds = wall_end - wall
     found = {
         "model": chosen.model,
         "recipe": chosen.recipe,
-        "cores_busy": round((cpu_end - cpu) / seconds / process.cores(), 3),
+        "cores_busy": round((cpu_end - cpu) / seconds / process.cpu_count(), 3),
         "images_per_s": round((chosen.epochs - 1) * sum(frozen.counts["train"].values()) / seconds, 1),
         "image_files_opened": opened_end - opened,
-        "cores": process.cores(),
+        "cores": process.cpu_count(),
         "epochs": chosen.epochs - 1,
     }
     if chosen.at_once > 1:
@@ -112,5 +112,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     if "GLIBC_TUNABLES" not in os.environ:  # as a training of the service runs
-        os.execve(sys.executable, [sys.executable, *sys.argv], process.environment())
+        os.execve(sys.executable, [sys.executable, *sys.argv], process.training_environment())
     main()

@@ -85,7 +85,7 @@ def measured(chosen: argparse.Namespace, place: Path) -> dict[str, Any]:
 
 
 def our_way(chosen: argparse.Namespace, manifest: str, seed: int) -> dict[str, Any]:
-    from cxr_core.runs import folder as runs
+    from cxr_core.runs import run_store as runs
 
     options = ["--data", "same", "--model", chosen.model, "--weights", chosen.weights, "--manifest", manifest]
     options += ["--epochs", chosen.epochs, "--seed", seed, "--set", "trained=head", "--set", "dropout=0"]
@@ -116,12 +116,12 @@ def ordinary_way(chosen: argparse.Namespace, tree: Path, learning_rate: float) -
     import keras
 
     from cxr_core import process
-    from cxr_core.models import cut, registry, weights
+    from cxr_core.models import registry, split_model, weights
 
     keras.utils.set_random_seed(chosen.seed)
-    trunk = weights.trunk(chosen.model, size=SIZE, scaling="own", weights=chosen.weights)
-    core = registry.build(chosen.model, classes=3, size=SIZE, trunk=trunk)
-    cut.freeze(core, trunk.layers[-1].name, pretrained=True)
+    backbone = weights.load_backbone(chosen.model, size=SIZE, scaling="own", weights=chosen.weights)
+    core = registry.build(chosen.model, classes=3, size=SIZE, backbone=backbone)
+    split_model.freeze(core, backbone.layers[-1].name, pretrained=True)
     core.compile(keras.optimizers.Adam(learning_rate), "categorical_crossentropy", metrics=["accuracy"])
 
     def images(split: str, *, shuffle: bool) -> Any:
@@ -135,8 +135,8 @@ def ordinary_way(chosen: argparse.Namespace, tree: Path, learning_rate: float) -
     start, used = time.perf_counter(), time.process_time()
     core.fit(train, validation_data=val, epochs=1, verbose=0)
     epoch, used = time.perf_counter() - start, time.process_time() - used
-    answers = {split: answered(trunk, images(split, shuffle=False)) for split in ("train", "val", "test")}
-    at_least = used / process.cores()
+    answers = {split: answered(backbone, images(split, shuffle=False)) for split in ("train", "val", "test")}
+    at_least = used / process.cpu_count()
     return {
         "epoch_s": round(epoch, 1),
         "epoch_at_least_s": round(at_least, 1),
@@ -144,9 +144,9 @@ def ordinary_way(chosen: argparse.Namespace, tree: Path, learning_rate: float) -
     }
 
 
-def answered(trunk: Any, images: Any) -> tuple[Any, Any]:
+def answered(backbone: Any, images: Any) -> tuple[Any, Any]:
     """What the frozen network makes of a split, and the classes."""
-    seen = [(trunk.predict_on_batch(batch), np.asarray(targets)) for batch, targets in images]
+    seen = [(backbone.predict_on_batch(batch), np.asarray(targets)) for batch, targets in images]
     return np.concatenate([one for one, _ in seen]), np.concatenate([one for _, one in seen])
 
 

@@ -63,7 +63,7 @@ def parts(picture: Pixels) -> list[Pixels]:
 def real(name: str, report: dict[str, object]) -> InputCheck:
     rows = manifest.rows(manifest.build(name, split="patient"))
     rows = rows[rows["copy"] == 0]
-    pixels = packing.packed(name)
+    pixels = packing.open_packed(name)
     train, val, test = (pixels[np.sort(rows.loc[rows["split"] == split, "row"])] for split in ("train", "val", "test"))
     start, worked = time.perf_counter(), time.process_time()
     gate = InputCheck.fit(train, val)

@@ -44,7 +44,7 @@ def main() -> None:
                 "rounds": [round(rate, 1) for rate in rates],
                 "images": len(files),
                 "size": chosen.size or "as they are",
-                "cores": process.cores(),
+                "cores": process.cpu_count(),
                 "work": "read, SHA-256, header, decode, resize to 180 px, write; start of the workers included",
             }
         )

@@ -30,7 +30,7 @@ from streamlit.testing.v1 import AppTest  # noqa: E402
 from cxr_core import process, workspace  # noqa: E402
 from cxr_core.data import datasets, manifest  # noqa: E402
 from cxr_core.runs import config as settings  # noqa: E402
-from cxr_core.runs import folder as runs  # noqa: E402
+from cxr_core.runs import run_store as runs  # noqa: E402
 from cxr_core.runs import status as states  # noqa: E402
 
 PAGES = {name: f"pages/{name}.py" for name in ("overview/home", "data/browse", "model/train", "model/results")}
@@ -62,18 +62,18 @@ def _usual(chosen: argparse.Namespace) -> dict[str, Any]:
             shutil.rmtree(copy)
     return {
         "median_s": figures,
-        "images": sum(datasets.get(name).images for name in datasets.names()),
-        "runs": len(runs.ids()) + len(copies),
+        "images": sum(datasets.get(name).images for name in datasets.list_names()),
+        "runs": len(runs.list_ids()) + len(copies),
         "rounds": chosen.rounds,
         "tensorflow_imported": "tensorflow" in sys.modules,
     }
 
 
 def _copies(wanted: int) -> list[Path]:
-    finished = next((run for run in runs.every() if run.usable), None)
+    finished = next((run for run in runs.list_runs() if run.has_predictions), None)
     if finished is None:
         return []
-    missing = max(0, wanted - len(runs.ids()))
+    missing = max(0, wanted - len(runs.list_ids()))
     made = [workspace.runs() / f"{finished.id[:-4]}-c{number:02d}" for number in range(missing)]
     for copy in made:
         shutil.copytree(finished.folder, copy)
@@ -82,7 +82,7 @@ def _copies(wanted: int) -> list[Path]:
 
 def _crowded(rounds: int, profile: bool) -> dict[str, Any]:
     # This process stands in for that of the run under way, and is not to be killed for it.
-    process.start = lambda arguments, log, variables=None: process.owner()  # type: ignore[assignment]
+    process.start = lambda arguments, log, variables=None: process.process_id()  # type: ignore[assignment]
     process.kill = lambda who: None  # type: ignore[assignment]
     with tempfile.TemporaryDirectory() as home:
         os.environ["CXR_HOME"] = home
@@ -99,7 +99,7 @@ def _crowded(rounds: int, profile: bool) -> dict[str, Any]:
             if profile:
                 print(f"\n{name}", file=sys.stderr)
                 pstats.Stats(watch, stream=sys.stderr).sort_stats("cumulative").print_stats(45)
-        state = [run.status.state for run in runs.every()]
+        state = [run.status.state for run in runs.list_runs()]
     return {
         **found,
         "limit_s": LIMIT_S,
@@ -112,14 +112,14 @@ def _crowded(rounds: int, profile: bool) -> dict[str, Any]:
 
 def _crowd() -> None:
     """A synthetic dataset and made-up runs on it: of several networks, some in groups."""
-    from tests import made_up
+    from tests import synthetic_runs
 
     datasets.add("synthetic", "drawn", images=60)
     frozen = manifest.build("drawn", split="patient")
     networks = ("custom_cnn", "ann", "resnet50", "vgg16")
     for number in range(FINISHED):
         group = f"sweep-{number // 5}" if number % 50 < 25 else ""
-        made_up.on(
+        synthetic_runs.on(
             "drawn", frozen.id, model=networks[number % 4], recipe=("paper", "tuned")[number % 2], group=group, seed=number,
             age=3600.0 * (FINISHED - number),
         )  # fmt: skip
@@ -128,15 +128,15 @@ def _crowd() -> None:
     )
     for number in range(QUEUED + 1):
         runs.create(replace(config, seed=number, group="sweep-new" if number < QUEUED // 2 else ""))
-    under_way = min(runs.every(), key=lambda run: run.status.turn or run.status.created + 1e12)
-    past = runs.history(runs.ids()[-1])
+    under_way = min(runs.list_runs(), key=lambda run: run.status.turn or run.status.created + 1e12)
+    past = runs.history(runs.list_ids()[-1])
     runs.write_history(under_way.folder, past.to_dict("records"))
     (under_way.folder / "log.txt").write_text("\n".join(f"Epoch {one}/100" for one in range(1, 200)))
     now = time.time()
     states.write(
         under_way.folder,
         replace(
-            under_way.status, state="running", stage="training", started=now, heartbeat=now, owner=process.owner(),
+            under_way.status, state="running", stage="training", started=now, heartbeat=now, owner=process.process_id(),
             epoch=len(past), batch=3, batches=10, rate=100.0, images=40, seconds_left=60.0, device="CPU, 2 cores",
         ),
     )  # fmt: skip

@@ -33,9 +33,9 @@ import numpy as np
 import psutil
 
 from cxr_core import images
-from cxr_core.inference import engine
-from cxr_core.inference.engine import Item
-from cxr_core.inference.exported import CHUNK
+from cxr_core.inference import predict
+from cxr_core.inference.litert_model import CHUNK
+from cxr_core.inference.predict import InputFile
 
 
 def main() -> None:
@@ -84,19 +84,19 @@ def part(chosen: argparse.Namespace, name: str, files: list[Path]) -> dict[str, 
 
 
 def first(run: str, files: list[Path], rounds: int) -> dict[str, Any]:
-    asked(engine.panel(run), files[0])
+    asked(predict.load(run), files[0])
     return {}
 
 
-def asked(panel: engine.Panel, file: Path) -> None:
+def asked(panel: predict.LoadedModel, file: Path) -> None:
     """What the page does for an upload."""
-    image = engine.opened(file.read_bytes())
+    image = predict.opened(file.read_bytes())
     answer = panel.answers(panel.see([image]))[0]
     panel.relevance(image.grey, answer.label)
 
 
 def ours(run: str, files: list[Path], rounds: int) -> dict[str, Any]:
-    panel = engine.panel(run)
+    panel = predict.load(run)
     member = panel.members[0]
     prepared = np.stack([images.prepare(images.read(one), member.size) for one in files])
     warm = median(lambda number: asked(panel, files[number % len(files)]), rounds)
@@ -107,7 +107,7 @@ def ours(run: str, files: list[Path], rounds: int) -> dict[str, Any]:
     loop = len(files) / (time.perf_counter() - start)
     start = time.perf_counter()
     failed = sum(
-        one.answer is None for one in engine.stream(panel, [Item(one.name, one.read_bytes()) for one in files])
+        one.answer is None for one in predict.stream(panel, [InputFile(one.name, one.read_bytes()) for one in files])
     )
     batch = len(files) / (time.perf_counter() - start)
     return {
@@ -127,7 +127,7 @@ def crowd(run: str, files: list[Path], sessions: int, seconds: float) -> dict[st
             began = time.perf_counter()
             if began - start > seconds:
                 return
-            asked(engine.panel(run), file)
+            asked(predict.load(run), file)
             spent.append(time.perf_counter() - began)
 
     with ThreadPoolExecutor(sessions) as pool:

@@ -36,7 +36,7 @@ def make(images: int, count: int) -> None:
     """A dataset of so many images without files, and made-up runs on it, three quarters of it test."""
     from benchmarks import browse
     from cxr_core.data import index
-    from tests import made_up
+    from tests import synthetic_runs
 
     browse.make(images)
     table = index.read("big", ["id", "split", "class"])
@@ -46,7 +46,7 @@ def make(images: int, count: int) -> None:
         if len(part := table[table["split"] == split])
     }
     for seed in range(count):
-        made_up.run(splits, data="big", seed=seed, skill=1.4 + 0.05 * seed, age=60.0 * seed)
+        synthetic_runs.run(splits, data="big", seed=seed, skill=1.4 + 0.05 * seed, age=60.0 * seed)
 
 
 def pages(rounds: int) -> dict[str, Any]:
@@ -115,11 +115,13 @@ def pages(rounds: int) -> dict[str, Any]:
 def bootstrap_times() -> dict[str, Any]:
     from cxr_core.evaluation import bootstrap, metrics
     from cxr_core.evaluation.prediction_set import PredictionSet
-    from tests import made_up
+    from tests import synthetic_runs
 
     rng = np.random.default_rng(0)
     true = rng.integers(0, 3, 5216)
-    answers = PredictionSet(np.arange(5216).astype(object), true, made_up.probabilities(true, 3), made_up.CLASSES)
+    answers = PredictionSet(
+        np.arange(5216).astype(object), true, synthetic_runs.probabilities(true, 3), synthetic_runs.CLASSES
+    )
     patients = rng.integers(0, 2800, 5216)
     spent, cpu = [], []
     for _ in range(5):

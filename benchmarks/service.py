@@ -29,7 +29,7 @@ import numpy as np
 from cxr_core import process
 from cxr_core.data import datasets, manifest, packing
 from cxr_core.runs import config as settings
-from cxr_core.runs import folder as runs
+from cxr_core.runs import run_store as runs
 from cxr_core.runs.status import Reporter
 from cxr_core.training import fit as fitting
 
@@ -98,7 +98,7 @@ def _epochs(count: int) -> list[tuple[float, ...]]:
     """Seconds of each epoch by the clock, of processor time, and in callbacks; those with even numbers have the service."""
     frozen = manifest.build("drawn", split="patient")
     rows = manifest.rows(frozen)
-    pixels = packing.stacked(["drawn"])
+    pixels = packing.open_stacked(["drawn"])
     rows["place"] = pixels.places(rows["data"], rows["row"])
     config = settings.make(
         model="custom_cnn", recipe="paper", data="drawn", manifest=frozen.id, classes=frozen.classes,
@@ -128,5 +128,5 @@ def _epochs(count: int) -> list[tuple[float, ...]]:
 
 if __name__ == "__main__":
     if "GLIBC_TUNABLES" not in os.environ:  # as a training of the service runs
-        os.execve(sys.executable, [sys.executable, *sys.argv], process.environment())
+        os.execve(sys.executable, [sys.executable, *sys.argv], process.training_environment())
     main()

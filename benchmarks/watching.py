@@ -33,7 +33,7 @@ sys.path.insert(0, str(PROJECT))
 import psutil  # noqa: E402
 
 from cxr_core import process  # noqa: E402
-from cxr_core.runs import folder as runs  # noqa: E402
+from cxr_core.runs import run_store as runs  # noqa: E402
 from tests.browser.conftest import CHROMIUM, free_port  # noqa: E402
 
 SHARE_LIMIT, SLOWER_LIMIT = 0.6, 0.1
@@ -106,7 +106,7 @@ def _measured(chosen: argparse.Namespace, run_id: str, server: psutil.Process, p
         "seconds": chosen.seconds,
         "by": "sockets" if chosen.sockets else "browsers",
         "images": chosen.images,
-        "cores": process.cores(),
+        "cores": process.cpu_count(),
         "load": {"before": before.load, "watched": watched.load, "after": after.load},
     }
 

@@ -30,11 +30,11 @@ if TYPE_CHECKING:  # pydicom is imported when the first DICOM file comes
 Pixels = npt.NDArray[np.uint8]
 Values = npt.NDArray[np.float64]
 
-MOST_FRAMES = 1000
-MOST_BITS = 16
+MAX_FRAMES = 1000
+MAX_BITS = 16
 GREYS = ("MONOCHROME1", "MONOCHROME2")
 COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
-FACTS = {
+HEADER_FIELDS = {
     "Modality": "Modality",
     "BodyPartExamined": "Body part",
     "ViewPosition": "View",
@@ -114,17 +114,17 @@ def read(source: bytes | Path, *, max_pixels: int = 100_000_000, frame: int = 0)
         return photometric, np.asarray(Image.fromarray(stored).convert("L"))
 
 
-def frames(source: bytes | Path) -> int:
+def count_frames(source: bytes | Path) -> int:
     """How many frames a DICOM file says that it has, 1 to MOST_FRAMES; 1 of a file that cannot be read."""
     try:
         with _told(source) as name:
             told = int(_dataset(name, source, only=["NumberOfFrames"]).get("NumberOfFrames") or 1)
     except UnreadableImage:
         return 1
-    return min(max(told, 1), MOST_FRAMES)
+    return min(max(told, 1), MAX_FRAMES)
 
 
-def facts(source: bytes | Path) -> dict[str, str]:
+def header_facts(source: bytes | Path) -> dict[str, str]:
     """What may be shown beside the image: title of FACTS to text; empty values are left out.
 
     Codes are kept only if they look like codes (PS3.5: up to 16 letters, digits, spaces and underscores), so that
@@ -134,8 +134,8 @@ def facts(source: bytes | Path) -> dict[str, str]:
         UnreadableImage: not a DICOM file, or damaged.
     """
     with _told(source) as name:
-        dataset = _dataset(name, source, only=list(FACTS))
-        found = {title: _fact(dataset.get(keyword)) for keyword, title in FACTS.items()}
+        dataset = _dataset(name, source, only=list(HEADER_FIELDS))
+        found = {title: _fact(dataset.get(keyword)) for keyword, title in HEADER_FIELDS.items()}
         return {title: text for title, text in found.items() if text}
 
 
@@ -203,9 +203,9 @@ def _accepted(name: str, dataset: "Dataset", max_pixels: int, frame: int) -> str
         raise UnreadableImage(
             f"The image has {columns:,} × {rows:,} pixels; at most {max_pixels:,} pixels are read. Reduce it and try again."
         )
-    if rows * columns < 1 or not 1 <= frames <= MOST_FRAMES:
+    if rows * columns < 1 or not 1 <= frames <= MAX_FRAMES:
         raise UnreadableImage(
-            f"{name} says that it has {frames:,} frames of {columns:,} × {rows:,} pixels. Expected: 1 to {MOST_FRAMES:,} frames."
+            f"{name} says that it has {frames:,} frames of {columns:,} × {rows:,} pixels. Expected: 1 to {MAX_FRAMES:,} frames."
         )
     if not 0 <= frame < frames:
         raise UnreadableImage(f"{name} has {frames} frames, counted from 0. Received: {frame}.")
@@ -215,9 +215,9 @@ def _accepted(name: str, dataset: "Dataset", max_pixels: int, frame: int) -> str
         raise UnreadableImage(
             f"{name} has pixels of a kind that is not read here. Expected: {', '.join(GREYS + COLOURS)}."
         )
-    if bits > (MOST_BITS if photometric in GREYS else 8):
+    if bits > (MAX_BITS if photometric in GREYS else 8):
         raise UnreadableImage(
-            f"{name} has {bits} bits for each {photometric} sample; at most {MOST_BITS} are read in grey and 8 in colour."
+            f"{name} has {bits} bits for each {photometric} sample; at most {MAX_BITS} are read in grey and 8 in colour."
         )
     return photometric
 
@@ -335,7 +335,7 @@ def _looked_up(values: Values, item: "Dataset", dataset: "Dataset") -> tuple[Val
     Not by pydicom: its 8-bit tables of more than 256 entries wrap around (3.0.2).
     """
     entries, first, bits = (int(one) for one in item.LUTDescriptor)
-    if not 1 <= bits <= MOST_BITS:
+    if not 1 <= bits <= MAX_BITS:
         raise ValueError("entries of an impossible depth")
     data = item.LUTData
     if isinstance(data, bytes):

@@ -87,12 +87,12 @@ def read(source: bytes | Path, *, frame: int = 0) -> Pixels:
     return decode(source, frame=frame)[1]
 
 
-def frames(source: bytes | Path) -> int:
+def count_frames(source: bytes | Path) -> int:
     """How many images a DICOM file holds; 1 of any other file, and of one that cannot be read."""
-    return dicom.frames(source) if dicom.is_dicom(source) else 1
+    return dicom.count_frames(source) if dicom.is_dicom(source) else 1
 
 
-def colour(source: bytes | Path) -> float:
+def colourfulness(source: bytes | Path) -> float:
     """How colourful an image file is, in [0, 1]: 0 for grey, for DICOM and for what cannot be read.
 
     A tint that goes with the grey value alone, as of a photographed film, counts a quarter.

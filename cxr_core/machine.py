@@ -16,7 +16,7 @@ _SIDE = 2048  # large enough to reach the processor's rate, small enough to be m
 
 
 @dataclass(frozen=True)
-class Card:
+class Gpu:
     """A graphics card and its memory in GB (2³⁰ bytes)."""
 
     name: str
@@ -40,7 +40,7 @@ def check_backend() -> None:
 
 
 @cache
-def cards() -> tuple[Card, ...]:
+def list_gpus() -> tuple[Gpu, ...]:
     """The NVIDIA cards that their driver tells of; none without a driver."""
     try:
         pynvml.nvmlInit()
@@ -49,19 +49,19 @@ def cards() -> tuple[Card, ...]:
     try:
         found = [pynvml.nvmlDeviceGetHandleByIndex(number) for number in range(pynvml.nvmlDeviceGetCount())]
         return tuple(
-            Card(str(pynvml.nvmlDeviceGetName(one)), round(pynvml.nvmlDeviceGetMemoryInfo(one).total / 2**30, 1))
+            Gpu(str(pynvml.nvmlDeviceGetName(one)), round(pynvml.nvmlDeviceGetMemoryInfo(one).total / 2**30, 1))
             for one in found
         )
     finally:
         pynvml.nvmlShutdown()
 
 
-def card_numbers() -> tuple[str, ...]:
+def gpu_ids() -> tuple[str, ...]:
     """The graphics cards that trainings may use, as CUDA_VISIBLE_DEVICES names them."""
     asked = os.environ.get("CUDA_VISIBLE_DEVICES")
     if asked is None:
-        return tuple(str(number) for number in range(len(cards())))
-    return tuple(one for one in asked.split(",") if one and one != "-1") if cards() else ()
+        return tuple(str(number) for number in range(len(list_gpus())))
+    return tuple(one for one in asked.split(",") if one and one != "-1") if list_gpus() else ()
 
 
 @cache

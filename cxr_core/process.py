@@ -27,7 +27,7 @@ _FASTER = {
 }
 
 
-class Owner(TypedDict):
+class ProcessId(TypedDict):
     """Who works: `born` (seconds since 1970) tells a process from a later one with the same number."""
 
     host: str
@@ -35,13 +35,13 @@ class Owner(TypedDict):
     born: float
 
 
-def owner(pid: int | None = None) -> Owner:
+def process_id(pid: int | None = None) -> ProcessId:
     """The identity of process `pid` of this machine, by default of this one."""
     process = psutil.Process(pid)
-    return Owner(host=socket.gethostname(), pid=process.pid, born=process.create_time())
+    return ProcessId(host=socket.gethostname(), pid=process.pid, born=process.create_time())
 
 
-def alive(who: Owner) -> bool:
+def is_alive(who: ProcessId) -> bool:
     """Whether that very process still runs. Of another machine nothing is known from here: False."""
     if who["host"] != socket.gethostname():
         return False
@@ -52,14 +52,14 @@ def alive(who: Owner) -> bool:
         return False
 
 
-def faster() -> dict[str, str]:
+def speed_variables() -> dict[str, str]:
     """The variables that make trainings faster; those that this process sets otherwise stay as they are."""
     return {name: os.environ.get(name, value) for name, value in _FASTER.items()}
 
 
-def environment() -> dict[str, str]:
+def training_environment() -> dict[str, str]:
     """The variables that trainings run under: this process's own and those that make them faster."""
-    return {**os.environ, **faster(), "PYTHONUNBUFFERED": "1"}
+    return {**os.environ, **speed_variables(), "PYTHONUNBUFFERED": "1"}
 
 
 def search_path() -> str:
@@ -68,7 +68,7 @@ def search_path() -> str:
     return os.pathsep.join([own, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
-def start(arguments: Sequence[str], *, log: Path, variables: Mapping[str, str] | None = None) -> Owner:
+def start(arguments: Sequence[str], *, log: Path, variables: Mapping[str, str] | None = None) -> ProcessId:
     """Start `python -m cxr_core ARGUMENTS` detached: it goes on when this process, its terminal or its browser ends.
 
     Args:
@@ -83,15 +83,15 @@ def start(arguments: Sequence[str], *, log: Path, variables: Mapping[str, str] |
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
-            env=environment() | {"PYTHONPATH": search_path(), **(variables or {})},
+            env=training_environment() | {"PYTHONPATH": search_path(), **(variables or {})},
             start_new_session=True,
         )
-    return owner(child.pid)
+    return process_id(child.pid)
 
 
-def kill(who: Owner) -> None:
+def kill(who: ProcessId) -> None:
     """End a process and its children at once."""
-    if not alive(who):
+    if not is_alive(who):
         return
     try:
         process = psutil.Process(who["pid"])
@@ -107,14 +107,14 @@ def memory_gb() -> float:
     return float(psutil.Process().memory_info().rss) / 2**30
 
 
-def cores() -> int:
+def cpu_count() -> int:
     """How many processor cores this process may use, at least 1."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def pool() -> ProcessPoolExecutor:
+def process_pool() -> ProcessPoolExecutor:
     """One worker a core, each a fresh process (forking one that has threads can hang) that ends when its parent does."""
-    return ProcessPoolExecutor(cores(), mp_context=get_context("spawn"), initializer=_end_with_parent)
+    return ProcessPoolExecutor(cpu_count(), mp_context=get_context("spawn"), initializer=_end_with_parent)
 
 
 def _end_with_parent() -> None:

@@ -40,22 +40,22 @@ def datasets() -> Path:
 
 
 def dataset(name: str) -> Path:
-    return datasets() / checked_name(name)
+    return datasets() / validate_name(name)
 
 
-def adding(name: str = "") -> Path:
+def staging(name: str = "") -> Path:
     """The staging folder of all additions, or of the one called `name`."""
-    return datasets() / ".adding" / checked_name(name) if name else datasets() / ".adding"
+    return datasets() / ".adding" / validate_name(name) if name else datasets() / ".adding"
 
 
 def removed_decisions(name: str) -> Path:
     """Where the record of decisions of the removed dataset `name` is kept; the time tells several apart."""
-    return datasets() / ".removed" / f"{checked_name(name)}-{time.strftime('%Y%m%d-%H%M%S')}.jsonl"
+    return datasets() / ".removed" / f"{validate_name(name)}-{time.strftime('%Y%m%d-%H%M%S')}.jsonl"
 
 
-def errand(name: str = "") -> Path:
+def background_job(name: str = "") -> Path:
     """The folder of all additions in the background, or of the one called `name`."""
-    return datasets() / ".errands" / checked_name(name) if name else datasets() / ".errands"
+    return datasets() / ".errands" / validate_name(name) if name else datasets() / ".errands"
 
 
 def runs() -> Path:
@@ -63,12 +63,12 @@ def runs() -> Path:
 
 
 def run(run_id: str) -> Path:
-    return runs() / checked_name(run_id)
+    return runs() / validate_name(run_id)
 
 
 def deleted_run(run_id: str) -> Path:
     """Where a deleted run waits to be brought back or deleted for good."""
-    return runs() / ".deleted" / checked_name(run_id)
+    return runs() / ".deleted" / validate_name(run_id)
 
 
 def features() -> Path:
@@ -76,14 +76,14 @@ def features() -> Path:
     return home() / "features"
 
 
-def trunk(digest: str) -> Path:
+def backbone(digest: str) -> Path:
     """The weights of a frozen trunk, named by their content; runs need them to predict."""
-    return home() / "trunks" / f"{checked_name(digest)}.weights.h5"
+    return home() / "trunks" / f"{validate_name(digest)}.weights.h5"
 
 
-def exported_trunk(name: str) -> Path:
+def exported_backbone(name: str) -> Path:
     """A frozen trunk as it is run without Keras; made again if deleted."""
-    return home() / "trunks" / f"{checked_name(name)}.tflite"
+    return home() / "trunks" / f"{validate_name(name)}.tflite"
 
 
 def pretrained() -> Path:
@@ -101,7 +101,7 @@ def _real(text: str) -> Path:
     return Path(text).resolve()
 
 
-def checked_name(name: str) -> str:
+def validate_name(name: str) -> str:
     """The name itself, if it is safe as one folder name on every system.
 
     Raises:
@@ -115,7 +115,7 @@ def checked_name(name: str) -> str:
     return name
 
 
-def made(folder: Path) -> Path:
+def ensure_dir(folder: Path) -> Path:
     """The folder itself, there now.
 
     Raises:
@@ -165,7 +165,7 @@ def read_json(path: Path) -> Any:
         raise WorkFailed(f"{path} is damaged: it is not valid JSON. Delete it or restore it from a backup.") from error
 
 
-def names_in(folder: Path) -> list[str]:
+def list_dirs(folder: Path) -> list[str]:
     """Names of the visible subfolders of `folder`, sorted; empty if it does not exist."""
     if not folder.is_dir():
         return []

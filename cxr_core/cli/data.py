@@ -7,12 +7,12 @@ from dataclasses import asdict
 from typing import Any
 
 from cxr_core import workspace
-from cxr_core.cli.terminal import Meter, answer, command, json_flag, pair, say
-from cxr_core.data import audit, balancing, datasets, decisions, extension, manifest, query, sources
-from cxr_core.data.progress import noting, silent
+from cxr_core.cli.terminal import ProgressMeter, command, json_flag, pair, print_note, print_result
+from cxr_core.data import append, audit, balancing, datasets, decisions, manifest, query, sources
+from cxr_core.data.progress import no_progress, recorded_progress
 from cxr_core.errors import BadInput
-from cxr_core.runs import folder as runs
-from cxr_core.wording import plural
+from cxr_core.formatting import plural
+from cxr_core.runs import run_store as runs
 
 
 def add_commands(commands: Any) -> None:
@@ -107,45 +107,45 @@ def build_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--fold", type=int, default=0, metavar="I", help="which part, from 1, is val")
     parser.add_argument(
-        "--seed", type=int, default=0, help=f"of the split, and of the training, 0 to {manifest.MOST_SEED}"
+        "--seed", type=int, default=0, help=f"of the split, and of the training, 0 to {manifest.MAX_SEED}"
     )
 
 
 def _data_add(chosen: argparse.Namespace) -> None:
-    progress = silent if chosen.quiet else Meter()
+    progress = no_progress if chosen.quiet else ProgressMeter()
     findings = {label: found.split(",") for label, found in map(pair, chosen.finding)}
     if not chosen.source.strip():
         raise BadInput(f"A source is needed: {' | '.join(sources.SOURCES)} | a folder | a .zip. Received: ''.")
-    name = "" if chosen.name is None else workspace.checked_name(chosen.name)
+    name = "" if chosen.name is None else workspace.validate_name(chosen.name)
     options = {"images": chosen.images, "seed": chosen.seed, "labels": chosen.labels, "findings": findings}
     if chosen.more:
-        grown = extension.extend(
+        grown = append.append_images(
             name or datasets.default_name(chosen.source), chosen.source, **options, progress=progress
         )
         _say_skipped(grown.skipped)
         document = {**asdict(grown.dataset), "added": grown.added, "known": grown.known}
         words = f"{plural(grown.known, 'image')} of the source {'is' if grown.known == 1 else 'are'} there already."
-        answer(chosen, document, f"Added {plural(grown.added, 'image')} to '{grown.dataset.name}'. {words}")
+        print_result(chosen, document, f"Added {plural(grown.added, 'image')} to '{grown.dataset.name}'. {words}")
         return
     dataset = datasets.add(chosen.source, name, **options, progress=progress)
     _say_skipped([(one["file"], one["reason"]) for one in dataset.skipped])
     if dataset.advice:
-        say(dataset.advice)
-    answer(chosen, asdict(dataset), f"Added dataset '{dataset.name}': {_totals(dataset)}.")
+        print_note(dataset.advice)
+    print_result(chosen, asdict(dataset), f"Added dataset '{dataset.name}': {_totals(dataset)}.")
 
 
 def _say_skipped(skipped: Sequence[tuple[str, str]]) -> None:
     if skipped:
         were = "was" if len(skipped) == 1 else "were"
-        say(f"{plural(len(skipped), 'file')} {were} skipped; the first is {skipped[0][0]}: {skipped[0][1]}")
+        print_note(f"{plural(len(skipped), 'file')} {were} skipped; the first is {skipped[0][0]}: {skipped[0][1]}")
 
 
 def _data_list(chosen: argparse.Namespace) -> None:
-    found = datasets.every()
-    for why in datasets.damaged().values():
-        say(why)
+    found = datasets.list_datasets()
+    for why in datasets.list_damaged().values():
+        print_note(why)
     lines = [f"{one.name}: {_totals(one)}" for one in found]
-    answer(
+    print_result(
         chosen, [asdict(one) for one in found], "\n".join(lines) or "No datasets yet. Add one with: data add synthetic"
     )
 
@@ -155,7 +155,7 @@ def _data_show(chosen: argparse.Namespace) -> None:
     lines = [f"{dataset.name}: {_totals(dataset)}"]
     for split, counts in dataset.counts.items():
         lines.append(f"{split:>6}: " + ", ".join(f"{count:,} {label}" for label, count in counts.items()))
-    answer(chosen, asdict(dataset), "\n".join(lines))
+    print_result(chosen, asdict(dataset), "\n".join(lines))
 
 
 def _totals(dataset: datasets.Dataset) -> str:
@@ -168,27 +168,27 @@ def _totals(dataset: datasets.Dataset) -> str:
 
 def _data_remove(chosen: argparse.Namespace) -> None:
     record = datasets.remove(chosen.name)
-    learned = sum(run.config.data == chosen.name for run in runs.every())
+    learned = sum(run.config.data == chosen.name for run in runs.list_runs())
     kept = f" {learned} run{'' if learned == 1 else 's'} trained on it stay, with their results." if learned else ""
     decided = f" Its record of decisions is kept in {record}." if record else ""
-    say(f"Removed dataset '{chosen.name}'.{decided}{kept}")
+    print_note(f"Removed dataset '{chosen.name}'.{decided}{kept}")
 
 
 def _data_build(chosen: argparse.Namespace) -> None:
     made = built(chosen.name, chosen)
     if made.already_there:
-        say(f"Already in '{made.data}', so not drawn: {plural(made.already_there, 'image')} of the supplements.")
+        print_note(f"Already in '{made.data}', so not drawn: {plural(made.already_there, 'image')} of the supplements.")
     lines = [
         f"{split:<6} {sum(row.values()):>7,}   " + ", ".join(f"{label} {count:,}" for label, count in row.items())
         for split, row in made.counts.items()
     ]
-    answer(chosen, {"manifest": made.id, **asdict(made)}, "\n".join([f"Manifest {made.id}", *lines]))
+    print_result(chosen, {"manifest": made.id, **asdict(made)}, "\n".join([f"Manifest {made.id}", *lines]))
 
 
 def built(data: str, chosen: argparse.Namespace) -> manifest.Manifest:
     """The manifest that `build_options` ask for."""
     if chosen.val_fraction is not None and chosen.split != "patient":
-        say(f"--val-fraction {chosen.val_fraction:g} is not used: the {chosen.split} split is taken as it is.")
+        print_note(f"--val-fraction {chosen.val_fraction:g} is not used: the {chosen.split} split is taken as it is.")
     return manifest.build(
         data,
         split=chosen.split,
@@ -209,12 +209,12 @@ def supplement(text: str) -> manifest.Supplement:
 
 
 def _data_audit(chosen: argparse.Namespace) -> None:
-    progress = silent if chosen.quiet else Meter()
-    errand = workspace.errand(chosen.name)
+    progress = no_progress if chosen.quiet else ProgressMeter()
+    errand = workspace.background_job(chosen.name)
     if errand.is_dir():  # a page started this and looks how far it is
-        progress = noting(errand, progress)
+        progress = recorded_progress(errand, progress)
     found = audit.run(chosen.name, progress=progress)
-    left = audit.left(chosen.name, query.curated(chosen.name))
+    left = audit.undecided(chosen.name, query.curated_index(chosen.name))
     lines = [
         f"{one.severity:>6}  {one.title}: {plural(one.images, 'image')}, {plural(one.groups, 'group')}"
         + (f", {left[one.kind].images:,} left to decide" if one.kind in left else "")
@@ -226,20 +226,20 @@ def _data_audit(chosen: argparse.Namespace) -> None:
         {**asdict(one), **({"left": asdict(left[one.kind])} if one.kind in left else {})} for one in found.findings
     ]
     document["shortcuts"] = [{**asdict(one), "meaning": one.sentence} for one in found.shortcuts]
-    answer(chosen, document, "\n".join(lines) or "Nothing stands out.")
+    print_result(chosen, document, "\n".join(lines) or "Nothing stands out.")
 
 
 def _data_decide(chosen: argparse.Namespace) -> None:
     made = decisions.decide(
         chosen.name, chosen.action, chosen.images, value=chosen.value, reason=chosen.reason, who=chosen.who
     )
-    answer(chosen, asdict(made), f"Recorded as decision {made.number}.")
+    print_result(chosen, asdict(made), f"Recorded as decision {made.number}.")
 
 
 def _data_reverse(chosen: argparse.Namespace) -> None:
     reverse = decisions.undo if chosen.action == "undo" else decisions.redo
     made = reverse(chosen.name, chosen.number, reason=chosen.reason, who=chosen.who)
-    answer(chosen, asdict(made), f"Recorded as decision {made.number}.")
+    print_result(chosen, asdict(made), f"Recorded as decision {made.number}.")
 
 
 def _data_decisions(chosen: argparse.Namespace) -> None:
@@ -250,4 +250,4 @@ def _data_decisions(chosen: argparse.Namespace) -> None:
         for one in made
     ]
     document = [{**asdict(one), "in_force": one.number in active} for one in made]
-    answer(chosen, document, "\n".join(lines) or "No decisions yet.")
+    print_result(chosen, document, "\n".join(lines) or "No decisions yet.")

@@ -12,10 +12,10 @@ from typing import Any
 from PIL import Image
 
 from cxr_core import dicom, images, machine, workspace
-from cxr_core.cli.terminal import answer, command, json_flag, say
+from cxr_core.cli.terminal import command, json_flag, print_note, print_result
 from cxr_core.errors import BadInput
-from cxr_core.runs import folder as runs
-from cxr_core.wording import DISCLAIMER, plain
+from cxr_core.formatting import DISCLAIMER, printable
+from cxr_core.runs import run_store as runs
 
 
 def add_commands(commands: Any) -> None:
@@ -52,18 +52,18 @@ def add_commands(commands: Any) -> None:
 def _predict(chosen: argparse.Namespace) -> None:
     run = runs.get(chosen.run)  # a wrong name is told at once, before the engine is started
     machine.check_backend()
-    from cxr_core.inference import endpoint, engine, intake
+    from cxr_core.inference import endpoint, predict, uploads
 
-    items, problems = intake.items([(str(path), path) for path in _paths(chosen.files)])
+    items, problems = uploads.input_files([(str(path), path) for path in _paths(chosen.files)])
     results: list[dict[str, Any]] = []
     done, failed = 0, 0
-    panel = engine.panel(chosen.run) if items else None
+    panel = predict.load(chosen.run) if items else None
     if panel and panel.notice:
-        say(panel.notice)
+        print_note(panel.notice)
     if chosen.frame is not None:
         items = [replace(one, frame=chosen.frame) for one in items]
-    answers = zip(engine.stream(panel, items), items, strict=True) if panel else iter(())
-    for one, item in chain(answers, ((engine.Result(name, problem=sentence), None) for name, sentence in problems)):
+    answers = zip(predict.stream(panel, items), items, strict=True) if panel else iter(())
+    for one, item in chain(answers, ((predict.Result(name, problem=sentence), None) for name, sentence in problems)):
         document = endpoint.document(one)
         done, failed = done + 1, failed + (one.answer is None)
         if panel and item and one.answer and not one.answer.refused and chosen.heatmaps:
@@ -76,9 +76,9 @@ def _predict(chosen: argparse.Namespace) -> None:
             print(_line(document), flush=True)
     if chosen.json:
         beside = endpoint.said_of_all(panel) if panel else {"notice": "", "disclaimer": DISCLAIMER}
-        answer(chosen, {"results": results, "run": run.id, **beside}, "")
+        print_result(chosen, {"results": results, "run": run.id, **beside}, "")
     else:
-        (say if chosen.jsonl else print)(DISCLAIMER)
+        (print_note if chosen.jsonl else print)(DISCLAIMER)
     if failed == done:
         raise BadInput("None of the files could be read.")
 
@@ -109,7 +109,7 @@ def _paths(given: list[str]) -> list[Path]:
 
 def _line(document: dict[str, Any]) -> str:
     if "error" in document:
-        return plain(f"{document['file']}: {document['error']}")
+        return printable(f"{document['file']}: {document['error']}")
     if document["refused"]:
         return "\n  ".join([f"{document['file']}: no answer", *document["warnings"]])
     shares = ", ".join(f"{name} {share:.3f}" for name, share in document["calibrated"].items())
@@ -119,10 +119,10 @@ def _line(document: dict[str, Any]) -> str:
 
 
 def _heatmap(panel: Any, item: Any, label: str, folder: str, number: int) -> str:
-    from cxr_core.inference import engine, heatmap
+    from cxr_core.inference import heatmap, predict
 
-    grey = images.read(engine.content_of(item), frame=item.frame)
-    target = workspace.made(Path(folder).expanduser()) / f"{number:04d}-{Path(item.name).stem[:80]}-{label}.png"
+    grey = images.read(predict.content_of(item), frame=item.frame)
+    target = workspace.ensure_dir(Path(folder).expanduser()) / f"{number:04d}-{Path(item.name).stem[:80]}-{label}.png"
     Image.fromarray(heatmap.overlay(grey, panel.relevance(grey, label))).save(target)
     return str(target)
 
@@ -130,26 +130,28 @@ def _heatmap(panel: Any, item: Any, label: str, folder: str, number: int) -> str
 def _export(chosen: argparse.Namespace) -> None:
     runs.get(chosen.run)
     machine.check_backend()
-    from cxr_core.training import work
+    from cxr_core.training import run_training
 
-    apart = work.make_ready(chosen.run)
-    answer(chosen, {"run": chosen.run, "difference": apart}, f"{chosen.run}: answers differ by at most {apart:.1e}")
+    apart = run_training.prepare_for_prediction(chosen.run)
+    print_result(
+        chosen, {"run": chosen.run, "difference": apart}, f"{chosen.run}: answers differ by at most {apart:.1e}"
+    )
 
 
 def _serve(chosen: argparse.Namespace) -> None:
     import uvicorn
 
-    from cxr_core.inference import endpoint, engine
+    from cxr_core.inference import endpoint, predict
 
     if chosen.run:
-        engine.panel(chosen.run)  # a wrong name is told now, and the first request need not wait
+        predict.load(chosen.run)  # a wrong name is told now, and the first request need not wait
     if not 0 < chosen.most_seconds < float("inf"):
         raise BadInput(f"--most-seconds is a number of seconds above 0. Received: {chosen.most_seconds}.")
     limits = endpoint.Limits(chosen.most_mb, chosen.most_files, chosen.per_minute, chosen.most_seconds)
     token = os.environ.get("CXR_API_TOKEN", "")
     if chosen.host not in ("127.0.0.1", "localhost", "::1") and not token:
         raise BadInput("To listen beyond this machine, set CXR_API_TOKEN to a secret that requests have to carry.")
-    say(f"http://{chosen.host}:{chosen.port}/api/predict, described at /api/openapi.json. {DISCLAIMER}")
+    print_note(f"http://{chosen.host}:{chosen.port}/api/predict, described at /api/openapi.json. {DISCLAIMER}")
     uvicorn.run(
         endpoint.app(chosen.run, token=token, limits=limits),
         host=chosen.host, port=chosen.port, log_level="warning", access_log=False,

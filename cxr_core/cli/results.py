@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxr_core import machine, workspace
-from cxr_core.cli.terminal import answer, command, json_flag
+from cxr_core.cli.terminal import command, json_flag, print_result
 from cxr_core.data import datasets, features
 from cxr_core.errors import BadInput
-from cxr_core.runs import folder as runs
+from cxr_core.runs import run_store as runs
 
 if TYPE_CHECKING:
     from cxr_core.evaluation.metrics import Estimate
@@ -80,7 +80,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
         "after_temperature": after,
         "operating_point": by_point,
     }
-    answer(chosen, figures, "\n".join(words))
+    print_result(chosen, figures, "\n".join(words))
 
 
 def _lines(card: Mapping[str, "Estimate"]) -> list[str]:
@@ -107,7 +107,7 @@ def _calibrate(chosen: argparse.Namespace) -> None:
     point = fitted.point(chosen.run)  # one from before stays in force
     words += [f"operating point: {point.told()}" if point else "no operating point"]
     document = {"temperature": heat and asdict(heat), "operating_point": point and asdict(point)}
-    answer(chosen, document, "\n".join(words))
+    print_result(chosen, document, "\n".join(words))
 
 
 def _compare(chosen: argparse.Namespace) -> None:
@@ -132,15 +132,15 @@ def _compare(chosen: argparse.Namespace) -> None:
     told = (
         f"on {len(shared):,} images that both have answered; McNemar's exact p = {test.p:.3g}, same answer {alike:.1%}"
     )
-    answer(chosen, document, "\n".join([f"{chosen.runs[1]} less {chosen.runs[0]}, {told}", *lines]))
+    print_result(chosen, document, "\n".join([f"{chosen.runs[1]} less {chosen.runs[0]}, {told}", *lines]))
 
 
 def _ensemble(chosen: argparse.Namespace) -> None:
     from cxr_core.evaluation import ensembles
 
-    made = ensembles.make(chosen.runs, chosen.way)
+    made = ensembles.create(chosen.runs, chosen.way)
     found = ensembles.of_run(made)
-    answer(chosen, {"run": made, **(asdict(found) if found else {})}, made)
+    print_result(chosen, {"run": made, **(asdict(found) if found else {})}, made)
 
 
 def _report(chosen: argparse.Namespace) -> None:
@@ -149,7 +149,7 @@ def _report(chosen: argparse.Namespace) -> None:
     content = report.html(chosen.runs, split=chosen.split).encode()
     path = Path(chosen.out).expanduser().resolve()
     workspace.write_bytes(path, content)
-    answer(chosen, {"file": str(path), "bytes": len(content)}, f"{path} ({len(content) / 2**20:.1f} MB)")
+    print_result(chosen, {"file": str(path), "bytes": len(content)}, f"{path} ({len(content) / 2**20:.1f} MB)")
 
 
 def _doctor(chosen: argparse.Namespace) -> None:
@@ -158,11 +158,11 @@ def _doctor(chosen: argparse.Namespace) -> None:
 
     document = {
         **environment.describe(),
-        "cards": [asdict(one) for one in machine.cards()],
-        "weights": weights.here(),
-        "features_mb": round(sum(one.bytes for one in features.kept()) / 2**20, 1),
+        "cards": [asdict(one) for one in machine.list_gpus()],
+        "weights": weights.available(),
+        "features_mb": round(sum(one.bytes for one in features.list_stores()) / 2**20, 1),
         "home": str(workspace.home()),
-        "datasets": datasets.names(),
-        "runs": len(runs.ids()),
+        "datasets": datasets.list_names(),
+        "runs": len(runs.list_ids()),
     }
-    answer(chosen, document, "\n".join(f"{name}: {value}" for name, value in document.items()))
+    print_result(chosen, document, "\n".join(f"{name}: {value}" for name, value in document.items()))

@@ -38,15 +38,15 @@ def pair(text: str, *, option: str = "--set", example: str = "dropout=0.3") -> t
     return name.strip(), value.strip()
 
 
-def answer(chosen: argparse.Namespace, document: Any, words: str) -> None:
+def print_result(chosen: argparse.Namespace, document: Any, words: str) -> None:
     print(json.dumps(document, indent=1, allow_nan=False) if chosen.json else words)
 
 
-def say(words: str) -> None:
+def print_note(words: str) -> None:
     print(words, file=sys.stderr)
 
 
-class Meter(Progress):
+class ProgressMeter(Progress):
     """Progress on stderr: a line that counts up on a terminal, one line per stage elsewhere."""
 
     def __init__(self) -> None:
@@ -62,5 +62,5 @@ class Meter(Progress):
                 flush=True,
             )
         elif stage != self._stage:
-            say(f"{stage} …")
+            print_note(f"{stage} …")
         self._stage = stage

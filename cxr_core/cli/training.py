@@ -10,17 +10,17 @@ import pandas as pd
 
 from cxr_core import machine
 from cxr_core.cli.data import build_options, built, supplement
-from cxr_core.cli.terminal import Meter, answer, command, json_flag, pair, say
+from cxr_core.cli.terminal import ProgressMeter, command, json_flag, pair, print_note, print_result
 from cxr_core.data import datasets, features, manifest
 from cxr_core.errors import BadInput, CxrError, UnknownName, WorkFailed
 from cxr_core.evaluation import reproduction
-from cxr_core.jobs import queue, reproduce, space, sweep
+from cxr_core.jobs import disk_space, queue, reproduce, sweep
 from cxr_core.models import catalogue, recipes
+from cxr_core.runs import bundle, groups, trash
 from cxr_core.runs import config as settings
-from cxr_core.runs import folder as runs
-from cxr_core.runs import groups, shipping, trash
+from cxr_core.runs import run_store as runs
 from cxr_core.runs import status as states
-from cxr_core.runs.folder import Run
+from cxr_core.runs.run_store import Run
 
 
 def add_commands(commands: Any) -> None:
@@ -80,7 +80,7 @@ def _add_runs(commands: Any) -> None:
     group = command(commands, "runs", "the trainings of this workspace, newest first", _runs_list)
     json_flag(group)
     actions = group.add_subparsers(metavar="COMMAND")
-    kept_for = f"For {trash.KEPT_DAYS} days it can be brought back"
+    kept_for = f"For {trash.RETENTION_DAYS} days it can be brought back"
     for name, help_, action in (
         ("stop", "end a run, or all of a group; the best model so far is kept", _runs_stop),
         ("resume", "go on with a run that was stopped or interrupted, or has failed", _done(queue.resume, "Run {run} goes on.")),
@@ -121,16 +121,16 @@ def _train(chosen: argparse.Namespace) -> None:
         settings=changes,
     )
     frozen = manifest.get(chosen.data, chosen.manifest) if chosen.manifest else built(chosen.data, chosen)
-    run_id = queue.submit(settings.on(config, frozen.id, frozen.classes))
+    run_id = queue.submit(settings.with_manifest(config, frozen.id, frozen.classes))
     if chosen.wait:
         run = _waited(run_id)
         if run.status.state != "finished":
             raise WorkFailed(f"Run {run_id} {run.status.state}: {run.status.reason}")
-    answer(chosen, {"run": run_id}, run_id)
+    print_result(chosen, {"run": run_id}, run_id)
 
 
 def _waited(run_id: str) -> Run:
-    meter = Meter()
+    meter = ProgressMeter()
     return queue.wait(run_id, lambda run: meter(_stage(run), run.status.batch, run.status.batches))
 
 
@@ -138,9 +138,9 @@ def _reproduce(chosen: argparse.Namespace) -> None:
     weights: dict[str, str] = {}
     for one in chosen.weights:
         model, what = pair(one) if "=" in one else ("", one)
-        if model and model not in catalogue.PAPER:
-            raise UnknownName("model of the paper", model, catalogue.PAPER)
-        pretrained = [name for name in catalogue.PAPER if catalogue.get(name).has_trunk]
+        if model and model not in catalogue.PAPER_MODELS:
+            raise UnknownName("model of the paper", model, catalogue.PAPER_MODELS)
+        pretrained = [name for name in catalogue.PAPER_MODELS if catalogue.get(name).has_backbone]
         weights |= dict.fromkeys([model] if model else pretrained, what)
     changes = {**dict(pair(one) for one in chosen.set), "seed": chosen.seed}
     if chosen.epochs is not None:
@@ -148,13 +148,13 @@ def _reproduce(chosen: argparse.Namespace) -> None:
     started = reproduce.submit(chosen.data, weights=weights, changes=changes)
     if not chosen.no_wait:
         for model, run_id in started.items():
-            say(f"{catalogue.get(model).title}: run {run_id}")
+            print_note(f"{catalogue.get(model).title}: run {run_id}")
             _waited(run_id)
     found = {model: runs.get(run_id) for model, run_id in started.items()}
     table = reproduction.table(found).astype(object)
     table = table.where(table.notna(), None)
     document = {"runs": started, "table": table.to_dict("records")}
-    answer(chosen, document, _table_4_1(table))
+    print_result(chosen, document, _table_4_1(table))
     failed = [f"{run_id}: {found[model].status.reason}" for model, run_id in started.items() if _broke(found[model])]
     if failed:
         raise WorkFailed("Not all three are done. " + " ".join(failed))
@@ -180,7 +180,7 @@ def _sweep(chosen: argparse.Namespace) -> None:
         balance=chosen.balance,
         supplements=[supplement(one) for one in chosen.supplement],
     )
-    answer(chosen, {"group": group, "runs": ids}, "\n".join([group, *ids]))
+    print_result(chosen, {"group": group, "runs": ids}, "\n".join([group, *ids]))
 
 
 def _broke(run: Run) -> bool:
@@ -201,32 +201,32 @@ def _table_4_1(table: pd.DataFrame) -> str:
 
 
 def _features_list(chosen: argparse.Namespace) -> None:
-    found = features.kept()
+    found = features.list_stores()
     lines = [f"{one.key}  {one.bytes / 2**20:,.0f} MB  {one.images:,} images  {_made_by(one)}" for one in found]
-    answer(chosen, [asdict(one) for one in found], "\n".join(lines) or "No features are kept.")
+    print_result(chosen, [asdict(one) for one in found], "\n".join(lines) or "No features are kept.")
 
 
-def _made_by(kept: features.Kept) -> str:
+def _made_by(kept: features.StoreInfo) -> str:
     about = kept.about
     return f"{about.get('model', '?')} ({about.get('weights', '?')}) at {about.get('size', '?')} pixels"
 
 
 def _features_clear(_: argparse.Namespace) -> None:
-    with queue.turn():  # nothing starts meanwhile
-        for run_id in runs.damaged():
+    with queue.queue_lock():  # nothing starts meanwhile
+        for run_id in runs.list_damaged():
             raise BadInput(
                 f"Run '{run_id}' cannot be read, so it may be running and reading them. Nothing was deleted. Repair it, or "
                 f"delete it first: runs delete {run_id}"
             )
-        if any(run.status.at_work and run.status.state != "queued" for run in runs.every()):
+        if any(run.status.at_work and run.status.state != "queued" for run in runs.list_runs()):
             raise BadInput("A training is running and may be reading them. Wait for it, or stop it: runs stop RUN")
-        freed = features.clear()
-    say(f"Freed {freed / 2**20:,.0f} MB. They are made again when a training needs them.")
+        freed = features.delete_stores()
+    print_note(f"Freed {freed / 2**20:,.0f} MB. They are made again when a training needs them.")
 
 
 def _stage(run: Run) -> str:
     status = run.status
-    if status.state == "queued" and space.lacking(run.config):
+    if status.state == "queued" and disk_space.shortage(run.config):
         return "waiting for room on the disk"
     epoch = f" epoch {status.epoch + 1} of {status.epochs}" if status.stage == "training" else ""
     return f"{status.stage or status.state}{epoch}"
@@ -236,21 +236,23 @@ def _work(chosen: argparse.Namespace) -> None:
     run = queue.claim(chosen.run)
     try:
         machine.check_backend()
-        from cxr_core.training.work import work
+        from cxr_core.training.run_training import train_run
     except (CxrError, ImportError) as error:
         states.write(run.folder, replace(run.status, state="failed", stage="", reason=str(error), ended=time.time()))
         raise
-    work(run.id)
+    train_run(run.id)
     queue.dispatch()
 
 
 def _runs_list(chosen: argparse.Namespace) -> None:
     queue.dispatch()
-    found = runs.every()
+    found = runs.list_runs()
     lines = [f"{run.id}  {run.status.state}  epoch {run.status.epoch} of {run.status.epochs}" for run in found]
-    answer(chosen, [_run_document(run) for run in found], "\n".join(lines) or "No runs yet. Start one with: train")
-    for run_id, why in runs.damaged().items():
-        say(f"{run_id} cannot be read. {why} To clear it: runs delete {run_id}")
+    print_result(
+        chosen, [_run_document(run) for run in found], "\n".join(lines) or "No runs yet. Start one with: train"
+    )
+    for run_id, why in runs.list_damaged().items():
+        print_note(f"{run_id} cannot be read. {why} To clear it: runs delete {run_id}")
 
 
 def _run_document(run: Run) -> dict[str, Any]:
@@ -273,15 +275,15 @@ def _run_document(run: Run) -> dict[str, Any]:
 
 
 def _runs_stop(chosen: argparse.Namespace) -> None:
-    members = groups.members(chosen.run, runs.every())
+    members = groups.members(chosen.run, runs.list_runs())
     if not members:
         queue.stop(chosen.run)
-        say(f"Asked run {chosen.run} to stop.")
+        print_note(f"Asked run {chosen.run} to stop.")
         return
     asked = groups.active(members)
     for run in reversed(asked):  # the last first, so that none of them starts meanwhile
         queue.stop(run.id)
-    say(f"Asked {len(asked)} of the {len(members)} runs of {chosen.run} to stop.")
+    print_note(f"Asked {len(asked)} of the {len(members)} runs of {chosen.run} to stop.")
 
 
 def _done(work: Callable[[str], object], said: str) -> Callable[[argparse.Namespace], None]:
@@ -289,25 +291,25 @@ def _done(work: Callable[[str], object], said: str) -> Callable[[argparse.Namesp
 
     def act(chosen: argparse.Namespace) -> None:
         work(chosen.run)
-        say(said.format(run=chosen.run))
+        print_note(said.format(run=chosen.run))
 
     return act
 
 
 def _runs_duplicate(chosen: argparse.Namespace) -> None:
     run_id = queue.duplicate(chosen.run, dict(pair(one) for one in chosen.set))
-    answer(chosen, {"run": run_id}, run_id)
+    print_result(chosen, {"run": run_id}, run_id)
 
 
 def _runs_describe(chosen: argparse.Namespace) -> None:
     runs.describe(chosen.run, name=chosen.name, note=chosen.note)
-    say(f"Run {chosen.run} is described.")
+    print_note(f"Run {chosen.run} is described.")
 
 
 def _runs_ship(chosen: argparse.Namespace) -> None:
-    say(f"Copied to {shipping.ship(chosen.run, chosen.name)}.")
+    print_note(f"Copied to {bundle.add_to_bundle(chosen.run, chosen.name)}.")
 
 
 def _runs_move(chosen: argparse.Namespace) -> None:
     queue.move(chosen.run, chosen.to)
-    say(f"Run {chosen.run} starts {chosen.to}.")
+    print_note(f"Run {chosen.run} starts {chosen.to}.")

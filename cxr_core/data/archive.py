@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from cxr_core import dicom
-from cxr_core.data.progress import Progress, silent
+from cxr_core.data.progress import Progress, no_progress
 from cxr_core.errors import BadDataset, WorkFailed
 from cxr_core.images import SUFFIXES
 
@@ -19,19 +19,19 @@ MAX_FILES = 2_000_000
 MAX_BYTES = 200 * 2**30  # NIH ChestX-ray14, the largest set in sight, has 45 GB
 MAX_RATIO = 100  # images hardly compress: Deflate's limit is about 1000, a bomb's mark
 _BLOCK = 2**20
-DAMAGES = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)  # of a member
+ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)  # of a member
 _BAD_NAME = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ)
 
 
 @dataclass(frozen=True)
-class Unpacked:
+class Extraction:
     """How many files were written, and (file, reason) of those that could not be."""
 
     files: int
     skipped: tuple[tuple[str, str], ...]
 
 
-def extract(archive: Path, folder: Path, progress: Progress = silent, *, also: Sequence[str] = ()) -> Unpacked:
+def extract(archive: Path, folder: Path, progress: Progress = no_progress, *, also: Sequence[str] = ()) -> Extraction:
     """Unpack the image files of a .zip below `folder`; everything else in it is left out.
 
     Args:
@@ -53,7 +53,7 @@ def extract(archive: Path, folder: Path, progress: Progress = silent, *, also: S
                 if reason := _write(opened, member, folder):
                     skipped.append((member.filename[:200], reason))
                 progress("Unpacking", done + 1, len(wanted))
-            return Unpacked(len(wanted) - len(skipped), tuple(skipped))
+            return Extraction(len(wanted) - len(skipped), tuple(skipped))
     except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, UnicodeDecodeError) as error:
         raise BadDataset(f"{archive.name} is not a zip archive that can be read ({error}).") from error
 
@@ -122,25 +122,25 @@ def _check(archive: str, members: list[zipfile.ZipInfo], most_files: int, most_b
             )
 
 
-def is_shown(name: str) -> bool:
+def is_visible(name: str) -> bool:
     """Whether a member is none of those that an operating system hides."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
     return not any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
 def _is_nameless_dicom(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
-    if not is_shown(member.filename) or not dicom.is_nameless(member.filename):
+    if not is_visible(member.filename) or not dicom.is_nameless(member.filename):
         return False
     try:
         with opened.open(member) as source:
             return dicom.is_dicom(source.read(132))
-    except (*DAMAGES, OSError):
+    except (*ARCHIVE_ERRORS, OSError):
         return False
 
 
 def _is_wanted(name: str, also: Sequence[str]) -> bool:
     path = PurePosixPath(name.replace("\\", "/"))
-    return is_shown(name) and (path.suffix.lower() in SUFFIXES or any(fnmatchcase(path.name, one) for one in also))
+    return is_visible(name) and (path.suffix.lower() in SUFFIXES or any(fnmatchcase(path.name, one) for one in also))
 
 
 def _write(opened: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> str:

@@ -16,13 +16,13 @@ import numpy as np
 import pandas as pd
 
 from cxr_core import workspace
-from cxr_core.data import datasets, duplicates, index, measures, shortcuts
-from cxr_core.data.kinds import KINDS, Groups, Kind, Severity
-from cxr_core.data.progress import Progress, harmless, silent
+from cxr_core.data import datasets, duplicates, image_stats, index, shortcuts
+from cxr_core.data.audit_checks import CHECKS, AuditCheck, Groups, Severity
+from cxr_core.data.progress import Progress, harmless, no_progress
 from cxr_core.data.shortcuts import Shortcut
 from cxr_core.errors import WorkFailed
 
-__all__ = ["KINDS", "Audit", "Finding", "Left", "latest", "left", "rows", "run"]
+__all__ = ["CHECKS", "Audit", "AuditFinding", "Undecided", "finding_rows", "latest", "run", "undecided"]
 
 _VERSION = 2
 _COLUMNS = ["kind", "group", "row"]
@@ -30,7 +30,7 @@ _EXAMPLES = 5  # groups or images named in the short form
 
 
 @dataclass(frozen=True)
-class Finding:
+class AuditFinding:
     """How many images and groups a kind concerns, with the ids of the first few."""
 
     kind: str
@@ -43,7 +43,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Left:
+class Undecided:
     """What of a finding is still to be decided."""
 
     images: int
@@ -57,11 +57,11 @@ class Audit:
     data: str
     made: str
     images: int
-    findings: tuple[Finding, ...]
+    findings: tuple[AuditFinding, ...]
     shortcuts: tuple[Shortcut, ...]
 
 
-def run(name: str, *, progress: Progress = silent) -> Audit:
+def run(name: str, *, progress: Progress = no_progress) -> Audit:
     """Audit a dataset, or return the audit of before if nothing has changed since.
 
     Raises:
@@ -72,15 +72,15 @@ def run(name: str, *, progress: Progress = silent) -> Audit:
         return known
     progress = harmless(progress)
     dataset, table = datasets.get(name), index.read(name)
-    found_measures = measures.measured(name, progress=progress)
+    found_measures = image_stats.dataset_stats(name, progress=progress)
     progress("Comparing images", 0, 0)
     table = table.assign(
         **found_measures,
-        exact=duplicates.exact(table["sha256"]),
-        near=duplicates.near(found_measures["phash"].tolist()),
+        exact=duplicates.exact_groups(table["sha256"]),
+        near=duplicates.near_groups(found_measures["phash"].tolist()),
     )
-    members = {kind: one.find(table) for kind, one in KINDS.items()}
-    findings = [_short(KINDS[kind], groups, table["id"]) for kind, groups in members.items() if (groups >= 0).any()]
+    members = {kind: one.find(table) for kind, one in CHECKS.items()}
+    findings = [_short(CHECKS[kind], groups, table["id"]) for kind, groups in members.items() if (groups >= 0).any()]
     if dataset.skipped:
         findings.append(_unreadable(dataset))
     audit = Audit(
@@ -107,7 +107,7 @@ def latest(name: str) -> Audit | None:
             **{
                 **document,
                 "data": name,
-                "findings": tuple(Finding(**finding) for finding in document["findings"]),
+                "findings": tuple(AuditFinding(**finding) for finding in document["findings"]),
                 "shortcuts": tuple(
                     Shortcut(**{**trait, "ci95": tuple(trait["ci95"])}) for trait in document["shortcuts"]
                 ),
@@ -117,7 +117,7 @@ def latest(name: str) -> Audit | None:
         counts, length = _count_members(folder / "audit.parquet", status.st_size, status.st_mtime_ns)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, WorkFailed):  # a file is missing or damaged
         return None
-    whole = all(counts.get(finding.kind, 0) == finding.images for finding in audit.findings if finding.kind in KINDS)
+    whole = all(counts.get(finding.kind, 0) == finding.images for finding in audit.findings if finding.kind in CHECKS)
     return audit if whole and length <= audit.images else None
 
 
@@ -129,7 +129,7 @@ def _count_members(path: Path, size: int, modified: int) -> tuple[dict[str, int]
     return counts, int(members["row"].max()) + 1 if len(members) else 0
 
 
-def rows(name: str, kind: str) -> pd.DataFrame:
+def finding_rows(name: str, kind: str) -> pd.DataFrame:
     """The images of one finding: columns group and row (of the index), sorted; empty if there are none.
 
     Raises:
@@ -139,7 +139,7 @@ def rows(name: str, kind: str) -> pd.DataFrame:
     return table[["group", "row"]].sort_values(["group", "row"], ignore_index=True)
 
 
-def left(name: str, curated: pd.DataFrame) -> dict[str, Left]:
+def undecided(name: str, curated: pd.DataFrame) -> dict[str, Undecided]:
     """What the decisions in force leave of each finding.
 
     An image counts while it is not excluded and its group still is what the finding says: at least two images, and
@@ -157,11 +157,11 @@ def left(name: str, curated: pd.DataFrame) -> dict[str, Left]:
     for kind, part in members.groupby("kind", sort=False):
         open_, alone = part[part["in"]], part["group"].is_unique
         if not alone:
-            differing = KINDS[str(kind)].differing if kind in KINDS else ""
+            differing = CHECKS[str(kind)].differing if kind in CHECKS else ""
             value = curated[differing].astype(str).to_numpy()[open_["row"]] if differing else open_["row"]
             groups = open_.assign(value=value).groupby("group")["value"]
             open_ = open_[groups.transform("nunique").to_numpy() > 1]
-        found[str(kind)] = Left(len(open_), int(open_["group"].nunique()))
+        found[str(kind)] = Undecided(len(open_), int(open_["group"].nunique()))
     return found
 
 
@@ -172,11 +172,11 @@ def _read_members(name: str, **options: Any) -> pd.DataFrame:
         raise WorkFailed(f"The audit of '{name}' is missing or damaged. Run it again: data audit {name}") from error
 
 
-def _short(kind: Kind, groups: Groups, ids: pd.Series) -> Finding:
+def _short(kind: AuditCheck, groups: Groups, ids: pd.Series) -> AuditFinding:
     inside = np.flatnonzero(groups >= 0)
     first = inside[groups[inside] < _EXAMPLES]
     examples = [ids.to_numpy()[first[groups[first] == number]].tolist() for number in range(_EXAMPLES)]
-    return Finding(
+    return AuditFinding(
         kind.name,
         kind.title,
         kind.severity,
@@ -187,8 +187,8 @@ def _short(kind: Kind, groups: Groups, ids: pd.Series) -> Finding:
     )
 
 
-def _unreadable(dataset: datasets.Dataset) -> Finding:
-    return Finding(
+def _unreadable(dataset: datasets.Dataset) -> AuditFinding:
+    return AuditFinding(
         "unreadable",
         "Files left out",
         "medium",

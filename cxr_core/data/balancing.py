@@ -14,8 +14,8 @@ STRATEGIES = {
 }
 
 
-def balanced(table: pd.DataFrame, strategy: str, seed: int) -> pd.DataFrame:
-    """The rows of a plan (see planning.py), those of train drawn, repeated or weighed by a key of STRATEGIES.
+def balance(table: pd.DataFrame, strategy: str, seed: int) -> pd.DataFrame:
+    """The rows of a plan (see manifest_rows.py), those of train drawn, repeated or weighed by a key of STRATEGIES.
 
     The same rows, strategy and seed give the same answer. Val and test stay as they are.
     """

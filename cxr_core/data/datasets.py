@@ -4,7 +4,7 @@
     <dataset>/index.parquet     see index.py
     <dataset>/packed/           see packing.py
     <dataset>/images/           the files, if the dataset keeps its own
-    <dataset>/extended.json     the next description, while images are being added (extension.py)
+    <dataset>/extended.json     the next description, while images are being added (append.py)
 
 An addition is built in `datasets/.adding/<name>/` and moved into place when it is whole, so a dataset is there or not.
 """
@@ -21,7 +21,7 @@ import pandas as pd
 
 from cxr_core import workspace
 from cxr_core.data import index, packing, sources
-from cxr_core.data.progress import Progress, noting, silent
+from cxr_core.data.progress import Progress, no_progress, recorded_progress
 from cxr_core.data.staging import staging
 from cxr_core.errors import AlreadyExists, BadDataset, BadInput, CxrError, UnknownName, WorkFailed
 
@@ -69,40 +69,40 @@ class Dataset:
         return NO_SPLIT if list(self.counts) == ["train"] else ""
 
 
-def names() -> list[str]:
+def list_names() -> list[str]:
     """The datasets of this workspace that can be read, sorted by name."""
-    return [one.name for one in every()]
+    return [one.name for one in list_datasets()]
 
 
-def every() -> list[Dataset]:
+def list_datasets() -> list[Dataset]:
     """The datasets of this workspace that can be read, sorted by name; the others are named by `damaged`."""
     return [one for one in map(_described, _folders()) if isinstance(one, Dataset)]
 
 
-def damaged() -> dict[str, str]:
+def list_damaged() -> dict[str, str]:
     """Datasets whose description or index cannot be read, with the sentence that says so."""
     return {name: str(one) for name in _folders() if isinstance(one := _described(name), CxrError)}
 
 
 def _folders() -> list[str]:
     root = workspace.datasets()
-    return [name for name in workspace.names_in(root) if (root / name / "dataset.json").is_file()]
+    return [name for name in workspace.list_dirs(root) if (root / name / "dataset.json").is_file()]
 
 
 def _described(name: str) -> "Dataset | CxrError":
     try:
         dataset = _read(name, "dataset.json")
-        if index.is_whole(name, dataset.images):
+        if index.is_complete(name, dataset.images):
             return dataset
         extended = _read(name, EXTENDED)  # an extension was killed after its index was in place
-        return extended if index.is_whole(name, extended.images) else index.damaged(name)
+        return extended if index.is_complete(name, extended.images) else index.damaged_error(name)
     except (TypeError, KeyError, WorkFailed):
         return WorkFailed(
             f"The description of dataset '{name}' is damaged. Remove it (data remove {name}) and add it again."
         )
     except FileNotFoundError:
         gone = not (workspace.datasets() / name / "dataset.json").is_file()
-        return UnknownName("dataset", name, ()) if gone else index.damaged(name)
+        return UnknownName("dataset", name, ()) if gone else index.damaged_error(name)
     except BadInput:  # a folder of somebody else's
         return UnknownName("dataset", name, ())
 
@@ -122,7 +122,7 @@ def get(name: str) -> Dataset:
         WorkFailed: its description or its index is damaged.
     """
     if name not in _folders():
-        raise UnknownName("dataset", name, names())
+        raise UnknownName("dataset", name, list_names())
     found = _described(name)
     if isinstance(found, CxrError):
         raise found
@@ -137,7 +137,7 @@ def add(
     seed: int = 0,
     labels: str = "",
     findings: Mapping[str, Sequence[str]] | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Dataset:
     """Make a dataset of a source: bring the files, read every image once, write index and packed array.
 
@@ -155,12 +155,12 @@ def add(
         BadInput, BadDataset: the name, or what the source holds, will not do; nothing is left behind.
         WorkFailed: disk or network; nothing is left behind.
     """
-    name = workspace.checked_name(name or default_name(source))
+    name = workspace.validate_name(name or default_name(source))
     _refuse_taken(name)
     with staging(name) as folder:
-        progress = noting(folder, progress)
+        progress = recorded_progress(folder, progress)
         material = sources.fetch(source, folder / "images", images=images, seed=seed, progress=progress)
-        listing = sources.listing(material.root, labels=table_file(labels), findings=findings)
+        listing = sources.list_images(material.root, labels=labels_file(labels), findings=findings)
         dataset = _build(name, material, listing, folder, progress)
         workspace.write_json(folder / "dataset.json", asdict(dataset))
         _refuse_taken(name)
@@ -185,14 +185,14 @@ def remove(name: str) -> Path | None:
     """
     folder = workspace.dataset(name)
     if not folder.is_dir():
-        raise UnknownName("dataset", name, names())
+        raise UnknownName("dataset", name, list_names())
     trash = folder.with_name(f".{name}.removed")
     shutil.rmtree(trash, ignore_errors=True)
     folder.replace(trash)
     kept, record = workspace.removed_decisions(name), trash / "decisions.jsonl"
     has_record = record.is_file() and record.stat().st_size > 0
     if has_record:
-        workspace.made(kept.parent)
+        workspace.ensure_dir(kept.parent)
         record.replace(kept)
     shutil.rmtree(trash, ignore_errors=True)
     return kept if has_record else None
@@ -219,7 +219,7 @@ def _refuse_taken(name: str) -> None:
         )
 
 
-def table_file(labels: str) -> Path | None:
+def labels_file(labels: str) -> Path | None:
     path = Path(labels) if labels else None
     if path is not None and not path.is_file():
         raise BadDataset(f"There is no table of findings at '{labels}'. Expected: NIH's Data_Entry_2017.csv.")
@@ -227,13 +227,13 @@ def table_file(labels: str) -> Path | None:
 
 
 def _build(
-    name: str, material: sources.Material, listing: sources.Listing, folder: Path, progress: Progress
+    name: str, material: sources.SourceFolder, listing: sources.Listing, folder: Path, progress: Progress
 ) -> Dataset:
     files = [listing.root / one.id for one in listing.found]
     facts = packing.pack(files, folder / "packed" / f"{packing.SIZE}.npy", progress=progress)
     bad = [(one.id, fact.problem) for one, fact in zip(listing.found, facts, strict=True) if fact.problem]
     good = [(one, fact) for one, fact in zip(listing.found, facts, strict=True) if not fact.problem]
-    table = rows_of(good, material.kind)
+    table = index_rows(good, material.kind)
     if table["class"].nunique() < 2:
         raise BadDataset(
             f"Of {len(files)} images only {len(good)} could be read, which leaves fewer than two classes. "
@@ -257,7 +257,7 @@ def _build(
     )
 
 
-def rows_of(good: Sequence[tuple[sources.Found, packing.Facts]], kind: str) -> pd.DataFrame:
+def index_rows(good: Sequence[tuple[sources.ImageFile, packing.FileFacts]], kind: str) -> pd.DataFrame:
     rows = [
         (
             one.id,

@@ -145,7 +145,7 @@ def _in_force(lines: Sequence[Decision]) -> list[Decision]:
     return [decision for number, decision in decisions.items() if number not in undone]
 
 
-def applied(name: str) -> pd.DataFrame:
+def resolved(name: str) -> pd.DataFrame:
     """The decisions in force, summed up in one row per image concerned.
 
     Returns:
@@ -173,7 +173,7 @@ def applied(name: str) -> pd.DataFrame:
     return table.astype({"excluded": bool, "id": str, "label": str, "tags": str, "decisions": str}).set_index("id")
 
 
-def stamp(name: str) -> tuple[int, int]:
+def fingerprint(name: str) -> tuple[int, int]:
     """Changes whenever the record does; cheap, for caches."""
     path = _path(name)
     if not path.is_file():

@@ -6,18 +6,20 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-NEAR = 8  # of 143 bits. On the Kermany set strangers differ in 12 or more; re-encoding or resizing changes 0 to 6.
-_BANDS = NEAR + 1  # two hashes that differ in NEAR bits agree in at least one of NEAR + 1 bands
+MAX_HASH_DISTANCE = (
+    8  # of 143 bits. On the Kermany set strangers differ in 12 or more; re-encoding or resizing changes 0 to 6.
+)
+_BANDS = MAX_HASH_DISTANCE + 1  # two hashes that differ in NEAR bits agree in at least one of NEAR + 1 bands
 
 Groups = npt.NDArray[np.int64]
 
 
-def exact(sha256: pd.Series) -> Groups:
+def exact_groups(sha256: pd.Series) -> Groups:
     """int (n,): the number of the group of equal files that each row is in, -1 for files that occur once."""
     return _numbered(pd.factorize(sha256)[0])
 
 
-def near(phash: Sequence[str]) -> Groups:
+def near_groups(phash: Sequence[str]) -> Groups:
     """As `exact`, for perceptual hashes (hexadecimal, equal length) that differ in at most NEAR bits, directly or in a chain."""
     from scipy.sparse import coo_matrix  # takes longer to import than an audit of before takes to read
     from scipy.sparse.csgraph import connected_components
@@ -47,7 +49,7 @@ def _close_pairs(
         if not len(candidates):
             break
         apart = np.bitwise_count(codes[candidates] ^ codes[candidates + step]).sum(axis=1)
-        close = candidates[apart <= NEAR]
+        close = candidates[apart <= MAX_HASH_DISTANCE]
         first.append(order[close])
         second.append(order[close + step])
     return np.concatenate(first), np.concatenate(second)

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from filelock import FileLock
 
 from cxr_core import workspace
-from cxr_core.data.views import Limits, view
+from cxr_core.data.augment import AugmentationLimits, augmented_view
 from cxr_core.errors import WorkFailed
 
 AS_IT_IS, MIRRORED = 0, -1
@@ -36,14 +36,14 @@ Values = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Store:
+class FeatureStore:
     """The features that one trunk makes. `shape` is that of one feature map, (h, w, c)."""
 
     folder: Path
     shape: tuple[int, ...]
 
     @classmethod
-    def of(cls, about: dict[str, Any], shape: Sequence[int], *, note: dict[str, Any] | None = None) -> "Store":
+    def of(cls, about: dict[str, Any], shape: Sequence[int], *, note: dict[str, Any] | None = None) -> "FeatureStore":
         """The store of what `about` describes (a JSON document), made if it is not there yet.
 
         Args:
@@ -51,7 +51,7 @@ class Store:
         """
         document = {**about, "shape": list(shape)}
         key = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
-        folder = workspace.made(workspace.features() / key)
+        folder = workspace.ensure_dir(workspace.features() / key)
         if not (folder / "about.json").is_file():
             workspace.write_json(folder / "about.json", {**(note or {}), **document})
         return cls(folder, tuple(shape))
@@ -133,7 +133,7 @@ class Store:
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoreInfo:
     """A store as it lies on disk: what made it, how many images it holds, and its size."""
 
     key: str
@@ -142,29 +142,29 @@ class Kept:
     bytes: int
 
 
-def kept() -> list[Kept]:
+def list_stores() -> list[StoreInfo]:
     """All stores of this workspace, the largest first."""
     found = []
-    for name in workspace.names_in(workspace.features()):
+    for name in workspace.list_dirs(workspace.features()):
         folder = workspace.features() / name
         try:
             about = workspace.read_json(folder / "about.json")
-            store = Store(folder, tuple(about["shape"]))
+            store = FeatureStore(folder, tuple(about["shape"]))
         except (FileNotFoundError, WorkFailed, KeyError, TypeError):
-            about, store = {}, Store(folder, (1,))
+            about, store = {}, FeatureStore(folder, (1,))
         size = sum(one.stat().st_size for one in folder.iterdir())
-        found.append(Kept(name, about, len(store) if about else 0, size))
+        found.append(StoreInfo(name, about, len(store) if about else 0, size))
     return sorted(found, key=lambda one: -one.bytes)
 
 
-def clear() -> int:
+def delete_stores() -> int:
     """Delete all stores; they are made again when they are needed. Returns the bytes that this frees."""
-    before = sum(store.bytes for store in kept())
+    before = sum(store.bytes for store in list_stores())
     shutil.rmtree(workspace.features(), ignore_errors=True)
-    return before - sum(store.bytes for store in kept())  # what could not be deleted is not free
+    return before - sum(store.bytes for store in list_stores())  # what could not be deleted is not free
 
 
-def keys(sha256: Sequence[str], views: Iterable[int], limits: Limits | None = None) -> Keys:
+def keys(sha256: Sequence[str], views: Iterable[int], limits: AugmentationLimits | None = None) -> Keys:
     """Keys of images shown in views.
 
     Args:
@@ -178,17 +178,21 @@ def keys(sha256: Sequence[str], views: Iterable[int], limits: Limits | None = No
     return made
 
 
-def _number(seed: int, limits: Limits | None) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed} {limits or Limits()}".encode()).digest()[:7], "little") + 1
+def _number(seed: int, limits: AugmentationLimits | None) -> int:
+    return (
+        int.from_bytes(hashlib.sha256(f"{seed} {limits or AugmentationLimits()}".encode()).digest()[:7], "little") + 1
+    )
 
 
-def seeds(sha256: str, count: int) -> list[int]:
+def view_seeds(sha256: str, count: int) -> list[int]:
     """Seeds of the changed views 1, 2, … of one image: its own, and the same at any time."""
     return [(int(sha256[:12], 16) << 8) + number for number in range(1, count + 1)]
 
 
-def shown(image: npt.NDArray[np.uint8], view_: int, limits: Limits | None = None) -> npt.NDArray[np.uint8]:
+def augmented_image(
+    image: npt.NDArray[np.uint8], view_: int, limits: AugmentationLimits | None = None
+) -> npt.NDArray[np.uint8]:
     """uint8 (S, S) as the view shows it; see `keys`."""
     if view_ == AS_IT_IS:
         return image
-    return image[:, ::-1] if view_ == MIRRORED else view(image, view_, limits)
+    return image[:, ::-1] if view_ == MIRRORED else augmented_view(image, view_, limits)

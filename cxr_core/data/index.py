@@ -56,13 +56,13 @@ def read(name: str, columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
         return pd.read_parquet(path, columns=list(columns))
 
 
-def length(name: str) -> int:
+def count_rows(name: str) -> int:
     """How many images there are, from the file's footer alone."""
     with _told(name) as path, ParquetFile(path) as file:
         return int(file.metadata.num_rows)
 
 
-def is_whole(name: str, images: int) -> bool:
+def is_complete(name: str, images: int) -> bool:
     """Whether the index is there and has a row for each of so many images, as its footer tells: cheap enough for any page."""
     path = workspace.dataset(name) / "index.parquet"
     try:
@@ -78,14 +78,14 @@ def _rows_told(path: Path, size: int, modified: int) -> int:  # noqa: ARG001 - s
         return int(file.metadata.num_rows)
 
 
-def damaged(name: str) -> WorkFailed:
+def damaged_error(name: str) -> WorkFailed:
     """The error of an index that cannot be read."""
     return WorkFailed(
         f"The index of dataset '{name}' is missing or damaged. Remove the dataset (data remove {name}) and add it again."
     )
 
 
-def past_lengths(name: str) -> list[int]:
+def row_counts(name: str) -> list[int]:
     """How many images the dataset has had, from its addition over all that were added later, oldest first."""
     document = workspace.read_json(workspace.dataset(name) / "dataset.json")
     lengths = [int(document["images"])]
@@ -110,18 +110,18 @@ def _told(name: str) -> Iterator[Path]:
     """The path of the index; whatever is wrong with it is told in words."""
     folder = workspace.dataset(name)
     if not folder.is_dir():
-        raise UnknownName("dataset", name, workspace.names_in(workspace.datasets()))
+        raise UnknownName("dataset", name, workspace.list_dirs(workspace.datasets()))
     try:
         yield folder / "index.parquet"
     except (OSError, ValueError) as error:
-        raise damaged(name) from error
+        raise damaged_error(name) from error
 
 
 def root(name: str) -> Path:
     """The folder that the ids of dataset `name` are below."""
     folder = workspace.dataset(name)
     if not (folder / "dataset.json").is_file():
-        raise UnknownName("dataset", name, workspace.names_in(workspace.datasets()))
+        raise UnknownName("dataset", name, workspace.list_dirs(workspace.datasets()))
     return folder / str(workspace.read_json(folder / "dataset.json")["root"])
 
 

@@ -29,13 +29,33 @@ from typing import Any
 import pandas as pd
 
 from cxr_core import __version__, workspace
-from cxr_core.data import datasets, decisions, index, planning
-from cxr_core.data.planning import LEAST_SHARE, MOST_SEED, MOST_SHARE, SPLIT_RULES, USUAL_SHARE, Supplement, planned
+from cxr_core.data import datasets, decisions, index, manifest_rows
+from cxr_core.data.manifest_rows import (
+    LEAST_SHARE,
+    MAX_SEED,
+    MOST_SHARE,
+    SPLIT_RULES,
+    USUAL_SHARE,
+    Supplement,
+    plan_rows,
+)
 from cxr_core.errors import UnknownName, WorkFailed
 
 __all__ = [
-    "COLUMNS", "LEAST_SHARE", "MOST_SEED", "MOST_SHARE", "SPLIT_RULES", "USUAL_SHARE",
-    "Manifest", "Supplement", "build", "every", "files", "get", "plan", "rows",
+    "COLUMNS",
+    "LEAST_SHARE",
+    "MAX_SEED",
+    "MOST_SHARE",
+    "SPLIT_RULES",
+    "USUAL_SHARE",
+    "Manifest",
+    "Supplement",
+    "build",
+    "files",
+    "get",
+    "list_manifests",
+    "plan",
+    "rows",
 ]  # fmt: skip
 
 COLUMNS = ("id", "split", "class", "patient", "sha256", "data", "row", "copy", "view", "weight", "was", "decisions")
@@ -98,8 +118,8 @@ def build(
         UnknownName: no such dataset, split rule, balance or class.
         BadInput: a share out of range, too few patients to keep them apart, or too few images to draw from.
     """
-    part = planning.fold_part(split, folds, fold) if folds else (0.0, val_fraction)
-    made = planned(data, split, part, seed, balance, supplements)
+    part = manifest_rows.fold_range(split, folds, fold) if folds else (0.0, val_fraction)
+    made = plan_rows(data, split, part, seed, balance, supplements)
     table, classes = made.rows[list(COLUMNS)], datasets.get(data).classes
     manifest = Manifest(
         id=_content_id(made.rows),
@@ -112,7 +132,7 @@ def build(
         classes=classes,
         counts=datasets.counts(table, classes),
         images=datasets.counts(table[table["copy"] == 0], classes),
-        excluded=int(decisions.applied(data)["excluded"].sum()),
+        excluded=int(decisions.resolved(data)["excluded"].sum()),
         relabelled=int((table["was"].astype(str) != table["class"].astype(str)).sum()),
         already_there=made.already_there,
         folds=folds,
@@ -138,7 +158,7 @@ def plan(
     supplements: Sequence[Supplement] = (),
 ) -> pd.DataFrame:
     """The rows (COLUMNS) that `build` with the same arguments would freeze; nothing is written."""
-    return planned(data, split, (0.0, val_fraction), seed, balance, supplements).rows[list(COLUMNS)]
+    return plan_rows(data, split, (0.0, val_fraction), seed, balance, supplements).rows[list(COLUMNS)]
 
 
 def files(manifest: Manifest) -> tuple[Path, Path]:
@@ -173,7 +193,7 @@ def get(data: str, manifest_id: str) -> Manifest:
         raise WorkFailed(f"The description of manifest {manifest_id} is damaged. Build it again.") from error
 
 
-def every(data: str) -> list[Manifest]:
+def list_manifests(data: str) -> list[Manifest]:
     """The manifests of a dataset, newest first; damaged ones are left out here and named by `get`."""
     found = []
     paths = (workspace.dataset(data) / "manifests").glob("*.json")

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from cxr_core.errors import BadDataset, UnknownName
+from cxr_core.formatting import plural
 from cxr_core.images import SUFFIXES
-from cxr_core.wording import plural
 
 TABLE = "Data_Entry_2017*.csv"
 CITATION = "NIH Clinical Center, ChestX-ray14 (Wang et al., CVPR 2017). Free to use with this citation."

@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from cxr_core import dicom, images, process, workspace
 from cxr_core.data import index
-from cxr_core.data.progress import Progress, silent
+from cxr_core.data.progress import Progress, no_progress
 from cxr_core.errors import UnreadableImage, WorkFailed
 
 _log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Facts:
+class FileFacts:
     """What one file is; `problem` is empty, or the sentence that says why there are no pixels.
 
     `patient` is the pseudonym of a DICOM file's patient, "" where the file does not tell.
@@ -49,7 +49,7 @@ class Facts:
     problem: str = ""
 
 
-def pack(files: Sequence[Path], target: Path, *, size: int = SIZE, progress: Progress = silent) -> list[Facts]:
+def pack(files: Sequence[Path], target: Path, *, size: int = SIZE, progress: Progress = no_progress) -> list[FileFacts]:
     """Decode `files` and write their pixels, pre-processed by `images.prepare`, as one array.
 
     Args:
@@ -65,7 +65,7 @@ def pack(files: Sequence[Path], target: Path, *, size: int = SIZE, progress: Pro
         WorkFailed: the disk is full or cannot be written.
     """
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    facts: list[Facts] = []
+    facts: list[FileFacts] = []
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as out:
@@ -85,7 +85,7 @@ def pack(files: Sequence[Path], target: Path, *, size: int = SIZE, progress: Pro
     return facts
 
 
-def packed(name: str, *, size: int = SIZE, progress: Progress = silent) -> Pixels:
+def open_packed(name: str, *, size: int = SIZE, progress: Progress = no_progress) -> Pixels:
     """Pixels of a dataset, memory-mapped and read-only; packed now if the array of this size is missing, short or damaged.
 
     Returns:
@@ -95,7 +95,7 @@ def packed(name: str, *, size: int = SIZE, progress: Progress = silent) -> Pixel
         UnknownName: there is no such dataset.
         WorkFailed: images that were there when it was added have changed or gone.
     """
-    target, length = workspace.dataset(name) / "packed" / f"{size}.npy", index.length(name)
+    target, length = workspace.dataset(name) / "packed" / f"{size}.npy", index.count_rows(name)
     array = _usable_rows(name, target, size, length)
     if len(array) < length:
         _pack_once(name, target, size, progress)
@@ -103,7 +103,7 @@ def packed(name: str, *, size: int = SIZE, progress: Progress = silent) -> Pixel
     return array[:length]  # rows beyond are of an extension that was killed
 
 
-def extend(name: str, files: Sequence[Path], *, length: int, progress: Progress = silent) -> list[Facts]:
+def extend(name: str, files: Sequence[Path], *, length: int, progress: Progress = no_progress) -> list[FileFacts]:
     """Decode `files` and write their pixels behind the first `length` rows of the dataset's array of SIZE.
 
     Returns:
@@ -112,15 +112,15 @@ def extend(name: str, files: Sequence[Path], *, length: int, progress: Progress 
     Raises:
         WorkFailed: the disk is full or cannot be written; the rows of before are as they were.
     """
-    packed(name, progress=progress)
+    open_packed(name, progress=progress)
     target = workspace.dataset(name) / "packed" / f"{SIZE}.npy"
     with FileLock(target.with_name(f".{SIZE}.lock")):
         return _append(files, target, size=SIZE, length=length, progress=progress)
 
 
-def _append(files: Sequence[Path], target: Path, *, size: int, length: int, progress: Progress) -> list[Facts]:
+def _append(files: Sequence[Path], target: Path, *, size: int, length: int, progress: Progress) -> list[FileFacts]:
     """The header tells of the new rows when all are written; a reader of before keeps the old ones."""
-    facts: list[Facts] = []
+    facts: list[FileFacts] = []
     try:
         with target.open("r+b") as out:
             np.lib.format.read_magic(out)
@@ -149,7 +149,7 @@ def _usable_rows(name: str, target: Path, size: int, length: int) -> Pixels:
     except (OSError, ValueError, EOFError) as error:
         _log.warning("%s is damaged (%s). The images are read again.", target, error)
         return np.empty((0, size, size), np.uint8)
-    fits = len(array) >= length or len(array) in index.past_lengths(name)
+    fits = len(array) >= length or len(array) in index.row_counts(name)
     if array.shape[1:] != (size, size) or array.dtype != np.uint8 or not fits:
         _log.warning("%s does not fit the index of '%s'. The images are read again.", target, name)
         return np.empty((0, size, size), np.uint8)
@@ -169,10 +169,11 @@ def _pack_once(name: str, target: Path, size: int, progress: Progress) -> None:
         if table.empty:
             return
         files = [root / image for image in table["id"]]
-        if done:
-            facts = _append(files, target, size=size, length=done, progress=progress)
-        else:
-            facts = pack(files, target, size=size, progress=progress)
+        facts = (
+            _append(files, target, size=size, length=done, progress=progress)
+            if done
+            else pack(files, target, size=size, progress=progress)
+        )
         lost = [file for file, fact in zip(files, facts, strict=True) if fact.problem]
         other = [
             file for file, fact, sha256 in zip(files, facts, table["sha256"], strict=True) if fact.sha256 != sha256
@@ -186,7 +187,7 @@ def _pack_once(name: str, target: Path, size: int, progress: Progress) -> None:
             )
 
 
-class Stack:
+class StackedPixels:
     """The packed images of several datasets, one after the other, read as one uint8 (N, S, S) array.
 
     Args:
@@ -213,9 +214,9 @@ class Stack:
                 found[own] = array[places[own] - self._starts[number]]
         return found
 
-    def followed_by(self, pixels: Pixels) -> "Stack":
+    def followed_by(self, pixels: Pixels) -> "StackedPixels":
         """This stack with more images behind it, uint8 (m, S, S), that belong to no dataset."""
-        found = Stack({"": pixels})
+        found = StackedPixels({"": pixels})
         found._arrays = [*self._arrays, pixels]
         found._starts = np.append(self._starts, len(self))
         found._first = dict(self._first)
@@ -228,9 +229,9 @@ class Stack:
         return (first.to_numpy() + rows.to_numpy()).astype(np.int64)
 
 
-def stacked(names: Iterable[str], *, size: int = SIZE, progress: Progress = silent) -> Stack:
+def open_stacked(names: Iterable[str], *, size: int = SIZE, progress: Progress = no_progress) -> StackedPixels:
     """The packed images of the datasets `names`, in that order; see `packed`."""
-    return Stack({name: packed(name, size=size, progress=progress) for name in names})
+    return StackedPixels({name: open_packed(name, size=size, progress=progress) for name in names})
 
 
 def _write_header(out: object, rows: int, size: int) -> None:
@@ -239,17 +240,17 @@ def _write_header(out: object, rows: int, size: int) -> None:
     np.lib.format.write_array_header_1_0(out, header)  # type: ignore[arg-type]
 
 
-def _decode_all(files: Sequence[Path], size: int) -> Iterator[tuple[list[Facts], Pixels]]:
+def _decode_all(files: Sequence[Path], size: int) -> Iterator[tuple[list[FileFacts], Pixels]]:
     chunks = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
     sizes = [size] * len(chunks)
-    if len(files) <= _ALONE or process.cores() == 1:
+    if len(files) <= _ALONE or process.cpu_count() == 1:
         yield from map(_decode_chunk, chunks, sizes)
         return
-    with process.pool() as pool:
+    with process.process_pool() as pool:
         yield from pool.map(_decode_chunk, chunks, sizes)
 
 
-def _decode_chunk(files: Sequence[Path], size: int) -> tuple[list[Facts], Pixels]:
+def _decode_chunk(files: Sequence[Path], size: int) -> tuple[list[FileFacts], Pixels]:
     """Facts of each file, and uint8 (G, size, size) of the G readable ones."""
     facts, pixels = [], []
     for file in files:
@@ -258,7 +259,7 @@ def _decode_chunk(files: Sequence[Path], size: int) -> tuple[list[Facts], Pixels
             header, grey = images.decode(content)
             pixels.append(images.prepare(grey, size))
             facts.append(
-                Facts(
+                FileFacts(
                     header.format,
                     header.mode,
                     header.width,
@@ -270,7 +271,7 @@ def _decode_chunk(files: Sequence[Path], size: int) -> tuple[list[Facts], Pixels
                 )
             )
         except UnreadableImage as error:
-            facts.append(Facts(problem=str(error)))
+            facts.append(FileFacts(problem=str(error)))
         except OSError as error:
-            facts.append(Facts(problem=f"The file could not be read ({error.strerror or error})."))
+            facts.append(FileFacts(problem=f"The file could not be read ({error.strerror or error})."))
     return facts, np.stack(pixels) if pixels else np.empty((0, size, size), np.uint8)

@@ -18,7 +18,7 @@ class Progress(Protocol):
     def __call__(self, stage: str, done: int, total: int) -> None: ...
 
 
-def silent(stage: str, done: int, total: int) -> None:
+def no_progress(stage: str, done: int, total: int) -> None:
     """Progress that is not shown."""
 
 
@@ -38,7 +38,7 @@ def harmless(progress: Progress) -> Progress:
     return report
 
 
-def noting(folder: Path, progress: Progress) -> Progress:
+def recorded_progress(folder: Path, progress: Progress) -> Progress:
     """Progress that is also written to a file in `folder`, a few times a second; neither failing stops the work."""
     written = 0.0
 
@@ -57,7 +57,7 @@ def noting(folder: Path, progress: Progress) -> Progress:
     return report
 
 
-def noted(folder: Path) -> tuple[str, int, int]:
+def read_progress(folder: Path) -> tuple[str, int, int]:
     """Progress that was last written in `folder`: stage, done, total (0 while unknown)."""
     try:
         stage, done, total = workspace.read_json(folder / _FILE)

@@ -48,7 +48,7 @@ class Query:
     sort: str = "source"
 
 
-def curated(name: str) -> pd.DataFrame:
+def curated_index(name: str) -> pd.DataFrame:
     """The index after the decisions in force, row by row.
 
     Returns:
@@ -61,7 +61,7 @@ def curated(name: str) -> pd.DataFrame:
     """
     table = index.read(name, COLUMNS)
     table["was"], table["excluded"], table["relabelled"], table["tags"] = table["class"], False, False, ""
-    decided = decisions.applied(name)
+    decided = decisions.resolved(name)
     if decided.empty:
         return table
     rows = np.flatnonzero(table["id"].isin(decided.index).to_numpy())
@@ -99,11 +99,11 @@ def select(table: pd.DataFrame, query: Query, *, order: Positions | None = None)
         keep &= np.logical_or.reduce([_state(table, state) for state in query.states])
     if query.sort == "source":
         return np.flatnonzero(keep)
-    found = order_of(table, query.sort) if order is None else order
+    found = sort_order(table, query.sort) if order is None else order
     return found[keep[found]]
 
 
-def order_of(table: pd.DataFrame, sort: str) -> Positions:
+def sort_order(table: pd.DataFrame, sort: str) -> Positions:
     """All positions of `table` in the order of a key of SORTS; equal ones as the source has them."""
     if sort not in SORTS:
         raise UnknownName("sort", sort, SORTS)

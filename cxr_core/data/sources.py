@@ -13,7 +13,7 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from cxr_core.data import archive, naming, nih, synthetic
+from cxr_core.data import archive, file_names, nih, synthetic
 from cxr_core.data.progress import Progress, harmless
 from cxr_core.errors import BadDataset, WorkFailed
 from cxr_core.images import SUFFIXES
@@ -41,7 +41,7 @@ _CLASS_ORDER = ("normal", "viral", "bacterial", "pneumonia", "abnormal")
 
 
 @dataclass(frozen=True)
-class Material:
+class SourceFolder:
     """What a source delivers: a folder of images, and whether the dataset keeps it as its own."""
 
     root: Path
@@ -53,7 +53,7 @@ class Material:
 
 
 @dataclass(frozen=True)
-class Found:
+class ImageFile:
     """One image file of a folder tree. `id` is its path below the root, with forward slashes."""
 
     id: str
@@ -68,12 +68,12 @@ class Listing:
 
     root: Path
     classes: tuple[str, ...]
-    found: tuple[Found, ...]
+    found: tuple[ImageFile, ...]
     skipped: tuple[tuple[str, str], ...]
     citation: str = ""
 
 
-def fetch(source: str, own: Path, *, images: int, seed: int, progress: Progress) -> Material:
+def fetch(source: str, own: Path, *, images: int, seed: int, progress: Progress) -> SourceFolder:
     """Bring a source onto this disk.
 
     Args:
@@ -91,10 +91,10 @@ def fetch(source: str, own: Path, *, images: int, seed: int, progress: Progress)
         return SOURCES[source](own, images, seed, progress)
     path = _path(source)
     if path.is_dir():
-        return Material(path, "folder", str(path))
+        return SourceFolder(path, "folder", str(path))
     if path.is_file():
         unpacked = archive.extract(path, own, progress, also=nih.FILES)
-        return Material(own, "zip", path.name, skipped=unpacked.skipped)
+        return SourceFolder(own, "zip", path.name, skipped=unpacked.skipped)
     raise BadDataset(
         f"There is nothing at '{source}'. Expected: {', '.join(SOURCES)}, a folder with a subfolder for each split or class, "
         "or a .zip of one."
@@ -108,7 +108,7 @@ def _path(source: str) -> Path:
         raise BadDataset(f"There is nothing at '{source}': {error} Give the whole path.") from error
 
 
-def _from_kaggle(own: Path, images: int, seed: int, progress: Progress) -> Material:  # noqa: ARG001
+def _from_kaggle(own: Path, images: int, seed: int, progress: Progress) -> SourceFolder:  # noqa: ARG001
     import kagglehub
     import requests
 
@@ -125,7 +125,7 @@ def _from_kaggle(own: Path, images: int, seed: int, progress: Progress) -> Mater
             f"The download from Kaggle could not be written: {error.strerror or error}. Free some space, or point "
             "KAGGLEHUB_CACHE to a folder on another disk, and try again: it goes on where it stopped."
         ) from error
-    return Material(root, "kaggle", KAGGLE_HANDLE, CITATION_KERMANY)
+    return SourceFolder(root, "kaggle", KAGGLE_HANDLE, CITATION_KERMANY)
 
 
 def _download(download: Callable[[str], str], progress: Progress) -> str:
@@ -159,18 +159,18 @@ def _downloaded_bytes() -> int:
         return 0
 
 
-def _from_phantoms(own: Path, images: int, seed: int, progress: Progress) -> Material:
+def _from_phantoms(own: Path, images: int, seed: int, progress: Progress) -> SourceFolder:
     synthetic.write(own, images=images, seed=seed, progress=progress)
-    return Material(own, "synthetic", f"{images} phantoms, seed {seed}", CITATION_SYNTHETIC, synthetic=True)
+    return SourceFolder(own, "synthetic", f"{images} phantoms, seed {seed}", CITATION_SYNTHETIC, synthetic=True)
 
 
-SOURCES: dict[str, Callable[[Path, int, int, Progress], Material]] = {
+SOURCES: dict[str, Callable[[Path, int, int, Progress], SourceFolder]] = {
     "kaggle": _from_kaggle,
     "synthetic": _from_phantoms,
 }
 
 
-def listing(
+def list_images(
     root: Path,
     *,
     labels: Path | None = None,
@@ -181,7 +181,7 @@ def listing(
 
     Splits are folders called train, val, test (or training, valid, validation, in any case); where there are none, all
     images are in train. Classes are the folders in them (a leading number as in `1_abnormal` is dropped). In Kaggle's and
-    Mendeley's pneumonia set the file name tells viral from bacterial, and the patient (naming.py).
+    Mendeley's pneumonia set the file name tells viral from bacterial, and the patient (file_names.py).
 
     Args:
         root: the folder.
@@ -195,7 +195,7 @@ def listing(
     """
     if table := labels or nih.table_in(root):
         rows, skipped_rows = nih.read(root, table, findings or {})
-        told = [Found(*row) for row in rows[["id", "split", "label", "patient"]].itertuples(index=False, name=None)]
+        told = [ImageFile(*row) for row in rows[["id", "split", "label", "patient"]].itertuples(index=False, name=None)]
         return replace(_listing(root, told, skipped_rows, fewest_classes), citation=nih.CITATION)
     if findings:
         raise BadDataset("Findings were chosen, but there is no table of them. Name NIH's table with --labels.")
@@ -210,23 +210,25 @@ def _tree(root: Path, fewest_classes: int) -> Listing:
         files = [("train", label, path) for label, path in _walk_classes(top)]
     if not files:
         raise _without_images(root)
-    told_apart = any(naming.tells_pneumonia_apart(path.stem) for _, folder, path in files if folder == "pneumonia")
+    told_apart = any(file_names.names_pneumonia_type(path.stem) for _, folder, path in files if folder == "pneumonia")
     found, skipped = [], []
     for split, folder, path in files:
         name = path.relative_to(top).as_posix()
         if not _is_utf8(name):
             skipped.append((_readable(name), "The file name is not valid UTF-8. Rename it to take it in."))
             continue
-        label = naming.label(folder, path.stem) if told_apart else folder
+        label = file_names.label_of_file(folder, path.stem) if told_apart else folder
         if label:
-            found.append(Found(name, split, label, naming.patient(name, label, split)))
+            found.append(ImageFile(name, split, label, file_names.patient_key(name, label, split)))
         else:
             skipped.append((name, "The file name says neither virus nor bacteria."))
-    kermanys = told_apart and sum(naming.is_kermanys(PurePosixPath(one.id).stem) for one in found) > 0.9 * len(found)
+    kermanys = told_apart and sum(file_names.is_kermany_name(PurePosixPath(one.id).stem) for one in found) > 0.9 * len(
+        found
+    )
     return replace(_listing(top, found, skipped, fewest_classes), citation=CITATION_KERMANY if kermanys else "")
 
 
-def _listing(root: Path, found: list[Found], skipped: list[tuple[str, str]], fewest_classes: int) -> Listing:
+def _listing(root: Path, found: list[ImageFile], skipped: list[tuple[str, str]], fewest_classes: int) -> Listing:
     classes = tuple(sorted({one.label for one in found}, key=_class_rank))
     if len(classes) < fewest_classes:
         what = f"Only one class, '{classes[0]}', was" if classes else "No image with a class was"
@@ -314,7 +316,7 @@ def _walk(top: Path) -> Iterator[tuple[str, str, Path]]:
 def _walk_classes(top: Path) -> Iterator[tuple[str, Path]]:
     """(class, path) of every image in the class folders of `top`; hidden files are no images."""
     for class_folder in _subfolders(top):
-        label = naming.label_of_folder(class_folder)
+        label = file_names.label_of_folder(class_folder)
         for folder, _, names in os.walk(top / class_folder):
             for name in names:
                 if not name.startswith(".") and PurePosixPath(name).suffix.lower() in SUFFIXES:

@@ -21,8 +21,8 @@ def staging(name: str) -> Iterator[Path]:
     Raises:
         AlreadyExists: an addition of this name is under way.
     """
-    folder = workspace.adding(name)
-    workspace.made(folder.parent)
+    folder = workspace.staging(name)
+    workspace.ensure_dir(folder.parent)
     _clear_dead(folder.parent)
     lock = FileLock(folder.with_name(f".{name}.lock"))
     try:
@@ -43,7 +43,7 @@ def staging(name: str) -> Iterator[Path]:
 
 def discard(name: str) -> None:
     """Remove what an addition that has ended left behind; one that is under way, in whatever process, keeps its folder."""
-    folder = workspace.adding(name)
+    folder = workspace.staging(name)
     lock_file = folder.with_name(f".{name}.lock")
     if not folder.parent.is_dir():
         return

@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_limits
 
 from cxr_core import images, process
 from cxr_core.data import anatomy, phantoms
-from cxr_core.data.progress import Progress, silent
+from cxr_core.data.progress import Progress, no_progress
 from cxr_core.errors import BadInput
 
 _SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
@@ -17,7 +17,7 @@ _CHUNK = 32
 Plan = tuple[str, str, int, int, int]  # path, class, seed, patient, image number
 
 
-def write(folder: Path, *, images: int, seed: int, progress: Progress = silent) -> None:
+def write(folder: Path, *, images: int, seed: int, progress: Progress = no_progress) -> None:
     """Draw `images` phantoms, a third of each class, two a patient, into `folder/{train,val,test}/<class>/`.
 
     The same seed and number give the same bytes on the same machine, however many cores draw them.
@@ -34,7 +34,7 @@ def write(folder: Path, *, images: int, seed: int, progress: Progress = silent) 
             (folder / split / label).mkdir(parents=True, exist_ok=True)
     folders = [folder] * len(chunks)
     done = 0
-    with process.pool() as pool:
+    with process.process_pool() as pool:
         for drawn in pool.map(_draw, folders, chunks):
             done += drawn
             progress("Drawing phantoms", done, images)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from cxr_core.evaluation import fitted, prediction_set
 from cxr_core.evaluation.intervals import Interval, wilson
 from cxr_core.evaluation.prediction_set import PredictionSet
-from cxr_core.runs import folder as runs
+from cxr_core.runs import run_store as runs
 
 FEWEST = 50  # validation images; with less nothing is known of where errors are
 MOST = 0.4

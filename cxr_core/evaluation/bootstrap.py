@@ -236,7 +236,7 @@ def _terms(predictions: PredictionSet) -> list[Floats]:
     """(n, 3 + bins): 1, Brier term, log loss term, and the gap of each image in the bin of its confidence."""
     confidence = predictions.confidence
     gaps = np.zeros((len(predictions), calibration.BINS))
-    gaps[np.arange(len(predictions)), calibration.bins_of(confidence)] = predictions.correct - confidence
+    gaps[np.arange(len(predictions)), calibration.bin_numbers(confidence)] = predictions.correct - confidence
     true, shares = predictions.true, predictions.probabilities
     terms = [np.ones(len(predictions)), calibration.brier_terms(true, shares), calibration.log_loss_terms(true, shares)]
     return [np.stack(terms, axis=1), gaps]
@@ -291,7 +291,7 @@ def _of_levels(classes: tuple[str, ...], levels: list[tuple[Any, Any]], weights:
 
 def _centred(predictions: PredictionSet, values: Replicates) -> Replicates:
     """Take out of the calibration error what resampling itself adds: by chance it can only grow, never shrink below 0."""
-    point = calibration.expected_error(predictions.confidence, predictions.correct)
+    point = calibration.expected_calibration_error(predictions.confidence, predictions.correct)
     errors = values["ece"]
     if np.isfinite(errors).any():
         values["ece"] = np.maximum(errors - (np.nanmean(errors) - point), 0.0)

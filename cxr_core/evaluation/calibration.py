@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cxr_core import wording
+from cxr_core import formatting
 from cxr_core.arrays import Floats, softmax
 from cxr_core.evaluation import intervals
 
@@ -46,12 +46,12 @@ def log_loss_terms(true: npt.ArrayLike, probabilities: npt.ArrayLike) -> Floats:
     return found
 
 
-def bins_of(confidence: npt.ArrayLike, bins: int = BINS) -> npt.NDArray[np.intp]:
+def bin_numbers(confidence: npt.ArrayLike, bins: int = BINS) -> npt.NDArray[np.intp]:
     """(n,) which of the equally wide bins (low, high] each probability lies in; 0 lies in the first."""
     return np.clip(np.ceil(np.asarray(confidence) * bins) - 1, 0, bins - 1).astype(np.intp)
 
 
-def expected_error(confidence: npt.ArrayLike, right: npt.ArrayLike, bins: int = BINS) -> float:
+def expected_calibration_error(confidence: npt.ArrayLike, right: npt.ArrayLike, bins: int = BINS) -> float:
     """Expected calibration error in [0, 1]: over equally wide bins, the mean gap between confidence and share right.
 
     Source: C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On calibration of modern neural networks", ICML 2017.
@@ -61,7 +61,7 @@ def expected_error(confidence: npt.ArrayLike, right: npt.ArrayLike, bins: int = 
         right: bool (n,) whether the answer was right.
     """
     sure, hits = np.asarray(confidence, dtype=np.float64), np.asarray(right, dtype=np.float64)
-    gaps = np.bincount(bins_of(sure, bins), weights=hits - sure, minlength=bins)
+    gaps = np.bincount(bin_numbers(sure, bins), weights=hits - sure, minlength=bins)
     return float(np.abs(gaps).sum() / len(sure)) if len(sure) else float("nan")
 
 
@@ -72,7 +72,7 @@ def reliability(confidence: npt.ArrayLike, right: npt.ArrayLike, bins: int = 10)
         low, high (of the bin), n, confidence (mean), share (right), share_low, share_high (95 %, Wilson).
     """
     sure, hits = np.asarray(confidence, dtype=np.float64), np.asarray(right, dtype=bool)
-    places = bins_of(sure, bins)
+    places = bin_numbers(sure, bins)
     counts = np.bincount(places, minlength=bins)
     means = np.bincount(places, weights=sure, minlength=bins)
     found = np.bincount(places, weights=hits, minlength=bins).astype(int)
@@ -84,7 +84,7 @@ def reliability(confidence: npt.ArrayLike, right: npt.ArrayLike, bins: int = 10)
     return pd.DataFrame(rows, columns=["low", "high", "n", "confidence", "share", "share_low", "share_high"])
 
 
-def told(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def reliability_table(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Reliability diagrams as a table to be read.
 
     Args:
@@ -96,10 +96,10 @@ def told(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     rows = [
         {
             "Version": title,
-            "Probability": wording.interval((row["low"], row["high"])),
+            "Probability": formatting.interval((row["low"], row["high"])),
             "Images": f"{row['n']:,.0f}",
-            "Mean probability": wording.percent(row["confidence"]),
-            "Right": f"{wording.percent(row['share'])} ({wording.interval((row['share_low'], row['share_high']))})",
+            "Mean probability": formatting.percent(row["confidence"]),
+            "Right": f"{formatting.percent(row['share'])} ({formatting.interval((row['share_low'], row['share_high']))})",
         }
         for title, table in tables.items()
         for row in table.to_dict("records")
@@ -118,7 +118,7 @@ def fit_temperature(true: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
     if not len(values):
         return 1.0
     found = minimize_scalar(
-        lambda log: log_loss(true, tempered(values, float(np.exp(log)))),
+        lambda log: log_loss(true, apply_temperature(values, float(np.exp(log)))),
         bounds=(np.log(COLDEST), np.log(HOTTEST)),
         method="bounded",
         options={"xatol": 1e-6},
@@ -126,7 +126,7 @@ def fit_temperature(true: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
     return float(np.exp(found.x))
 
 
-def tempered(probabilities: npt.ArrayLike, temperature: float) -> Floats:
+def apply_temperature(probabilities: npt.ArrayLike, temperature: float) -> Floats:
     """(…, k) softmax of the logarithms divided by the temperature; the most probable class stays the same.
 
     Raises:

@@ -41,10 +41,10 @@ def differences(
     """
     one, other = (metrics.resample(each, patients, parts=parts, seed=seed) for each in (first, second))
     before, after = (metrics.values(each, parts=parts) for each in (first, second))
-    return {name: apart(name, before[name], after[name], one, other) for name in before}
+    return {name: change(name, before[name], after[name], one, other) for name in before}
 
 
-def apart(
+def change(
     name: str, before: float | None, after: float | None, one: metrics.Resampled, other: metrics.Resampled
 ) -> metrics.Estimate:
     """How far a figure has gone from `before` to `after`, of two runs that were drawn on the same images."""

@@ -14,7 +14,7 @@ from cxr_core.arrays import Floats
 
 
 @dataclass(frozen=True, eq=False)
-class Sweep:
+class ThresholdCounts:
     """Counts at every distinct score as threshold, from the highest down.
 
     Attributes:
@@ -30,14 +30,14 @@ class Sweep:
     negatives: int
 
 
-def sweep(positive: npt.ArrayLike, score: npt.ArrayLike) -> Sweep:
+def threshold_counts(positive: npt.ArrayLike, score: npt.ArrayLike) -> ThresholdCounts:
     """All thresholds at once."""
     is_positive, scores = np.asarray(positive, dtype=bool), np.asarray(score, dtype=np.float64)
     order = np.argsort(-scores, kind="stable")
     falling, hits = scores[order], np.cumsum(is_positive[order])
     ends = np.flatnonzero(np.append(np.diff(falling) != 0, True)) if len(falling) else np.empty(0, np.intp)
     found = hits[ends].astype(np.int64)
-    return Sweep(falling[ends], found, ends + 1 - found, int(is_positive.sum()), int((~is_positive).sum()))
+    return ThresholdCounts(falling[ends], found, ends + 1 - found, int(is_positive.sum()), int((~is_positive).sum()))
 
 
 def roc(positive: npt.ArrayLike, score: npt.ArrayLike) -> tuple[Floats, Floats, Floats]:
@@ -45,7 +45,7 @@ def roc(positive: npt.ArrayLike, score: npt.ArrayLike) -> tuple[Floats, Floats, 
 
     NaN where there is no image to be a share of.
     """
-    found = sweep(positive, score)
+    found = threshold_counts(positive, score)
     return (
         np.append(0.0, found.false_positives) / (found.negatives or np.nan),
         np.append(0.0, found.true_positives) / (found.positives or np.nan),
@@ -66,7 +66,7 @@ def auc(positive: npt.ArrayLike, score: npt.ArrayLike) -> float:
 
 def precision_recall(positive: npt.ArrayLike, score: npt.ArrayLike) -> tuple[Floats, Floats, Floats]:
     """(m,) each: precision, recall, threshold, thresholds falling; recall NaN without a positive."""
-    found = sweep(positive, score)
+    found = threshold_counts(positive, score)
     called = found.true_positives + found.false_positives
     return found.true_positives / called, found.true_positives / (found.positives or np.nan), found.thresholds
 

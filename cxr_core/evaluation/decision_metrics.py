@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from cxr_core.evaluation import intervals, operating
+from cxr_core.evaluation import intervals, operating_point
 from cxr_core.evaluation.decision_rule import DecisionRule, decide
 from cxr_core.evaluation.prediction_set import PredictionSet
 
@@ -43,7 +43,7 @@ def count(found: PredictionSet, rule: DecisionRule) -> Counts:
     """
     decisions = decide(found.probabilities, rule)
     confident, correct = decisions.confident, decisions.predicted == found.true
-    codes = [found.code(name) for name in rule.positive or operating.illness(found.classes)]
+    codes = [found.code(name) for name in rule.positive or operating_point.pneumonia_classes(found.classes)]
     is_ill, called_ill = np.isin(found.true, codes), np.isin(decisions.predicted, codes)
     known = bool(codes)
 

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cxr_core.arrays import Codes, Flags, Floats
-from cxr_core.evaluation import calibration, operating
+from cxr_core.evaluation import calibration, operating_point
 from cxr_core.evaluation.prediction_set import PredictionSet
-from cxr_core.wording import percent
+from cxr_core.formatting import percent
 
 MIN_IMAGES = 50  # validation images; with fewer, what is fitted is chance
 MIN_COVERAGE = 0.6
@@ -112,7 +112,7 @@ def decide(probabilities: npt.ArrayLike, rule: DecisionRule) -> Decisions:
     """Apply a rule to (n, k) probabilities of the network itself, before any temperature."""
     calibrated = np.asarray(probabilities, dtype=np.float64)
     if rule.calibrated:
-        calibrated = calibration.tempered(calibrated, rule.temperature)
+        calibrated = calibration.apply_temperature(calibrated, rule.temperature)
     candidates = calibrated
     if rule.threshold is not None:
         codes = [rule.classes.index(name) for name in rule.positive]
@@ -155,11 +155,13 @@ def fit(
     true = np.concatenate([found.true for found in sets])
     probabilities = np.concatenate([found.probabilities for found in sets])
     rule = DecisionRule(classes, calibration.fit_temperature(true, probabilities))
-    positive = tuple(positive) or operating.illness(classes)
+    positive = tuple(positive) or operating_point.pneumonia_classes(classes)
     if target_sensitivity is not None:
         calm = [found.with_probabilities(decide(found.probabilities, rule).calibrated) for found in sets]
-        questions = [operating.question(found, positive) for found in calm if positive]
-        threshold = min((operating.for_sensitivity(*each, target_sensitivity) for each in questions), default=None)
+        questions = [operating_point.question(found, positive) for found in calm if positive]
+        threshold = min(
+            (operating_point.threshold_for_sensitivity(*each, target_sensitivity) for each in questions), default=None
+        )
         where = "validation images and their perturbed copies" if several else "validation images"
         criterion = f"finds at least {100 * target_sensitivity:g} % of them on {where}"
     if threshold is not None:

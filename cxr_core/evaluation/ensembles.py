@@ -20,13 +20,13 @@ from cxr_core.arrays import Floats, softmax
 from cxr_core.errors import BadInput, UnknownName, WorkFailed
 from cxr_core.evaluation import metrics, prediction_set, predictions
 from cxr_core.runs import config as settings
-from cxr_core.runs import folder as runs
+from cxr_core.runs import run_store as runs
 from cxr_core.runs import status as states
 from cxr_core.runs.config import RunConfig
 from cxr_core.runs.status import Status
 
 MODEL = "ensemble"
-WAYS = {
+METHODS = {
     "mean": "The mean of the probabilities.",
     "weighted": "A weighted mean, the weights being those with the least log loss on the validation images.",
     "vote": "The share of the runs that vote for each class; ties go to the more probable.",
@@ -58,7 +58,7 @@ def of_run(run_id: str) -> Ensemble | None:
         raise WorkFailed(f"{path} is damaged. Delete the ensemble and make it again.") from error
 
 
-def combined(members: Sequence[npt.ArrayLike], way: str, weights: Sequence[float] | None = None) -> Floats:
+def combine(members: Sequence[npt.ArrayLike], way: str, weights: Sequence[float] | None = None) -> Floats:
     """One answer of several.
 
     Args:
@@ -69,8 +69,8 @@ def combined(members: Sequence[npt.ArrayLike], way: str, weights: Sequence[float
     Returns:
         (…, k) in [0, 1], summing to 1.
     """
-    if way not in WAYS:
-        raise UnknownName("way to combine runs", way, WAYS)
+    if way not in METHODS:
+        raise UnknownName("way to combine runs", way, METHODS)
     stack = np.stack([np.asarray(one, dtype=np.float64) for one in members])
     shares = np.full(len(stack), 1 / len(stack)) if weights is None or way != "weighted" else np.asarray(weights)
     mean: Floats = np.tensordot(shares, stack, axes=1)
@@ -99,7 +99,7 @@ def fit_weights(true: npt.ArrayLike, members: Sequence[npt.ArrayLike]) -> tuple[
     return tuple(softmax(found.x).tolist())
 
 
-def make(run_ids: Sequence[str], way: str = "mean") -> str:
+def create(run_ids: Sequence[str], way: str = "mean") -> str:
     """Write an ensemble of runs and return its id.
 
     Raises:
@@ -107,8 +107,8 @@ def make(run_ids: Sequence[str], way: str = "mean") -> str:
         BadInput: fewer than two different runs, an ensemble among them, other classes or datasets, no image in common, or
             weights asked for without validation images.
     """
-    if way not in WAYS:
-        raise UnknownName("way to combine runs", way, WAYS)
+    if way not in METHODS:
+        raise UnknownName("way to combine runs", way, METHODS)
     ids = tuple(dict.fromkeys(run_ids))
     if len(ids) < 2:
         raise BadInput("An ensemble needs at least two different runs. Choose more.")
@@ -134,13 +134,11 @@ def make(run_ids: Sequence[str], way: str = "mean") -> str:
         val = shared["val"].members
         weights = fit_weights(val[0].true, [one.probabilities for one in val])
     config = RunConfig(MODEL, way, first.data, first.manifest, first.classes)
-    run_id = runs.new_id(config)
+    run_id = runs.make_id(config)
     place = workspace.run(run_id)
     tables = {}
     for split, found in shared.items():
-        one = found.members[0].with_probabilities(
-            combined([each.probabilities for each in found.members], way, weights)
-        )
+        one = found.members[0].with_probabilities(combine([each.probabilities for each in found.members], way, weights))
         tables[split] = one.table()
         predictions.write(place / "predictions" / f"{split}.parquet", tables[split])
     workspace.write_json(place / "ensemble.json", asdict(Ensemble(ids, way, weights)))  # type: ignore[arg-type]

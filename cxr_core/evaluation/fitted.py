@@ -20,11 +20,11 @@ import numpy.typing as npt
 from cxr_core import workspace
 from cxr_core.arrays import Floats
 from cxr_core.errors import BadInput, UnknownName, WorkFailed
-from cxr_core.evaluation import calibration, operating, prediction_set
+from cxr_core.evaluation import calibration, operating_point, prediction_set
 from cxr_core.evaluation.prediction_set import PredictionSet
-from cxr_core.runs import folder as runs
-from cxr_core.runs.folder import Run
-from cxr_core.wording import percent
+from cxr_core.formatting import percent
+from cxr_core.runs import run_store as runs
+from cxr_core.runs.run_store import Run
 
 FEWEST = 50  # validation images
 SPLIT, SHIFTED = "val", "shifted"  # the second where a run has answered shifted copies of its validation images
@@ -43,7 +43,7 @@ class Temperature:
 
     def applied(self, probabilities: npt.ArrayLike) -> Floats:
         """(…, k) the probabilities after it; the most probable class stays the same."""
-        return calibration.tempered(probabilities, self.value)
+        return calibration.apply_temperature(probabilities, self.value)
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Point:
 
     def score(self, probabilities: npt.ArrayLike, classes: tuple[str, ...]) -> Floats:
         """(…,) the score, from (…, k) probabilities of the network itself, before any temperature."""
-        values = calibration.tempered(probabilities, self.temperature)
+        values = calibration.apply_temperature(probabilities, self.temperature)
         return values[..., [classes.index(name) for name in self.positive]].sum(axis=-1)
 
     def told(self, title: Callable[[str], str] = str) -> str:
@@ -167,7 +167,9 @@ def threshold_for(found: Sequence[PredictionSet], positive: Sequence[str], least
     Raises:
         UnknownName, BadInput: as `operating.question` and `operating.for_sensitivity`.
     """
-    return min(operating.for_sensitivity(*operating.question(one, positive), least) for one in found)
+    return min(
+        operating_point.threshold_for_sensitivity(*operating_point.question(one, positive), least) for one in found
+    )
 
 
 def keep_calibrated(run_id: str, least: float = 0.0, *, positive: Sequence[str] = ()) -> Point | None:
@@ -191,7 +193,7 @@ def keep_calibrated(run_id: str, least: float = 0.0, *, positive: Sequence[str] 
             f"Run '{run_id}' has {heat.images} validation images. At least {FEWEST} are needed: with fewer, a temperature and an "
             "operating point are chance. Train it with a larger validation split."
         )
-    asked = tuple(positive) or operating.illness(run.config.classes)
+    asked = tuple(positive) or operating_point.pneumonia_classes(run.config.classes)
     if not (least and asked):
         _kept_now(run_id, _TEMPERATURE, heat)
         return None
@@ -217,9 +219,11 @@ def decided(found: PredictionSet, by: Point | None) -> PredictionSet:
     return found if by is None else found.with_assigned(by.label(found.probabilities, found.classes))
 
 
-def outcome(found: PredictionSet, by: Point) -> operating.Outcome:
+def outcome(found: PredictionSet, by: Point) -> operating_point.Outcome:
     """What an operating point gives on answers of its run, before any temperature."""
-    return operating.at(*operating.question(tempered(found, by.temperature), by.positive), by.threshold)
+    return operating_point.outcome_at(
+        *operating_point.question(tempered(found, by.temperature), by.positive), by.threshold
+    )
 
 
 def forget(run_id: str, what: str) -> None:
@@ -240,7 +244,7 @@ def _own_folder(run_id: str) -> Path:
         BadInput: it ships with the project.
     """
     run = runs.get(run_id)
-    if run.ships:
+    if run.is_bundled:
         raise BadInput(f"Run '{run_id}' ships with the project; its calibration and operating point stay as they are.")
     return run.folder
 
@@ -249,7 +253,7 @@ def tempered(found: PredictionSet, value: float) -> PredictionSet:
     """The same images, called the same, after a temperature; 1 changes nothing."""
     if value == 1:
         return found
-    calm = found.with_probabilities(calibration.tempered(found.probabilities, value))
+    calm = found.with_probabilities(calibration.apply_temperature(found.probabilities, value))
     return calm if found.assigned is None else calm.with_assigned(found.assigned)
 
 

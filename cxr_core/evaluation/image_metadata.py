@@ -52,13 +52,13 @@ def flagged(metadata: pd.DataFrame, kind: str) -> pd.Series:
     """
     flags = pd.Series(False, index=metadata.index)
     for name in metadata["data"].unique():
-        rows = audit.rows(str(name), kind)["row"]
+        rows = audit.finding_rows(str(name), kind)["row"]
         flags |= (metadata["data"] == name) & metadata["row"].isin(rows)
     return flags
 
 
 def _index(name: str) -> pd.DataFrame | None:
-    if name not in datasets.names():
+    if name not in datasets.list_names():
         return None
     try:
         return index.read(name, ["id", *COLUMNS[2:]])

@@ -10,7 +10,7 @@ import pandas as pd
 from cxr_core.evaluation import intervals, paper
 from cxr_core.evaluation.metrics import WILSON, Estimate, Metrics
 from cxr_core.models import catalogue
-from cxr_core.runs.folder import Run
+from cxr_core.runs.run_store import Run
 
 COLUMNS = ("name", "origin", "data", "recipe", "value", "low", "high", "n", "note", "run")
 SPLITS = ("train", "test", "val")  # in the order of the paper's Table 4.1
@@ -136,7 +136,7 @@ def accuracy_table(runs: Sequence[Run]) -> pd.DataFrame:
         `macro_f1` that of the test split; NaN where there is no such metric.
     """
     rows = [_paper_accuracies(model) for model in paper.ACCURACY]
-    rows += [_run_accuracies(run) for run in runs if run.usable]
+    rows += [_run_accuracies(run) for run in runs if run.has_predictions]
     return pd.DataFrame(rows, columns=list(ACCURACY_COLUMNS)).astype({"epochs": "Int64"})
 
 

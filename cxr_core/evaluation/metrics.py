@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cxr_core import wording
 from cxr_core.evaluation import bootstrap, calibration, confusion, curves, image_metadata, intervals, prediction_set
 from cxr_core.evaluation.prediction_set import PredictionSet
 
@@ -104,7 +103,7 @@ def values(predictions: PredictionSet, *, parts: Collection[str] = bootstrap.PAR
     if "terms" in parts:
         by_name["brier"] = calibration.brier(predictions.true, predictions.probabilities)
         by_name["log_loss"] = calibration.log_loss(predictions.true, predictions.probabilities)
-        by_name["ece"] = calibration.expected_error(predictions.confidence, predictions.correct)
+        by_name["ece"] = calibration.expected_calibration_error(predictions.confidence, predictions.correct)
     return by_name
 
 
@@ -163,26 +162,6 @@ def from_resampled(
             interval = bootstrap.interval(name, resampled.replicates[name], value, resampled.fewest)
         metrics[name] = _estimate(value, interval, resampled.method)
     return metrics | (_wilson_estimates(predictions) if "counts" in parts else {})
-
-
-def describe(one: Estimate, *, share: bool = True) -> str:
-    """A metric with its 95 % interval: '81.2 % (78.0 to 84.1 %)', or '0.312 (0.290 to 0.334)'."""
-    if one.value is None:
-        return "–"
-    if share:
-        return wording.percent(one.value) + (f" ({wording.interval(one.interval)})" if one.interval else "")
-    return f"{one.value:.3f}" + (f" ({one.low:.3f} to {one.high:.3f})" if one.interval else "")
-
-
-def describe_difference(one: Estimate, *, share: bool = True) -> str:
-    """A difference with its 95 % interval: '+2.1 points (-0.4 to +4.6)'."""
-    if one.value is None:
-        return "–"
-    scale, digits, unit = (100, 1, " points") if share else (1, 3, "")
-    text = f"{scale * one.value:+.{digits}f}{unit}"
-    if one.interval is None:
-        return text
-    return text + f" ({scale * one.interval[0]:+.{digits}f} to {scale * one.interval[1]:+.{digits}f})"
 
 
 def to_dict(metrics: Metrics) -> dict[str, dict[str, Any]]:

@@ -11,7 +11,7 @@ import pandas as pd
 from cxr_core.arrays import Codes, Counts, Flags, Floats
 from cxr_core.errors import BadInput
 from cxr_core.evaluation import confusion, predictions
-from cxr_core.runs import folder as runs
+from cxr_core.runs import run_store as runs
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,9 @@ class PredictionSet:
     def table(self) -> pd.DataFrame:
         """As a predictions table."""
         names = np.array(self.classes, dtype=object)
-        return predictions.make(self.ids.tolist(), names[self.true].tolist(), self.probabilities, self.classes)
+        return predictions.prediction_table(
+            self.ids.tolist(), names[self.true].tolist(), self.probabilities, self.classes
+        )
 
     def code(self, name: str) -> int:
         """The code of a class by its name."""

@@ -21,7 +21,9 @@ _PREFIX = "p_"
 _SUM_TOLERANCE = 1e-3
 
 
-def make(ids: Iterable[str], true: Iterable[str], probabilities: npt.ArrayLike, classes: Sequence[str]) -> pd.DataFrame:
+def prediction_table(
+    ids: Iterable[str], true: Iterable[str], probabilities: npt.ArrayLike, classes: Sequence[str]
+) -> pd.DataFrame:
     """The table of n images and k classes, checked.
 
     Args:
@@ -110,7 +112,7 @@ def read(path: Path) -> pd.DataFrame:
             f"Received: {', '.join(map(str, table.columns))[:200]}."
         )
     try:
-        return make(table["id"], table["true"], probabilities(table), found)
+        return prediction_table(table["id"], table["true"], probabilities(table), found)
     except (BadInput, ValueError, TypeError) as error:
         raise WorkFailed(f"The predictions at {path} are not valid. {error} Predict this split again.") from error
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import pandas as pd
 
-from cxr_core import spreadsheet, wording, workspace
+from cxr_core import csv_export, formatting, workspace
 from cxr_core.data import audit, datasets, manifest
 from cxr_core.errors import BadInput, CxrError
 from cxr_core.evaluation import (
@@ -28,9 +28,9 @@ from cxr_core.evaluation import (
 )
 from cxr_core.evaluation.prediction_set import PredictionSet
 from cxr_core.models import catalogue
-from cxr_core.runs import folder as runs
+from cxr_core.runs import run_store as runs
 from cxr_core.runs.config import to_document
-from cxr_core.runs.folder import Run
+from cxr_core.runs.run_store import Run
 
 LIMITS = (
     "Figures hold for images of the same kind as the ones tested; other hospitals, ages and devices may give others.",
@@ -57,7 +57,7 @@ def html(run_ids: Sequence[str], *, split: str = "test", title: str = "") -> str
     if not ids:
         raise BadInput("A report is about at least one run. Name one.")
     found = [runs.get(one) for one in ids]
-    parts = [f"<p class=warn>{escape(wording.DISCLAIMER)}</p>"]
+    parts = [f"<p class=warn>{escape(formatting.DISCLAIMER)}</p>"]
     if drawn := sorted({run.config.data for run in found if _is_drawn(run.config.data)}):
         parts.append(
             f"<p class=warn>The images of {escape(', '.join(drawn))} are synthetic: drawn, not photographed. Nothing here tells "
@@ -100,7 +100,7 @@ def _run(run: Run, said: PredictionSet, split: str, place: int) -> str:
         _at_point(run, said, None if about is None else about["patient"]),
         _plots(run, said, split, place),
     ]
-    if about is not None and len(groups := subgroups.table(said, about)):
+    if about is not None and len(groups := subgroups.subgroup_table(said, about)):
         parts.append("<h3>Results by group</h3>" + layout.table(_groups(groups), intervals=True, long=True))
         parts.append(
             "<p class=quiet>* differs from all other images beyond chance (Newcombe's 95 % interval); of "
@@ -118,9 +118,9 @@ def _at_point(run: Run, said: PredictionSet, patients: pd.Series | None) -> str:
     called = fitted.decided(said, point)
     card = metrics.estimate(called, patients, parts=("counts",))
     rows = {
-        metrics.TITLES[name]: metrics.describe(card[name]) for name in ("accuracy", "macro_f1", "balanced_accuracy")
+        metrics.TITLES[name]: formatting.estimate(card[name]) for name in ("accuracy", "macro_f1", "balanced_accuracy")
     }
-    rows |= {f"Recall, {_title(name).lower()}": metrics.describe(card[f"recall:{name}"]) for name in said.classes}
+    rows |= {f"Recall, {_title(name).lower()}": formatting.estimate(card[f"recall:{name}"]) for name in said.classes}
     titles = [_title(name) for name in said.classes]
     return "\n".join(
         [
@@ -162,7 +162,7 @@ def _plots(run: Run, said: PredictionSet, split: str, place: int) -> str:
         shown["Learning curves"] = plots.learning_curves(history, best_epoch=best)
     name = f"{run.id}-{split}-{place}"
     drawn = "".join(layout.plot(title, one, name, number) for number, (title, one) in enumerate(shown.items()))
-    table = layout.table(calibration.told(reliability).set_index("Version"))
+    table = layout.table(calibration.reliability_table(reliability).set_index("Version"))
     return f"<div class=two>{drawn}</div><details><summary>Reliability as a table</summary><h3>Reliability</h3>{table}</details>"
 
 
@@ -192,7 +192,7 @@ def _comparison(found: Sequence[Run], said: Mapping[str, PredictionSet], split: 
             title: {
                 "A": _point(name, before[name]),
                 letter: _point(name, after[name]),
-                f"{letter} less A": metrics.describe_difference(apart[name], share=metrics.is_percentage(name)),
+                f"{letter} less A": formatting.difference(apart[name], share=metrics.is_percentage(name)),
             }
             for name, title in metrics.TITLES.items()
         }
@@ -261,7 +261,8 @@ def _model_card(run: Run) -> str:
 
 def _figures(card: metrics.Metrics) -> pd.DataFrame:
     rows = {
-        title: metrics.describe(card[name], share=metrics.is_percentage(name)) for name, title in metrics.TITLES.items()
+        title: formatting.estimate(card[name], share=metrics.is_percentage(name))
+        for name, title in metrics.TITLES.items()
     }
     return pd.DataFrame({"Value (95 % interval)": rows})
 
@@ -269,7 +270,7 @@ def _figures(card: metrics.Metrics) -> pd.DataFrame:
 def _by_class(said: PredictionSet, card: metrics.Metrics) -> pd.DataFrame:
     rows = {
         _title(name): {
-            title: metrics.describe(card[f"{of}:{name}"], share=metrics.is_percentage(of))
+            title: formatting.estimate(card[f"{of}:{name}"], share=metrics.is_percentage(of))
             for of, title in metrics.PER_CLASS.items()
         }
         for name in said.classes
@@ -279,7 +280,7 @@ def _by_class(said: PredictionSet, card: metrics.Metrics) -> pd.DataFrame:
 
 def _point(name: str, value: float) -> str:
     known = value if math.isfinite(value) else None
-    return metrics.describe(metrics.Estimate(known, None, None, ""), share=metrics.is_percentage(name))
+    return formatting.estimate(metrics.Estimate(known, None, None, ""), share=metrics.is_percentage(name))
 
 
 def _report(said: PredictionSet) -> pd.DataFrame:
@@ -299,7 +300,7 @@ def _groups(table: pd.DataFrame) -> pd.DataFrame:
             {
                 "Group": f"{row['trait']}: {_title(row['group']) if row['trait'] == 'True class' else row['group']}",
                 "Images": f"{row['n']:,}",
-                "Accuracy": f"{wording.percent(row['accuracy'])} ({wording.interval((row['low'], row['high']))})",
+                "Accuracy": f"{formatting.percent(row['accuracy'])} ({formatting.interval((row['low'], row['high']))})",
                 "Points from the rest": f"{100 * row['difference']:+.1f} ({low:+.1f} to {high:+.1f})"
                 + ("" if low <= 0 <= high else " *"),
                 **{
@@ -328,7 +329,7 @@ def _title(name: str) -> str:
 
 
 def _csv(run: Run, said: PredictionSet, split: str) -> str:
-    content = base64.b64encode(spreadsheet.csv(said.table())).decode()
+    content = base64.b64encode(csv_export.csv(said.table())).decode()
     return (
         f"<p class=screen><a download='{escape(run.id)}-{escape(split)}.csv' href='data:text/csv;base64,{content}'>"
         f"Predictions of {len(said):,} images as CSV</a>. Under each plot are buttons that save it.</p>"

@@ -12,14 +12,14 @@ from cxr_core.errors import CxrError
 from cxr_core.evaluation import leaderboard, paper
 from cxr_core.models import catalogue, recipes
 from cxr_core.runs import config as settings
-from cxr_core.runs.folder import Run
+from cxr_core.runs.run_store import Run
 from cxr_core.runs.status import ENDED
 
 COLUMNS = ("model", "split", "paper", "here", "low", "high", "difference", "within", "state", "weights", "run")
 _FREE = ("seed", "weights")  # the paper tells neither seed nor file; what else weights may be is looked at by itself
 
 
-def latest(runs: Sequence[Run], data: str) -> dict[str, Run]:
+def latest_reproductions(runs: Sequence[Run], data: str) -> dict[str, Run]:
     """The run of each of the paper's models on the dataset `data` that reproduces it: see `differences`.
 
     Of several a finished one comes before one that is under way, and that before one that ended otherwise; then the newest.
@@ -38,9 +38,11 @@ def latest(runs: Sequence[Run], data: str) -> dict[str, Run]:
     return found
 
 
-def others(runs: Sequence[Run], data: str) -> list[tuple[Run, list[str]]]:
+def other_runs(runs: Sequence[Run], data: str) -> list[tuple[Run, list[str]]]:
     """Runs of the paper's models on `data` that have figures and are no reproduction, newest first, with what differs."""
-    wanted = [run for run in runs if run.config.model in paper.ACCURACY and run.config.data == data and run.usable]
+    wanted = [
+        run for run in runs if run.config.model in paper.ACCURACY and run.config.data == data and run.has_predictions
+    ]
     images = cache(_other_images)
     return [(run, found) for run in wanted if (found := differences(run, images=images))]
 
@@ -78,7 +80,7 @@ def differences(run: Run, *, images: Callable[[str, str], list[str]] = _other_im
     usual = settings.make(
         model=config.model, recipe=recipes.PAPER, data=config.data, manifest=config.manifest, classes=config.classes
     )
-    if model.has_trunk and config.weights in catalogue.WEIGHTS and config.weights != usual.weights:
+    if model.has_backbone and config.weights in catalogue.WEIGHTS and config.weights != usual.weights:
         found.append(f"starts from {config.weights}, not {usual.weights}")
     found += [
         f"{one.metadata['title'].lower()} {getattr(config, name)}, not {getattr(usual, name)}"
@@ -96,7 +98,7 @@ def _rank(run: Run) -> int:
     return 0 if run.status.state == "finished" else 1 if run.status.state not in ENDED else 2
 
 
-def suitable(name: str) -> bool:
+def is_suitable(name: str) -> bool:
     """Whether a reproduction can be trained on this dataset: real images of the paper's classes, in its numbers."""
     try:
         dataset = datasets.get(name)
@@ -105,7 +107,7 @@ def suitable(name: str) -> bool:
     return not dataset.synthetic and dataset.counts == paper.SUPPORTS
 
 
-def imagenet_here(model: str) -> bool:
+def has_imagenet_weights(model: str) -> bool:
     """Whether Keras has downloaded the ImageNet weights of a model to this machine, by the name of their file."""
     cache = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models"
     return any(cache.glob(f"{model}_weights*notop*.h5"))

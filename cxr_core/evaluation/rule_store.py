@@ -18,7 +18,7 @@ from cxr_core.errors import BadInput, UnknownName, WorkFailed
 from cxr_core.evaluation import decision_rule, prediction_set
 from cxr_core.evaluation.decision_rule import DecisionRule
 from cxr_core.evaluation.prediction_set import PredictionSet
-from cxr_core.runs import folder as runs
+from cxr_core.runs import run_store as runs
 
 SPLITS = ("val", "shifted")  # what a rule is fitted on; the second are perturbed copies, where a run has predicted them
 FILE = "decision_rule.json"
@@ -41,7 +41,7 @@ def of_run(run_id: str) -> DecisionRule:
         WorkFailed: its file is damaged.
     """
     folder = runs.folder(run_id)
-    return _of_run(run_id, folder, runs.written(str(folder), FILES))
+    return _of_run(run_id, folder, runs.fingerprint(str(folder), FILES))
 
 
 def saved(run_id: str) -> DecisionRule | None:
@@ -105,7 +105,7 @@ def delete(run_id: str) -> None:
 
 def _own_folder(run_id: str) -> Path:
     run = runs.get(run_id)
-    if run.ships:
+    if run.is_bundled:
         raise BadInput(f"Run '{run_id}' ships with the project; its decision rule stays as it is.")
     return run.folder
 

@@ -12,10 +12,10 @@ from cxr_core.evaluation import image_metadata, intervals
 from cxr_core.evaluation.prediction_set import PredictionSet
 
 COLUMNS = ("trait", "group", "n", "right", "accuracy", "low", "high", "difference", "difference_low", "difference_high")
-FEWEST = 10  # images in a group that is worth a line
+MIN_IMAGES = 10  # images in a group that is worth a line
 
 
-def table(answers: PredictionSet, about: pd.DataFrame) -> pd.DataFrame:
+def subgroup_table(answers: PredictionSet, about: pd.DataFrame) -> pd.DataFrame:
     """One row per group.
 
     Args:
@@ -28,7 +28,7 @@ def table(answers: PredictionSet, about: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for trait, group, inside in _groups(answers, about):
         n, outside = int(inside.sum()), ~inside
-        if n < FEWEST or not outside.any():
+        if n < MIN_IMAGES or not outside.any():
             continue
         right, others = int(answers.correct[inside].sum()), int(answers.correct[outside].sum())
         low, high = intervals.wilson(right, n)
@@ -58,7 +58,7 @@ def _groups(answers: PredictionSet, about: pd.DataFrame) -> Iterator[tuple[str, 
     quality = about["quality"].to_numpy()
     for value in np.unique(quality[quality > 0])[:8] if len(np.unique(quality)) > 1 else ():
         yield "JPEG quality", str(int(value)), quality == value
-    for kind, one in audit.KINDS.items():
+    for kind, one in audit.CHECKS.items():
         try:
             flags = image_metadata.flagged(about, kind).to_numpy(dtype=bool)
         except WorkFailed:  # not audited

@@ -26,10 +26,10 @@ from starlette.routing import Route
 
 from cxr_core import __version__
 from cxr_core.errors import BadInput, CxrError, UnknownName
-from cxr_core.inference import engine, intake
-from cxr_core.inference.engine import Panel, Result
-from cxr_core.runs import folder as runs
-from cxr_core.wording import DISCLAIMER
+from cxr_core.formatting import DISCLAIMER
+from cxr_core.inference import predict, uploads
+from cxr_core.inference.predict import LoadedModel, Result
+from cxr_core.runs import run_store as runs
 
 _CLIENTS = 10_000  # whose pace is remembered
 
@@ -80,7 +80,7 @@ def app(run_id: str = "", *, token: str = "", limits: Limits | None = None) -> S
     async def listed(request: Request) -> JSONResponse:
         if problem := refused(request):
             return problem
-        usable = await run_in_threadpool(lambda: [one for one in runs.every() if one.usable])
+        usable = await run_in_threadpool(lambda: [one for one in runs.list_runs() if one.has_predictions])
         return JSONResponse([{"id": one.id, "model": one.config.model, "data": one.config.data} for one in usable])
 
     async def predict(request: Request) -> JSONResponse:
@@ -119,14 +119,14 @@ def answered(run_id: str, files: list[tuple[str, bytes]], seconds: float) -> dic
         UnknownName, BadInput, WorkFailed: there is no such run, or it cannot answer.
     """
     if not run_id:
-        usable = [one for one in runs.every() if one.usable]
+        usable = [one for one in runs.list_runs() if one.has_predictions]
         if not usable:
             raise BadInput("No run can answer yet. Train one first.")
         run_id = usable[0].id
-    panel = engine.panel(run_id)
-    items, problems = intake.items(files)
+    panel = predict.load(run_id)
+    items, problems = uploads.input_files(files)
     results, end = [], time.monotonic() + seconds
-    with closing(engine.stream(panel, items)) as stream:
+    with closing(predict.stream(panel, items)) as stream:
         for one in stream:
             results.append(document(one))
             if time.monotonic() > end:
@@ -137,7 +137,7 @@ def answered(run_id: str, files: list[tuple[str, bytes]], seconds: float) -> dic
     return {"run": run_id, "results": results, **said_of_all(panel)}
 
 
-def said_of_all(panel: Panel) -> dict[str, Any]:
+def said_of_all(panel: LoadedModel) -> dict[str, Any]:
     """What the command line and the endpoint tell beside the results."""
     point = panel.point.document() if panel.point else None
     return {"operating_point": point, "notice": panel.notice, "disclaimer": DISCLAIMER}

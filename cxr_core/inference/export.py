@@ -1,4 +1,4 @@
-"""Export a run's network once, so that it answers without Keras (exported.py). Needs Keras, on TensorFlow."""
+"""Export a run's network once, so that it answers without Keras (litert_model.py). Needs Keras, on TensorFlow."""
 
 import contextlib
 import io
@@ -11,12 +11,12 @@ import numpy as np
 
 from cxr_core import workspace
 from cxr_core.errors import WorkFailed
-from cxr_core.inference import exported
-from cxr_core.inference.exported import Exported, Floats
+from cxr_core.inference import litert_model
 from cxr_core.inference.head import Head
+from cxr_core.inference.litert_model import Floats, LiteRTModel
 from cxr_core.inference.predictor import Predictor
 from cxr_core.models import catalogue
-from cxr_core.runs import folder as runs
+from cxr_core.runs import run_store as runs
 
 TOLERANCE = 1e-4  # of a probability
 _CHECKED = 4  # images
@@ -43,29 +43,29 @@ def export(run_id: str, predictor: Predictor | None = None) -> float:
     run = runs.get(run_id)
     predictor = predictor or Predictor.load(run_id)
     core, model = predictor.model, catalogue.get(run.config.model)
-    target = exported.missing_trunk(run)
-    if target or run.ships:
+    target = litert_model.missing_backbone(run)
+    if target or run.is_bundled:
         if target:
-            write(keras.Model(core.input, core.get_layer(model.boundary(run.config.trained)).output), target)
-        apart = _difference(predictor, Exported.load(run))
+            write(keras.Model(core.input, core.get_layer(model.cut_layer(run.config.trained)).output), target)
+        apart = _difference(predictor, LiteRTModel.load(run))
         if not apart <= TOLERANCE:
             raise _differs(run_id, apart)
         return apart
-    place = workspace.made(run.folder / exported.FOLDER)
+    place = workspace.ensure_dir(run.folder / litert_model.FOLDER)
     (place / "about.json").unlink(missing_ok=True)  # until all is written, there is no export
     head(core, model.features).save(place / "head.npz")
     digest, edge = "", core.input
-    if boundary := (model.boundary(run.config.trained) if predictor.head is not None else ""):
+    if boundary := (model.cut_layer(run.config.trained) if predictor.head is not None else ""):
         digest = str(workspace.read_json(run.folder / "trunk.json")["digest"])
-        edge, target = core.get_layer(boundary).output, exported.trunk_of(run.config, digest)
+        edge, target = core.get_layer(boundary).output, litert_model.backbone_of(run.config, digest)
         if not target.is_file():
             write(keras.Model(core.input, edge), target)
     part = boundary != model.features
     if part:
         write(keras.Model(edge, core.get_layer(model.features).output), place / "part.tflite")
-    about = {"version": exported.VERSION, "of": exported.stamp(run), "trunk": digest, "part": part}
+    about = {"version": litert_model.VERSION, "of": litert_model.model_fingerprint(run), "trunk": digest, "part": part}
     workspace.write_json(place / "about.json", about)
-    apart = _difference(predictor, Exported.load(run))
+    apart = _difference(predictor, LiteRTModel.load(run))
     if not apart <= TOLERANCE:
         shutil.rmtree(place)
         raise _differs(run_id, apart)
@@ -80,7 +80,7 @@ def _differs(run_id: str, apart: float) -> WorkFailed:
     )
 
 
-def in_memory(run_id: str) -> Exported:
+def in_memory(run_id: str) -> LiteRTModel:
     """The run's network itself, in this process, as `Exported.load` would give it: for what cannot be exported.
 
     Raises:
@@ -95,7 +95,7 @@ def in_memory(run_id: str) -> Exported:
 
     size = 8 * core.count_params() + 2**28
     ends = head(core, catalogue.get(run.config.model).features)
-    return Exported(run_id, run.config.classes, predictor.size, (graph,), ends, predictor.flip, size)
+    return LiteRTModel(run_id, run.config.classes, predictor.size, (graph,), ends, predictor.flip, size)
 
 
 def head(core: keras.Model, features: str) -> Head:
@@ -130,14 +130,16 @@ def write(network: keras.Model, path: Path) -> None:
     Raises:
         WorkFailed: it has a layer that LiteRT does not know, the file says something else, or the disk is full.
     """
-    workspace.made(path.parent)
+    workspace.ensure_dir(path.parent)
     some = np.random.default_rng(0).uniform(0, 255, (1, *network.input.shape[1:])).astype(np.float32)
     expected = np.asarray(network.predict_on_batch(some))  # Keras exports what has been called
     part = path.with_name(f".{secrets.token_hex(4)}.part.tflite")
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             network.export(str(part), format="litert", verbose=False)
-        apart = float(np.abs(exported.Graph(part)(some) - expected).max() / max(float(np.abs(expected).max()), 1e-6))
+        apart = float(
+            np.abs(litert_model.Graph(part)(some) - expected).max() / max(float(np.abs(expected).max()), 1e-6)
+        )
         if not apart <= TOLERANCE:
             raise ValueError(f"its features are off by {apart:.1e} of the largest")
         part.replace(path)
@@ -147,6 +149,6 @@ def write(network: keras.Model, path: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def _difference(predictor: Predictor, made: Exported) -> float:
+def _difference(predictor: Predictor, made: LiteRTModel) -> float:
     pixels = np.random.default_rng(0).integers(0, 256, (_CHECKED, predictor.size, predictor.size), dtype=np.uint8)
     return float(np.abs(predictor.probabilities(pixels) - made.probabilities(pixels)).max())

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cxr_core import images, workspace
-from cxr_core.data.packing import Stack
+from cxr_core.data.packing import StackedPixels
 from cxr_core.errors import BadInput, WorkFailed
-from cxr_core.inference import network
-from cxr_core.models import catalogue, cut, weights
-from cxr_core.runs import folder as runs
-from cxr_core.runs.folder import Run
+from cxr_core.inference import build_from_config
+from cxr_core.models import catalogue, split_model, weights
+from cxr_core.runs import run_store as runs
+from cxr_core.runs.run_store import Run
 
 BATCH = 100
 
@@ -59,14 +59,14 @@ class Predictor:
             if whole.is_file():
                 model = keras.saving.load_model(whole, compile=False)
             else:
-                model, head = _on_trunk(run, keras.saving.load_model(behind, compile=False))
+                model, head = _on_backbone(run, keras.saving.load_model(behind, compile=False))
         except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
             raise WorkFailed(f"The model of run '{run_id}' is damaged ({error}). Train it again.") from error
         return cls(run_id, run.config.classes, run.config.image_size, model, head, run.config.test_flip)
 
     def probabilities(
         self,
-        pixels: npt.NDArray[np.uint8] | Stack,
+        pixels: npt.NDArray[np.uint8] | StackedPixels,
         *,
         rows: npt.NDArray[np.int64] | None = None,
         progress: Callable[[int], None] = _nobody,
@@ -137,7 +137,7 @@ def _answers(model: Any, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float
     return np.asarray(model.predict_on_batch(batch), dtype=np.float64)
 
 
-def _on_trunk(run: Run, head: keras.Model) -> tuple[keras.Model, keras.Model]:
+def _on_backbone(run: Run, head: keras.Model) -> tuple[keras.Model, keras.Model]:
     """The whole network of a run that stands on a frozen trunk, one flat graph, and the part of it behind the trunk.
 
     The trunk is the one that was laid down when the run was trained; if that is gone or damaged, it comes from where its
@@ -147,16 +147,18 @@ def _on_trunk(run: Run, head: keras.Model) -> tuple[keras.Model, keras.Model]:
         WorkFailed: it is gone, or another one has taken its place.
     """
     config, digest = run.config, workspace.read_json(run.folder / "trunk.json")["digest"]
-    stored, boundary = workspace.trunk(digest), catalogue.get(config.model).boundary(config.trained)
-    core = network.of(config)
-    below, part = cut.cut(core, boundary)
-    if weights.is_whole(stored):
+    stored, boundary = workspace.backbone(digest), catalogue.get(config.model).cut_layer(config.trained)
+    core = build_from_config.build(config)
+    below, part = split_model.split(core, boundary)
+    if weights.is_complete(stored):
         below.load_weights(stored)
-    if weights.digest(below) != digest:
-        source = weights.trunk(config.model, size=config.image_size, scaling=config.scaling, weights=config.weights)
-        core = network.of(config, source)
-        below, part = cut.cut(core, boundary)
-    if weights.digest(below) != digest:
+    if weights.content_digest(below) != digest:
+        source = weights.load_backbone(
+            config.model, size=config.image_size, scaling=config.scaling, weights=config.weights
+        )
+        core = build_from_config.build(config, source)
+        below, part = split_model.split(core, boundary)
+    if weights.content_digest(below) != digest:
         raise WorkFailed(
             f"The frozen part of run '{run.id}' is not the one that it was trained on (expected {digest}). Train it again."
         )

@@ -51,7 +51,7 @@ def submit(run_id: str) -> str:
         entrypoint_num_gpus=cards or None,
         runtime_env={
             "env_vars": {
-                **process.faster(),
+                **process.speed_variables(),
                 "CXR_HOME": str(workspace.home()),
                 "PYTHONPATH": str(package.parent),
                 "PYTHONUNBUFFERED": "1",

@@ -10,9 +10,9 @@ from cxr_core import machine
 from cxr_core.data import features
 from cxr_core.models import catalogue
 from cxr_core.models.catalogue import ALL, HEAD
-from cxr_core.runs import folder
+from cxr_core.runs import run_store
 from cxr_core.runs.config import RunConfig
-from cxr_core.runs.folder import Run
+from cxr_core.runs.run_store import Run
 
 _START = 12.0  # seconds until Keras is up and the network is built
 _STEP = 0.004  # seconds that a step costs besides its arithmetic
@@ -41,7 +41,7 @@ def estimate(config: RunConfig, images: Mapping[str, int], runs: Sequence[Run]) 
         None on a graphics card on which no run like it was done yet.
     """
     epoch = _measured_epoch(config, images.get("train", 0), runs)
-    if epoch is None and machine.cards():
+    if epoch is None and machine.list_gpus():
         return None
     once, computed = _computed(config, images)
     seconds = once + config.epochs * (computed if epoch is None else epoch)
@@ -62,7 +62,7 @@ def _measured_epoch(config: RunConfig, train: int, runs: Sequence[Run]) -> float
             continue
         if any(getattr(run.config, name) != getattr(config, name) for name in alike):
             continue
-        seconds = folder.history(run.id)["seconds"][1:]
+        seconds = run_store.history(run.id)["seconds"][1:]
         if len(seconds) and run.status.images >= train / _SCALES:
             return float(np.median(seconds)) * train / run.status.images
     return None
@@ -87,6 +87,10 @@ def _known(config: RunConfig) -> int:
     """How many images' features are there already, of whatever dataset."""
     wanted = {name: getattr(config, name) for name in ("model", "weights", "trained", "scaling")}
     return max(
-        (one.images for one in features.kept() if {**wanted, "size": config.image_size}.items() <= one.about.items()),
+        (
+            one.images
+            for one in features.list_stores()
+            if {**wanted, "size": config.image_size}.items() <= one.about.items()
+        ),
         default=0,
     )

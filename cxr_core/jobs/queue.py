@@ -14,24 +14,24 @@ from filelock import FileLock
 
 from cxr_core import machine, process, workspace
 from cxr_core.errors import BadInput, WorkFailed
-from cxr_core.jobs import cluster, space
+from cxr_core.jobs import cluster, disk_space
 from cxr_core.runs import config as settings
-from cxr_core.runs import folder as runs
+from cxr_core.runs import run_store as runs
 from cxr_core.runs import status as states
 from cxr_core.runs.config import RunConfig
-from cxr_core.runs.folder import Run
+from cxr_core.runs.run_store import Run
 
 Move = Literal["first", "earlier", "later", "last"]
 MOVES: tuple[Move, ...] = ("first", "earlier", "later", "last")
 
 
-def places() -> int:
+def max_concurrent_runs() -> int:
     """How many runs train at once on this machine: `CXR_PLACES`, else one a graphics card, else 1.
 
     Raises:
         BadInput: the variable is no whole number.
     """
-    asked = os.environ.get("CXR_PLACES") or str(len(machine.card_numbers()))
+    asked = os.environ.get("CXR_PLACES") or str(len(machine.gpu_ids()))
     try:
         return max(1, int(asked))
     except ValueError as error:
@@ -57,7 +57,7 @@ def duplicate(run_id: str, changes: Mapping[str, Any]) -> str:
         UnknownName: no such run or setting.
         BadInput: a value out of range.
     """
-    return submit(replace(settings.changed(runs.get(run_id).config, changes), group=""))
+    return submit(replace(settings.with_settings(runs.get(run_id).config, changes), group=""))
 
 
 def dispatch() -> list[Run]:
@@ -65,8 +65,8 @@ def dispatch() -> list[Run]:
 
     Cheap when there is nothing to do; call it whenever one looks.
     """
-    with turn():
-        found = runs.every()
+    with queue_lock():
+        found = runs.list_runs()
         if cluster.address():
             _hand_over(found)
         else:
@@ -74,27 +74,27 @@ def dispatch() -> list[Run]:
     return found
 
 
-def turn() -> FileLock:
+def queue_lock() -> FileLock:
     """The lock under which a run's state may be changed by anyone but its own process."""
-    return FileLock(workspace.made(workspace.runs()) / ".queue.lock")
+    return FileLock(workspace.ensure_dir(workspace.runs()) / ".queue.lock")
 
 
 def _fill(found: Sequence[Run]) -> None:
     running = [run for run in found if run.status.state == "running"]
-    free = places() - len(running)
+    free = max_concurrent_runs() - len(running)
     if free <= 0:
         return
     taken = {one for run in running for one in run.status.cards.split(",")}
-    cards = [one for one in machine.card_numbers() if one not in taken]
-    share = max(1, len(machine.card_numbers()) // places())
-    for run in waiting(found)[:free]:
-        if space.lacking(run.config):  # else a full disk would let all that wait fail, one after the other
+    cards = [one for one in machine.gpu_ids() if one not in taken]
+    share = max(1, len(machine.gpu_ids()) // max_concurrent_runs())
+    for run in waiting_runs(found)[:free]:
+        if disk_space.shortage(run.config):  # else a full disk would let all that wait fail, one after the other
             return
         own, cards = cards[:share], cards[share:]
         _start(run, ",".join(own))
 
 
-def waiting(found: Sequence[Run]) -> list[Run]:
+def waiting_runs(found: Sequence[Run]) -> list[Run]:
     """The queued ones of `found`, the next to start first."""
     queued = [run for run in found if run.status.state == "queued"]
     return sorted(queued, key=lambda run: run.status.turn or run.status.created)
@@ -119,9 +119,9 @@ def claim(run_id: str) -> Run:
         UnknownName: no such run.
         BadInput: it has ended, or another process trains it.
     """
-    with turn():  # whoever started this process still writes down that it did
+    with queue_lock():  # whoever started this process still writes down that it did
         run = runs.get(run_id)
-        status, own = run.status, process.owner()
+        status, own = run.status, process.process_id()
         by = status.owner
         if status.state == "running" and by is not None and (by["host"], by["pid"]) == (own["host"], own["pid"]):
             return run
@@ -138,8 +138,8 @@ def _hand_over(found: Sequence[Run]) -> None:
         if run.status.job and run.status.revived < cluster.REVIVALS and _is_lost(run):
             print(f"The machine that trained {run.id} was lost; it goes on elsewhere.", file=sys.stderr, flush=True)
             _requeue(run, revived=run.status.revived + 1)
-    for run in waiting(runs.every()):
-        if space.lacking(run.config):
+    for run in waiting_runs(runs.list_runs()):
+        if disk_space.shortage(run.config):
             return
         if not run.status.job:
             states.write(run.folder, replace(run.status, job=cluster.submit(run.id), stage="waiting for the cluster"))
@@ -158,7 +158,7 @@ def stop(run_id: str) -> None:
         UnknownName: no such run.
         BadInput: it has ended already.
     """
-    with turn():
+    with queue_lock():
         run = runs.get(run_id)
         if run.status.state == "queued":
             cluster.stop(run.status.job)
@@ -180,7 +180,7 @@ def resume(run_id: str) -> None:
         BadInput: it is queued or running, or finished, or ships with the project.
     """
     machine.check_backend()
-    with turn():
+    with queue_lock():
         run = runs.get(run_id)
         if run.status.state not in ("stopped", "failed", "interrupted") or run.folder.parent != workspace.runs():
             raise BadInput(
@@ -209,8 +209,8 @@ def move(run_id: str, to: Move) -> None:
         UnknownName: no such run.
         BadInput: it is not queued.
     """
-    with turn():
-        order = waiting(runs.every())
+    with queue_lock():
+        order = waiting_runs(runs.list_runs())
         place = next((number for number, run in enumerate(order) if run.id == run_id), None)
         if place is None:
             raise BadInput(f"Run '{run_id}' is {runs.get(run_id).status.state}; only a queued one can be moved.")

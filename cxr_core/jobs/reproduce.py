@@ -31,10 +31,10 @@ def configs(data: str, *, weights: Mapping[str, str], changes: Mapping[str, Any]
             classes=classes,
             settings={**changes, **({"weights": weights[model]} if model in weights else {})},
         )
-        for model in catalogue.PAPER
+        for model in catalogue.PAPER_MODELS
     ]
     frozen = manifest.build(data, split="official")
-    return [settings.on(one, frozen.id, frozen.classes) for one in made]
+    return [settings.with_manifest(one, frozen.id, frozen.classes) for one in made]
 
 
 def submit(data: str, *, weights: Mapping[str, str], changes: Mapping[str, Any]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from cxr_core.jobs import queue
 from cxr_core.runs import config as settings
 from cxr_core.runs.config import RunConfig
 
-MOST = 200  # runs of one sweep
+MAX_RUNS = 200  # runs of one sweep
 
 
 def configs(
@@ -67,19 +67,22 @@ def submit(
         BadInput: none or more than MOST, or a split that cannot be made.
     """
     count = len(configs_) * max(1, folds)
-    if not 0 < count <= MOST:
+    if not 0 < count <= MAX_RUNS:
         raise BadInput(
-            f"A sweep has 1 to {MOST} runs. Received: {count}. Choose fewer models, recipes, seeds or folds."
+            f"A sweep has 1 to {MAX_RUNS} runs. Received: {count}. Choose fewer models, recipes, seeds or folds."
         )
     data = configs_[0].data
     parts = [{"folds": folds, "fold": fold, "split": "patient"} for fold in range(1, folds + 1)] or [{}]
     frozen = [manifest.build(data, seed=split_seed, **{**build, **part}) for part in parts]
-    return submit_on(configs_, frozen)
+    return submit_on_manifests(configs_, frozen)
 
 
-def submit_on(configs_: Sequence[RunConfig], frozen: Sequence[manifest.Manifest]) -> tuple[str, list[str]]:
+def submit_on_manifests(configs_: Sequence[RunConfig], frozen: Sequence[manifest.Manifest]) -> tuple[str, list[str]]:
     """As `submit`, on manifests that are there already: each of `configs_` is trained on each of them."""
     data = configs_[0].data
     group = f"sweep-{data[:30]}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)[:3]}"
-    made = [replace(settings.on(config, one.id, one.classes), group=group) for config, one in product(configs_, frozen)]
+    made = [
+        replace(settings.with_manifest(config, one.id, one.classes), group=group)
+        for config, one in product(configs_, frozen)
+    ]
     return group, [queue.submit(one) for one in made]

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-from keras import layers
 
-from cxr_core.models import catalogue, parts
+from cxr_core.models import catalogue, layers
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ PUBLISHED: dict[str, Published] = {
 }
 
 
-def trunk(name: str, size: int, scaling: str, *, weights: str | None = None) -> keras.Model:
+def backbone(name: str, size: int, scaling: str, *, weights: str | None = None) -> keras.Model:
     """The network `name`, flat.
 
     Args:
@@ -62,19 +61,21 @@ def trunk(name: str, size: int, scaling: str, *, weights: str | None = None) -> 
 
 def _scaled(known: Published, size: int, scaling: str) -> tuple[Any, Any]:
     if scaling != catalogue.OWN:
-        inputs, x = parts.scaled(size, scaling)
+        inputs, x = layers.scaled_input(size, scaling)
         if scaling == catalogue.STANDARD and known.mean is None:
-            x = layers.Rescaling(_SPREAD, offset=_MIDDLE, name="as_photograph")(x)
+            x = keras.layers.Rescaling(_SPREAD, offset=_MIDDLE, name="as_photograph")(x)
         elif scaling == catalogue.STANDARD:
             scale = tuple(_SPREAD / one for one in known.deviation)
             offset = tuple((_MIDDLE - mean) / one for mean, one in zip(known.mean or (), known.deviation, strict=True))
-            x = layers.Rescaling(scale, offset=offset, name="as_photograph")(x)
+            x = keras.layers.Rescaling(scale, offset=offset, name="as_photograph")(x)
         return inputs, x
     inputs = keras.Input((size, size, 3), name="image")
     if known.mean is None:
         return inputs, inputs
     offset = tuple(-mean / one for mean, one in zip(known.mean, known.deviation, strict=True))
-    return inputs, layers.Rescaling(tuple(1 / one for one in known.deviation), offset=offset, name="as_trained")(inputs)
+    return inputs, keras.layers.Rescaling(tuple(1 / one for one in known.deviation), offset=offset, name="as_trained")(
+        inputs
+    )
 
 
 _MIDDLE, _SPREAD = 114.5, 57.6  # grey level and deviation of ImageNet's pixels (the means of _TORCH's channels)
@@ -98,7 +99,7 @@ def _flat(model: keras.Model, inputs: Any, name: str) -> keras.Model:
             return layer(*given, **named)
         x = given[0]
         for one in layer.layers:
-            if not isinstance(one, layers.InputLayer):
+            if not isinstance(one, keras.layers.InputLayer):
                 x = fresh(one)(x)
         return x
 

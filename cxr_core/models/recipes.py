@@ -122,8 +122,8 @@ def get(name: str, *, model: str, weights: str = "") -> Recipe:
     return Recipe(name, SUMMARIES[name], {**_settings(name, entry, scratch=weights == SCRATCH), "weights": weights})
 
 
-def _settings(name: str, model: catalogue.Model, *, scratch: bool) -> dict[str, Any]:
-    if not model.has_trunk:
+def _settings(name: str, model: catalogue.Architecture, *, scratch: bool) -> dict[str, Any]:
+    if not model.has_backbone:
         return _TUNED_SMALL if name == TUNED else {}
     if name == TUNED:
         return _TUNED_SCRATCH if scratch else _TUNED_FROZEN

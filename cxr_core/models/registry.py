@@ -6,13 +6,13 @@ from functools import partial
 import keras
 
 from cxr_core.errors import BadInput
-from cxr_core.models import ann, backbones, catalogue, custom_cnn, parts, resnet_small
+from cxr_core.models import ann, backbones, catalogue, custom_cnn, layers, resnet
 
 Builder = Callable[..., keras.Model]
 
-TRUNKS: dict[str, Builder] = {
-    **{name: partial(backbones.trunk, name) for name in backbones.PUBLISHED},
-    **{name: partial(resnet_small.trunk, name) for name in resnet_small.BLOCKS},
+BACKBONES: dict[str, Builder] = {
+    **{name: partial(backbones.backbone, name) for name in backbones.PUBLISHED},
+    **{name: partial(resnet.backbone, name) for name in resnet.BLOCKS},
 }
 BUILDERS: dict[str, Builder] = {"custom_cnn": custom_cnn.build, "ann": ann.build}
 
@@ -25,7 +25,7 @@ def build(
     dropout: float = 0.0,
     scaling: str = catalogue.OWN,
     head: str = catalogue.FLATTEN,
-    trunk: keras.Model | None = None,
+    backbone: keras.Model | None = None,
 ) -> keras.Model:
     """Build the model `name`, with fresh weights or on a given trunk.
 
@@ -49,12 +49,12 @@ def build(
         raise BadInput(f"{model.title} needs images of at least {model.smallest} pixels a side. Received: {size}.")
     if name in BUILDERS:
         return BUILDERS[name](classes=classes, size=size, dropout=dropout, scaling=scaling, head=head)
-    if trunk is None:
-        trunk = build_trunk(name, size=size, scaling=scaling)
-    outputs = parts.classifier(trunk.output, classes=classes, dropout=dropout, head=head)
-    return keras.Model(trunk.input, outputs, name=name)
+    if backbone is None:
+        backbone = build_backbone(name, size=size, scaling=scaling)
+    outputs = layers.classifier(backbone.output, classes=classes, dropout=dropout, head=head)
+    return keras.Model(backbone.input, outputs, name=name)
 
 
-def build_trunk(name: str, *, size: int, scaling: str = catalogue.OWN) -> keras.Model:
+def build_backbone(name: str, *, size: int, scaling: str = catalogue.OWN) -> keras.Model:
     """The part of the model `name` that makes features, with fresh weights: float32 (N, size, size, 3) to (N, h, w, c)."""
-    return TRUNKS[catalogue.get(name).name](size, scaling)
+    return BACKBONES[catalogue.get(name).name](size, scaling)

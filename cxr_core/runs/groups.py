@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cxr_core.runs.folder import Run
+from cxr_core.runs.run_store import Run
 from cxr_core.runs.status import ENDED
 
 
@@ -25,7 +25,7 @@ class Group:
         return sum(run.status.state in ENDED for run in self.runs)
 
 
-def every(runs: Sequence[Run]) -> list[Group]:
+def list_groups(runs: Sequence[Run]) -> list[Group]:
     """The groups among `runs`, those of the latest start first."""
     found: dict[str, list[Run]] = {}
     for run in sorted(runs, key=lambda run: run.status.created):

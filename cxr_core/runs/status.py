@@ -44,7 +44,7 @@ class Status:
     started: float = 0.0
     ended: float = 0.0
     heartbeat: float = 0.0
-    owner: process.Owner | None = None
+    owner: process.ProcessId | None = None
     epoch: int = 0
     epochs: int = 0
     batch: int = 0
@@ -76,10 +76,10 @@ def read(folder: Path) -> Status:
         FileNotFoundError: there is no run in this folder.
         WorkFailed: the file is damaged.
     """
-    return seen(written(folder))
+    return with_liveness(read_as_written(folder))
 
 
-def written(folder: Path) -> Status:
+def read_as_written(folder: Path) -> Status:
     """The state as it was last written; see `read`."""
     status = _of_document(workspace.read_json(folder / "status.json"))
     if status is None:
@@ -87,7 +87,7 @@ def written(folder: Path) -> Status:
     return status
 
 
-def seen(status: Status) -> Status:
+def with_liveness(status: Status) -> Status:
     """What was written, but for a run whose process is gone: it is interrupted, and a stopped one predicts no more."""
     if status.state in ENDED and status.stage and _is_gone(status):
         return replace(status, stage="")
@@ -113,7 +113,7 @@ def _of_document(document: Any) -> Status | None:
     owner = known.get("owner")
     if not all(isinstance(value, kinds[name]) for name, value in known.items()):
         return None
-    if owner is not None and set(owner) < set(process.Owner.__annotations__):
+    if owner is not None and set(owner) < set(process.ProcessId.__annotations__):
         return None
     return Status(**known)
 
@@ -121,8 +121,8 @@ def _of_document(document: Any) -> Status | None:
 def _is_gone(status: Status) -> bool:
     if status.owner is None:
         return True
-    if status.owner["host"] == process.owner()["host"]:
-        return not process.alive(status.owner)
+    if status.owner["host"] == process.process_id()["host"]:
+        return not process.is_alive(status.owner)
     return time.time() - status.heartbeat > SILENT_SECONDS
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from cxr_core import process, workspace
 from cxr_core.errors import AlreadyExists, BadInput, UnknownName, WorkFailed
-from cxr_core.runs import folder
+from cxr_core.runs import run_store
 from cxr_core.runs import status as states
 
-KEPT_DAYS = 7
+RETENTION_DAYS = 7
 
 
 def delete(run_id: str) -> None:
@@ -21,7 +21,7 @@ def delete(run_id: str) -> None:
         UnknownName: there is none.
         BadInput: it is running, or ships with the project.
     """
-    place = folder.folder(run_id)
+    place = run_store.folder(run_id)
     if place.parent != workspace.runs():
         raise BadInput(f"Run '{run_id}' ships with the project and is not deleted from here.")
     with suppress(WorkFailed):  # a damaged one does not run
@@ -31,7 +31,7 @@ def delete(run_id: str) -> None:
         if status.owner is not None:  # a stopped one may still be predicting
             process.kill(status.owner)
     target = workspace.deleted_run(run_id)
-    workspace.made(target.parent)
+    workspace.ensure_dir(target.parent)
     shutil.rmtree(target, ignore_errors=True)
     place.touch()  # its time says when it was deleted, also to a purge that meets it right after the move
     place.replace(target)
@@ -47,47 +47,47 @@ def restore(run_id: str) -> None:
     """
     source = workspace.deleted_run(run_id)
     if not source.is_dir():
-        raise UnknownName("deleted run", run_id, deleted())
+        raise UnknownName("deleted run", run_id, list_deleted())
     target = workspace.run(run_id)
     if target.exists():
         raise AlreadyExists(f"There is a run '{run_id}'. Delete that one first.")
     source.replace(target)
 
 
-def deleted() -> list[str]:
+def list_deleted() -> list[str]:
     """Ids of the runs that can be brought back, the latest deleted first."""
     parent = workspace.deleted_run("x").parent
-    times = {run_id: _modified(parent / run_id) for run_id in workspace.names_in(parent)}
+    times = {run_id: _modified(parent / run_id) for run_id in workspace.list_dirs(parent)}
     return sorted(times, key=lambda run_id: -times[run_id])
 
 
-def purge(*, days: float = KEPT_DAYS) -> None:
+def purge(*, days: float = RETENTION_DAYS) -> None:
     """Delete for good the runs deleted more than `days` ago, and the frozen trunks of that age that no run uses.
 
     Trunks are shared. They all stay while any run, deleted or not, cannot be read: it may use any of them.
     """
     latest = time.time() - days * 86400
-    for run_id in deleted():
+    for run_id in list_deleted():
         folder_ = workspace.deleted_run(run_id)
         if _modified(folder_) <= latest:
             shutil.rmtree(folder_, ignore_errors=True)
     # A run that is being prepared writes its trunk before the file that names it.
-    if folder.damaged() or any(run.status.state in ("queued", "running") for run in folder.every()):
+    if run_store.list_damaged() or any(run.status.state in ("queued", "running") for run in run_store.list_runs()):
         return
-    used = _trunks_in_use()
+    used = _backbones_in_use()
     if used is None:
         return
-    for path in workspace.trunk("x").parent.glob("[!.]*"):  # weights, and graphs named <weights>-<graph>
+    for path in workspace.backbone("x").parent.glob("[!.]*"):  # weights, and graphs named <weights>-<graph>
         if path.name.split("-")[0].split(".")[0] not in used and _modified(path) <= latest:
             path.unlink(missing_ok=True)
 
 
-def _trunks_in_use() -> set[str] | None:
+def _backbones_in_use() -> set[str] | None:
     """Digests of the trunks that runs use, deleted and shipped runs included; None if one of the runs does not tell."""
     digests = set()
     try:
         for root in (workspace.runs(), workspace.deleted_run("x").parent, workspace.pretrained()):
-            for run_id in workspace.names_in(root):
+            for run_id in workspace.list_dirs(root):
                 description = root / run_id / "trunk.json"
                 if description.is_file():
                     digests.add(_digest(description))

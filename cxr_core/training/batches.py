@@ -8,15 +8,15 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from cxr_core.data.augment import augmented_view
 from cxr_core.data.features import Values
-from cxr_core.data.packing import Stack
-from cxr_core.data.views import view
+from cxr_core.data.packing import StackedPixels
 
-Source = Callable[[npt.NDArray[np.int64], int], npt.NDArray[Any]]
+BatchSource = Callable[[npt.NDArray[np.int64], int], npt.NDArray[Any]]
 """What a network sees of the images number i, int (B,), in an epoch: (B, …)."""
 
 
-class Pictures:
+class ImageSource:
     """The pixels themselves, uint8 (B, S, S, 1).
 
     Args:
@@ -27,7 +27,7 @@ class Pictures:
 
     def __init__(
         self,
-        pixels: npt.NDArray[np.uint8] | Stack,
+        pixels: npt.NDArray[np.uint8] | StackedPixels,
         rows: npt.NDArray[np.int64],
         views: npt.NDArray[np.int64] | None = None,
     ):
@@ -37,11 +37,11 @@ class Pictures:
     def __call__(self, chosen: npt.NDArray[np.int64], epoch: int) -> npt.NDArray[np.uint8]:  # noqa: ARG002
         images = self._pixels[self._rows[chosen]]
         for place in np.flatnonzero(self._views[chosen]):
-            images[place] = view(images[place], int(self._views[chosen[place]]))
+            images[place] = augmented_view(images[place], int(self._views[chosen[place]]))
         return images[..., None]
 
 
-class Features:
+class FeatureSource:
     """What a frozen trunk made of the images, float32 (B, h, w, c): of each one of its views, another in each epoch.
 
     Args:
@@ -64,7 +64,7 @@ class Features:
         return found
 
 
-class Rows(Features):
+class FeatureIndexSource(FeatureSource):
     """The same as numbers of rows, int32 (B,), for a network that holds the table itself (`cut.looking_up`)."""
 
     def __call__(self, chosen: npt.NDArray[np.int64], epoch: int) -> npt.NDArray[np.int32]:
@@ -88,7 +88,7 @@ class Batches(keras.utils.PyDataset):
 
     def __init__(
         self,
-        source: Source,
+        source: BatchSource,
         codes: npt.NDArray[np.int64],
         *,
         classes: int,

@@ -47,7 +47,7 @@ def write(place: Path, state: Checkpoint, model: keras.Model) -> None:
     Raises:
         WorkFailed: the disk is full or cannot be written.
     """
-    folder = workspace.made(place / FOLDER)
+    folder = workspace.ensure_dir(place / FOLDER)
     part, whole = folder / ".part.npz", folder / f"{state.epoch}.npz"
     try:
         with part.open("wb") as out:

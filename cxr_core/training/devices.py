@@ -18,7 +18,7 @@ class Device:
     halves: bool
 
 
-def cards() -> list[Device]:
+def list_gpus() -> list[Device]:
     """The graphics cards that the backend in use has found."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
@@ -41,22 +41,22 @@ def cards() -> list[Device]:
     return [Device(one.device_kind, True) for one in jax.devices() if one.platform in ("gpu", "cuda", "rocm")]
 
 
-def words() -> str:
+def describe() -> str:
     """What a run computes on, for people: the cards' names, or the processor's cores."""
-    names = [one.name for one in cards()]
-    return ", ".join(names) if names else f"CPU, {process.cores()} cores"
+    names = [one.name for one in list_gpus()]
+    return ", ".join(names) if names else f"CPU, {process.cpu_count()} cores"
 
 
-def half_precision() -> str | None:
+def supports_half_precision() -> str | None:
     """Keras' name of the mixed precision that fits the cards; None where float32 is as good."""
-    found = cards()
+    found = list_gpus()
     if not found or not all(one.halves for one in found):
         return None
     return "mixed_bfloat16" if keras.backend.backend() == "jax" else "mixed_float16"
 
 
 @contextmanager
-def precision(policy: str | None) -> Iterator[None]:
+def precision_scope(policy: str | None) -> Iterator[None]:
     """Layers made inside compute by `policy`; their weights and the last layer stay float32."""
     before = keras.mixed_precision.dtype_policy()
     if policy:
@@ -67,7 +67,7 @@ def precision(policy: str | None) -> Iterator[None]:
         keras.mixed_precision.set_dtype_policy(before)
 
 
-def spread() -> Any:
+def distribution_scope() -> Any:
     """A context in which a network is made for all cards: each takes its share of every batch. One card: nothing changes."""
     backend = keras.backend.backend()
     if backend == "jax":
@@ -75,14 +75,14 @@ def spread() -> Any:
 
         if len(jax.devices()) > 1:
             keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
-    elif backend == "tensorflow" and len(cards()) > 1:
+    elif backend == "tensorflow" and len(list_gpus()) > 1:
         import tensorflow as tf
 
         return tf.distribute.MirroredStrategy().scope()
     return nullcontext()
 
 
-def is_full(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether the error says that the device's memory is full, in the words of any backend."""
     said = ("OOM when", "RESOURCE_EXHAUSTED", "out of memory")  # TensorFlow, JAX, torch
     return type(error).__name__ in ("ResourceExhaustedError", "OutOfMemoryError") or any(

@@ -20,7 +20,7 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "backend": keras.backend.backend(),
         "packages": {name: version(name) for name in _PACKAGES},
-        "device": devices.words(),
+        "device": devices.describe(),
         "machine": platform.platform(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
     }

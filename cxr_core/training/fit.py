@@ -13,18 +13,26 @@ import pandas as pd
 import psutil
 
 from cxr_core import workspace
-from cxr_core.data import shift
-from cxr_core.data.packing import Stack
+from cxr_core.data import perturbations
+from cxr_core.data.packing import StackedPixels
 from cxr_core.errors import WorkFailed
-from cxr_core.inference import exported, network
-from cxr_core.models import augmentation, catalogue, cut, weights
+from cxr_core.inference import build_from_config, litert_model
+from cxr_core.models import augmentation, catalogue, split_model, weights
 from cxr_core.runs.config import RunConfig
 from cxr_core.runs.status import Reporter
-from cxr_core.training import checkpoint, devices, frozen, trackers
-from cxr_core.training.batches import Batches, Features, Pictures, Rows, Source
+from cxr_core.training import checkpoint, devices, feature_extraction, trackers
+from cxr_core.training.batches import Batches, BatchSource, FeatureIndexSource, FeatureSource, ImageSource
+from cxr_core.training.callbacks import (
+    HEAD_MODEL,
+    MODEL,
+    BestModelCheckpoint,
+    EarlyStopping,
+    ResumeCheckpoint,
+    StatusCallback,
+    raise_if_stop_requested,
+)
 from cxr_core.training.checkpoint import Checkpoint
-from cxr_core.training.frozen import Frozen
-from cxr_core.training.watching import HEAD_MODEL, MODEL, KeepBest, KeepState, Patience, Watch, raise_if_asked
+from cxr_core.training.feature_extraction import ExtractedFeatures
 
 _MOVES = (
     "rotation", "translation", "zoom", "stretch", "flip", "moved", "brightness", "contrast", "gamma", "sharpness", "noise",
@@ -33,14 +41,14 @@ _MOST_HELD = 2**30  # bytes of features that a network holds itself in training
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FitResult:
     """What came of it: why it ended before the last epoch (empty if it did not), and the features, if a trunk was frozen."""
 
     reason: str
-    frozen: Frozen | None
+    frozen: ExtractedFeatures | None
 
 
-def fit(config: RunConfig, pixels: Stack, rows: pd.DataFrame, place: Path, reporter: Reporter) -> Fitted:
+def fit(config: RunConfig, pixels: StackedPixels, rows: pd.DataFrame, place: Path, reporter: Reporter) -> FitResult:
     """Run the epochs; the folder gets `history.csv` and the model as they come.
 
     A training that was interrupted goes on after its last whole epoch, with the result that it would have had.
@@ -67,28 +75,28 @@ def fit(config: RunConfig, pixels: Stack, rows: pd.DataFrame, place: Path, repor
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
-    boundary = catalogue.get(config.model).boundary(config.trained)
+    boundary = catalogue.get(config.model).cut_layer(config.trained)
     state = checkpoint.read(place)
     reporter.tell(epoch=state.epoch if state else 0)
     # One layer on features is too little work to be shared by several cards.
-    with nullcontext() if boundary else devices.spread():
+    with nullcontext() if boundary else devices.distribution_scope():
         return _fitted(config, boundary, pixels, rows, place, reporter, state)
 
 
 def _fitted(
     config: RunConfig,
     boundary: str,
-    pixels: Stack,
+    pixels: StackedPixels,
     rows: pd.DataFrame,
     place: Path,
     reporter: Reporter,
     state: Checkpoint | None,
-) -> Fitted:
-    core = network.of(config, _trunk(config, reporter))
+) -> FitResult:
+    core = build_from_config.build(config, _backbone(config, reporter))
     if not boundary:
-        halves = devices.half_precision() if config.precision == "auto" else None
-        with devices.precision(halves):
-            learner = network.of(config)
+        halves = devices.supports_half_precision() if config.precision == "auto" else None
+        with devices.precision_scope(halves):
+            learner = build_from_config.build(config)
             learner.set_weights(core.get_weights())
             shown = augmentation.training_model(
                 learner, size=config.image_size, seed=config.seed, **{name: getattr(config, name) for name in _MOVES}
@@ -96,22 +104,22 @@ def _fitted(
         kept, known, path = core, None, place / MODEL
         sources = _pictures(pixels, rows)
     else:
-        below, shown = cut.cut(core, boundary)
-        digest = frozen.keep(below)
+        below, shown = split_model.split(core, boundary)
+        digest = feature_extraction.save_backbone(below)
         known = _features(config, below, digest, pixels, rows, place, reporter)
         made = {"weights": config.weights, "features_made": known.made, "seconds": round(known.seconds, 1)}
-        workspace.write_json(place / "trunk.json", {**exported.about_trunk(config, digest), **made})
+        workspace.write_json(place / "trunk.json", {**litert_model.about_backbone(config, digest), **made})
         learner, kept, path = shown, keras.models.clone_model(shown), place / HEAD_MODEL
         shown, sources = _of_features(config, known, rows, learner)
-    keep = KeepBest(learner, kept, path, by=config.keep)
+    keep = BestModelCheckpoint(learner, kept, path, by=config.keep)
     learning = _Learning(config, rows, sources, learner, shown, keep, state)
     reason = learning.run(place, reporter)
     if not path.is_file():
         raise WorkFailed("The loss stopped being a number before an epoch was done. Try a lower learning rate.")
-    return Fitted(reason, known)
+    return FitResult(reason, known)
 
 
-def codes(config: RunConfig, classes: pd.Series) -> npt.NDArray[np.int64]:
+def class_codes(config: RunConfig, classes: pd.Series) -> npt.NDArray[np.int64]:
     """Class names to their numbers in the run's class order, int (n,)."""
     number = {name: place for place, name in enumerate(config.classes)}
     return np.asarray([number[name] for name in classes.astype(str)], dtype=np.int64)
@@ -126,10 +134,10 @@ class _Learning:
 
     config: RunConfig
     rows: pd.DataFrame
-    sources: Callable[[str], Source]
+    sources: Callable[[str], BatchSource]
     learner: keras.Model
     shown: keras.Model
-    keep: KeepBest
+    keep: BestModelCheckpoint
     state: Checkpoint | None
 
     def run(self, place: Path, reporter: Reporter) -> str:
@@ -137,28 +145,28 @@ class _Learning:
         model, config = catalogue.get(self.config.model), self.config
         pretrained = config.weights != catalogue.SCRATCH
         phases = [(config.epochs, config.trained)]
-        if 0 < config.head_epochs < config.epochs and config.trained != catalogue.HEAD and model.has_trunk:
+        if 0 < config.head_epochs < config.epochs and config.trained != catalogue.HEAD and model.has_backbone:
             phases.insert(0, (config.head_epochs, catalogue.HEAD))
-        watch = Watch(place, reporter, images=int((self.rows["split"] == "train").sum()))
+        watch = StatusCallback(place, reporter, images=int((self.rows["split"] == "train").sum()))
         if self.state:
             self.keep.best = self.state.best
             self.config = replace(config, batch_size=self.state.batch_size)
         reason, began = "", 0
         for until, trained in phases:
             if not reason and reporter.status.epoch < until:
-                cut.release(self.learner, model, trained, pretrained=pretrained)
+                split_model.unfreeze(self.learner, model, trained, pretrained=pretrained)
                 self.keep.since = 0  # what is released now gets its own patience
                 reason = self._phase(began, until, place, watch, reporter)
             began = until
         return reason
 
-    def _phase(self, began: int, until: int, place: Path, watch: Watch, reporter: Reporter) -> str:
+    def _phase(self, began: int, until: int, place: Path, watch: StatusCallback, reporter: Reporter) -> str:
         """Epochs `began` to `until`, with half the batch where the device's memory is too small."""
         while True:
             try:
                 return self._epochs(began, until, place, watch, reporter)
             except Exception as error:
-                if not devices.is_full(error) or self.config.batch_size == 1:
+                if not devices.is_out_of_memory(error) or self.config.batch_size == 1:
                     raise
                 half = max(1, self.config.batch_size // 2)
                 print(
@@ -166,7 +174,7 @@ class _Learning:
                 )
                 self.config = replace(self.config, batch_size=half)
 
-    def _epochs(self, began: int, until: int, place: Path, watch: Watch, reporter: Reporter) -> str:
+    def _epochs(self, began: int, until: int, place: Path, watch: StatusCallback, reporter: Reporter) -> str:
         done = reporter.status.epoch
         train = self._batches("train", seed=self.config.seed, epoch=done)
         val = self._batches("val", seed=None, epoch=done)
@@ -177,12 +185,12 @@ class _Learning:
             metrics=["accuracy"],
         )
         last_phase = until == self.config.epochs  # the epochs of the head alone are all gone through
-        patience = Patience(self.keep, self.config.patience if last_phase else 0)
+        patience = EarlyStopping(self.keep, self.config.patience if last_phase else 0)
         callbacks: list[Any] = [self.keep, patience, keras.callbacks.TerminateOnNaN()]
         if self.config.average:
             callbacks.append(keras.callbacks.SwapEMAWeights())
         callbacks += [*trackers.callbacks(self.config, place), watch]
-        callbacks += [KeepState(place, self.keep, began=began, batch_size=self.config.batch_size)]
+        callbacks += [ResumeCheckpoint(place, self.keep, began=began, batch_size=self.config.batch_size)]
         watch.batches = len(train)
         self._restore(began, done, place)
         if not patience.over:
@@ -217,7 +225,7 @@ class _Learning:
         chosen = self.rows[_of(self.rows, split)]
         return Batches(
             self.sources(split),
-            codes(self.config, chosen["class"]),
+            class_codes(self.config, chosen["class"]),
             classes=len(self.config.classes),
             batch_size=self.config.batch_size,
             seed=seed,
@@ -228,61 +236,61 @@ class _Learning:
 
 def _of(rows: pd.DataFrame, split: str) -> npt.NDArray[np.bool_]:
     """bool (n,): which rows training takes for this split; shifted copies are validated on together with the images."""
-    return rows["split"].isin((split, shift.SPLIT) if split == "val" else (split,)).to_numpy()
+    return rows["split"].isin((split, perturbations.SPLIT) if split == "val" else (split,)).to_numpy()
 
 
-def _trunk(config: RunConfig, reporter: Reporter) -> keras.Model | None:
-    if not catalogue.get(config.model).has_trunk:
+def _backbone(config: RunConfig, reporter: Reporter) -> keras.Model | None:
+    if not catalogue.get(config.model).has_backbone:
         return None
 
     def tell(done: int, total: int) -> None:
         reporter.tell(soon=True, stage="downloading", batch=done >> 20, batches=total >> 20)
 
-    return weights.trunk(
+    return weights.load_backbone(
         config.model, size=config.image_size, scaling=config.scaling, weights=config.weights, progress=tell
     )
 
 
-def _pictures(pixels: Stack, rows: pd.DataFrame) -> Callable[[str], Source]:
-    def of(split: str) -> Source:
+def _pictures(pixels: StackedPixels, rows: pd.DataFrame) -> Callable[[str], BatchSource]:
+    def of(split: str) -> BatchSource:
         chosen = rows[_of(rows, split)]
-        return Pictures(pixels, chosen["place"].to_numpy(), chosen["view"].to_numpy())
+        return ImageSource(pixels, chosen["place"].to_numpy(), chosen["view"].to_numpy())
 
     return of
 
 
 def _features(
     config: RunConfig,
-    trunk: keras.Model,
+    backbone: keras.Model,
     digest: str,
-    pixels: Stack,
+    pixels: StackedPixels,
     rows: pd.DataFrame,
     place: Path,
     reporter: Reporter,
-) -> Frozen:
+) -> ExtractedFeatures:
     def tell(done: int, total: int) -> None:
-        raise_if_asked(place)
+        raise_if_stop_requested(place)
         reporter.tell(soon=True, stage="features", batch=done, batches=total)
 
-    return frozen.features_of(config, trunk, digest, pixels, rows, tell)
+    return feature_extraction.extract(config, backbone, digest, pixels, rows, tell)
 
 
 def _of_features(
-    config: RunConfig, known: Frozen, rows: pd.DataFrame, learner: keras.Model
-) -> tuple[keras.Model, Callable[[str], Source]]:
+    config: RunConfig, known: ExtractedFeatures, rows: pd.DataFrame, learner: keras.Model
+) -> tuple[keras.Model, Callable[[str], BatchSource]]:
     """What sees the batches, and the batches: row numbers of a table that the network holds, if it is small enough."""
     used, places = np.unique(known.places, return_inverse=True)
     size = len(used) * known.values[:1].nbytes
     held = size <= min(_MOST_HELD, psutil.virtual_memory().available // 4) and keras.backend.backend() == "tensorflow"
     values = known.values[used] if held else known.values
     places = places.reshape(known.places.shape) if held else known.places
-    kind = Rows if held else Features
+    kind = FeatureIndexSource if held else FeatureSource
 
-    def of(split: str) -> Source:
+    def of(split: str) -> BatchSource:
         own = places[_of(rows, split)]
         return kind(values, own[:, : 1 + config.views if split == "train" else 1], seed=config.seed)
 
-    return (cut.looking_up(learner, values) if held else learner), of
+    return (split_model.with_feature_table(learner, values) if held else learner), of
 
 
 def _optimizer(config: RunConfig, steps: int) -> keras.optimizers.Optimizer:

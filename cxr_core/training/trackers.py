@@ -20,7 +20,7 @@ from cxr_core.runs.config import RunConfig
 _NUMBERS = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 
-def asked() -> list[str]:
+def requested() -> list[str]:
     """The trackers that are switched on.
 
     Raises:
@@ -42,7 +42,7 @@ def callbacks(config: RunConfig, place: Path) -> list[Any]:
         config: the run's settings, told as its parameters.
         place: the run's folder.
     """
-    return [_TRACKERS[name](config, place) for name in asked()]
+    return [_TRACKERS[name](config, place) for name in requested()]
 
 
 def _tensorboard(config: RunConfig, place: Path) -> Any:  # noqa: ARG001 - one signature for all

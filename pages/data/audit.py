@@ -3,12 +3,13 @@
 import pandas as pd
 import streamlit as st
 
+from cxr_core import formatting
 from cxr_core.data import audit
-from cxr_core.data.audit import Audit, Finding, Left
+from cxr_core.data.audit import Audit, AuditFinding, Undecided
 from cxr_core.data.datasets import Dataset
 from cxr_core.data.shortcuts import TRAITS
-from cxr_core.jobs import errands
-from pages.ui import choose, decide, loaders, notices, words
+from cxr_core.jobs import background_jobs
+from pages.ui import cached_data, curation_bar, messages, selectors
 
 PER_PAGE = 48
 SEVERITIES = {
@@ -42,7 +43,7 @@ def wanted(dataset: Dataset) -> Audit | None:
             "Run the audit",
             type="primary",
             icon=":material/fact_check:",
-            on_click=errands.audit,
+            on_click=background_jobs.audit,
             args=(dataset.name,),
             help="It goes on when you leave this page.",
         )
@@ -51,14 +52,14 @@ def wanted(dataset: Dataset) -> Audit | None:
 
 
 def running(dataset: Dataset) -> bool:
-    return any(one.name == dataset.name and one.running for one in errands.underway())
+    return any(one.name == dataset.name and one.running for one in background_jobs.list_jobs())
 
 
 def watch(dataset: Dataset) -> None:
     """Redrawn every second while the audit runs; the whole page when it has ended."""
-    now = [one for one in errands.underway() if one.name == dataset.name]
+    now = [one for one in background_jobs.list_jobs() if one.name == dataset.name]
     for one in now:
-        notices.errand(one)
+        messages.background_job(one)
     before = st.session_state.get("auditing", False)
     st.session_state["auditing"] = any(one.running for one in now)
     if before and not st.session_state["auditing"]:
@@ -69,28 +70,28 @@ def summary(found: Audit) -> None:
     """How many images, and how many findings and shortcuts of each severity."""
     severities = [one.severity for one in (*found.findings, *found.shortcuts)]
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"**{words.plural(found.images, 'image')}** looked at", width="content")
+        st.markdown(f"**{formatting.plural(found.images, 'image')}** looked at", width="content")
         for severity, (title, icon, colour) in SEVERITIES.items():
             if count := severities.count(severity):
                 st.badge(f"{count} {title.lower()}", icon=icon, color=colour)
 
 
-def what(finding: Finding, left: Left | None) -> str:
+def what(finding: AuditFinding, left: Undecided | None) -> str:
     """'62 images in 30 groups', 'all 62 images decided', 'left: 12 of 62 images, in 6 groups'."""
     grouped = finding.groups < finding.images
-    whole = words.plural(finding.images, "image")
+    whole = formatting.plural(finding.images, "image")
     if left is None or left.images == finding.images:
-        return whole + (f" in {words.plural(finding.groups, 'group')}" if grouped else "")
+        return whole + (f" in {formatting.plural(finding.groups, 'group')}" if grouped else "")
     if not left.images:
         return f"nothing left of {whole}"
-    return f"left: {left.images:,} of {whole}" + (f", in {words.plural(left.groups, 'group')}" if grouped else "")
+    return f"left: {left.images:,} of {whole}" + (f", in {formatting.plural(left.groups, 'group')}" if grouped else "")
 
 
-def images_of(dataset: Dataset, finding: Finding) -> None:
+def images_of(dataset: Dataset, finding: AuditFinding) -> None:
     """The gallery of a finding, group by group, with the bar of decisions."""
     key = f"audit-{dataset.name}-{finding.kind}"
-    members = audit.rows(dataset.name, finding.kind)
-    table = loaders.index_of(dataset)
+    members = audit.finding_rows(dataset.name, finding.kind)
+    table = cached_data.index_of(dataset)
     members["id"] = table["id"].to_numpy()[members["row"]]
     members["excluded"] = table["excluded"].to_numpy()[members["row"]]
     grouped = finding.groups < finding.images
@@ -104,22 +105,29 @@ def images_of(dataset: Dataset, finding: Finding) -> None:
             st.button(
                 "Tick all but the first of each group",
                 icon=":material/library_add_check:",
-                on_click=decide.preset,
+                on_click=curation_bar.preselect,
                 args=(key, tuple(rest["id"])),
                 disabled=rest.empty,
                 help="On every page of this finding.",
             )
-        st.button("Tick this page", icon=":material/check_box:", on_click=decide.preset, args=(key, tuple(shown["id"])))
-        st.button("Tick none", icon=":material/check_box_outline_blank:", on_click=decide.preset, args=(key, ()))
+        st.button(
+            "Tick this page",
+            icon=":material/check_box:",
+            on_click=curation_bar.preselect,
+            args=(key, tuple(shown["id"])),
+        )
+        st.button(
+            "Tick none", icon=":material/check_box_outline_blank:", on_click=curation_bar.preselect, args=(key, ())
+        )
         excluded = int(members["excluded"].sum())
         if excluded:
             st.caption(f"{excluded:,} of {len(members):,} are excluded already", width="content")
     groups = dict(zip(shown["id"], shown["group"] + 1, strict=True)) if grouped else {}
     with grid:
-        ticked = decide.choosing_gallery(dataset, table.iloc[shown["row"]], key=key, choosing=True, groups=groups)
+        ticked = curation_bar.choosing_gallery(dataset, table.iloc[shown["row"]], key=key, choosing=True, groups=groups)
     elsewhere = [one for one in st.session_state.get(f"preset-{key}", ()) if one not in set(shown["id"])]
     with place:
-        decide.bar(dataset, (*ticked, *elsewhere), key=key, reason=PROPOSED.get(finding.kind))
+        curation_bar.curation_bar(dataset, (*ticked, *elsewhere), key=key, reason=PROPOSED.get(finding.kind))
 
 
 def shortcuts(found: Audit) -> None:
@@ -132,11 +140,11 @@ def shortcuts(found: Audit) -> None:
     else:
         _, icon, colour = SEVERITIES[strongest.severity]
         trait = TRAITS[strongest.trait]
-        title = f":{colour}[**Shortcut:** {trait} tells {words.label(strongest.label).lower()} apart, AUC {strongest.auc:.2f}]"
+        title = f":{colour}[**Shortcut:** {trait} tells {formatting.class_title(strongest.label).lower()} apart, AUC {strongest.auc:.2f}]"
     with st.expander(title, icon=icon):
         if strongest is not None:
             st.markdown(
-                f"**{strongest.sentence}** AUC {strongest.auc:.2f} on the {words.split(strongest.split).lower()} images. "
+                f"**{strongest.sentence}** AUC {strongest.auc:.2f} on the {formatting.split_title(strongest.split).lower()} images. "
                 "A model that leans on it will fail on images from elsewhere."
             )
         shortcut_table(found)
@@ -150,10 +158,10 @@ def shortcut_table(found: Audit) -> None:
     table = pd.DataFrame(
         {
             "What that means": [one.sentence for one in found.shortcuts],
-            "Split": [words.split(one.split) for one in found.shortcuts],
+            "Split": [formatting.split_title(one.split) for one in found.shortcuts],
             "AUC": [one.auc for one in found.shortcuts],
             "95 % interval": [f"{one.ci95[0]:.2f} to {one.ci95[1]:.2f}" for one in found.shortcuts],
-            "Tells best": [words.label(one.label) for one in found.shortcuts],
+            "Tells best": [formatting.class_title(one.label) for one in found.shortcuts],
         }
     )
     st.dataframe(
@@ -165,7 +173,7 @@ def shortcut_table(found: Audit) -> None:
 
 
 st.title("Audit", anchor=False)
-dataset = choose.dataset_or_stop("Nothing to audit yet")
+dataset = selectors.dataset_or_stop("Nothing to audit yet")
 found = wanted(dataset)
 if found is None:
     st.stop()
@@ -174,7 +182,7 @@ shortcuts(found)
 if not found.findings:
     st.success("Nothing else stands out." if found.shortcuts else "Nothing stands out.", icon=":material/check_circle:")
 else:
-    by_kind, left = {one.kind: one for one in found.findings}, loaders.left_of(dataset, found)
+    by_kind, left = {one.kind: one for one in found.findings}, cached_data.undecided_of(dataset, found)
     kind = st.radio(
         "Finding",
         list(by_kind),

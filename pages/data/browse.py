@@ -3,29 +3,35 @@
 import numpy as np
 import streamlit as st
 
+from cxr_core import formatting
 from cxr_core.data import query
 from cxr_core.data.datasets import Dataset
 from cxr_core.data.query import Query
-from pages.ui import choose, decide, loaders, words
+from pages.ui import cached_data, curation_bar, selectors
 
 PER_PAGE = (24, 48, 96)
 
 
 def asked(dataset: Dataset) -> Query:
     """The chosen filters and order."""
-    sources = [str(one) for one in loaders.index_of(dataset)["source"].cat.categories]
+    sources = [str(one) for one in cached_data.index_of(dataset)["source"].cat.categories]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         split = st.pills(
             "Split",
             list(dataset.counts),
             selection_mode="multi",
-            format_func=words.split,
+            format_func=formatting.split_title,
             key="split",
             bind="query-params",
             help="Training images teach the network, validation images choose among its states, test images judge it.",
         )
         label = st.pills(
-            "Class", dataset.classes, selection_mode="multi", format_func=words.label, key="class", bind="query-params"
+            "Class",
+            dataset.classes,
+            selection_mode="multi",
+            format_func=formatting.class_title,
+            key="class",
+            bind="query-params",
         )
         source = st.pills("Source", sources, selection_mode="multi", key="source") if len(sources) > 1 else []
         state = st.pills(
@@ -56,7 +62,8 @@ def paging(total: int) -> slice:
         first = (page - 1) * size
         if total:
             st.markdown(
-                f"{first + 1:,} to {min(first + size, total):,} of **{words.plural(total, 'image')}**", width="content"
+                f"{first + 1:,} to {min(first + size, total):,} of **{formatting.plural(total, 'image')}**",
+                width="content",
             )
         st.space("stretch")
         st.toggle(
@@ -66,15 +73,15 @@ def paging(total: int) -> slice:
 
 
 st.title("Browse", anchor=False)
-dataset = choose.dataset_or_stop("No images yet")
-found: np.ndarray = loaders.select(dataset, asked(dataset))
+dataset = selectors.dataset_or_stop("No images yet")
+found: np.ndarray = cached_data.select(dataset, asked(dataset))
 if not len(found):
     st.info("No image fits these filters. Take one away.", icon=":material/filter_alt_off:")
     st.stop()
-shown = loaders.index_of(dataset).iloc[found[paging(len(found))]]
+shown = cached_data.index_of(dataset).iloc[found[paging(len(found))]]
 choosing = st.session_state["choosing"]
 place = st.container()
-chosen = decide.choosing_gallery(dataset, shown, key=f"browse-{dataset.name}", choosing=choosing)
+chosen = curation_bar.choosing_gallery(dataset, shown, key=f"browse-{dataset.name}", choosing=choosing)
 if choosing:
     with place:
-        decide.bar(dataset, chosen, key=f"browse-{dataset.name}")
+        curation_bar.curation_bar(dataset, chosen, key=f"browse-{dataset.name}")

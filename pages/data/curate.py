@@ -3,13 +3,13 @@
 import pandas as pd
 import streamlit as st
 
-from cxr_core import spreadsheet
+from cxr_core import csv_export, formatting
 from cxr_core.data import balancing, datasets, decisions, manifest
 from cxr_core.data.datasets import Dataset
 from cxr_core.data.manifest import Manifest, Supplement
 from cxr_core.errors import CxrError
 from cxr_core.evaluation import plots
-from pages.ui import choose, decide, loaders, notices, words
+from pages.ui import cached_data, curation_bar, messages, selectors
 from pages.ui.theme import dark
 
 BALANCES = {
@@ -28,10 +28,10 @@ def choices(dataset: Dataset) -> dict:
         st.markdown("**Splits**")
         split = st.segmented_control(
             "Validation images",
-            list(words.SPLIT_RULES),
+            list(formatting.SPLIT_RULES),
             default="patient",
             required=True,
-            format_func=words.SPLIT_RULES.__getitem__,
+            format_func=formatting.SPLIT_RULES.__getitem__,
             key="build_split",
             persist_state="session",
             help=" ".join(manifest.SPLIT_RULES.values()),
@@ -42,7 +42,7 @@ def choices(dataset: Dataset) -> dict:
                 disabled=split != "patient", key="build_share", width=180,
             )  # fmt: skip
             seed = st.number_input(
-                "Seed", 0, manifest.MOST_SEED, 0, key="build_seed", help="Of all that is drawn at random.", width=180
+                "Seed", 0, manifest.MAX_SEED, 0, key="build_seed", help="Of all that is drawn at random.", width=180
             )
     with right, st.container(border=True, height="stretch"):
         st.markdown("**Balance of the training images**")
@@ -61,7 +61,7 @@ def choices(dataset: Dataset) -> dict:
 
 
 def supplement_editor(dataset: Dataset) -> tuple[Supplement, ...]:
-    others = [name for name in datasets.names() if name != dataset.name]
+    others = [name for name in datasets.list_names() if name != dataset.name]
     if not others:
         st.caption("With a second dataset, its images could fill up a class here.")
         return ()
@@ -87,15 +87,15 @@ def supplement_editor(dataset: Dataset) -> tuple[Supplement, ...]:
 
 def before_and_after(dataset: Dataset, chosen: dict) -> None:
     """The classes per split, before and after, and what the choice costs."""
-    rows = loaders.plan_of(dataset, **chosen)
-    titles = {name: words.label(name) for name in dataset.classes}
+    rows = cached_data.plan_of(dataset, **chosen)
+    titles = {name: formatting.class_title(name) for name in dataset.classes}
     after = datasets.counts(rows, dataset.classes)
     left, right = st.columns(2)
     for column, title, counts, key in ((left, "Before", dataset.counts, "before"), (right, "After", after, "after")):
         with column, st.container(border=True):
-            st.markdown(f"**{title}**: {words.plural(sum(sum(one.values()) for one in counts.values()), 'image')}")
+            st.markdown(f"**{title}**: {formatting.plural(sum(sum(one.values()) for one in counts.values()), 'image')}")
             st.plotly_chart(
-                plots.class_counts(counts, titles, split_titles=words.SPLITS, dark=dark()),
+                plots.class_counts(counts, titles, split_titles=formatting.SPLITS, dark=dark()),
                 config=plots.CONFIG,
                 key=key,
                 alt=f"Images per class and split {title.lower()}: {counts}",
@@ -108,37 +108,39 @@ def cost(dataset: Dataset, rows: pd.DataFrame, chosen: dict) -> list[str]:
     train = rows[rows["split"] == "train"]
     own = train[train["copy"] == 0]
     lines = []
-    excluded = loaders.index_of(dataset)["excluded"].sum()
+    excluded = cached_data.index_of(dataset)["excluded"].sum()
     if excluded:
-        lines.append(f"{words.plural(int(excluded), 'image')} left out by decision.")
+        lines.append(f"{formatting.plural(int(excluded), 'image')} left out by decision.")
     relabelled = int((rows["was"] != rows["class"]).sum())
     if relabelled:
-        lines.append(f"{words.plural(relabelled, 'image')} with another class than in the source.")
+        lines.append(f"{formatting.plural(relabelled, 'image')} with another class than in the source.")
     added = int((rows["data"] != dataset.name).sum())
     if added:
-        lines.append(f"{words.plural(added, 'image')} from other datasets, all among training and validation images.")
+        lines.append(
+            f"{formatting.plural(added, 'image')} from other datasets, all among training and validation images."
+        )
     if chosen["balance"] == "undersample":
-        whole = loaders.plan_of(dataset, **{**chosen, "balance": "none"})
+        whole = cached_data.plan_of(dataset, **{**chosen, "balance": "none"})
         lost = int((whole["split"] == "train").sum()) - len(train)
-        lines.append(f"Undersampling leaves {words.plural(lost, 'training image')} unused: less to learn from.")
+        lines.append(f"Undersampling leaves {formatting.plural(lost, 'training image')} unused: less to learn from.")
     elif chosen["balance"] in ("oversample", "augment"):
         repeats = len(train) - len(own)
         lines.append(
-            f"{words.plural(repeats, 'repeat')}: an epoch takes {len(train) / max(len(own), 1):.2f} times as long, "
+            f"{formatting.plural(repeats, 'repeat')}: an epoch takes {len(train) / max(len(own), 1):.2f} times as long, "
             "and repeated images are learned by heart sooner."
         )
     elif chosen["balance"] == "class_weights":
         weights = train.groupby("class")["weight"].first()
-        told = ", ".join(f"{words.label(name).lower()} {value:.2f}" for name, value in weights.items())
+        told = ", ".join(f"{formatting.class_title(name).lower()} {value:.2f}" for name, value in weights.items())
         lines.append(
             f"Weights in the loss: {told}. Costs no time; single images of rare classes sway the network more."
         )
     val = rows[rows["split"] == "val"]
     before = sum(dataset.counts.get("val", {}).values())
     if len(val) != before:
-        lines.append(f"{words.plural(len(val), 'validation image')} instead of {before:,} to choose an epoch by.")
+        lines.append(f"{formatting.plural(len(val), 'validation image')} instead of {before:,} to choose an epoch by.")
     if len(val) < 100:
-        lines.append(f"Only {words.plural(len(val), 'validation image')}: too few to choose an epoch by.")
+        lines.append(f"Only {formatting.plural(len(val), 'validation image')}: too few to choose an epoch by.")
     return lines or ["Nothing changes."]
 
 
@@ -153,10 +155,10 @@ def build_panel(dataset: Dataset) -> None:
         with st.spinner("Building …"):
             built = manifest.build(dataset.name, **chosen)
         st.session_state["built"] = built.id
-    made = manifest.every(dataset.name)
+    made = manifest.list_manifests(dataset.name)
     if not made:
         return
-    st.subheader(f"{words.plural(len(made), 'manifest')}, newest first", anchor=False)
+    st.subheader(f"{formatting.plural(len(made), 'manifest')}, newest first", anchor=False)
     with st.container(height=900 if len(made) > 5 else "content", border=False):
         for one in made:
             manifest_card(one, fresh=one.id == st.session_state.get("built"))
@@ -185,16 +187,17 @@ def manifest_card(one: Manifest, *, fresh: bool) -> None:
                 icon=":material/model_training:",
                 query_params={"manifest": f"{one.data}:{one.id}"},
             )
-        parts = [words.SPLIT_RULES[one.split], f"{BALANCES[one.balance].lower()}, seed {one.seed}"]
+        parts = [formatting.SPLIT_RULES[one.split], f"{BALANCES[one.balance].lower()}, seed {one.seed}"]
         if one.split == "patient":
             parts[0] += f", {one.val_fraction:.0%} for validation"
         parts += [f"{one.excluded} excluded, {one.relabelled} relabelled"] if one.excluded or one.relabelled else []
         parts += [
-            f"{words.plural(extra.images, 'image')} of {extra.label} from {extra.data}" for extra in one.supplements
+            f"{formatting.plural(extra.images, 'image')} of {extra.label} from {extra.data}"
+            for extra in one.supplements
         ]
         counts = "; ".join(
-            f"{words.split(split).lower()} "
-            + ", ".join(f"{count:,} {words.label(label).lower()}" for label, count in row.items())
+            f"{formatting.split_title(split).lower()} "
+            + ", ".join(f"{count:,} {formatting.class_title(label).lower()}" for label, count in row.items())
             for split, row in one.counts.items()
         )
         st.caption(" · ".join(parts) + f". {counts.capitalize()}.")
@@ -203,7 +206,7 @@ def manifest_card(one: Manifest, *, fresh: bool) -> None:
 def record_panel(dataset: Dataset) -> None:
     made = decisions.record(dataset.name)
     if not made:
-        notices.empty(
+        messages.empty(
             "No decisions yet",
             "Choose images on the Browse or the Audit page; exclude, relabel or tag them. The record of it appears here.",
             page="pages/data/browse.py",
@@ -215,7 +218,7 @@ def record_panel(dataset: Dataset) -> None:
     table = pd.DataFrame(
         {
             "No.": [one.number for one in made],
-            "Decision": [decide.sentence(one) for one in made],
+            "Decision": [curation_bar.sentence(one) for one in made],
             "State": [
                 "" if one.action in ("undo", "redo") else "in force" if one.number in active else "undone"
                 for one in made
@@ -231,7 +234,9 @@ def record_panel(dataset: Dataset) -> None:
         number = st.selectbox(
             "Decision",
             [one.number for one in reversible],
-            format_func=lambda one: f"{one}: {decide.signed(made[one - 1])}" + ("" if one in active else " (undone)"),
+            format_func=lambda one: (
+                f"{one}: {curation_bar.signed_sentence(made[one - 1])}" + ("" if one in active else " (undone)")
+            ),
             key=f"decision-{dataset.name}",
             width=380,
         )
@@ -239,22 +244,22 @@ def record_panel(dataset: Dataset) -> None:
         st.button(
             action.capitalize(),
             icon=f":material/{action}:",
-            on_click=decide.reverse,
+            on_click=curation_bar.undo_or_redo,
             args=(dataset.name, number, action),
         )
         st.download_button(
-            "Download the record", spreadsheet.csv(table), f"{dataset.name}-decisions.csv", "text/csv",
+            "Download the record", csv_export.csv(table), f"{dataset.name}-decisions.csv", "text/csv",
             icon=":material/download:", on_click="ignore",
         )  # fmt: skip
-    decide.outcome()
+    curation_bar.show_outcome()
     st.dataframe(table, hide_index=True, alt="Every decision, newest first")
 
 
 st.title("Curate", anchor=False)
-dataset = choose.dataset_or_stop("Nothing to curate yet")
+dataset = selectors.dataset_or_stop("Nothing to curate yet")
 part = st.segmented_control(
     "Part", ["build", "record"], default="build", required=True, key="part", bind="query-params",
-    format_func={"build": "Build a set", "record": decide.RECORD}.__getitem__, label_visibility="collapsed",
+    format_func={"build": "Build a set", "record": curation_bar.RECORD}.__getitem__, label_visibility="collapsed",
 )  # fmt: skip
 if part == "build":
     build_panel(dataset)

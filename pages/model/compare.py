@@ -3,13 +3,14 @@
 import pandas as pd
 import streamlit as st
 
+from cxr_core import formatting
 from cxr_core.errors import CxrError
 from cxr_core.evaluation import comparison, curves, ensembles, metrics, plots, prediction_set
 from cxr_core.models import catalogue
 from cxr_core.runs import config
-from cxr_core.runs import folder as runs
-from cxr_core.runs.folder import Run
-from pages.ui import cases, choose, evaluations, notices, result_files, run_card, words
+from cxr_core.runs import run_store as runs
+from cxr_core.runs.run_store import Run
+from pages.ui import cached_metrics, image_drilldown, messages, result_export, run_card, selectors
 from pages.ui.theme import dark
 
 _SHADES = ("#2F8FCB", "#D55E00", "#009E73", "#B07D00", "#CC5A94", "#7A828C")
@@ -20,12 +21,12 @@ def chosen(usable: list[Run]) -> tuple[list[Run], str]:
     named, by_id = run_card.titles(usable), {run.id: run for run in usable}
     ids = list(named)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        first = choose.addressed("Run A", ids, key="a", kind="run", titles=named, width=400)
+        first = selectors.addressed("Run A", ids, key="a", kind="run", titles=named, width=400)
         if st.query_params.get("b") == first:
             del st.query_params["b"]  # it is A now, and B is chosen anew
-        second = choose.addressed("Run B", _partners(by_id, first), key="b", kind="run", titles=named, width=400)
-        split = choose.addressed(
-            "Images", ["test", "val", "train"], key="on", kind="split", titles=words.SPLITS, width=160
+        second = selectors.addressed("Run B", _partners(by_id, first), key="b", kind="run", titles=named, width=400)
+        split = selectors.addressed(
+            "Images", ["test", "val", "train"], key="on", kind="split", titles=formatting.SPLITS, width=160
         )
         more = _further([one for one in ids if one not in (first, second)], named)
     return [by_id[one] for one in dict.fromkeys([first, second, *more])], split
@@ -61,19 +62,19 @@ def _further(ids: list[str], named: dict[str, str]) -> list[str]:
 
 
 def pair(first: Run, second: Run, split: str) -> None:
-    shared = prediction_set.shared_images([evaluations.answers_of(run, split) for run in (first, second)])
+    shared = prediction_set.shared_images([cached_metrics.prediction_set_of(run, split) for run in (first, second)])
     one, other = shared.members
-    told = f"{words.plural(len(shared), 'image')} that both have answered (A {shared.images[0]:,}, B {shared.images[1]:,})."
+    told = f"{formatting.plural(len(shared), 'image')} that both have answered (A {shared.images[0]:,}, B {shared.images[1]:,})."
     if shared.relabelled:
-        told += " " + f" {words.plural(shared.relabelled, 'image')} with another true class in each are left out."
+        told += " " + f" {formatting.plural(shared.relabelled, 'image')} with another true class in each are left out."
     st.markdown(told)
-    differences = evaluations.differences_of(first, second, split)
+    differences = cached_metrics.differences_of(first, second, split)
     points = [metrics.values(each) for each in shared.members]
     rows = {
         title: {
             "A": _told(points[0][name], name),
             "B": _told(points[1][name], name),
-            "B less A": words.apart(differences[name], share=metrics.is_percentage(name)),
+            "B less A": formatting.difference(differences[name], share=metrics.is_percentage(name)),
         }
         for name, title in metrics.TITLES.items()
     }
@@ -81,7 +82,7 @@ def pair(first: Run, second: Run, split: str) -> None:
     with left:
         st.table(pd.DataFrame.from_dict(rows, orient="index"))
         st.caption(f"95 % intervals: paired {differences['accuracy'].method}, 2,000 times within each class.")
-        notices.meanings(metrics.TITLES)
+        messages.metric_meanings(metrics.TITLES)
     with right:
         test, (alike, kappa) = comparison.mcnemar(one, other), comparison.agreement(one, other)
         st.markdown(
@@ -107,7 +108,9 @@ def _titled(name: str) -> str:
 def differing(first: Run, second: Run, split: str) -> None:
     """The images behind the difference, as one of the two answered them."""
     st.subheader("The images on which they differ", anchor=False)
-    one, other = prediction_set.shared_images([evaluations.answers_of(run, split) for run in (first, second)]).members
+    one, other = prediction_set.shared_images(
+        [cached_metrics.prediction_set_of(run, split) for run in (first, second)]
+    ).members
     way = st.segmented_control(
         "Images", ["a", "b", "both"], default="a", required=True, key="who", bind="query-params",
         format_func={"a": "A right, B wrong", "b": "B right, A wrong", "both": "Both wrong"}.__getitem__,
@@ -120,10 +123,10 @@ def differing(first: Run, second: Run, split: str) -> None:
     }[way]
     run, said = (second, other) if way == "a" else (first, one)
     st.caption(f"Shown: what {'B' if way == 'a' else 'A'} said.")
-    about = evaluations.background_of(run, split)
-    full = evaluations.answers_of(run, split)
+    about = cached_metrics.image_metadata_of(run, split)
+    full = cached_metrics.prediction_set_of(run, split)
     wanted = pd.Index(full.ids).isin(said.ids[inside])
-    cases.show(run, full, about, wanted, key=f"pair-{first.id}-{second.id}-{split}-{way}")
+    image_drilldown.show(run, full, about, wanted, key=f"pair-{first.id}-{second.id}-{split}-{way}")
 
 
 def further(first: Run, several: list[Run], split: str) -> None:
@@ -131,14 +134,17 @@ def further(first: Run, several: list[Run], split: str) -> None:
     rows = {}
     for place, run in enumerate(several, start=2):
         letter = chr(65 + place)
-        less = evaluations.differences_of(first, run, split, evaluations.COUNTS + evaluations.LEVELS)
+        less = cached_metrics.differences_of(first, run, split, cached_metrics.COUNTS + cached_metrics.LEVELS)
         one, other = prediction_set.shared_images(
-            [evaluations.answers_of(each, split) for each in (first, run)]
+            [cached_metrics.prediction_set_of(each, split) for each in (first, run)]
         ).members
         names = ("accuracy", "macro_f1", "balanced_accuracy", "macro_auc")
         rows[f"{letter}: {run_card.title(run)}"] = {
             "Images": f"{len(one):,}",
-            **{metrics.TITLES[name]: words.apart(less[name], share=metrics.is_percentage(name)) for name in names},
+            **{
+                metrics.TITLES[name]: formatting.difference(less[name], share=metrics.is_percentage(name))
+                for name in names
+            },
             "McNemar's p": f"{comparison.mcnemar(one, other).p:.3g}",
         }
     st.markdown("**The further runs less A**, with 95 % intervals")
@@ -146,7 +152,7 @@ def further(first: Run, several: list[Run], split: str) -> None:
 
 
 def _told(value: float, name: str) -> str:
-    said = words.figure(metrics.Estimate(value, None, None, ""), share=metrics.is_percentage(name))
+    said = formatting.estimate(metrics.Estimate(value, None, None, ""), share=metrics.is_percentage(name))
     return said.replace(" ", "\u00a0")  # on a phone the per cent stays with its number
 
 
@@ -154,15 +160,15 @@ def overlaid(several: list[Run], split: str) -> None:
     """One class's curves of every run."""
     st.subheader("Curves", anchor=False)
     classes = several[0].config.classes
-    name = choose.addressed(
+    name = selectors.addressed(
         "Class against the rest",
         list(classes),
         key="class",
         kind="class",
-        titles={one: words.label(one) for one in classes},
+        titles={one: formatting.class_title(one) for one in classes},
         width=260,
     )
-    shared = prediction_set.shared_images([evaluations.answers_of(run, split) for run in several])
+    shared = prediction_set.shared_images([cached_metrics.prediction_set_of(run, split) for run in several])
     rocs, recalls = [], []
     for place, (run, one) in enumerate(zip(several, shared.members, strict=True)):
         own, score = one.true == one.code(name), one.probabilities[:, one.code(name)]
@@ -171,7 +177,7 @@ def overlaid(several: list[Run], split: str) -> None:
         who, shade = f"{chr(65 + place)}: {_short(run)}", _SHADES[place % 6]
         rocs.append((f"{who}, area {curves.auc(own, score):.3f}", shade, false, true))
         recalls.append((f"{who}, average {curves.average_precision(own, score):.3f}", shade, recall, precision))
-    st.caption(f"On {words.plural(len(shared), 'image')} that all {len(several)} have answered.")
+    st.caption(f"On {formatting.plural(len(shared), 'image')} that all {len(several)} have answered.")
     titles = ("ROC", "Precision and recall")
     for column, title, draw, lines, key in zip(
         st.columns(2, gap="large"),
@@ -191,18 +197,18 @@ def overlaid(several: list[Run], split: str) -> None:
 
 def _short(run: Run) -> str:
     """A name that fits a legend on a phone; the letter before it says which run is meant."""
-    return words.start(run.name or catalogue.title(run.config.model), 22)
+    return formatting.shortened_end(run.name or catalogue.title(run.config.model), 22)
 
 
 def together(several: list[Run]) -> None:
     """Make an ensemble of the chosen runs."""
     st.subheader("As one: an ensemble", anchor=False)
     way = st.segmented_control(
-        "Way", list(ensembles.WAYS), default="mean", required=True, key="way", bind="query-params", format_func=str.capitalize,
-        help=" ".join(f"**{one}**: {meaning}" for one, meaning in ensembles.WAYS.items()),
+        "Way", list(ensembles.METHODS), default="mean", required=True, key="way", bind="query-params", format_func=str.capitalize,
+        help=" ".join(f"**{one}**: {meaning}" for one, meaning in ensembles.METHODS.items()),
     )  # fmt: skip
     if st.button(f"Make an ensemble of {len(several)} runs", icon=":material/join:"):
-        made = ensembles.make([run.id for run in several], way)
+        made = ensembles.create([run.id for run in several], way)
         found = ensembles.of_run(made)
         if way == "weighted" and found is not None:
             shares = ", ".join(f"{chr(65 + place)} {weight:.0%}" for place, weight in enumerate(found.weights))
@@ -214,20 +220,20 @@ def together(several: list[Run]) -> None:
 
 
 st.title("Compare", anchor=False)
-notices.disclaimer()
-usable = [run for run in runs.every() if run.usable]
+messages.disclaimer()
+usable = [run for run in runs.list_runs() if run.has_predictions]
 if len(usable) < 2:
     for only in usable:
-        notices.of_data(only.config.data)
+        messages.synthetic_mark(only.config.data)
         st.markdown(f"So far there is one: {run_card.title(only)}.")
-    notices.empty(
+    messages.empty(
         "Nothing to compare yet", "A comparison needs two runs with results.", page="pages/model/train.py",
         link="Train a network", icon=":material/model_training:",
     )  # fmt: skip
     st.stop()
 several, split = chosen(usable)
 for name in sorted({run.config.data for run in several}):
-    notices.of_data(name)
+    messages.synthetic_mark(name)
 if len(several) < 2:
     st.info("Choose two different runs.", icon=":material/info:")
     st.stop()
@@ -239,7 +245,7 @@ try:
     differing(several[0], several[1], split)
     together(several)
     st.subheader("Take it away", anchor=False)
-    result_files.report_button(several, split)
-    notices.camera()
+    result_export.report_button(several, split)
+    messages.save_plot_hint()
 except (CxrError, OSError) as error:
     st.error(str(error), icon=":material/error:")

@@ -3,36 +3,36 @@
 import pandas as pd
 import streamlit as st
 
-from cxr_core import spreadsheet
+from cxr_core import csv_export, formatting
 from cxr_core.data import datasets
 from cxr_core.errors import CxrError
 from cxr_core.evaluation import leaderboard, metrics, paper, plots
 from cxr_core.models import catalogue
-from cxr_core.runs import folder as runs
-from cxr_core.runs.folder import Run
-from pages.ui import choose, evaluations, notices, reproduction_panel, run_card, words
+from cxr_core.runs import run_store as runs
+from cxr_core.runs.run_store import Run
+from pages.ui import cached_metrics, messages, reproduction_panel, run_card, selectors
 from pages.ui.theme import dark
 
 
 def standings_table(found: list[Run]) -> None:
     """Any figure on any split, with intervals, and the difference from a pinned row."""
-    usable = [run for run in found if run.usable]
+    usable = [run for run in found if run.has_predictions]
     classes = list(dict.fromkeys(name for run in usable for name in run.config.classes)) or list(paper.CLASSES)
     titles = {
         **metrics.TITLES,
         **{
-            f"{of}:{label}": f"{title}, {words.label(label).lower()}"
+            f"{of}:{label}": f"{title}, {formatting.class_title(label).lower()}"
             for of, title in metrics.PER_CLASS.items()
             for label in classes
         },
     }
     named = run_card.titles(usable)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        figure = choose.addressed("Figure", list(titles), key="figure", kind="figure", titles=titles, width=280)
-        split = choose.addressed(
-            "Images", ["test", "val", "train"], key="on", kind="split", titles=words.SPLITS, width=160
+        figure = selectors.addressed("Figure", list(titles), key="figure", kind="figure", titles=titles, width=280)
+        split = selectors.addressed(
+            "Images", ["test", "val", "train"], key="on", kind="split", titles=formatting.SPLITS, width=160
         )
-        data = choose.addressed(
+        data = selectors.addressed(
             "Dataset",
             _datasets(usable),
             key="data",
@@ -40,7 +40,7 @@ def standings_table(found: list[Run]) -> None:
             titles={"all": "All"},
             width=200,
         )
-        network = choose.addressed(
+        network = selectors.addressed(
             "Network",
             ["all", *dict.fromkeys(run.config.model for run in usable)],
             key="network",
@@ -49,7 +49,7 @@ def standings_table(found: list[Run]) -> None:
             width=200,
         )
         fixed = leaderboard.published_rows("accuracy", "test")
-        pinned = choose.addressed(
+        pinned = selectors.addressed(
             "Differences from",
             ["none", *named, *fixed["name"]],
             key="baseline",
@@ -78,7 +78,7 @@ def standings_table(found: list[Run]) -> None:
 
 def _datasets(usable: list[Run]) -> list[str]:
     """One dataset at a time, real X-rays first, since figures of different images say little of one another; then all."""
-    drawn = {one.name for one in datasets.every() if one.synthetic}
+    drawn = {one.name for one in datasets.list_datasets() if one.synthetic}
     return [*sorted(dict.fromkeys(run.config.data for run in usable), key=drawn.__contains__), "all"]
 
 
@@ -93,20 +93,20 @@ def _cards(usable: list[Run], split: str, figure: str, named: dict[str, str]) ->
             cards.append((run, named[run.id], {figure: estimate}, n))
             continue
         try:
-            card = evaluations.card_of(run, split, metrics.parts_of(figure))
-            cards.append((run, named[run.id], card, len(evaluations.answers_of(run, split))))
+            card = cached_metrics.metrics_of(run, split, metrics.parts_of(figure))
+            cards.append((run, named[run.id], card, len(cached_metrics.prediction_set_of(run, split))))
         except (CxrError, OSError) as error:
             problems.append(f"**{named[run.id]}**: {error}")
     return cards, problems
 
 
 def _shown(table: pd.DataFrame, title: str, figure: str, split: str, usable: list[Run], pinned: str) -> None:
-    drawn = {one.name for one in datasets.every() if one.synthetic}
+    drawn = {one.name for one in datasets.list_datasets() if one.synthetic}
     share = metrics.is_percentage(figure)
     by_id = {run.id: run for run in usable}
     table["data"] = [f"{one} (synthetic)" if one in drawn else one for one in table["data"]]
     said = [
-        words.figure(
+        formatting.estimate(
             metrics.Estimate(row.value, *((row.low, row.high) if pd.notna(row.low) else (None, None)), ""), share=share
         )
         for row in table.itertuples()
@@ -181,10 +181,10 @@ def _shown(table: pd.DataFrame, title: str, figure: str, split: str, usable: lis
         "official test split of 624 images."
     )
     st.download_button(
-        "Table as CSV", lambda: spreadsheet.csv(table.drop(columns="told")), f"leaderboard-{figure}-{split}.csv", "text/csv",
+        "Table as CSV", lambda: csv_export.csv(table.drop(columns="told")), f"leaderboard-{figure}-{split}.csv", "text/csv",
         icon=":material/table:", key="standings-csv", on_click="ignore",
     )  # fmt: skip
-    notices.camera()
+    messages.save_plot_hint()
 
 
 def _difference(
@@ -201,7 +201,7 @@ def _difference(
         return "baseline"
     try:
         if pinned in by_id and row.run in by_id:
-            one = evaluations.difference_of(by_id[pinned], by_id[row.run], split, figure)
+            one = cached_metrics.difference_of(by_id[pinned], by_id[row.run], split, figure)
         else:
             base = table[(table["run"] == pinned) | ((table["run"] == "") & (table["name"] == pinned))]
             if not len(base):
@@ -214,7 +214,7 @@ def _difference(
             )
     except (CxrError, OSError) as error:
         return str(error).split(".")[0]
-    return words.apart(one, share=share)
+    return formatting.difference(one, share=share)
 
 
 def _official(usable: list[Run], split: str) -> set[str]:
@@ -231,10 +231,10 @@ def all_runs(found: list[Run]) -> None:
     st.subheader("All runs beside the paper's Table 4.1", anchor=False)
     table = leaderboard.accuracy_table(found)
     table["test_range"] = [
-        words.interval((low, high)) if pd.notna(low) else ""
+        formatting.interval((low, high)) if pd.notna(low) else ""
         for low, high in zip(table["test_low"], table["test_high"], strict=True)
     ]
-    drawn = {one.name for one in datasets.every() if one.synthetic}
+    drawn = {one.name for one in datasets.list_datasets() if one.synthetic}
     table["data"] = [f"{one} (synthetic)" if one in drawn else one for one in table["data"]]
     table["origin"] = table["origin"].map({"paper": "Paper, Table 4.1", "run": "This workbench"})
     table[["train", "test", "val"]] = table[["train", "test", "val"]].astype(float) * 100
@@ -279,11 +279,11 @@ def all_runs(found: list[Run]) -> None:
 
 
 st.title("Leaderboard", anchor=False)
-found = runs.every()
-if any(run.usable for run in found):
-    notices.disclaimer()
-    for name in sorted({run.config.data for run in found if run.usable}):
-        notices.of_data(name)
+found = runs.list_runs()
+if any(run.has_predictions for run in found):
+    messages.disclaimer()
+    for name in sorted({run.config.data for run in found if run.has_predictions}):
+        messages.synthetic_mark(name)
 standings_table(found)
 with st.expander("Accuracies of all splits side by side"):
     all_runs(found)

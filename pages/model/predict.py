@@ -6,15 +6,24 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from cxr_core import dicom, images
+from cxr_core import dicom, formatting, images
 from cxr_core.data import datasets
 from cxr_core.errors import CxrError
 from cxr_core.evaluation import abstention, confusion, fitted, intervals
-from cxr_core.inference import engine, intake
-from cxr_core.inference.engine import Answer, Item, Panel
-from cxr_core.runs import folder as runs
-from cxr_core.runs.folder import Run
-from pages.ui import batch, choose, evaluations, loaders, notices, paste, run_card, verdict, words
+from cxr_core.inference import predict, uploads
+from cxr_core.inference.predict import InputFile, LoadedModel, Prediction
+from cxr_core.runs import run_store as runs
+from cxr_core.runs.run_store import Run
+from pages.ui import (
+    batch_predictions,
+    cached_data,
+    cached_metrics,
+    clipboard,
+    messages,
+    prediction_card,
+    run_card,
+    selectors,
+)
 
 MANY = 4  # more images than this are shown as a table
 UPLOAD, FOLDER, EXAMPLE = "upload", "folder", "example"
@@ -23,7 +32,7 @@ WAYS = {UPLOAD: "Upload", FOLDER: "Upload a folder", EXAMPLE: "Take one of a dat
 
 def choose_run(usable: list[Run]) -> tuple[Run, list[Run]]:
     """Who answers, and who is asked for a second opinion."""
-    run = choose.run(
+    run = selectors.run(
         "Answering run", usable,
         help="The trained network, or ensemble, that answers. The newest are on top, above them the most accurate of those that "
         "were validated on the same images as the newest.",
@@ -33,7 +42,7 @@ def choose_run(usable: list[Run]) -> tuple[Run, list[Run]]:
             _how_good(run)
         except CxrError as error:
             st.warning(str(error), icon=":material/error:")
-    notices.of_data(run.config.data)
+    messages.synthetic_mark(run.config.data)
     alike = [one for one in usable if one.id != run.id and one.config.classes == run.config.classes]
     if not alike:
         return run, []
@@ -48,75 +57,77 @@ def choose_run(usable: list[Run]) -> tuple[Run, list[Run]]:
 def _how_good(run: Run) -> None:
     """What the run gave on its test images, called as it calls an upload."""
     point = fitted.point(run.id)
-    test = evaluations.called_of(run, "test", point)
+    test = cached_metrics.decided_set_of(run, "test", point)
     right, recalls = int(test.correct.sum()), confusion.recall(test.confusion)
     found = ", ".join(
-        f"{words.label(name).lower()} {words.percent(share)}"
+        f"{formatting.class_title(name).lower()} {formatting.percent(share)}"
         for name, share, n in zip(test.classes, recalls, test.support, strict=True)
         if n
     )
     sure = abstention.sure(run.id, test)
     how_sure = ""
     if sure is not None:
-        among = words.percent(float(test.correct[sure].mean())) if sure.any() else "none"
+        among = formatting.percent(float(test.correct[sure].mean())) if sure.any() else "none"
         how_sure = f"It is sure of {int(sure.sum()):,} of them, and right in {among} of these."
     st.markdown(
-        f"**How good it is.** Of {len(test):,} test images of '{run.config.data}' it gets **{words.percent(right / len(test))}** "
-        f"right (95 % interval {words.interval(intervals.wilson(right, len(test)))}){', at its operating point' if point else ''}. "
+        f"**How good it is.** Of {len(test):,} test images of '{run.config.data}' it gets **{formatting.percent(right / len(test))}** "
+        f"right (95 % interval {formatting.interval(intervals.wilson(right, len(test)))}){', at its operating point' if point else ''}. "
         f"Found of each class: {found}. {how_sure}"
     )
 
 
-def ready(run: Run) -> Panel:
+def load_or_stop(run: Run) -> LoadedModel:
     """The run with its networks; the first time they are loaded, and exported if they never were."""
     with st.spinner(
         "Getting the network ready (once after the start; a run that never answered before takes longer) …"
     ):
-        return engine.panel(run.id)
+        return predict.load(run.id)
 
 
-def asked(others: list[Run]) -> list[Panel]:
+def load_others(others: list[Run]) -> list[LoadedModel]:
     """Those of `others` that can answer here; of any that cannot, why."""
     found = []
     for run in others:
         try:
-            found.append(ready(run))
+            found.append(load_or_stop(run))
         except CxrError as error:
-            name = words.verbatim(run_card.titles(others)[run.id])
+            name = formatting.verbatim(run_card.titles(others)[run.id])
             st.warning(f"No second opinion by {name}: {error}", icon=":material/error:")
     return found
 
 
-def single(panel: Panel, others: list[Panel], item: Item, *, title: str = "", true: str = "") -> None:
+def single_image(
+    panel: LoadedModel, others: list[LoadedModel], item: InputFile, *, title: str = "", true: str = ""
+) -> None:
     """One image with its answer, or the sentence that says why there is none."""
     title = title or item.name
     try:
-        content = engine.content_of(item)
+        content = predict.content_of(item)
         facts, frame = _of_dicom(item, content, title)
-        image = engine.opened(content, frame=frame)
+        image = predict.opened(content, frame=frame)
     except CxrError as error:
-        notices.unreadable(item.name, str(error))
+        messages.unreadable(item.name, str(error))
         return
 
-    def said(one: Panel) -> Answer:
+    def said(one: LoadedModel) -> Prediction:
         return one.answers(one.see([image]))[0]
 
     opinions = [(other, said(other)) for other in others]
-    verdict.show(panel, title, image.grey, said(panel), others=opinions, true=true, facts=facts)
+    prediction_card.show(panel, title, image.grey, said(panel), others=opinions, true=true, facts=facts)
 
 
-def _of_dicom(item: Item, content: bytes | Path, title: str) -> tuple[dict[str, str], int]:
+def _of_dicom(item: InputFile, content: bytes | Path, title: str) -> tuple[dict[str, str], int]:
     """What a DICOM file may tell of itself, and which of its frames is wanted."""
     if not dicom.is_dicom(content):
         return {}, item.frame or 0
-    count, frame = images.frames(content), item.frame or 0
+    count, frame = images.count_frames(content), item.frame or 0
     if count > 1:
-        label = f"Image of {words.verbatim(title)} (1 to {count})"
+        label = f"Image of {formatting.verbatim(title)} (1 to {count})"
         frame = st.number_input(label, 1, count, frame + 1, key=f"frame-{title}", width=260) - 1
-    return dicom.facts(content), int(frame)
+    return dicom.header_facts(content), int(frame)
 
 
-def uploads(panel: Panel, others: list[Panel], *, whole_folder: bool) -> None:
+def upload_panel(panel: LoadedModel, others: list[LoadedModel], *, whole_folder: bool) -> None:
     files = st.file_uploader(
         "A folder of X-ray images" if whole_folder else "X-ray images, or a zip of them",
         accept_multiple_files="directory" if whole_folder else True, key=f"uploads-{whole_folder}", max_upload_size=200,
@@ -124,36 +135,36 @@ def uploads(panel: Panel, others: list[Panel], *, whole_folder: bool) -> None:
         "upload is stored.",
     )  # fmt: skip
     if not whole_folder:
-        paste.to_uploader()
+        clipboard.to_uploader()
     if not files:
         return
-    items, problems = intake.items([(one.name, one.getvalue()) for one in files])
+    items, problems = uploads.input_files([(one.name, one.getvalue()) for one in files])
     if len(items) + len(problems) <= MANY:
         for name, problem in problems:
-            notices.unreadable(name, problem)
+            messages.unreadable(name, problem)
         for place, item in enumerate(items, start=1):
-            single(
+            single_image(
                 panel, others, item, title=item.name if len(items) == 1 else f"{item.name} ({place} of {len(items)})"
             )
         return
     key = (panel.run.id, *(one.run.id for one in others), *(one.file_id for one in files))
-    chosen = batch.show(panel, others, items, problems, key=key)
+    chosen = batch_predictions.show(panel, others, items, problems, key=key)
     if chosen is not None:
-        single(panel, others, items[chosen], title=f"{items[chosen].name} ({chosen + 1} of {len(items)})")
+        single_image(panel, others, items[chosen], title=f"{items[chosen].name} ({chosen + 1} of {len(items)})")
 
 
-def examples(panel: Panel, others: list[Panel]) -> None:
-    names, config = datasets.names(), panel.run.config
+def example_panel(panel: LoadedModel, others: list[LoadedModel]) -> None:
+    names, config = datasets.list_names(), panel.run.config
     if not names:
         st.caption("There is no dataset to take an image from.")
         return
     names.sort(key=lambda one: one != config.data)  # the run's own first
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        name = choose.addressed("Dataset", names, key="data", kind="dataset", width=260)
+        name = selectors.addressed("Dataset", names, key="data", kind="dataset", width=260)
         dataset = datasets.get(name)
-        wanted = st.pills("Class", dataset.classes, format_func=words.label, key="example_class")
+        wanted = st.pills("Class", dataset.classes, format_func=formatting.class_title, key="example_class")
         draw = st.button("Another image", icon=":material/casino:")
-    table = loaders.index_of(dataset)
+    table = cached_data.index_of(dataset)
     pool = table[table["split"] == "test"]
     pool = pool[pool["class"] == wanted] if wanted else pool
     if pool.empty:
@@ -164,7 +175,7 @@ def examples(panel: Panel, others: list[Panel]) -> None:
         current = random.choice(pool["id"].tolist())
         st.query_params["image"] = current
     row: pd.Series = table[table["id"] == current].iloc[0]
-    notices.synthetic(dataset)
+    messages.synthetic_notice(dataset)
     if row["split"] == "train" and name == config.data:
         st.caption(":material/info: The network has learned from this very image, so its answer proves nothing.")
     if name != config.data:
@@ -173,14 +184,14 @@ def examples(panel: Panel, others: list[Panel]) -> None:
             "how good it is on them is not known."
         )
     true = str(row["class"]) if row["class"] in config.classes else ""
-    single(panel, others, Item(current, datasets.image_path(name, current)), true=true)
+    single_image(panel, others, InputFile(current, datasets.image_path(name, current)), true=true)
 
 
 st.title("Predict", anchor=False)
-notices.disclaimer()
-usable = [run for run in runs.every() if run.usable]
+messages.disclaimer()
+usable = [run for run in runs.list_runs() if run.has_predictions]
 if not usable:
-    notices.empty(
+    messages.empty(
         "No trained network yet",
         "Train one first. On the synthetic set that takes a few minutes.",
         page="pages/model/train.py",
@@ -193,11 +204,11 @@ way = st.segmented_control(
     "Image", list(WAYS), default=EXAMPLE if "image" in st.query_params else UPLOAD, required=True, key="way",
     format_func=WAYS.__getitem__, label_visibility="collapsed",
 )  # fmt: skip
-panel = ready(run)
+panel = load_or_stop(run)
 if panel.notice:
     st.caption(f":material/info: {panel.notice}")
-others = asked(more)
+others = load_others(more)
 if way == EXAMPLE:
-    examples(panel, others)
+    example_panel(panel, others)
 else:
-    uploads(panel, others, whole_folder=way == FOLDER)
+    upload_panel(panel, others, whole_folder=way == FOLDER)

@@ -2,24 +2,24 @@
 
 import streamlit as st
 
+from cxr_core import formatting
 from cxr_core.errors import CxrError
 from cxr_core.evaluation import ensembles, fitted, metrics, plots
 from cxr_core.evaluation.fitted import Point
 from cxr_core.evaluation.prediction_set import PredictionSet
-from cxr_core.runs import folder as runs
-from cxr_core.runs.folder import Run
+from cxr_core.runs import run_store as runs
+from cxr_core.runs.run_store import Run
 from pages.ui import (
-    choose,
-    evaluations,
-    notices,
-    result_files,
-    result_groups,
+    cached_metrics,
+    messages,
+    result_export,
     result_matrix,
     result_scores,
+    result_subgroups,
     result_threshold,
-    run_card,
-    words,
-)  # fmt: skip
+    run_card,  # fmt: skip
+    selectors,
+)
 from pages.ui.theme import dark
 
 VIEWS = {
@@ -39,14 +39,14 @@ WAYS = {"probable": "Most probable class", "point": "Operating point"}
 def choices(usable: list[Run]) -> tuple[Run, str, Point | None]:
     """The run, the split, and the operating point by which its images are called; None: the most probable class."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        run = choose.run("Run", usable, width=440)
+        run = selectors.run("Run", usable, width=440)
         splits = [split for split in ("test", "val", "shifted", "train") if split in run.metrics]
         split = st.segmented_control(
             "Split",
             splits,
             default=splits[0],
             required=True,
-            format_func=words.split,
+            format_func=formatting.split_title,
             key="split",
             bind="query-params",
             help="Test images judge a network: it has learned nothing from them and nothing was chosen by them.",
@@ -71,7 +71,7 @@ def _point(run: Run) -> Point | None:
         format_func=WAYS.__getitem__,
         key="by",
         bind="query-params",
-        help=f"The most probable class, as in the leaderboard; or as Predict answers: {words.point(kept)}.",
+        help=f"The most probable class, as in the leaderboard; or as Predict answers: {formatting.operating_point(kept)}.",
     )
     return kept if way == "point" else None
 
@@ -83,8 +83,8 @@ def headline(n: int, card: metrics.Metrics) -> None:
         for name in ("accuracy", "macro_f1", "balanced_accuracy"):
             st.metric(
                 metrics.TITLES[name],
-                words.percent(card[name].value),
-                delta=words.interval(card[name].interval),
+                formatting.percent(card[name].value),
+                delta=formatting.interval(card[name].interval),
                 delta_color="off",
                 delta_arrow="off",
                 help=f"{metrics.DESCRIPTIONS[name]} Below: the 95 % interval, the range that other images of the same kind would "
@@ -131,19 +131,19 @@ def made_of(run: Run, usable: list[Run]) -> None:
         f"{named.get(one, one)}" + (f" ({weight:.0%})" if made.way == "weighted" else "")
         for one, weight in zip(made.members, made.weights, strict=True)
     )
-    st.caption(f":material/join: {ensembles.WAYS[made.way]} Its runs: {members}.")
+    st.caption(f":material/join: {ensembles.METHODS[made.way]} Its runs: {members}.")
 
 
 def one_run(usable: list[Run]) -> None:
     run, split, by = choices(usable)
-    notices.disclaimer()
-    notices.of_data(run.config.data)
+    messages.disclaimer()
+    messages.synthetic_mark(run.config.data)
     if run.status.reason:
-        st.info(run.status.reason, icon=words.STATES[run.status.state][1])
+        st.info(run.status.reason, icon=formatting.RUN_STATES[run.status.state][1])
     try:
         made_of(run, usable)
-        answers = evaluations.answers_of(run, split)
-        headline(len(answers), evaluations.card_of(run, split, evaluations.COUNTS, by=by))
+        answers = cached_metrics.prediction_set_of(run, split)
+        headline(len(answers), cached_metrics.metrics_of(run, split, cached_metrics.COUNTS, by=by))
     except (CxrError, OSError) as error:
         st.error(str(error), icon=":material/error:")
         return
@@ -152,36 +152,36 @@ def one_run(usable: list[Run]) -> None:
         label_visibility="collapsed",
     )  # fmt: skip
     show(view, run, split, answers, by)
-    notices.camera()
+    messages.save_plot_hint()
 
 
 def show(view: str, run: Run, split: str, answers: PredictionSet, by: Point | None) -> None:
     """One of VIEWS."""
     if view == "matrix":
-        result_matrix.show(run, split, evaluations.called_of(run, split, by), by)
+        result_matrix.show(run, split, cached_metrics.decided_set_of(run, split, by), by)
     elif view == "curves":
         result_scores.curves(run, split, answers)
         result_scores.histograms(run, split, answers)
     elif view == "calibration":
-        result_scores.calibrated(run, split, evaluations.called_of(run, split, by), by)
+        result_scores.calibrated(run, split, cached_metrics.decided_set_of(run, split, by), by)
     elif view == "threshold":
         result_threshold.show(run, split, answers)
     elif view == "groups":
-        result_groups.show(run, split, evaluations.called_of(run, split, by), by)
+        result_subgroups.show(run, split, cached_metrics.decided_set_of(run, split, by), by)
     elif view == "files":
-        result_files.show(run, split, answers)
+        result_export.show(run, split, answers)
     else:
         learning(run)
 
 
 st.title("Results", anchor=False)
-usable = [run for run in runs.every() if run.usable]
+usable = [run for run in runs.list_runs() if run.has_predictions]
 if usable:
     one_run(usable)
 else:
-    if problem := choose.no_results(st.query_params.get("run", "")):
+    if problem := selectors.why_no_results(st.query_params.get("run", "")):
         st.error(problem, icon=":material/error:")
-    notices.empty(
+    messages.empty(
         "No results yet",
         "Train a network first; its results appear here by themselves. The paper's own are on the leaderboard.",
         page="pages/model/train.py",

@@ -5,20 +5,20 @@ from typing import Any
 
 import streamlit as st
 
-from cxr_core import machine
+from cxr_core import formatting, machine
 from cxr_core.data import datasets, manifest
 from cxr_core.data.datasets import Dataset
 from cxr_core.errors import BadInput, CxrError
 from cxr_core.jobs import queue, sweep
 from cxr_core.models import catalogue, recipes
 from cxr_core.runs import config as settings
-from cxr_core.runs import folder as runs
 from cxr_core.runs import groups
+from cxr_core.runs import run_store as runs
 from cxr_core.runs.config import RunConfig
-from pages.ui import choose, model_card, notices, run_card, run_list, words
+from pages.ui import messages, model_card, run_card, run_list, selectors
 from pages.ui.settings_form import settings_form
 
-WAYS = {**words.SPLIT_RULES, "manifest": "A manifest"}
+WAYS = {**formatting.SPLIT_RULES, "manifest": "A manifest"}
 FIRST_LOOK = 10  # epochs proposed for a network that learns as a whole, which takes long on a processor
 
 
@@ -46,13 +46,13 @@ class Splits:
 def data_panel() -> Splits:
     with st.container(border=True):
         st.markdown("**Data**")
-        names = datasets.names()
+        names = datasets.list_names()
         asked = st.query_params.get("manifest", "").partition(":")[0]
         place = names.index(asked) if asked in names else 0
         with st.container(horizontal=True, vertical_alignment="bottom"):
             name = st.selectbox("Dataset", names, place, key="train_data", persist_state="session", width=320)
             dataset = datasets.get(name)
-            notices.synthetic(dataset)
+            messages.synthetic_notice(dataset)
             usual = "patient" if few_to_choose_by(dataset) else "official"
             rule = st.selectbox(
                 "Validation images",
@@ -69,9 +69,9 @@ def data_panel() -> Splits:
                 share = st.slider("Share for validation", 0.05, 0.40, 0.15, 0.05, key="train_share", width=240)
         if rule == "official" and few_to_choose_by(dataset):
             val = dataset.counts.get("val", {})
-            missing = [words.label(one).lower() for one in dataset.classes if not val.get(one)]
+            missing = [formatting.class_title(one).lower() for one in dataset.classes if not val.get(one)]
             st.caption(
-                f":material/warning: Only {words.plural(sum(val.values()), 'validation image')}"
+                f":material/warning: Only {formatting.plural(sum(val.values()), 'validation image')}"
                 + (f", none of {' or '.join(missing)}" if missing else "")
                 + ". Too few to choose an epoch by: take a new split for anything but the paper's table."
             )
@@ -90,7 +90,7 @@ def built(data: str) -> manifest.Manifest:
     Raises:
         BadInput: there is none.
     """
-    found = {one.id: one for one in manifest.every(data)}
+    found = {one.id: one for one in manifest.list_manifests(data)}
     if not found:
         raise BadInput(f"No manifest of '{data}' has been built yet. Build one on the Curate page.")
     asked = st.query_params.get("manifest", "").partition(":")[2]
@@ -103,7 +103,10 @@ def built(data: str) -> manifest.Manifest:
         key=f"train_manifest-{data}",
     )
     counts = found[chosen].counts
-    st.caption("; ".join(f"{words.split(split)}: {sum(row.values()):,} images" for split, row in counts.items()) + ".")
+    st.caption(
+        "; ".join(f"{formatting.split_title(split)}: {sum(row.values()):,} images" for split, row in counts.items())
+        + "."
+    )
     return found[chosen]
 
 
@@ -130,7 +133,7 @@ def networks_panel(splits: Splits, done: list[runs.Run]) -> list[RunConfig]:
             persist_state="session",
         )
     st.caption(recipes.SUMMARIES[recipe])
-    cards = machine.cards()
+    cards = machine.list_gpus()
     where = (
         ", ".join(f"{one.name} ({one.memory_gb:.0f} GB)" for one in cards)
         or "this machine's processor; no graphics card found"
@@ -235,20 +238,20 @@ def repeats() -> tuple[list[int], int]:
 
 
 def start(configs: list[RunConfig], splits: Splits, seeds: list[int], folds: int) -> None:
-    every = [settings.changed(config, {"seed": config.seed + seed}) for config in configs for seed in seeds]
+    every = [settings.with_settings(config, {"seed": config.seed + seed}) for config in configs for seed in seeds]
     if len(every) == 1 and not folds:
         config = every[0]
         frozen = splits.frozen or manifest.build(
             splits.dataset.name, split=splits.rule, val_fraction=splits.share, seed=config.seed
         )
-        queue.submit(settings.on(config, frozen.id, frozen.classes))
+        queue.submit(settings.with_manifest(config, frozen.id, frozen.classes))
     elif splits.frozen and not folds:
-        sweep.submit_on(every, [splits.frozen])
+        sweep.submit_on_manifests(every, [splits.frozen])
     else:
         sweep.submit(every, folds=folds, split="patient" if folds else splits.rule, val_fraction=splits.share)
     count = len(every) * max(1, folds)
     what = "The training was" if count == 1 else f"{count} trainings were"
-    waiting = sum(run.status.state == "queued" for run in runs.every())
+    waiting = sum(run.status.state == "queued" for run in runs.list_runs())
     done = f"queued; {waiting} wait now" if waiting else "started"
     st.toast(f"{what} {done}. It goes on when you leave this page.", icon=":material/play_arrow:")
 
@@ -276,25 +279,28 @@ def watch(read: list[list[runs.Run]]) -> None:
     """
     found = read.pop() if read else queue.dispatch()
     now = [run for run in found if run.status.at_work]
-    run_list.under_way(now, groups.every(found))
+    run_list.under_way(now, groups.list_groups(found))
     before = st.session_state.get("watched", set())
     st.session_state["watched"] = {run.id for run in now}
     for run_id in before - st.session_state["watched"]:
-        if run_id in runs.ids():
+        if run_id in runs.list_ids():
             ended = runs.get(run_id)
-            link = f" [Results](/results?run={run_id})" if ended.usable else ""
-            st.toast(f"{run_card.title(ended)}: {ended.status.state}.{link}", icon=words.STATES[ended.status.state][1])
+            link = f" [Results](/results?run={run_id})" if ended.has_predictions else ""
+            st.toast(
+                f"{run_card.title(ended)}: {ended.status.state}.{link}",
+                icon=formatting.RUN_STATES[ended.status.state][1],
+            )
     if before != st.session_state["watched"]:
         st.rerun()
 
 
 st.title("Train", anchor=False)
-if not datasets.names():
-    choose.no_dataset("Nothing to learn from yet")
-found = runs.every()
+if not datasets.list_names():
+    selectors.no_dataset("Nothing to learn from yet")
+found = runs.list_runs()
 try:
     if form(found):
-        found = runs.every()
+        found = runs.list_runs()
 except CxrError as error:
     st.error(str(error), icon=":material/error:")
 st.page_link(

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import streamlit as st
 
+from cxr_core import formatting
 from cxr_core.data import datasets
 from cxr_core.errors import CxrError, UnknownName
 from cxr_core.evaluation import plots
-from cxr_core.jobs import errands
-from cxr_core.runs import folder as runs
-from pages.ui import notices, words
+from cxr_core.jobs import background_jobs
+from cxr_core.runs import run_store as runs
+from pages.ui import messages
 from pages.ui.theme import dark
 
 
@@ -35,8 +36,8 @@ def heading(found: list[datasets.Dataset], trained: list[runs.Run]) -> None:
             drawn = " (synthetic)" if best.config.data in synthetic else ""
             st.metric(
                 f"Best test accuracy, on {best.config.data}{drawn}",
-                words.percent(figure["accuracy"]),
-                delta=f"95 % interval {words.interval(figure['ci95']['accuracy'])}",
+                formatting.percent(figure["accuracy"]),
+                delta=f"95 % interval {formatting.interval(figure['ci95']['accuracy'])}",
                 delta_color="off",
                 delta_arrow="off",
                 border=True,
@@ -80,11 +81,11 @@ def next_steps(found: list[datasets.Dataset], trained: list[runs.Run]) -> None:
 
 @st.dialog("Remove this dataset?")
 def confirm_remove(name: str) -> None:
-    learned = sum(run.config.data == name for run in runs.every())
+    learned = sum(run.config.data == name for run in runs.list_runs())
     st.markdown(
         f"**{name}** goes with its manifests and the images that it keeps itself; a folder that it only points to stays as it "
         "is, and so does the record of its decisions (in datasets/.removed)."
-        + (f" {words.plural(learned, 'run')} trained on it stay, with their results." if learned else "")
+        + (f" {formatting.plural(learned, 'run')} trained on it stay, with their results." if learned else "")
     )
     if st.button("Remove it", type="primary", icon=":material/delete:"):
         with suppress(UnknownName):  # another browser was a moment faster
@@ -96,14 +97,14 @@ def dataset_card(dataset: datasets.Dataset) -> None:
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"**{dataset.name}**", width="content")
-            notices.synthetic(dataset)
+            messages.synthetic_notice(dataset)
             st.space("stretch")
             if st.button(
                 "", key=f"remove-{dataset.name}", icon=":material/delete:", type="tertiary", help="Remove it …"
             ):
                 confirm_remove(dataset.name)
         st.caption(
-            f"{words.plural(dataset.images, 'image')} of {words.plural(dataset.patients, 'patient')}. From: {dataset.origin}."
+            f"{formatting.plural(dataset.images, 'image')} of {formatting.plural(dataset.patients, 'patient')}. From: {dataset.origin}."
             + (f" {dataset.citation}" if dataset.citation else "")
         )
         if dataset.advice:
@@ -111,8 +112,8 @@ def dataset_card(dataset: datasets.Dataset) -> None:
         st.plotly_chart(
             plots.class_counts(
                 dataset.counts,
-                {name: words.label(name) for name in dataset.classes},
-                split_titles=words.SPLITS,
+                {name: formatting.class_title(name) for name in dataset.classes},
+                split_titles=formatting.SPLITS,
                 dark=dark(),
             ),
             config=plots.CONFIG,
@@ -120,15 +121,15 @@ def dataset_card(dataset: datasets.Dataset) -> None:
             alt=f"Images per class and split of {dataset.name}: {dataset.counts}",
         )
         if dataset.skipped:
-            with st.expander(f"{words.plural(len(dataset.skipped), 'file')} skipped", icon=":material/warning:"):
+            with st.expander(f"{formatting.plural(len(dataset.skipped), 'file')} skipped", icon=":material/warning:"):
                 st.dataframe(list(dataset.skipped), hide_index=True)
 
 
 def show_additions() -> None:
     """Redrawn every second while something is being added; the whole page when the last one is done."""
-    now = [one for one in errands.underway() if one.kind == "add"]
+    now = [one for one in background_jobs.list_jobs() if one.kind == "add"]
     for one in now:
-        notices.errand(one)
+        messages.background_job(one)
     if {one.name for one in now if one.running} != st.session_state.get("adding", set()):
         st.session_state["adding"] = {one.name for one in now if one.running}
         st.rerun()
@@ -185,7 +186,7 @@ def add_panel() -> None:
 
 def _start(source: str, name: str, *options: str, rerun: bool = False) -> None:
     try:
-        errands.add(source, name, options=options)
+        background_jobs.add(source, name, options=options)
     except CxrError as error:
         st.session_state["add-problem"] = str(error)
     if rerun:
@@ -194,23 +195,23 @@ def _start(source: str, name: str, *options: str, rerun: bool = False) -> None:
 
 def _start_upload(file: str, content: bytes) -> None:
     try:
-        errands.add_upload(content, datasets.default_name(Path(file).name))
+        background_jobs.add_upload(content, datasets.default_name(Path(file).name))
     except CxrError as error:
         st.session_state["add-problem"] = str(error)
     st.rerun()
 
 
-found = datasets.every()
-trained = [run for run in runs.every() if run.usable]
+found = datasets.list_datasets()
+trained = [run for run in runs.list_runs() if run.has_predictions]
 heading(found, trained)
-busy = any(one.running and one.kind == "add" for one in errands.underway())
+busy = any(one.running and one.kind == "add" for one in background_jobs.list_jobs())
 st.fragment(show_additions, run_every=1.0 if busy else None)()
 if not found and busy:
     st.info(
         "**First start.** A small synthetic set is being drawn, so that there is something to look at. It takes a few seconds.",
         icon=":material/draw:",
     )
-for name, why in datasets.damaged().items():
+for name, why in datasets.list_damaged().items():
     with st.container(border=True):
         st.error(why, icon=":material/broken_image:")
         if st.button("Remove it …", key=f"remove-{name}", icon=":material/delete:"):

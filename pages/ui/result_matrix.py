@@ -4,11 +4,12 @@ import pandas as pd
 import streamlit as st
 from pandas.io.formats.style import Styler
 
+from cxr_core import formatting
 from cxr_core.evaluation import confusion, metrics, paper, plots
 from cxr_core.evaluation.fitted import Point
 from cxr_core.evaluation.prediction_set import PredictionSet
-from cxr_core.runs.folder import Run
-from pages.ui import cases, choose, evaluations, words
+from cxr_core.runs.run_store import Run
+from pages.ui import cached_metrics, image_drilldown, selectors
 from pages.ui.theme import dark
 
 UNITS = {"counts": "Images", "shares": "% of true", "called": "% of called"}
@@ -25,13 +26,13 @@ def show(run: Run, split: str, answers: PredictionSet, by: Point | None) -> None
         st.caption(":material/ads_click: Click a cell, or choose one, to see its images.")
         return
     row, column = cell
-    true, called = (words.label(answers.classes[code]) for code in cell)
+    true, called = (formatting.class_title(answers.classes[code]) for code in cell)
     st.subheader(
         f"{true}, rightly called so" if row == column else f"{true}, wrongly called {called.lower()}", anchor=False
     )
     inside = (answers.true == row) & (answers.predicted == column)
-    about = evaluations.background_of(run, split)
-    cases.show(run, answers, about, inside, key=f"cell-{run.id}-{split}-{row}-{column}")
+    about = cached_metrics.image_metadata_of(run, split)
+    image_drilldown.show(run, answers, about, inside, key=f"cell-{run.id}-{split}-{row}-{column}")
 
 
 def _matrix(run: Run, split: str, answers: PredictionSet) -> tuple[int, int] | None:
@@ -49,18 +50,18 @@ def _matrix(run: Run, split: str, answers: PredictionSet) -> tuple[int, int] | N
             label_visibility="collapsed",
         )
     counts = answers.confusion
-    titles = [words.label(name) for name in answers.classes]
+    titles = [formatting.class_title(name) for name in answers.classes]
     cells = {
         f"{true},{called}": (row, column)
         for row, true in enumerate(answers.classes)
         for column, called in enumerate(answers.classes)
     }
     said = {
-        name: f"{titles[row]} called {titles[column].lower()}: {words.plural(int(counts[row, column]), 'image')}"
+        name: f"{titles[row]} called {titles[column].lower()}: {formatting.plural(int(counts[row, column]), 'image')}"
         for name, (row, column) in cells.items()
     }
     place = st.container()
-    name = choose.addressed(
+    name = selectors.addressed(
         "Images of a cell", ["none", *cells], key="cell", kind="cell", titles={"none": "None", **said}, width=420
     )
     chosen = cells.get(name)
@@ -96,14 +97,14 @@ def _report(run: Run, split: str, answers: PredictionSet, by: Point | None) -> N
         "F1: their harmonic mean. Support: the number of images.",
     )
     table = confusion.classification_report(answers.classes, answers.confusion)
-    table.index = [words.label(name) if name in answers.classes else name for name in table.index]
+    table.index = [formatting.class_title(name) if name in answers.classes else name for name in table.index]
     st.table(_printed(table))
     if run.config.model in paper.REPORTS.get(split, {}):
-        with st.expander(f"The paper's report, {words.split(split).lower()} images"):
+        with st.expander(f"The paper's report, {formatting.split_title(split).lower()} images"):
             printed = paper.report(run.config.model, split)
-            printed.index = [words.label(name) if name in paper.CLASSES else name for name in printed.index]
+            printed.index = [formatting.class_title(name) if name in paper.CLASSES else name for name in printed.index]
             st.table(_printed(printed))
-    _intervals(answers, evaluations.card_of(run, split, evaluations.COUNTS, by=by))
+    _intervals(answers, cached_metrics.metrics_of(run, split, cached_metrics.COUNTS, by=by))
 
 
 def _printed(table: pd.DataFrame) -> Styler:
@@ -114,13 +115,15 @@ def _printed(table: pd.DataFrame) -> Styler:
 def _intervals(answers: PredictionSet, card: metrics.Metrics) -> None:
     """Each class's figures with their 95 % intervals."""
     rows = {
-        words.label(name): {
-            metrics.PER_CLASS[of]: words.figure(card[f"{of}:{name}"]) for of in ("recall", "precision", "f1")
+        formatting.class_title(name): {
+            metrics.PER_CLASS[of]: formatting.estimate(card[f"{of}:{name}"]) for of in ("recall", "precision", "f1")
         }
         for name in answers.classes
     }
     st.markdown("With 95 % intervals")
     st.table(pd.DataFrame.from_dict(rows, orient="index"))
-    missing = [words.label(name).lower() for name, n in zip(answers.classes, answers.support, strict=True) if not n]
+    missing = [
+        formatting.class_title(name).lower() for name, n in zip(answers.classes, answers.support, strict=True) if not n
+    ]
     if missing:
         st.markdown(f"This split has no {' and no '.join(missing)} images, so nothing is known of them here.")

@@ -3,16 +3,17 @@
 import pandas as pd
 import streamlit as st
 
+from cxr_core import formatting
 from cxr_core.errors import CxrError
 from cxr_core.evaluation import calibration, fitted, metrics, plots
 from cxr_core.evaluation.prediction_set import PredictionSet
-from cxr_core.runs.folder import Run
-from pages.ui import evaluations, words
+from cxr_core.runs.run_store import Run
+from pages.ui import cached_metrics
 from pages.ui.theme import dark
 
 
 def _titles(answers: PredictionSet) -> dict[str, str]:
-    return {name: words.label(name) for name in answers.classes}
+    return {name: formatting.class_title(name) for name in answers.classes}
 
 
 def curves(run: Run, split: str, answers: PredictionSet) -> None:
@@ -34,14 +35,16 @@ def curves(run: Run, split: str, answers: PredictionSet) -> None:
                 key=f"{title}-{run.id}",
                 alt=f"{title}: " + "; ".join(line[0] for line in lines),
             )
-    card = evaluations.card_of(run, split, evaluations.LEVELS)
+    card = cached_metrics.metrics_of(run, split, cached_metrics.LEVELS)
     rows = {
-        words.label(name): {
-            metrics.PER_CLASS[of]: words.figure(card[f"{of}:{name}"], share=False) for of in ("auc", "ap")
+        formatting.class_title(name): {
+            metrics.PER_CLASS[of]: formatting.estimate(card[f"{of}:{name}"], share=False) for of in ("auc", "ap")
         }
         for name in answers.classes
     }
-    rows["Mean"] = {metrics.PER_CLASS[of]: words.figure(card[f"macro_{of}"], share=False) for of in ("auc", "ap")}
+    rows["Mean"] = {
+        metrics.PER_CLASS[of]: formatting.estimate(card[f"macro_{of}"], share=False) for of in ("auc", "ap")
+    }
     st.table(pd.DataFrame.from_dict(rows, orient="index"))
     st.caption(
         f"95 % intervals: {card['macro_auc'].method}, 2,000 times within each class. **{metrics.PER_CLASS['auc']}**: "
@@ -59,7 +62,7 @@ def calibrated(run: Run, split: str, answers: PredictionSet, by: fitted.Point | 
     st.caption(f"Of the {'class called at the operating point' if by else 'most probable class'}.")
     try:
         kept = fitted.temperature(run.id)
-        offered = evaluations.temperature_of(run) if "val" in run.metrics else None
+        offered = cached_metrics.temperature_of(run) if "val" in run.metrics else None
     except CxrError as error:
         st.warning(str(error), icon=":material/error:")
         kept = offered = None
@@ -84,16 +87,16 @@ def calibrated(run: Run, split: str, answers: PredictionSet, by: fitted.Point | 
         _errors(run, split, using, by)
         _temperature(run, kept, offered)
     with st.expander("The diagram as a table"):
-        st.dataframe(calibration.told(tables), hide_index=True, alt="Reliability")
+        st.dataframe(calibration.reliability_table(tables), hide_index=True, alt="Reliability")
 
 
 def _errors(run: Run, split: str, using: fitted.Temperature | None, by: fitted.Point | None) -> None:
     """What the probabilities are off by, as they are and after the temperature."""
-    cards = {"As it is": evaluations.card_of(run, split, evaluations.TERMS, by=by)}
+    cards = {"As it is": cached_metrics.metrics_of(run, split, cached_metrics.TERMS, by=by)}
     if using is not None:
-        cards["After"] = evaluations.card_of(run, split, evaluations.TERMS, heat=using.value, by=by)
+        cards["After"] = cached_metrics.metrics_of(run, split, cached_metrics.TERMS, heat=using.value, by=by)
     rows = {
-        metrics.TITLES[name]: {title: words.figure(card[name], share=False) for title, card in cards.items()}
+        metrics.TITLES[name]: {title: formatting.estimate(card[name], share=False) for title, card in cards.items()}
         for name in ("ece", "brier", "log_loss")
     }
     st.table(pd.DataFrame.from_dict(rows, orient="index"))
@@ -108,7 +111,7 @@ def _temperature(run: Run, kept: fitted.Temperature | None, offered: fitted.Temp
         st.caption("This run has no validation predictions, so no temperature can be fitted.")
         return
     st.markdown(
-        f"**Temperature {offered.value:.2f}**, fitted on {words.plural(offered.images, 'validation image')}: "
+        f"**Temperature {offered.value:.2f}**, fitted on {formatting.plural(offered.images, 'validation image')}: "
         + ("the network is too sure." if offered.value > 1 else "the network is not sure enough.")
     )
     if offered.images < 100:
@@ -116,11 +119,11 @@ def _temperature(run: Run, kept: fitted.Temperature | None, offered: fitted.Temp
     if kept is None:
         st.button(
             "Keep it with the run", icon=":material/save:", key="keep-temperature", on_click=fitted.keep_temperature,
-            args=(run.id,), help="Predict then shows probabilities after it.", disabled=run.ships,
+            args=(run.id,), help="Predict then shows probabilities after it.", disabled=run.is_bundled,
         )  # fmt: skip
     else:
         st.badge("Kept with the run", icon=":material/check:", color="green")
-        if not run.ships:
+        if not run.is_bundled:
             st.button("Forget it", key="forget-temperature", on_click=fitted.forget, args=(run.id, "temperature"))
 
 
@@ -128,9 +131,9 @@ def histograms(run: Run, split: str, answers: PredictionSet) -> None:
     """How the probability of each class is spread among its own images and the others."""
     st.subheader("Probabilities by true class", anchor=False)
     for column, (code, name) in zip(st.columns(len(answers.classes)), enumerate(answers.classes), strict=True):
-        title = words.label(name)
+        title = formatting.class_title(name)
         groups = {
-            words.label(other): answers.probabilities[answers.true == place, code]
+            formatting.class_title(other): answers.probabilities[answers.true == place, code]
             for place, other in enumerate(answers.classes)
             if answers.support[place]
         }

@@ -3,11 +3,12 @@
 import pandas as pd
 import streamlit as st
 
+from cxr_core import formatting
 from cxr_core.errors import CxrError
-from cxr_core.evaluation import fitted, operating, plots
+from cxr_core.evaluation import fitted, operating_point, plots
 from cxr_core.evaluation.prediction_set import PredictionSet
-from cxr_core.runs.folder import Run
-from pages.ui import choose, evaluations, words
+from cxr_core.runs.run_store import Run
+from pages.ui import cached_metrics, selectors
 from pages.ui.theme import dark
 
 SHARES = {
@@ -21,7 +22,7 @@ SHARES = {
 def questions(classes: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     """Name in the address to positive classes: pneumonia first where there is a normal class, then each class."""
     found = {}
-    if len(ill := operating.illness(classes)) > 1:
+    if len(ill := operating_point.pneumonia_classes(classes)) > 1:
         found["pneumonia"] = ill
     return found | {name: (name,) for name in classes}
 
@@ -29,11 +30,11 @@ def questions(classes: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
 def show(run: Run, split: str, answers: PredictionSet) -> None:
     asked = questions(answers.classes)
     titles = {
-        name: "Pneumonia against normal" if name == "pneumonia" else f"{words.label(name)} against the rest"
+        name: "Pneumonia against normal" if name == "pneumonia" else f"{formatting.class_title(name)} against the rest"
         for name in asked
     }
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        name = choose.addressed("Question", list(asked), key="question", kind="question", titles=titles, width=330)
+        name = selectors.addressed("Question", list(asked), key="question", kind="question", titles=titles, width=330)
         rule = st.segmented_control(
             "Chosen by", ["hand", "sensitivity", "youden"], default="hand", required=True, key="rule", bind="query-params",
             format_func={"hand": "Hand", "sensitivity": "Sensitivity at least", "youden": "Best balance"}.__getitem__,
@@ -46,7 +47,9 @@ def show(run: Run, split: str, answers: PredictionSet) -> None:
     try:
         temperature = fitted.temperature(run.id)
         heat = temperature.value if temperature else 1.0
-        known = {one: fitted.tempered(evaluations.answers_of(run, one), heat) for one in fitted.splits_of(run)}
+        known = {
+            one: fitted.tempered(cached_metrics.prediction_set_of(run, one), heat) for one in fitted.splits_of(run)
+        }
         threshold, told = _threshold(known, positive, rule, least)
         _shown(run, split, fitted.tempered(answers, heat), positive, threshold, titles[name])
         _keeping(run, positive, threshold, heat, told)
@@ -64,16 +67,16 @@ def _threshold(
         value = st.slider("Threshold", 0.0, 1.0, 0.5, 0.01, key="threshold", bind="query-params")
         return float(value), "by hand"
     val = known[fitted.SPLIT]
-    asked = operating.question(val, positive)
+    asked = operating_point.question(val, positive)
     if rule == "sensitivity":
         found = fitted.threshold_for(list(known.values()), positive, least)
         told = f"finds at least {100 * least:g} % of them {fitted.told(list(known))}"
     else:
-        found, told = operating.best_youden(*asked), "best balance on validation"
-    outcome = operating.at(*asked, found)
+        found, told = operating_point.threshold_by_youden(*asked), "best balance on validation"
+    outcome = operating_point.outcome_at(*asked, found)
     st.markdown(
-        f"**Threshold {found:.3f}**: {told} ({words.plural(len(val), 'image')}; there sensitivity "
-        f"{words.percent(outcome.sensitivity)}, specificity {words.percent(outcome.specificity)})."
+        f"**Threshold {found:.3f}**: {told} ({formatting.plural(len(val), 'image')}; there sensitivity "
+        f"{formatting.percent(outcome.sensitivity)}, specificity {formatting.percent(outcome.specificity)})."
     )
     if min(int(asked[0].sum()), int((~asked[0]).sum())) < 50:
         st.caption(":material/warning: So few validation images give a threshold that is mostly chance.")
@@ -83,13 +86,13 @@ def _threshold(
 def _shown(
     run: Run, split: str, answers: PredictionSet, positive: tuple[str, ...], threshold: float, title: str
 ) -> None:
-    is_positive, score = operating.question(answers, positive)
-    outcome = operating.at(is_positive, score, threshold)
-    st.subheader(f"{title}, on {words.split(split).lower()} images", anchor=False)
+    is_positive, score = operating_point.question(answers, positive)
+    outcome = operating_point.outcome_at(is_positive, score, threshold)
+    st.subheader(f"{title}, on {formatting.split_title(split).lower()} images", anchor=False)
     with st.container(horizontal=True):
         for name, (short, meaning) in SHARES.items():
             st.metric(
-                short, words.percent(getattr(outcome, name)), delta=words.interval(outcome.intervals[name]),
+                short, formatting.percent(getattr(outcome, name)), delta=formatting.interval(outcome.intervals[name]),
                 delta_color="off", delta_arrow="off", help=f"{meaning} Below: the 95 % interval (Wilson).", border=True,
                 width=170, height="stretch",
             )  # fmt: skip
@@ -102,7 +105,7 @@ def _shown(
             alt=f"{outcome.tp} found, {outcome.fn} missed, {outcome.fp} false alarms, {outcome.tn} free",
         )  # fmt: skip
     with right:
-        called = " or ".join(words.label(name).lower() for name in positive)
+        called = " or ".join(formatting.class_title(name).lower() for name in positive)
         shades = (
             plots.class_colour(positive[0]),
             plots.class_colour("normal") if "normal" not in positive else "#7A828C",
@@ -118,7 +121,7 @@ def _shown(
     _adjusted(outcome, float(is_positive.mean()) if len(is_positive) else 0.5)
 
 
-def _adjusted(outcome: operating.Outcome, here: float) -> None:
+def _adjusted(outcome: operating_point.Outcome, here: float) -> None:
     st.markdown(
         "**In another population**",
         help="Predictive values depend on how many have the illness. Sensitivity and specificity are taken as they are here.",
@@ -135,15 +138,15 @@ def _adjusted(outcome: operating.Outcome, here: float) -> None:
         bind="query-params",
         help="How many of 100 people have it.",
     )
-    found = operating.adjusted(outcome, share / 100)
+    found = operating_point.adjusted_for_prevalence(outcome, share / 100)
     if found is None:
         right.caption("This needs positive and negative images.")
         return
     right.table(
         pd.DataFrame(
             {
-                "at this prevalence": [words.percent(found.ppv), words.percent(found.npv)],
-                "95 % interval": [words.interval(found.ppv_interval), words.interval(found.npv_interval)],
+                "at this prevalence": [formatting.percent(found.ppv), formatting.percent(found.npv)],
+                "95 % interval": [formatting.interval(found.ppv_interval), formatting.interval(found.npv_interval)],
             },
             index=["PPV", "NPV"],
         )
@@ -156,12 +159,12 @@ def _keeping(run: Run, positive: tuple[str, ...], threshold: float, heat: float,
         if fitted.SPLIT in run.metrics:
             st.button(
                 "Keep this point with the run", icon=":material/save:", key="keep-point", on_click=_keep,
-                args=(run.id, positive, threshold, told, heat), disabled=run.ships,
-                help="What ships stays as it is." if run.ships else "Predict then answers by it.",
+                args=(run.id, positive, threshold, told, heat), disabled=run.is_bundled,
+                help="What ships stays as it is." if run.is_bundled else "Predict then answers by it.",
             )  # fmt: skip
         if kept is not None:
-            st.badge(f"Kept: {words.point(kept)}", icon=":material/check:", color="green")
-            if not run.ships:
+            st.badge(f"Kept: {formatting.operating_point(kept)}", icon=":material/check:", color="green")
+            if not run.is_bundled:
                 st.button("Forget it", key="forget-point", on_click=fitted.forget, args=(run.id, "point"))
 
 

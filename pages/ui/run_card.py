@@ -7,17 +7,16 @@ from collections.abc import Callable, Sequence
 import plotly.graph_objects as go
 import streamlit as st
 
-from cxr_core import workspace
+from cxr_core import formatting, workspace
 from cxr_core.data import manifest
 from cxr_core.errors import CxrError
 from cxr_core.evaluation import plots
-from cxr_core.jobs import queue, space
+from cxr_core.jobs import disk_space, queue
 from cxr_core.models import catalogue
-from cxr_core.runs import folder as runs
+from cxr_core.runs import run_store as runs
 from cxr_core.runs import trash
-from cxr_core.runs.folder import Run
+from cxr_core.runs.run_store import Run
 from cxr_core.runs.status import Status
-from pages.ui import words
 from pages.ui.settings_form import settings_form
 from pages.ui.theme import dark
 
@@ -51,7 +50,7 @@ def titles(runs_: Sequence[Run]) -> dict[str, str]:
 
 
 def badge(status: Status) -> None:
-    text, icon, shade = words.STATES[status.state]
+    text, icon, shade = formatting.RUN_STATES[status.state]
     st.badge(text, icon=icon, color=shade)
 
 
@@ -72,7 +71,7 @@ def card(run: Run, *, place: int = 0, waiting: int = 0) -> None:
                 f"Number {place} of {waiting} in the queue."
                 + (f" {run.status.stage.capitalize()}." if run.status.job else "")
             )
-            if place == 1 and (why := space.lacking(run.config)):
+            if place == 1 and (why := disk_space.shortage(run.config)):
                 st.warning(why, icon=":material/hard_drive:")
             return
         if run.status.state == "running" or run.status.at_work:
@@ -94,7 +93,7 @@ def _drawn(run_id: str, stamp: tuple[int, int], keep: str, dark_: bool) -> tuple
 
 
 def _curves(run: Run) -> None:
-    stamp = runs.history_stamp(run.id)
+    stamp = runs.history_fingerprint(run.id)
     figure, epochs = _drawn(run.id, stamp, run.config.keep, dark()) if stamp else (None, 0)
     if epochs:
         st.plotly_chart(
@@ -131,7 +130,7 @@ def _actions(run: Run, place: int, waiting: int) -> None:
             help="Ends after the batch under way; the best model so far is kept, and it can go on later.",
         )
         return
-    if run.usable:
+    if run.has_predictions:
         st.page_link(
             "pages/model/results.py", label="Results", icon=":material/query_stats:", query_params={"run": run.id}
         )
@@ -193,7 +192,7 @@ def _duplicate(run: Run) -> None:
 @st.dialog("Delete this run?")
 def _delete(run: Run) -> None:
     st.markdown(
-        f"**{title(run)}** goes with its model, predictions and log. For {trash.KEPT_DAYS} days it can be brought back from "
+        f"**{title(run)}** goes with its model, predictions and log. For {trash.RETENTION_DAYS} days it can be brought back from "
         "the bottom of this page."
     )
     if st.button("Delete it", type="primary", icon=":material/delete:"):
@@ -209,7 +208,7 @@ def _progress(status: Status) -> None:
         if status.batches:
             text += f", batch {status.batch} of {status.batches}"
         if status.rate:
-            text += f" · {status.rate:,.0f} images/s · about {words.duration(status.seconds_left)} left"
+            text += f" · {status.rate:,.0f} images/s · about {formatting.duration(status.seconds_left)} left"
     else:
         share = status.batch / status.batches if status.batches else 0.0
         text = {

@@ -3,12 +3,13 @@
 import pandas as pd
 import streamlit as st
 
+from cxr_core import formatting
 from cxr_core.errors import CxrError
 from cxr_core.jobs import queue
 from cxr_core.runs import groups, trash
-from cxr_core.runs.folder import Run
 from cxr_core.runs.groups import Group
-from pages.ui import run_card, words
+from cxr_core.runs.run_store import Run
+from pages.ui import run_card
 
 RECENT = 5
 NEXT = 4  # cards of runs that wait; the rest of the queue is a table
@@ -23,7 +24,7 @@ def under_way(now: list[Run], all_groups: list[Group]) -> None:
     for run in now:
         if run.status.state != "queued":
             run_card.card(run)
-    waiting = queue.waiting(now)
+    waiting = queue.waiting_runs(now)
     for place, run in enumerate(waiting[:NEXT], start=1):
         run_card.card(run, place=place, waiting=len(waiting))
     if len(waiting) > NEXT:
@@ -42,7 +43,9 @@ def _group(group: Group) -> None:
             st.markdown(f"**Group: {group.title}**", width="content")
             st.space("stretch")
             st.button("Stop all", key=f"stop-{group.id}", icon=":material/stop:", on_click=_stop_all, args=(active,))
-        st.progress(group.done / len(group.runs), text=f"{group.done} of {words.plural(len(group.runs), 'run')} done")
+        st.progress(
+            group.done / len(group.runs), text=f"{group.done} of {formatting.plural(len(group.runs), 'run')} done"
+        )
 
 
 def _stop_all(active: list[Run]) -> None:
@@ -61,18 +64,18 @@ def ended(done: list[Run]) -> None:
     if len(done) > RECENT:
         st.page_link(
             "pages/model/results.py",
-            label=f"All {words.plural(len(done), 'run')} are in Results",
+            label=f"All {formatting.plural(len(done), 'run')} are in Results",
             icon=":material/query_stats:",
         )
 
 
 def _undo() -> None:
-    found = trash.deleted()
+    found = trash.list_deleted()
     if not found:
         return
     latest = st.session_state.get("deleted-run", "")
     with st.expander(
-        f"{words.plural(len(found), 'deleted run')}, kept for {trash.KEPT_DAYS} days",
+        f"{formatting.plural(len(found), 'deleted run')}, kept for {trash.RETENTION_DAYS} days",
         icon=":material/delete:",
         expanded=latest in found,
     ):

@@ -9,8 +9,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from cxr_core.data import datasets, decisions
 from cxr_core.evaluation import report
-from cxr_core.runs import folder as runs
-from tests import made_up
+from cxr_core.runs import run_store as runs
+from tests import synthetic_runs
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 MINUTE = 60_000
@@ -19,8 +19,8 @@ MINUTE = 60_000
 @pytest.fixture
 def answered(trained_home: Path) -> str:
     """A made-up run on the synthetic set that calls some normals viral."""
-    (run,) = runs.every()
-    return made_up.on("phantoms", run.config.manifest, seed=4, skill=1.0, shift=2.0)
+    (run,) = runs.list_runs()
+    return synthetic_runs.on("phantoms", run.config.manifest, seed=4, skill=1.0, shift=2.0)
 
 
 def settled(page: Page) -> None:
@@ -94,8 +94,8 @@ def test_cell_to_decision(browser: Browser, serve: Callable[..., Any], trained_h
 
 
 def test_report_opens_without_internet(browser: Browser, trained_home: Path, answered: str, tmp_path: Path) -> None:
-    assert datasets.names() == ["phantoms"]
-    others = [run.id for run in runs.every() if run.id != answered]
+    assert datasets.list_names() == ["phantoms"]
+    others = [run.id for run in runs.list_runs() if run.id != answered]
     path = tmp_path / "report.html"
     path.write_text(report.html([answered, *others]))
     assert path.stat().st_size <= 8 * 2**20

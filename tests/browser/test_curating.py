@@ -62,7 +62,7 @@ def test_curation(browser: Browser, serve: Callable[..., Any], trained_home: Pat
     expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning", timeout=MINUTE)
     page.get_by_role("button", name="Build", exact=True).click()
     expect(page.get_by_text("Just built")).to_be_visible(timeout=MINUTE)
-    (built,) = manifest.every("doubled")
+    (built,) = manifest.list_manifests("doubled")
     assert (built.excluded, built.balance, set(built.counts["train"].values())) == (2, "undersample", {14})
     page.get_by_role("link", name="Train on it").click()
     expect(page.get_by_role("heading", name="Train", level=1)).to_be_visible(timeout=MINUTE)

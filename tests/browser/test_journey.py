@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from cxr_core.runs import folder as runs
-from tests import made_up
+from cxr_core.runs import run_store as runs
+from tests import synthetic_runs
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 MINUTE = 60_000
@@ -87,8 +87,8 @@ def test_journey(browser: Browser, serve: Callable[..., Any], home: Path) -> Non
 
 def test_pages_fit_a_phone(browser: Browser, serve: Callable[..., Any], trained_home: Path) -> None:
     """Nothing sticks out sideways at 390 pixels, in light and in dark."""
-    (run,) = runs.every()
-    made_up.on("phantoms", run.config.manifest, seed=4)  # Compare needs a second one
+    (run,) = runs.list_runs()
+    synthetic_runs.on("phantoms", run.config.manifest, seed=4)  # Compare needs a second one
     runs.describe(run.id, name="A run with the longest name that a person may give to one, eighty letters in all")
     address, _ = serve(trained_home)
     for scheme in ("light", "dark"):

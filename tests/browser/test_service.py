@@ -10,8 +10,8 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from cxr_core import process
 from cxr_core.jobs import queue
-from cxr_core.runs import folder as runs
-from cxr_core.runs.folder import Run
+from cxr_core.runs import run_store as runs
+from cxr_core.runs.run_store import Run
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 MINUTE = 60_000
@@ -21,16 +21,16 @@ MINUTE = 60_000
 def home_of_runs(trained_home: Path) -> Iterator[Path]:
     """A workspace whose trainings end with the test."""
     yield trained_home
-    for run in runs.every():
+    for run in runs.list_runs():
         if run.status.state == "queued":
             queue.stop(run.id)
-    for run in runs.every():
+    for run in runs.list_runs():
         if run.status.at_work and run.status.owner is not None:
             process.kill(run.status.owner)
 
 
 def by_state(state: str) -> list[Run]:
-    return sorted((run for run in runs.every() if run.status.state == state), key=lambda run: run.status.created)
+    return sorted((run for run in runs.list_runs() if run.status.state == state), key=lambda run: run.status.created)
 
 
 def card(page: Page, run: Run) -> Locator:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from cxr_core import images, workspace
-from cxr_core.data import audit, datasets, decisions, index, measures, query
+from cxr_core.data import audit, datasets, decisions, image_stats, index, query
 from cxr_core.errors import WorkFailed
 
 Plant = Callable[[Path], None]
@@ -75,14 +75,14 @@ PLANTS: dict[str, tuple[int, int, Plant]] = {
 }
 
 
-def audited(root: Path) -> dict[str, audit.Finding]:
+def audited(root: Path) -> dict[str, audit.AuditFinding]:
     datasets.add(str(root), "set")
     return {one.kind: one for one in audit.run("set").findings}
 
 
 def test_a_clean_set_has_no_finding_and_every_kind_is_planted_below(clean: Path):
     assert audited(clean) == {}
-    assert set(PLANTS) | {"same_patient_in_two_splits"} == set(audit.KINDS) | {"unreadable"}
+    assert set(PLANTS) | {"same_patient_in_two_splits"} == set(audit.CHECKS) | {"unreadable"}
 
 
 @pytest.mark.parametrize("kind", PLANTS)
@@ -95,7 +95,7 @@ def test_what_is_planted_is_found(clean: Path, tmp_path: Path, kind: str):
     assert (found[kind].images, found[kind].groups) == (count, groups)
     assert len(found[kind].examples) == groups
     if kind != "unreadable":
-        rows = audit.rows("set", kind)
+        rows = audit.finding_rows("set", kind)
         named = index.read("set")["id"].to_numpy()[rows["row"]].tolist()
         assert named == [one for group in found[kind].examples for one in group]
         assert rows["group"].tolist() == [0] * count
@@ -117,7 +117,7 @@ def test_the_second_time_nothing_is_looked_at(clean: Path, monkeypatch: pytest.M
     datasets.add(str(clean), "set")
     assert audit.latest("set") is None
     first = audit.run("set")
-    monkeypatch.setattr(measures, "measured", lambda *_, **__: pytest.fail("measured again"))
+    monkeypatch.setattr(image_stats, "dataset_stats", lambda *_, **__: pytest.fail("measured again"))
     assert audit.run("set") == first == audit.latest("set")
 
 
@@ -132,7 +132,7 @@ def test_an_audit_of_another_version_of_the_set_does_not_count(clean: Path):
 def test_images_of_a_finding_without_an_audit_are_told_in_words(clean: Path):
     datasets.add(str(clean), "set")
     with pytest.raises(WorkFailed, match="Run it again: data audit set"):
-        audit.rows("set", "dark")
+        audit.finding_rows("set", "dark")
 
 
 DAMAGES: dict[str, Callable[[Path], object]] = {
@@ -153,8 +153,8 @@ def test_an_audit_whose_files_are_damaged_is_mended_by_running_it_again(clean: P
     shutil.copytree(clean, root)
     PLANTS["dark"][2](root)
     datasets.add(str(root), "set")
-    before, rows = audit.run("set"), audit.rows("set", "dark")
-    left = audit.left("set", query.curated("set"))
+    before, rows = audit.run("set"), audit.finding_rows("set", "dark")
+    left = audit.undecided("set", query.curated_index("set"))
     for name, damage in DAMAGES.items():
         damage(workspace.dataset("set") / file)
         if file == "measures.parquet":
@@ -162,8 +162,8 @@ def test_an_audit_whose_files_are_damaged_is_mended_by_running_it_again(clean: P
         assert audit.latest("set") is None, name
         again = audit.run("set")
         assert replace(again, made=before.made) == before, name
-        pd.testing.assert_frame_equal(audit.rows("set", "dark"), rows)
-        assert audit.left("set", query.curated("set")) == left, name
+        pd.testing.assert_frame_equal(audit.finding_rows("set", "dark"), rows)
+        assert audit.undecided("set", query.curated_index("set")) == left, name
         assert audit.latest("set") == again, name
 
 
@@ -190,7 +190,7 @@ def test_what_is_left_of_a_finding_is_what_decisions_have_not_settled(clean: Pat
     audit.run("set")
 
     def left(kind: str) -> tuple[int, int]:
-        found = audit.left("set", query.curated("set"))[kind]
+        found = audit.undecided("set", query.curated_index("set"))[kind]
         return found.images, found.groups
 
     assert [left(kind) for kind in ("exact_duplicates", "same_image_in_two_splits", "dark")] == [(3, 1), (3, 1), (1, 1)]

@@ -16,7 +16,7 @@ def table() -> pd.DataFrame:
 
 
 def train(strategy: str, seed: int = 0) -> pd.DataFrame:
-    found = balancing.balanced(table(), strategy, seed)
+    found = balancing.balance(table(), strategy, seed)
     rest = found[found["split"] != "train"]
     pd.testing.assert_frame_equal(
         rest.reset_index(drop=True), table()[table()["split"] != "train"].reset_index(drop=True)
@@ -76,4 +76,4 @@ def test_weighed_classes_weigh_the_same_and_an_image_one_on_average():
 def test_without_training_rows_nothing_happens():
     rest = table()[table()["split"] != "train"].reset_index(drop=True)
     for strategy in balancing.STRATEGIES:
-        pd.testing.assert_frame_equal(balancing.balanced(rest, strategy, 0), rest)
+        pd.testing.assert_frame_equal(balancing.balance(rest, strategy, 0), rest)

@@ -17,7 +17,7 @@ import pytest
 
 from cxr_core import images, workspace
 from cxr_core.data import audit, datasets, decisions, index, packing, sources
-from cxr_core.data.progress import noted
+from cxr_core.data.progress import read_progress
 from cxr_core.errors import AlreadyExists, BadDataset, BadInput, UnknownName, WorkFailed
 
 # The paper's own reports (shared/PAPER.md), normal / viral / bacterial
@@ -97,7 +97,7 @@ def test_the_real_index_says_what_each_file_is(kermany: datasets.Dataset):
 
 def test_rows_of_the_real_packed_array_are_the_prepared_images_of_the_index(kermany: datasets.Dataset):
     """Packed in several processes: 5,856 images are more than one takes."""
-    packed, table = packing.packed(kermany.name), index.read(kermany.name)
+    packed, table = packing.open_packed(kermany.name), index.read(kermany.name)
     assert packed.shape == (5856, 180, 180)
     for row in range(0, len(table), 97):
         file = datasets.image_path(kermany.name, table["id"][row])
@@ -115,7 +115,7 @@ def test_the_same_name_again_is_refused_in_words_at_once(kermany: datasets.Datas
 def test_a_second_dataset_of_the_same_source_takes_another_name(xray_tree: Tree):
     first = datasets.add(str(xray_tree()), "one")
     second = datasets.add(str(xray_tree()), "two")
-    assert datasets.names() == ["one", "two"]
+    assert datasets.list_names() == ["one", "two"]
     assert first.counts == second.counts
 
 
@@ -150,7 +150,7 @@ def test_a_zip_is_unpacked_into_the_dataset_and_can_be_deleted_afterwards(xray_t
     assert (made.name, made.images, made.kind) == ("a", 13, "zip")
     table = index.read("a")
     assert all(datasets.image_path("a", one).is_file() for one in table["id"])
-    assert packing.packed("a", size=40).shape == (13, 40, 40)
+    assert packing.open_packed("a", size=40).shape == (13, 40, 40)
 
 
 def test_the_doubly_nested_tree_of_kaggles_zip_is_read_once(xray_tree: Tree, tmp_path: Path):
@@ -185,9 +185,9 @@ def test_an_unreadable_image_is_reported_skipped_and_not_counted(xray_tree: Tree
     assert any("damaged or cut short" in one["reason"] for one in made.skipped)
     assert any("empty" in one["reason"] for one in made.skipped)
     table = index.read("small")
-    assert len(table) == len(packing.packed("small")) == 12
+    assert len(table) == len(packing.open_packed("small")) == 12
     for row, one in enumerate(table["id"]):
-        np.testing.assert_array_equal(packing.packed("small")[row], images.prepare(images.read(root / one), 180))
+        np.testing.assert_array_equal(packing.open_packed("small")[row], images.prepare(images.read(root / one), 180))
 
 
 def test_a_damaged_image_in_a_zip_is_reported_too(xray_tree: Tree, tmp_path: Path):
@@ -208,11 +208,11 @@ def test_a_pneumonia_of_unknown_kind_is_listed_among_the_skipped(xray_tree: Tree
 
 def test_progress_is_told_and_written_down_for_other_processes(xray_tree: Tree):
     seen: list[tuple[tuple[str, int, int], tuple[str, int, int]]] = []
-    assert noted(workspace.adding("small")) == ("Starting", 0, 0)
+    assert read_progress(workspace.staging("small")) == ("Starting", 0, 0)
     datasets.add(
         str(xray_tree()),
         "small",
-        progress=lambda *told: seen.append((told, noted(workspace.adding("small")))),
+        progress=lambda *told: seen.append((told, read_progress(workspace.staging("small")))),
     )
     assert seen[-1][0] == ("Reading images", 13, 13)
     assert not (workspace.dataset("small") / "progress.json").exists()
@@ -303,7 +303,7 @@ def test_a_zip_that_will_not_do_is_refused_in_words_and_leaves_nothing(words: st
     with pytest.raises(BadDataset, match=words):
         datasets.add(str(tmp_path / "a.zip"), "small")
     assert left_behind() == []
-    assert datasets.names() == []
+    assert datasets.list_names() == []
     assert [one for one in sorted(tmp_path.rglob("*")) if not one.is_relative_to(workspace.home())] == before
     assert datasets.add(str(xray_tree("good")), "small").images == 13  # the name is free again
 
@@ -366,10 +366,10 @@ def test_while_a_name_is_being_added_it_is_refused_and_another_one_works(xray_tr
             datasets.add(root, "small")
         if not other:
             other.append(datasets.add(root, "other"))
-        assert datasets.names() == ["other"]  # what is not whole is not shown
+        assert datasets.list_names() == ["other"]  # what is not whole is not shown
 
     datasets.add(root, "small", progress=meanwhile)
-    assert datasets.names() == ["other", "small"]
+    assert datasets.list_names() == ["other", "small"]
 
 
 def test_a_name_that_is_taken_meanwhile_is_not_overwritten(xray_tree: Tree):
@@ -415,7 +415,7 @@ def test_an_addition_that_was_killed_leaves_no_dataset(
     killed: tuple[Path, list[psutil.Process]], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("CXR_HOME", str(killed[0]))
-    assert datasets.names() == []
+    assert datasets.list_names() == []
     assert not workspace.dataset("small").exists()
     with pytest.raises(UnknownName):
         datasets.get("small")
@@ -431,7 +431,7 @@ def test_after_an_addition_was_killed_the_same_name_can_be_added(
 ):
     monkeypatch.setenv("CXR_HOME", str(killed[0]))
     made = datasets.add(str(xray_tree()), "small")
-    assert (made.images, datasets.names()) == (13, ["small"])
+    assert (made.images, datasets.list_names()) == (13, ["small"])
     assert not any("images" in one for one in left_behind())
 
 
@@ -455,18 +455,18 @@ def test_without_a_name_the_sources_own_is_taken(source: str, name: str):
 
 @pytest.mark.parametrize("source", ["/a/Ärzte.zip", "/a/_set", "/a/(1) scans.zip"])
 def test_the_name_made_of_a_source_is_always_a_good_one(source: str):
-    workspace.checked_name(datasets.default_name(source))
+    workspace.validate_name(datasets.default_name(source))
 
 
 def test_an_unknown_dataset_is_answered_with_the_known_ones(xray_tree: Tree):
     datasets.add(str(xray_tree()), "small")
-    for ask in (datasets.get, datasets.remove, index.read, index.root, packing.packed):
+    for ask in (datasets.get, datasets.remove, index.read, index.root, packing.open_packed):
         with pytest.raises(UnknownName, match=r"no dataset named 'smal'\. Did you mean 'small'\? Known: small\."):
             ask("smal")
 
 
 def test_with_no_workspace_at_all_there_are_no_datasets():
-    assert datasets.names() == []
+    assert datasets.list_names() == []
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"name": "small"}', '{"classes": [], "skipped": [], "new": 1}'])
@@ -490,7 +490,7 @@ def test_removing_forgets_the_dataset_and_spares_the_folder_it_was_made_of(xray_
     root = xray_tree()
     datasets.add(str(root), "small")
     datasets.remove("small")
-    assert datasets.names() == []
+    assert datasets.list_names() == []
     assert left_behind() == []
     assert len(list(root.rglob("*.jpeg"))) == 13
     assert datasets.add(str(root), "small").images == 13
@@ -510,7 +510,7 @@ def test_no_image_id_leads_outside_the_dataset(xray_tree: Tree, tmp_path: Path, 
 
 
 def test_a_dataset_may_be_called_like_an_upload_that_waits(xray_tree: Tree):
-    workspace.write_bytes(workspace.errand("a") / "a.zip", b"the upload of a dataset named a")
+    workspace.write_bytes(workspace.background_job("a") / "a.zip", b"the upload of a dataset named a")
     assert datasets.add(str(xray_tree()), "a.zip").images == 13
 
 
@@ -532,24 +532,24 @@ def test_a_dataset_that_lost_its_description_can_be_removed_and_added_again(xray
 
 
 def test_what_a_killed_addition_left_is_cleared_by_the_next_of_any_name(xray_tree: Tree):
-    left = workspace.adding("dead")
+    left = workspace.staging("dead")
     left.mkdir(parents=True)
     left.with_name(".dead.lock").touch()
     os.utime(left.with_name(".dead.lock"), (0, 0))
     datasets.add(str(xray_tree()), "good")
-    assert list(workspace.adding().iterdir()) == []
+    assert list(workspace.staging().iterdir()) == []
 
 
 def test_a_refused_addition_leaves_nothing(tmp_path: Path):
     with pytest.raises(BadDataset):
         datasets.add(str(tmp_path), "empty")
-    assert list(workspace.adding().iterdir()) == []
+    assert list(workspace.staging().iterdir()) == []
 
 
 def test_a_copied_dataset_is_called_what_its_folder_is_called(xray_tree: Tree):
     datasets.add(str(xray_tree()), "small")
     shutil.copytree(workspace.dataset("small"), workspace.dataset("twin"))
-    assert datasets.names() == ["small", "twin"]
+    assert datasets.list_names() == ["small", "twin"]
     assert datasets.get("twin").name == "twin"
     decisions.decide("twin", "exclude", index.read("twin")["id"].tolist()[:1], who="Ada")
     assert (len(decisions.record("twin")), decisions.record("small")) == (1, [])
@@ -569,8 +569,8 @@ def test_a_dataset_with_a_damaged_index_is_damaged_wherever_it_is_asked_for(
 ):
     datasets.add(str(xray_tree()), "small")
     damage(workspace.dataset("small") / "index.parquet")
-    assert datasets.names() == []
-    assert "The index of dataset 'small' is missing or damaged" in datasets.damaged()["small"]
+    assert datasets.list_names() == []
+    assert "The index of dataset 'small' is missing or damaged" in datasets.list_damaged()["small"]
     for ask in (datasets.get, decisions.record, audit.run):
         with pytest.raises(WorkFailed, match=r"The index of dataset 'small' .*data remove small"):
             ask("small")

@@ -52,12 +52,12 @@ def test_what_they_amount_to_and_a_later_one_wins(ids: list[str]):
     decisions.decide("small", "relabel", ids[2:3], value="bacterial", who="Ada")
     decisions.decide("small", "tag", ids[2:3], value="odd", who="Ada")
     decisions.decide("small", "tag", ids[2:3], value="rib", who="Ada")
-    table = decisions.applied("small")
+    table = decisions.resolved("small")
     assert table["excluded"].tolist() == [True, True, False]
     assert table["label"].tolist() == ["", "viral", "bacterial"]
     assert table["tags"].tolist() == ["", "", "odd, rib"]
     assert table["decisions"].tolist() == ["1", "1, 2", "2, 3, 4, 5"]
-    seen = query.curated("small").set_index("id").loc[ids[:3]]
+    seen = query.curated_index("small").set_index("id").loc[ids[:3]]
     assert seen["class"].tolist()[1:] == ["viral", "bacterial"]
     assert seen["excluded"].tolist() == [True, True, False]
 
@@ -101,7 +101,7 @@ def test_unknown_images_none_and_unknown_datasets_are_refused(ids: list[str]):
         decisions.decide("small", "exclude", [ids[0], "nosuch"], who="Ada")
     with pytest.raises(BadInput, match="Choose at least one image"):
         decisions.decide("small", "exclude", [], who="Ada")
-    for ask in (decisions.record, decisions.applied, decisions.in_force, decisions.stamp):
+    for ask in (decisions.record, decisions.resolved, decisions.in_force, decisions.fingerprint):
         with pytest.raises(UnknownName, match="Did you mean 'small'"):
             ask("smal")
     assert decisions.record("small") == []
@@ -128,10 +128,10 @@ def test_a_damaged_line_in_the_middle_is_told_in_words(ids: list[str], line: str
 
 
 def test_the_stamp_changes_with_every_decision(ids: list[str]):
-    stamps = [decisions.stamp("small")]
+    stamps = [decisions.fingerprint("small")]
     for number in range(3):
         decisions.decide("small", "tag", ids[:1], value=str(number), who="Ada")
-        stamps.append(decisions.stamp("small"))
+        stamps.append(decisions.fingerprint("small"))
     assert len(set(stamps)) == 4
 
 
@@ -278,4 +278,4 @@ def test_removing_a_dataset_keeps_its_record(ids: list[str]):
     content = record_file().read_bytes()
     kept = datasets.remove("small")
     assert kept is not None and kept.read_bytes() == content
-    assert datasets.names() == []
+    assert datasets.list_names() == []

@@ -395,14 +395,14 @@ def test_balance_is_part_of_the_id_and_of_the_counts():
     assert len({one.id for one in built.values()}) == len(built)
     assert len(set(built["oversample"].counts["train"].values())) == 1
     assert built["oversample"].images == built["none"].counts
-    assert [one.id for one in manifest.every("many")] == [one.id for one in reversed(built.values())]
+    assert [one.id for one in manifest.list_manifests("many")] == [one.id for one in reversed(built.values())]
 
 
 @pytest.mark.usefixtures("added")
 def test_a_plan_writes_nothing():
     rows = manifest.plan("many", balance="oversample")
     assert tuple(rows.columns) == manifest.COLUMNS
-    assert manifest.every("many") == []
+    assert manifest.list_manifests("many") == []
 
 
 @pytest.mark.usefixtures("added")

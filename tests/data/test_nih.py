@@ -45,7 +45,7 @@ def told(listing: sources.Listing) -> dict[str, tuple[str, str, str]]:
 
 
 def test_no_finding_is_normal_and_any_other_abnormal(nih: Make):
-    listing = sources.listing(nih())
+    listing = sources.list_images(nih())
     assert listing.classes == ("normal", "abnormal")
     assert told(listing) == {
         name: ("train", "normal" if found == "No Finding" else "abnormal", patient)
@@ -56,7 +56,7 @@ def test_no_finding_is_normal_and_any_other_abnormal(nih: Make):
 
 
 def test_chosen_findings_make_classes_and_what_fits_none_or_several_is_left_out(nih: Make):
-    listing = sources.listing(nih(), findings={"pneumonia": ["Pneumonia"], "mass": ["Mass"]})
+    listing = sources.list_images(nih(), findings={"pneumonia": ["Pneumonia"], "mass": ["Mass"]})
     labels = {name: label for name, (_, label, _) in told(listing).items()}
     assert labels == {
         "00000001_000.png": "normal",
@@ -71,14 +71,14 @@ def test_an_unknown_finding_is_answered_with_those_of_the_table(nih: Make):
     with pytest.raises(
         UnknownName, match=r"no finding named 'Pneumonie'\. Did you mean 'Pneumonia'\? Known: Hernia, Infil"
     ):
-        sources.listing(nih(), findings={"sick": ["Pneumonie"]})
+        sources.list_images(nih(), findings={"sick": ["Pneumonie"]})
 
 
 def test_splits_are_those_of_nihs_lists(nih: Make):
     root = nih()
     (root / "test_list.txt").write_text("00000001_000.png\n00000003_000.png\n")
     (root / "train_val_list.txt").write_text("00000001_001.png\n")
-    found = told(sources.listing(root))
+    found = told(sources.list_images(root))
     assert sorted(name for name, (split, *_) in found.items() if split == "test") == [
         "00000001_000.png",
         "00000003_000.png",
@@ -89,7 +89,7 @@ def test_files_and_rows_without_each_other_are_told(nih: Make):
     root = nih()
     (root / "images_000/images/00000009_000.png").touch()
     (root / "images_001/images/00000005_000.png").unlink()
-    assert sources.listing(root).skipped == (
+    assert sources.list_images(root).skipped == (
         ("images_000/images/00000009_000.png", "The table of findings does not name it."),
         ("Data_Entry_2017_v2020.csv", "Not in the folder: 1 image of the table."),
     )
@@ -99,13 +99,13 @@ def test_a_table_elsewhere_with_marks_of_windows_is_read(nih: Make, tmp_path: Pa
     root = nih()
     table = (root / "Data_Entry_2017_v2020.csv").rename(tmp_path / "labels.csv")
     table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes().replace(b"\n", b"\r\n"))
-    assert len(sources.listing(root, labels=table).found) == 6
+    assert len(sources.list_images(root, labels=table).found) == 6
 
 
 @pytest.mark.parametrize("content", ["", "a,b\n1,2\n", "\0\1"])
 def test_a_table_that_is_none_is_refused_with_what_was_expected(nih: Make, content: str):
     with pytest.raises(BadDataset, match="Data_Entry_2017"):
-        sources.listing(nih(content))
+        sources.list_images(nih(content))
 
 
 def test_a_table_that_is_not_there_is_refused(nih: Make):
@@ -146,7 +146,7 @@ def test_parts_of_nih_without_their_table_are_no_classes(nih: Make):
     root = nih()
     (root / "Data_Entry_2017_v2020.csv").unlink()
     with pytest.raises(BadDataset, match="its table of findings"):
-        sources.listing(root)
+        sources.list_images(root)
 
 
 def test_the_real_sample_is_a_two_class_set_whose_resolution_the_audit_flags(nih_zip: Path):

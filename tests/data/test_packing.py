@@ -35,7 +35,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(params=[1, 2], ids=["one process", "several processes"])
 def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(packing, "_ALONE", 0)
-    monkeypatch.setattr(process, "cores", lambda: request.param)
+    monkeypatch.setattr(process, "cpu_count", lambda: request.param)
     return int(request.param)
 
 
@@ -58,7 +58,7 @@ def test_rows_are_the_prepared_readable_images_in_their_order(files: list[Path],
 def test_facts_say_what_each_file_is_or_why_there_are_no_pixels(files: list[Path], tmp_path: Path):
     facts = packing.pack(files, tmp_path / "packed.npy", size=8)
     content = files[0].read_bytes()
-    assert facts[0] == packing.Facts("PNG", "L", 30, 20, len(content), hashlib.sha256(content).hexdigest())
+    assert facts[0] == packing.FileFacts("PNG", "L", 30, 20, len(content), hashlib.sha256(content).hexdigest())
     assert "empty" in facts[3].problem
     assert facts[69].problem.endswith(".")
     assert facts[139].problem == "The file could not be read (No such file or directory)."
@@ -91,7 +91,7 @@ def test_rows_of_a_dataset_are_rows_of_its_index_at_every_size(xray_tree: Tree):
     datasets.add(str(root), "small")
     table = index.read("small")
     for size in (180, 33):
-        array = packing.packed("small", size=size)
+        array = packing.open_packed("small", size=size)
         assert (array.dtype, array.shape) == (np.uint8, (13, size, size))
         for row, one in enumerate(table["id"]):
             np.testing.assert_array_equal(array[row], images.prepare(images.read(root / one), size))
@@ -101,7 +101,7 @@ def test_an_image_that_was_skipped_when_added_shifts_no_row(xray_tree: Tree):
     root = xray_tree()
     (root / "train/NORMAL/IM-0002-0001.jpeg").write_bytes(b"")
     datasets.add(str(root), "small")
-    table, array = index.read("small"), packing.packed("small", size=21)
+    table, array = index.read("small"), packing.open_packed("small", size=21)
     assert len(table) == len(array) == 12
     for row, one in enumerate(table["id"]):
         np.testing.assert_array_equal(array[row], images.prepare(images.read(root / one), 21))
@@ -110,16 +110,16 @@ def test_an_image_that_was_skipped_when_added_shifts_no_row(xray_tree: Tree):
 def test_a_size_is_packed_once_and_read_from_then_on(xray_tree: Tree):
     root = xray_tree()
     datasets.add(str(root), "small")
-    first = np.array(packing.packed("small", size=20))
+    first = np.array(packing.open_packed("small", size=20))
     for file in root.rglob("*.jpeg"):
         file.unlink()
-    np.testing.assert_array_equal(packing.packed("small", size=20), first)
+    np.testing.assert_array_equal(packing.open_packed("small", size=20), first)
 
 
 def test_the_array_of_a_dataset_cannot_be_written_to(xray_tree: Tree):
     datasets.add(str(xray_tree()), "small")
     with pytest.raises(ValueError, match="read-only"):
-        packing.packed("small")[0, 0, 0] = 1
+        packing.open_packed("small")[0, 0, 0] = 1
 
 
 def test_an_image_that_has_gone_is_named_and_no_array_is_left(xray_tree: Tree):
@@ -129,9 +129,9 @@ def test_an_image_that_has_gone_is_named_and_no_array_is_left(xray_tree: Tree):
     content = gone.read_bytes()
     gone.unlink()
     with pytest.raises(WorkFailed, match=f"1 images of 'small' cannot be read any more, the first is {gone}"):
-        packing.packed("small", size=20)
+        packing.open_packed("small", size=20)
     gone.write_bytes(content)
-    assert packing.packed("small", size=20).shape == (13, 20, 20)
+    assert packing.open_packed("small", size=20).shape == (13, 20, 20)
 
 
 def test_an_image_that_has_changed_is_told_in_words(xray_tree: Tree):
@@ -139,7 +139,7 @@ def test_an_image_that_has_changed_is_told_in_words(xray_tree: Tree):
     datasets.add(str(root), "small")
     (root / "test/NORMAL/IM-0001-0001.jpeg").write_bytes(images.encode(np.zeros((50, 50), np.uint8)))
     with pytest.raises(WorkFailed):
-        packing.packed("small", size=20)
+        packing.open_packed("small", size=20)
 
 
 def shortened(target: Path) -> None:
@@ -166,10 +166,10 @@ DAMAGES = {"missing": Path.unlink, "empty": cut(0), "header cut": cut(50), "pixe
 def test_an_array_that_is_missing_or_damaged_is_packed_again(xray_tree: Tree, size: int):
     datasets.add(str(xray_tree()), "small")
     target = workspace.dataset("small") / "packed" / f"{size}.npy"
-    before = np.array(packing.packed("small", size=size))
+    before = np.array(packing.open_packed("small", size=size))
     for name, damage in DAMAGES.items():
         damage(target)
-        np.testing.assert_array_equal(packing.packed("small", size=size), before, err_msg=name)
+        np.testing.assert_array_equal(packing.open_packed("small", size=size), before, err_msg=name)
         np.testing.assert_array_equal(np.load(target), before, err_msg=name)
 
 
@@ -179,7 +179,7 @@ def test_a_damaged_array_whose_images_have_gone_is_told_in_words(xray_tree: Tree
     (workspace.dataset("small") / "packed" / "180.npy").write_bytes(b"")
     (root / "test/NORMAL/IM-0001-0001.jpeg").unlink()
     with pytest.raises(WorkFailed, match="1 images of 'small' cannot be read any more"):
-        packing.packed("small")
+        packing.open_packed("small")
 
 
 def test_two_processes_may_pack_the_same_size_at_once(files: list[Path], tmp_path: Path):
@@ -197,17 +197,17 @@ def test_two_processes_may_pack_the_same_size_at_once(files: list[Path], tmp_pat
 def test_datasets_are_read_as_one_stack(xray_tree: Tree):
     datasets.add(str(xray_tree("one")), "one")
     datasets.add(str(xray_tree("two", size=(40, 50))), "two")
-    stack = packing.stacked(["two", "one"], size=20)
+    stack = packing.open_stacked(["two", "one"], size=20)
     assert (stack.shape, len(stack)) == ((26, 20, 20), 26)
     data, rows = pd.Series(["one", "two", "one", "two"]), pd.Series([3, 12, 0, 0])
     found = stack[stack.places(data, rows)]
     for image, name, row in zip(found, data, rows, strict=True):
-        np.testing.assert_array_equal(image, packing.packed(name, size=20)[row])
+        np.testing.assert_array_equal(image, packing.open_packed(name, size=20)[row])
 
 
 def test_what_a_killed_packing_left_is_cleared_by_the_next(xray_tree: Tree):
     datasets.add(str(xray_tree()), "small")
     left = workspace.dataset("small") / "packed" / ".20.npy.12345678.part"
     left.write_bytes(b"half")
-    assert packing.packed("small", size=20).shape == (13, 20, 20)
+    assert packing.open_packed("small", size=20).shape == (13, 20, 20)
     assert not left.exists()

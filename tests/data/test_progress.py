@@ -7,22 +7,22 @@ import pytest
 
 from cxr_core import workspace
 from cxr_core.data import datasets
-from cxr_core.data.progress import harmless, noted, noting
+from cxr_core.data.progress import harmless, read_progress, recorded_progress
 from cxr_core.errors import WorkFailed
 
 
 def test_what_is_written_is_read_by_another_process(tmp_path: Path):
-    assert noted(tmp_path) == ("Starting", 0, 0)
+    assert read_progress(tmp_path) == ("Starting", 0, 0)
     seen: list[tuple] = []
-    noting(tmp_path, lambda *step: seen.append(step))("Reading images", 3, 9)
+    recorded_progress(tmp_path, lambda *step: seen.append(step))("Reading images", 3, 9)
     assert seen == [("Reading images", 3, 9)]
-    assert noted(tmp_path) == ("Reading images", 3, 9)
+    assert read_progress(tmp_path) == ("Reading images", 3, 9)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "3", '["Reading", "many", null]', "{}"])
 def test_a_damaged_file_reads_as_a_start(tmp_path: Path, content: str):
     (tmp_path / "progress.json").write_text(content)
-    assert noted(tmp_path) == ("Starting", 0, 0)
+    assert read_progress(tmp_path) == ("Starting", 0, 0)
 
 
 def test_a_failing_progress_is_logged_once_and_tried_again(caplog: pytest.LogCaptureFixture):

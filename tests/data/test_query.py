@@ -17,11 +17,11 @@ Tree = Callable[..., Path]
 def table(xray_tree: Tree) -> pd.DataFrame:
     """Of 13 images: the first is excluded, the second made viral, the third tagged."""
     datasets.add(str(xray_tree()), "small")
-    ids = query.curated("small")["id"].tolist()
+    ids = query.curated_index("small")["id"].tolist()
     decisions.decide("small", "exclude", ids[:1], who="Ada")
     decisions.decide("small", "relabel", ids[1:2], value="viral", who="Ada")
     decisions.decide("small", "tag", ids[2:3], value="Look again", who="Ada")
-    return query.curated("small")
+    return query.curated_index("small")
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_filters(table: pd.DataFrame, asked: Query, count: int):
 def test_orders_hold_with_filters_and_when_they_are_given(table: pd.DataFrame, sort: str):
     asked = Query(sort=sort, splits=("train",))
     found = query.select(table, asked)
-    assert found.tolist() == query.select(table, asked, order=query.order_of(table, sort)).tolist()
+    assert found.tolist() == query.select(table, asked, order=query.sort_order(table, sort)).tolist()
     rows = table.iloc[found]
     keys = {
         "source": rows.index.tolist(),
@@ -65,6 +65,6 @@ def test_orders_hold_with_filters_and_when_they_are_given(table: pd.DataFrame, s
 
 def test_an_unknown_order_or_state_lists_the_known_ones(table: pd.DataFrame):
     with pytest.raises(UnknownName, match="Known: source, id"):
-        query.order_of(table, "age")
+        query.sort_order(table, "age")
     with pytest.raises(UnknownName, match="Known: open, excluded"):
         query.select(table, Query(states=("gone",)))

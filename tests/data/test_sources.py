@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cxr_core.data import sources
-from cxr_core.data.progress import silent
+from cxr_core.data.progress import no_progress
 from cxr_core.errors import BadDataset, WorkFailed
 
 KAGGLE = (
@@ -41,11 +41,11 @@ def rows(listing: sources.Listing) -> dict[str, tuple[str, str, str]]:
 
 def patient_of(root: Path, name: str) -> str:
     other = "train/zzz/other.png"
-    return rows(sources.listing(tree(root, name, other)))[name][2]
+    return rows(sources.list_images(tree(root, name, other)))[name][2]
 
 
 def test_in_kaggles_set_the_folder_and_the_name_tell_class_and_patient(tmp_path: Path):
-    listing = sources.listing(tree(tmp_path, *KAGGLE))
+    listing = sources.list_images(tree(tmp_path, *KAGGLE))
     assert listing.classes == ("normal", "viral", "bacterial")
     assert rows(listing) == {
         "train/NORMAL/IM-0115-0001.jpeg": ("train", "normal", "train/normal/IM-115"),
@@ -60,7 +60,7 @@ def test_in_kaggles_set_the_folder_and_the_name_tell_class_and_patient(tmp_path:
 
 
 def test_images_are_sorted_by_split_class_and_name(tmp_path: Path):
-    found = sources.listing(tree(tmp_path, *reversed(KAGGLE))).found
+    found = sources.list_images(tree(tmp_path, *reversed(KAGGLE))).found
     assert [(one.split, one.label) for one in found] == [
         ("train", "normal"),
         ("train", "normal"),
@@ -75,7 +75,7 @@ def test_images_are_sorted_by_split_class_and_name(tmp_path: Path):
 
 
 def test_the_same_number_in_train_and_test_is_not_the_same_patient(tmp_path: Path):
-    listing = sources.listing(tree(tmp_path, *KAGGLE))
+    listing = sources.list_images(tree(tmp_path, *KAGGLE))
     families: dict[str, set[str]] = {}
     for one in listing.found:
         families.setdefault(one.patient, set()).add("test" if one.split == "test" else "train")
@@ -84,7 +84,7 @@ def test_the_same_number_in_train_and_test_is_not_the_same_patient(tmp_path: Pat
 
 def test_the_same_number_of_another_disease_is_not_the_same_patient(tmp_path: Path):
     root = tree(tmp_path, "train/PNEUMONIA/person7_virus_1.jpeg", "train/PNEUMONIA/person7_bacteria_2.jpeg")
-    assert len({one.patient for one in sources.listing(root).found}) == 2
+    assert len({one.patient for one in sources.list_images(root).found}) == 2
 
 
 def test_images_of_one_person_share_a_patient(tmp_path: Path):
@@ -97,7 +97,7 @@ def test_images_of_one_person_share_a_patient(tmp_path: Path):
         "train/NORMAL/IM-0023-0001-0002.jpeg",
         "train/NORMAL/NORMAL2-IM-0023-0001.jpeg",
     )
-    assert Counter(one.patient for one in sources.listing(root).found) == {
+    assert Counter(one.patient for one in sources.list_images(root).found) == {
         "train/bacterial/23": 3,
         "train/normal/IM-23": 2,
         "train/normal/NORMAL2-IM-23": 1,
@@ -108,12 +108,12 @@ def test_train_and_val_share_their_patients_since_kaggle_cut_val_off_train(tmp_p
     root = tree(
         tmp_path, "train/PNEUMONIA/person9_virus_1.jpeg", "val/PNEUMONIA/person9_virus_2.jpeg", "val/NORMAL/a.jpeg"
     )
-    patients = {one.id: one.patient for one in sources.listing(root).found}
+    patients = {one.id: one.patient for one in sources.list_images(root).found}
     assert patients["train/PNEUMONIA/person9_virus_1.jpeg"] == patients["val/PNEUMONIA/person9_virus_2.jpeg"]
 
 
 def test_a_pneumonia_of_unknown_kind_is_skipped_with_the_reason(tmp_path: Path):
-    listing = sources.listing(tree(tmp_path, *KAGGLE, "train/PNEUMONIA/scan.jpeg"))
+    listing = sources.list_images(tree(tmp_path, *KAGGLE, "train/PNEUMONIA/scan.jpeg"))
     assert listing.skipped == (("train/PNEUMONIA/scan.jpeg", "The file name says neither virus nor bacteria."),)
     assert len(listing.found) == len(KAGGLE)
 
@@ -125,7 +125,7 @@ def test_nih_names_give_the_patient_in_every_split_and_classes_without_their_num
         "NIH/valid/1_abnormal/00000013_006.png",
         "NIH/test/0_normal/00000014_000.png",
     )
-    listing = sources.listing(root)
+    listing = sources.list_images(root)
     assert listing.classes == ("normal", "abnormal")
     assert rows(listing) == {
         "train/0_normal/00000013_005.png": ("train", "normal", "00000013"),
@@ -147,18 +147,18 @@ def test_a_name_that_says_nothing_is_a_patient_of_its_own(tmp_path: Path):
         "train/cat/a.tif",
         "train/cat/x/a.png",
     )
-    assert len({one.patient for one in sources.listing(tree(tmp_path, *names)).found}) == 6
+    assert len({one.patient for one in sources.list_images(tree(tmp_path, *names)).found}) == 6
 
 
 def test_known_classes_come_in_clinical_order_and_others_by_name_after_them(tmp_path: Path):
     labels = ("zebra", "bacterial", "covid", "viral", "NORMAL")
     root = tree(tmp_path, *(f"train/{label}/a.png" for label in labels))
-    assert sources.listing(root).classes == ("normal", "viral", "bacterial", "covid", "zebra")
+    assert sources.list_images(root).classes == ("normal", "viral", "bacterial", "covid", "zebra")
 
 
 def test_without_virus_and_bacteria_in_the_names_pneumonia_is_one_class(tmp_path: Path):
     root = tree(tmp_path, "train/PNEUMONIA/a.png", "train/NORMAL/b.png")
-    assert sources.listing(root).classes == ("normal", "pneumonia")
+    assert sources.list_images(root).classes == ("normal", "pneumonia")
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_without_virus_and_bacteria_in_the_names_pneumonia_is_one_class(tmp_path
 )
 def test_split_folders_have_several_names_in_any_case(tmp_path: Path, folder: str, split: str):
     root = tree(tmp_path, f"{folder}/a/1.png", f"{folder}/b/1.png")
-    assert {one.split for one in sources.listing(root).found} == {split}
+    assert {one.split for one in sources.list_images(root).found} == {split}
 
 
 def test_a_tree_that_holds_itself_again_is_read_once(tmp_path: Path):
@@ -183,7 +183,7 @@ def test_a_tree_that_holds_itself_again_is_read_once(tmp_path: Path):
     tree(outer / "chest_xray", *KAGGLE)
     tree(tmp_path / "__MACOSX" / "chest_xray", *KAGGLE)
     tree(outer / "__MACOSX", *KAGGLE)
-    listing = sources.listing(tmp_path)
+    listing = sources.list_images(tmp_path)
     assert listing.root == outer
     assert sorted(one.id for one in listing.found) == sorted(KAGGLE)
 
@@ -191,30 +191,30 @@ def test_a_tree_that_holds_itself_again_is_read_once(tmp_path: Path):
 def test_the_folder_that_macos_adds_is_neither_tree_nor_class(tmp_path: Path):
     tree(tmp_path / "__MACOSX", *KAGGLE)
     root = tree(tmp_path / "chest_xray" / "chest_xray", *KAGGLE, "train/__MACOSX/a.jpeg")
-    listing = sources.listing(tmp_path)
+    listing = sources.list_images(tmp_path)
     assert listing.root == root
     assert listing.classes == ("normal", "viral", "bacterial")
 
 
 def test_only_the_inner_tree_is_found_too(tmp_path: Path):
     tree(tmp_path / "chest_xray" / "chest_xray", *KAGGLE)
-    assert sources.listing(tmp_path).root == tmp_path / "chest_xray" / "chest_xray"
+    assert sources.list_images(tmp_path).root == tmp_path / "chest_xray" / "chest_xray"
 
 
 def test_hidden_files_and_files_that_are_no_images_are_left_out(tmp_path: Path):
     root = tree(tmp_path, *KAGGLE, "train/NORMAL/.DS_Store", "train/NORMAL/._IM-1.jpeg", "train/NORMAL/notes.txt")
     tree(root, ".cache/train/NORMAL/x.jpeg", "train/.hidden/x.jpeg", "other/NORMAL/x.jpeg")
-    assert len(sources.listing(root).found) == len(KAGGLE)
+    assert len(sources.list_images(root).found) == len(KAGGLE)
 
 
 def test_images_may_lie_deeper_in_a_class_folder(tmp_path: Path):
     root = tree(tmp_path, "train/a/2020/01/x.png", "train/b/y.png")
-    assert {one.label for one in sources.listing(root).found} == {"a", "b"}
+    assert {one.label for one in sources.list_images(root).found} == {"a", "b"}
 
 
 def refusal(root: Path) -> str:
     with pytest.raises(BadDataset) as caught:
-        sources.listing(root)
+        sources.list_images(root)
     return str(caught.value)
 
 
@@ -229,7 +229,9 @@ def test_an_empty_folder_is_refused(tmp_path: Path):
 
 
 def test_images_in_folders_of_classes_without_a_split_are_all_in_train(tmp_path: Path):
-    listing = sources.listing(tree(tmp_path, "set/NORMAL/a.jpeg", "set/1_abnormal/deep/b.png", "set/1_abnormal/.c.png"))
+    listing = sources.list_images(
+        tree(tmp_path, "set/NORMAL/a.jpeg", "set/1_abnormal/deep/b.png", "set/1_abnormal/.c.png")
+    )
     assert listing.root == tmp_path / "set"
     assert rows(listing) == {
         "NORMAL/a.jpeg": ("train", "normal", "NORMAL/a.jpeg"),
@@ -244,9 +246,9 @@ def test_images_of_one_folder_are_refused_with_what_was_expected(tmp_path: Path)
 
 
 def test_kermanys_set_is_cited_by_its_names_wherever_it_comes_from(tmp_path: Path):
-    assert "10.17632/rscbjbr9sj.2" in sources.listing(tree(tmp_path / "kaggle", *KAGGLE)).citation
-    assert "Kermany" in sources.listing(tree(tmp_path / "mendeley", *MENDELEY)).citation
-    assert sources.listing(tree(tmp_path / "other", "train/a/1.png", "train/b/2.png")).citation == ""
+    assert "10.17632/rscbjbr9sj.2" in sources.list_images(tree(tmp_path / "kaggle", *KAGGLE)).citation
+    assert "Kermany" in sources.list_images(tree(tmp_path / "mendeley", *MENDELEY)).citation
+    assert sources.list_images(tree(tmp_path / "other", "train/a/1.png", "train/b/2.png")).citation == ""
 
 
 def test_a_single_class_is_refused_by_name(tmp_path: Path):
@@ -254,7 +256,7 @@ def test_a_single_class_is_refused_by_name(tmp_path: Path):
 
 
 def test_class_folders_of_a_number_alone_keep_it_as_their_name(tmp_path: Path):
-    listing = sources.listing(tree(tmp_path, "train/0_/a.png", "train/1/b.png"))
+    listing = sources.list_images(tree(tmp_path, "train/0_/a.png", "train/1/b.png"))
     assert listing.classes == ("0_", "1")
 
 
@@ -262,8 +264,8 @@ def test_images_straight_in_the_split_folders_are_not_called_absent(tmp_path: Pa
     assert "No images were found" not in refusal(tree(tmp_path, "train/a.png", "test/b.png"))
 
 
-def fetch(source: str, own: Path) -> sources.Material:
-    return sources.fetch(source, own, images=30, seed=0, progress=silent)
+def fetch(source: str, own: Path) -> sources.SourceFolder:
+    return sources.fetch(source, own, images=30, seed=0, progress=no_progress)
 
 
 def test_a_folder_is_taken_where_it_is(tmp_path: Path):
@@ -325,7 +327,8 @@ MENDELEY = (
 
 def test_mendeley_names_tell_class_and_patient(tmp_path: Path):
     assert {
-        one: (label, patient) for one, (_, label, patient) in rows(sources.listing(tree(tmp_path, *MENDELEY))).items()
+        one: (label, patient)
+        for one, (_, label, patient) in rows(sources.list_images(tree(tmp_path, *MENDELEY))).items()
     } == {
         MENDELEY[0]: ("normal", "mendeley/1049278"),
         MENDELEY[1]: ("normal", "mendeley/1049278"),
@@ -347,7 +350,7 @@ def test_mendeley_names_tell_class_and_patient(tmp_path: Path):
     ],
 )
 def test_class_folders_are_called_by_our_names(tmp_path: Path, folder: str, label: str):
-    listing = sources.listing(tree(tmp_path, "train/NORMAL/a.png", f"train/{folder}/b.png"))
+    listing = sources.list_images(tree(tmp_path, "train/NORMAL/a.png", f"train/{folder}/b.png"))
     assert listing.classes == ("normal", label)
 
 
@@ -437,7 +440,7 @@ def test_a_file_name_that_is_not_utf8_is_skipped_and_named(xray_tree: Callable[.
     root = xray_tree()
     bad = os.fsencode(root / "train" / "NORMAL") + b"/bad\xff.png"
     Path(os.fsdecode(bad)).write_bytes(b"x")
-    found = sources.listing(root)
+    found = sources.list_images(root)
     assert found.skipped == (
         ("train/NORMAL/bad\ufffd.png", "The file name is not valid UTF-8. Rename it to take it in."),
     )

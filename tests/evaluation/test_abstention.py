@@ -8,13 +8,13 @@ import pytest
 from cxr_core.data import manifest
 from cxr_core.evaluation import abstention, fitted, prediction_set
 from cxr_core.evaluation.prediction_set import PredictionSet
-from tests import made_up
+from tests import synthetic_runs
 
 
 def answers(count: int, *, seed: int = 0, skill: float = 1.6) -> PredictionSet:
     true = np.random.default_rng(seed).integers(0, 3, count)
-    given = made_up.probabilities(true, 3, skill=skill, seed=seed)
-    return PredictionSet(np.arange(count).astype(object), true, given, made_up.CLASSES)
+    given = synthetic_runs.probabilities(true, 3, skill=skill, seed=seed)
+    return PredictionSet(np.arange(count).astype(object), true, given, synthetic_runs.CLASSES)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -51,7 +51,7 @@ def test_equally_sure_images_stand_on_the_same_side() -> None:
     true = np.arange(300) % 3
     given = np.full((300, 3), 0.1)
     given[np.arange(300), np.where(np.arange(300) < 60, (true + 1) % 3, true)] = 0.8
-    band = abstention.band(PredictionSet(np.arange(300).astype(object), true, given, made_up.CLASSES))
+    band = abstention.band(PredictionSet(np.arange(300).astype(object), true, given, synthetic_runs.CLASSES))
     assert band is not None and band.answered == 300
 
 
@@ -61,8 +61,8 @@ def test_too_few_images_or_no_error_give_no_bar() -> None:
 
 
 def test_a_run_is_sure_of_the_class_that_it_calls_not_of_the_most_probable_one(home: Path) -> None:
-    made_up.paper_set()
-    run = made_up.on("kermany", manifest.build("kermany", split="patient").id)
+    synthetic_runs.paper_set()
+    run = synthetic_runs.on("kermany", manifest.build("kermany", split="patient").id)
     heat, bar = fitted.keep_temperature(run).value, abstention.of_run(run)
     test = prediction_set.read(run, "test")
     assert bar is not None and heat != 1

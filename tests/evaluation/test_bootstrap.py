@@ -6,9 +6,9 @@ from sklearn import metrics as reference
 
 from cxr_core.evaluation import bootstrap, calibration, confusion, curves, intervals, metrics
 from cxr_core.evaluation.prediction_set import PredictionSet
-from tests import made_up
+from tests import synthetic_runs
 
-CLASSES = made_up.CLASSES
+CLASSES = synthetic_runs.CLASSES
 
 
 def answers(
@@ -16,7 +16,7 @@ def answers(
 ) -> PredictionSet:
     rng = np.random.default_rng(seed)
     true = rng.integers(0, k, n)
-    given = made_up.probabilities(true, k, skill=skill, seed=seed + 1)
+    given = synthetic_runs.probabilities(true, k, skill=skill, seed=seed + 1)
     if rounded is not None:  # many ties
         given = np.maximum(given.round(rounded), 1e-3)
         given /= given.sum(axis=1, keepdims=True)
@@ -77,21 +77,21 @@ def test_a_thinned_curve_keeps_its_ends_and_stays_close() -> None:
 def test_calibration_error_by_hand() -> None:
     # bins of a third: one image at 0.3 wrong; two at 0.6, one right; three at 0.9, all right
     sure, right = [0.3, 0.6, 0.6, 0.9, 0.9, 0.9], [False, True, False, True, True, True]
-    assert calibration.expected_error(sure, right, bins=3) == pytest.approx((0.3 + 0.2 + 0.3) / 6)
+    assert calibration.expected_calibration_error(sure, right, bins=3) == pytest.approx((0.3 + 0.2 + 0.3) / 6)
     table = calibration.reliability(sure, right, bins=3)
     assert table["n"].tolist() == [1, 2, 3] and table["share"].tolist() == [0, 0.5, 1]
-    assert np.isnan(calibration.expected_error([], []))
+    assert np.isnan(calibration.expected_calibration_error([], []))
 
 
 def test_temperature_agrees_with_scikit_learn_and_finds_what_was_made() -> None:
     one = answers(4000, seed=5)
     found = calibration.fit_temperature(one.true, one.probabilities)
     grid = np.exp(np.linspace(np.log(0.5), np.log(3), 2001))
-    losses = [reference.log_loss(one.true, calibration.tempered(one.probabilities, heat)) for heat in grid]
+    losses = [reference.log_loss(one.true, calibration.apply_temperature(one.probabilities, heat)) for heat in grid]
     assert found == pytest.approx(grid[int(np.argmin(losses))], rel=2e-3)
-    known = calibration.fit_temperature(one.true, calibration.tempered(one.probabilities, 1 / 2.5))
+    known = calibration.fit_temperature(one.true, calibration.apply_temperature(one.probabilities, 1 / 2.5))
     assert known == pytest.approx(2.5 * found, rel=1e-3)
-    after = calibration.tempered(one.probabilities, found)
+    after = calibration.apply_temperature(one.probabilities, found)
     np.testing.assert_array_equal(after.argmax(axis=1), one.predicted)
     assert calibration.log_loss(one.true, after) <= calibration.log_loss(one.true, one.probabilities)
 

@@ -9,13 +9,13 @@ from sklearn import metrics as reference
 from cxr_core.evaluation import comparison, metrics
 from cxr_core.evaluation.prediction_set import PredictionSet
 from cxr_core.runs import config as settings
-from tests import made_up
+from tests import synthetic_runs
 
 
 def answers(seed: int, *, n: int = 400, skill: float = 1.6, true: np.ndarray | None = None) -> PredictionSet:
     codes = np.arange(n) % 3 if true is None else true
-    given = made_up.probabilities(codes, 3, skill=skill, seed=seed)
-    return PredictionSet(np.arange(len(codes)).astype(object), codes, given, made_up.CLASSES)
+    given = synthetic_runs.probabilities(codes, 3, skill=skill, seed=seed)
+    return PredictionSet(np.arange(len(codes)).astype(object), codes, given, synthetic_runs.CLASSES)
 
 
 def test_differences_are_those_of_the_points_and_lie_in_their_intervals() -> None:

@@ -6,12 +6,12 @@ import pytest
 from cxr_core.evaluation import decision_metrics, intervals
 from cxr_core.evaluation.decision_rule import DecisionRule, decide, fit
 from cxr_core.evaluation.prediction_set import PredictionSet
-from tests import made_up
+from tests import synthetic_runs
 
 
-def answers(classes: tuple[str, ...] = made_up.CLASSES) -> PredictionSet:
+def answers(classes: tuple[str, ...] = synthetic_runs.CLASSES) -> PredictionSet:
     true = np.random.default_rng(5).integers(0, 3, 500)
-    return PredictionSet(np.arange(500).astype(object), true, made_up.probabilities(true, 3, seed=5), classes)
+    return PredictionSet(np.arange(500).astype(object), true, synthetic_runs.probabilities(true, 3, seed=5), classes)
 
 
 def test_every_count_is_that_of_the_images_one_by_one() -> None:
@@ -52,7 +52,7 @@ def test_every_count_is_that_of_the_images_one_by_one() -> None:
 
 
 def test_ill_is_what_is_not_normal_and_nothing_is_made_up_where_no_class_is() -> None:
-    plain = decision_metrics.count(answers(), DecisionRule(made_up.CLASSES))
+    plain = decision_metrics.count(answers(), DecisionRule(synthetic_runs.CLASSES))
     assert plain["sensitivity"][1] == int((answers().true > 0).sum())
     nobody = decision_metrics.document(answers(("a", "b", "c")), DecisionRule(("a", "b", "c")))
     assert nobody["sensitivity"] == {"value": None, "ci95": [0.0, 1.0], "count": 0, "of": 0}

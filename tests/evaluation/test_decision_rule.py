@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cxr_core.errors import BadInput, UnknownName
-from cxr_core.evaluation import calibration, operating
+from cxr_core.evaluation import calibration, operating_point
 from cxr_core.evaluation.decision_rule import (
     HIGHEST_PROBABILITY,
     MIN_COVERAGE,
@@ -18,19 +18,19 @@ from cxr_core.evaluation.decision_rule import (
     fit_reject_threshold,
 )
 from cxr_core.evaluation.prediction_set import PredictionSet
-from tests import made_up
+from tests import synthetic_runs
 
 ILL = ("viral", "bacterial")
 
 
 def answers(count: int = 800, *, seed: int = 0, skill: float = 1.6) -> PredictionSet:
     true = np.random.default_rng(seed).integers(0, 3, count)
-    given = made_up.probabilities(true, 3, skill=skill, seed=seed)
-    return PredictionSet(np.arange(count).astype(object), true, given, made_up.CLASSES)
+    given = synthetic_runs.probabilities(true, 3, skill=skill, seed=seed)
+    return PredictionSet(np.arange(count).astype(object), true, given, synthetic_runs.CLASSES)
 
 
 def rule(**values: object) -> DecisionRule:
-    return replace(DecisionRule(made_up.CLASSES), **values)  # type: ignore[arg-type]
+    return replace(DecisionRule(synthetic_runs.CLASSES), **values)  # type: ignore[arg-type]
 
 
 def test_without_a_threshold_the_most_probable_class_is_answered_with_its_calibrated_probability() -> None:
@@ -40,7 +40,7 @@ def test_without_a_threshold_the_most_probable_class_is_answered_with_its_calibr
     assert (plain.predicted == found.probabilities.argmax(axis=1)).all()
     calm = decide(found.probabilities, rule(temperature=2.0, reject_threshold=0.6))
     assert (calm.predicted == plain.predicted).all()
-    np.testing.assert_allclose(calm.calibrated, calibration.tempered(found.probabilities, 2.0))
+    np.testing.assert_allclose(calm.calibrated, calibration.apply_temperature(found.probabilities, 2.0))
     assert (calm.confidence == calm.calibrated.max(axis=1)).all()
     assert (calm.confident == (calm.confidence >= 0.6)).all() and 0 < calm.confident.sum() < len(found)
 
@@ -151,7 +151,7 @@ def test_equally_sure_images_stand_on_the_same_side() -> None:
     true = np.arange(300) % 3
     given = np.full((300, 3), 0.1)
     given[np.arange(300), np.where(np.arange(300) < 60, (true + 1) % 3, true)] = 0.8
-    found = PredictionSet(np.arange(300).astype(object), true, given, made_up.CLASSES)
+    found = PredictionSet(np.arange(300).astype(object), true, given, synthetic_runs.CLASSES)
     assert coverage_and_error(found, rule(), fit_reject_threshold([found], rule()))[0] == 1
 
 
@@ -167,7 +167,7 @@ def test_too_few_images_or_no_error_reject_nothing() -> None:
         {"temperature": float("nan")},
         {"threshold": 0.5},
         {"positive": ILL},
-        {"positive": made_up.CLASSES, "threshold": 0.5},
+        {"positive": synthetic_runs.CLASSES, "threshold": 0.5},
         {"positive": ("covid",), "threshold": 0.5},
         {"positive": ILL, "threshold": 1.5},
         {"reject_threshold": -0.1},
@@ -191,5 +191,5 @@ def test_nobody_positive_is_told() -> None:
         fit([found], target_sensitivity=0.9)
     with pytest.raises(BadInput, match="at most 1"):
         fit([answers()], target_sensitivity=1.5)
-    positive, score = operating.question(answers(), ILL)
+    positive, score = operating_point.question(answers(), ILL)
     assert positive.any() and len(score) == 800

@@ -9,8 +9,8 @@ from sklearn import metrics as reference
 from cxr_core.data import manifest
 from cxr_core.errors import BadInput, UnknownName, WorkFailed
 from cxr_core.evaluation import ensembles, fitted, prediction_set
-from cxr_core.runs import folder as runs
-from tests import made_up
+from cxr_core.runs import run_store as runs
+from tests import synthetic_runs
 
 MEMBERS = [
     np.array([[0.6, 0.4, 0.0], [0.2, 0.5, 0.3]]),
@@ -20,22 +20,22 @@ MEMBERS = [
 
 
 def test_mean_weighted_and_vote() -> None:
-    np.testing.assert_allclose(ensembles.combined(MEMBERS, "mean"), np.mean(MEMBERS, axis=0))
-    weighted = ensembles.combined(MEMBERS, "weighted", (0.5, 0.25, 0.25))
+    np.testing.assert_allclose(ensembles.combine(MEMBERS, "mean"), np.mean(MEMBERS, axis=0))
+    weighted = ensembles.combine(MEMBERS, "weighted", (0.5, 0.25, 0.25))
     np.testing.assert_allclose(weighted, 0.5 * MEMBERS[0] + 0.25 * MEMBERS[1] + 0.25 * MEMBERS[2])
-    vote = ensembles.combined(MEMBERS, "vote")
+    vote = ensembles.combine(MEMBERS, "vote")
     np.testing.assert_allclose(vote, [[2 / 3, 1 / 3, 0], [1 / 3, 1 / 3, 1 / 3]], atol=1e-5)
     assert vote.argmax(axis=1).tolist() == [0, 2]  # a tie goes to the more probable
-    np.testing.assert_allclose(ensembles.combined([one[0] for one in MEMBERS], "mean"), np.mean(MEMBERS, axis=0)[0])
-    for way in ensembles.WAYS:
-        np.testing.assert_allclose(ensembles.combined(MEMBERS, way).sum(axis=1), 1)
+    np.testing.assert_allclose(ensembles.combine([one[0] for one in MEMBERS], "mean"), np.mean(MEMBERS, axis=0)[0])
+    for way in ensembles.METHODS:
+        np.testing.assert_allclose(ensembles.combine(MEMBERS, way).sum(axis=1), 1)
     with pytest.raises(UnknownName, match="mean, weighted, vote"):
-        ensembles.combined(MEMBERS, "best")
+        ensembles.combine(MEMBERS, "best")
 
 
 def test_weights_have_the_least_log_loss() -> None:
     true = np.arange(600) % 3
-    members = [made_up.probabilities(true, 3, skill=skill, seed=seed) for seed, skill in ((1, 2.2), (2, 1.2))]
+    members = [synthetic_runs.probabilities(true, 3, skill=skill, seed=seed) for seed, skill in ((1, 2.2), (2, 1.2))]
     found = ensembles.fit_weights(true, members)
     assert sum(found) == pytest.approx(1) and min(found) >= 0
     grid = np.linspace(0, 1, 1001)
@@ -47,20 +47,20 @@ def test_weights_have_the_least_log_loss() -> None:
 
 @pytest.fixture
 def two(home: Path) -> list[str]:
-    made_up.paper_set()
+    synthetic_runs.paper_set()
     patient = manifest.build("kermany", split="patient").id
-    return [made_up.on("kermany", patient, seed=seed, skill=1.4 + seed / 2, age=9 * seed) for seed in (1, 2)]
+    return [synthetic_runs.on("kermany", patient, seed=seed, skill=1.4 + seed / 2, age=9 * seed) for seed in (1, 2)]
 
 
-@pytest.mark.parametrize("way", ensembles.WAYS)
+@pytest.mark.parametrize("way", ensembles.METHODS)
 def test_an_ensemble_is_a_run_with_predictions_of_its_own(two: list[str], way: str) -> None:
-    made = ensembles.make(two, way)
+    made = ensembles.create(two, way)
     run, kept = runs.get(made), ensembles.of_run(made)
-    assert run.usable and run.status.state == "finished" and run.config.model == ensembles.MODEL
+    assert run.has_predictions and run.status.state == "finished" and run.config.model == ensembles.MODEL
     assert kept.members == tuple(two) and kept.way == way and sum(kept.weights) == pytest.approx(1)
     for split in ("train", "val", "test"):
         members = [prediction_set.read(one, split) for one in two]
-        expected = ensembles.combined([one.probabilities for one in members], way, kept.weights)
+        expected = ensembles.combine([one.probabilities for one in members], way, kept.weights)
         np.testing.assert_allclose(prediction_set.read(made, split).probabilities, expected, atol=1e-12)
     assert run.metrics["test"]["accuracy"] == pytest.approx(prediction_set.read(made, "test").correct.mean())
     assert fitted.keep_temperature(made).value > 0  # as any run
@@ -70,25 +70,25 @@ def test_an_ensemble_is_a_run_with_predictions_of_its_own(two: list[str], way: s
 def test_weights_come_from_validation_and_never_from_test(two: list[str]) -> None:
     val = [prediction_set.read(one, "val") for one in two]
     expected = ensembles.fit_weights(val[0].true, [one.probabilities for one in val])
-    assert ensembles.of_run(ensembles.make(two, "weighted")).weights == pytest.approx(expected)
+    assert ensembles.of_run(ensembles.create(two, "weighted")).weights == pytest.approx(expected)
 
 
 def test_what_cannot_be_one_is_refused_in_words(two: list[str]) -> None:
     with pytest.raises(BadInput, match="at least two"):
-        ensembles.make([two[0], two[0]])
-    made = ensembles.make(two)
+        ensembles.create([two[0], two[0]])
+    made = ensembles.create(two)
     with pytest.raises(BadInput, match="not of ensembles"):
-        ensembles.make([made, two[0]])
-    stranger = made_up.run({"test": (["a"], ["normal"])}, data="elsewhere", age=99)
+        ensembles.create([made, two[0]])
+    stranger = synthetic_runs.run({"test": (["a"], ["normal"])}, data="elsewhere", age=99)
     with pytest.raises(BadInput, match="same dataset"):
-        ensembles.make([two[0], stranger])
-    without = made_up.run({"test": (["test/normal/0000.jpeg"], ["normal"])}, data="kermany", age=99)
+        ensembles.create([two[0], stranger])
+    without = synthetic_runs.run({"test": (["test/normal/0000.jpeg"], ["normal"])}, data="kermany", age=99)
     with pytest.raises(BadInput, match="validation"):
-        ensembles.make([two[0], without], "weighted")
-    before = runs.ids()
+        ensembles.create([two[0], without], "weighted")
+    before = runs.list_ids()
     with pytest.raises(UnknownName):
-        ensembles.make([two[0], "nobody"])
-    assert runs.ids() == before
+        ensembles.create([two[0], "nobody"])
+    assert runs.list_ids() == before
     (runs.folder(made) / "ensemble.json").write_text("{}")
     with pytest.raises(WorkFailed, match="damaged"):
         ensembles.of_run(made)
@@ -98,10 +98,10 @@ def test_folds_are_combined_on_the_images_that_they_share(home: Path) -> None:
     rows = {split: [f"{split}/{number}.jpeg" for number in range(30)] for split in ("one", "other", "test")}
     true = [("normal", "viral", "bacterial")[number % 3] for number in range(30)]
     made = [
-        made_up.run({"test": (rows["test"], true), "val": (rows[part], true)}, seed=seed, age=seed)
+        synthetic_runs.run({"test": (rows["test"], true), "val": (rows[part], true)}, seed=seed, age=seed)
         for seed, part in enumerate(("one", "other"))
     ]
-    found = runs.get(ensembles.make(made))
+    found = runs.get(ensembles.create(made))
     assert set(found.metrics) == {"test"}
     with pytest.raises(BadInput, match="none in common"):
-        ensembles.make(made, "weighted")
+        ensembles.create(made, "weighted")

@@ -8,15 +8,15 @@ import pytest
 from cxr_core import workspace
 from cxr_core.data import manifest
 from cxr_core.errors import BadInput, UnknownName, WorkFailed
-from cxr_core.evaluation import calibration, fitted, operating, prediction_set, predictions
-from cxr_core.runs import folder as runs
-from tests import made_up
+from cxr_core.evaluation import calibration, fitted, operating_point, prediction_set, predictions
+from cxr_core.runs import run_store as runs
+from tests import synthetic_runs
 
 
 @pytest.fixture
 def run(home: Path) -> str:
-    made_up.paper_set()
-    return made_up.on("kermany", manifest.build("kermany", split="patient").id)
+    synthetic_runs.paper_set()
+    return synthetic_runs.on("kermany", manifest.build("kermany", split="patient").id)
 
 
 def test_a_temperature_is_that_of_the_validation_images_alone(run: str) -> None:
@@ -37,12 +37,12 @@ def test_a_point_keeps_what_it_gave_and_labels_as_the_page_showed(run: str) -> N
     heat = fitted.keep_temperature(run).value
     kept = fitted.keep_point(run, ("viral", "bacterial"), 0.4, rule="by hand", temperature_=heat)
     val = fitted.tempered(prediction_set.read(run, "val"), heat)
-    outcome = operating.at(*operating.question(val, kept.positive), 0.4)
+    outcome = operating_point.outcome_at(*operating_point.question(val, kept.positive), 0.4)
     assert (kept.sensitivity, kept.specificity) == (outcome.sensitivity, outcome.specificity)
     assert fitted.point(run) == kept
     test = prediction_set.read(run, "test")  # as the network says it; the point knows its temperature
     codes = kept.label(test.probabilities, test.classes)
-    score = operating.question(fitted.tempered(test, heat), kept.positive)[1]
+    score = operating_point.question(fitted.tempered(test, heat), kept.positive)[1]
     assert ((codes != 0) == (score >= 0.4)).all()
     pneumonia = test.probabilities[:, 1:].argmax(axis=1) + 1
     assert (codes[codes != 0] == pneumonia[codes != 0]).all()
@@ -53,7 +53,7 @@ def test_a_point_keeps_what_it_gave_and_labels_as_the_page_showed(run: str) -> N
 def shifted(run: str) -> None:
     """Give a run answers on shifted copies: worse ones than on the images themselves."""
     val = prediction_set.read(run, "val")
-    worse = made_up.probabilities(val.true, 3, skill=1.2, seed=77)
+    worse = synthetic_runs.probabilities(val.true, 3, skill=1.2, seed=77)
     path = runs.predictions_path(run, "val").with_name("shifted.parquet")
     predictions.write(path, val.with_probabilities(worse).table())
     figures = runs.folder(run) / "metrics.json"
@@ -72,10 +72,10 @@ def test_a_calibrated_run_finds_what_was_asked_for_and_no_threshold_above_does(
     assert point is not None and heat is not None and point == fitted.point(run)
     assert point.positive == ("viral", "bacterial") and point.temperature == heat.value
     known = [fitted.tempered(prediction_set.read(run, split), heat.value) for split in splits]
-    asked = [operating.question(one, point.positive) for one in known]
+    asked = [operating_point.question(one, point.positive) for one in known]
 
     def least(threshold: float) -> float:
-        return min(operating.at(*one, threshold).sensitivity or 0.0 for one in asked)
+        return min(operating_point.outcome_at(*one, threshold).sensitivity or 0.0 for one in asked)
 
     assert least(point.threshold) >= 0.9 > least(point.threshold + 1e-9)
     assert ("shifted" in point.rule) == ("shifted" in splits)
@@ -84,7 +84,7 @@ def test_a_calibrated_run_finds_what_was_asked_for_and_no_threshold_above_does(
 def test_without_a_normal_class_there_is_no_point_unless_the_positives_are_named(home: Path) -> None:
     ids = [f"{number}.png" for number in range(60)]
     true = ["a", "b", "c"] * 20
-    run = made_up.run({"val": (ids, true)}, classes=("a", "b", "c"))
+    run = synthetic_runs.run({"val": (ids, true)}, classes=("a", "b", "c"))
     assert fitted.keep_calibrated(run, 0.9) is None and fitted.temperature(run) is not None
     named = fitted.keep_calibrated(run, 0.9, positive=["a"])
     assert named is not None and named.positive == ("a",)
@@ -96,10 +96,10 @@ def test_without_a_normal_class_there_is_no_point_unless_the_positives_are_named
 
 def test_few_validation_images_fit_nothing_and_nothing_is_left_behind(home: Path) -> None:
     ids, true = [f"{number}.png" for number in range(60)], ["normal", "viral", "bacterial"] * 20
-    few = made_up.run({"val": (ids[:30], true[:30])})
+    few = synthetic_runs.run({"val": (ids[:30], true[:30])})
     with pytest.raises(BadInput, match="has 30 validation images"):
         fitted.keep_calibrated(few, 0.9)
-    healthy = made_up.run({"val": (ids, ["normal"] * 60)}, age=9)
+    healthy = synthetic_runs.run({"val": (ids, ["normal"] * 60)}, age=9)
     with pytest.raises(BadInput, match="no positive image"):
         fitted.keep_calibrated(healthy, 0.9)
     assert not any(fitted.temperature(run_id) or fitted.point(run_id) for run_id in (few, healthy))
@@ -145,7 +145,7 @@ def test_what_is_wrong_is_told(run: str) -> None:
     (runs.folder(run) / "temperature.json").write_text("[1]")
     with pytest.raises(WorkFailed, match="damaged"):
         fitted.temperature(run)
-    without = made_up.run({"test": (["a"], ["normal"])}, age=9)
+    without = synthetic_runs.run({"test": (["a"], ["normal"])}, age=9)
     with pytest.raises(UnknownName, match="val"):
         fitted.keep_temperature(without)
 

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from cxr_core.evaluation import intervals, leaderboard, metrics, predictions
-from cxr_core.runs import folder as runs
+from cxr_core.runs import run_store as runs
 from cxr_core.runs.config import RunConfig
-from cxr_core.runs.folder import Run
+from cxr_core.runs.run_store import Run
 from cxr_core.runs.status import Status
-from tests import made_up
+from tests import synthetic_runs
 
 
 def test_published_rows_are_those_of_the_paper_and_of_others() -> None:
@@ -39,8 +39,8 @@ def test_published_rows_are_those_of_the_paper_and_of_others() -> None:
 def cards(home: Path) -> list:
     found = []
     for seed, group in ((1, "sweep"), (2, "sweep"), (3, "sweep"), (4, "")):
-        splits = {"test": ([f"{n}" for n in range(90)], list(made_up.CLASSES) * 30)}
-        run = runs.get(made_up.run(splits, seed=seed, group=group, age=seed))
+        splits = {"test": ([f"{n}" for n in range(90)], list(synthetic_runs.CLASSES) * 30)}
+        run = runs.get(synthetic_runs.run(splits, seed=seed, group=group, age=seed))
         quick = leaderboard.stored_estimate(run.metrics["test"], "accuracy")
         assert quick is not None
         estimate, n = quick
@@ -61,7 +61,7 @@ def test_groups_are_mean_and_standard_deviation_of_runs_alike(cards: list) -> No
 def test_a_group_is_of_one_model_and_recipe(cards: list, home: Path) -> None:
     splits = {"test": (["1"], ["normal"])}
     for number, how in enumerate(({"model": "vgg16"}, {"recipe": "paper"})):
-        run = runs.get(made_up.run(splits, group="sweep", seed=20 + number, age=60, **how))
+        run = runs.get(synthetic_runs.run(splits, group="sweep", seed=20 + number, age=60, **how))
         cards.append((run, "other", {"accuracy": metrics.Estimate(0.1, 0, 1, "")}, 1))
     (row,) = leaderboard.group_rows("accuracy", cards).to_dict("records")
     assert "3 runs" in row["note"]
@@ -99,7 +99,9 @@ def run(model: str = "custom_cnn", **figures: object) -> Run:
 
 
 def evaluated() -> dict[str, object]:
-    table = predictions.make(["a", "b"], ["normal", "viral"], np.array([[0.9, 0.1], [0.8, 0.2]]), ["normal", "viral"])
+    table = predictions.prediction_table(
+        ["a", "b"], ["normal", "viral"], np.array([[0.9, 0.1], [0.8, 0.2]]), ["normal", "viral"]
+    )
     return metrics.evaluate(table)
 
 

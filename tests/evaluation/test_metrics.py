@@ -24,7 +24,9 @@ def table_of(counts: list[list[int]], classes: list[str] = CLASSES) -> pd.DataFr
     cells = [(row, column) for row in range(size) for column in range(size) for _ in range(counts[row][column])]
     rows = np.full((len(cells), size), 0.2 / max(size - 1, 1))
     rows[np.arange(len(cells)), [column for _, column in cells]] = 0.8 if size > 1 else 1.0
-    return predictions.make([f"{n}.png" for n in range(len(cells))], [classes[row] for row, _ in cells], rows, classes)
+    return predictions.prediction_table(
+        [f"{n}.png" for n in range(len(cells))], [classes[row] for row, _ in cells], rows, classes
+    )
 
 
 def report(table: pd.DataFrame) -> pd.DataFrame:
@@ -35,7 +37,9 @@ def report(table: pd.DataFrame) -> pd.DataFrame:
 
 def random_table(seed: int, n: int = 400) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
-    return predictions.make(map(str, range(n)), rng.choice(CLASSES, n), rng.dirichlet([1, 1, 1], n), CLASSES)
+    return predictions.prediction_table(
+        map(str, range(n)), rng.choice(CLASSES, n), rng.dirichlet([1, 1, 1], n), CLASSES
+    )
 
 
 @pytest.mark.parametrize("model", AS_PRINTED)
@@ -125,7 +129,7 @@ def test_never_predicted_class() -> None:
 
 def test_single_class_and_no_image() -> None:
     assert metrics.evaluate(table_of([[4]], ["normal"]))["macro_f1"] == 1.0
-    empty = predictions.make([], [], np.empty((0, 3)), CLASSES)
+    empty = predictions.prediction_table([], [], np.empty((0, 3)), CLASSES)
     found = metrics.evaluate(empty)
     json.dumps(found, allow_nan=False)
     assert found["n"] == 0 and found["accuracy"] is None and found["ci95"]["accuracy"] == [0.0, 1.0]

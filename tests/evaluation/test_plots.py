@@ -10,7 +10,7 @@ import pytest
 
 from cxr_core.evaluation import calibration, curves, plots
 from cxr_core.evaluation.prediction_set import PredictionSet
-from tests import made_up
+from tests import synthetic_runs
 from tests.conftest import PROJECT
 
 TITLES = {"normal": "Normal", "viral": "Viral pneumonia", "bacterial": "Bacterial pneumonia"}
@@ -177,7 +177,9 @@ def test_colours_are_fixed_by_class_and_never_run_out() -> None:
 
 def answers(n: int = 300, classes: int = 3) -> PredictionSet:
     true = np.arange(n) % classes
-    return PredictionSet(np.arange(n).astype(object), true, made_up.probabilities(true, 3), made_up.CLASSES)
+    return PredictionSet(
+        np.arange(n).astype(object), true, synthetic_runs.probabilities(true, 3), synthetic_runs.CLASSES
+    )
 
 
 def lines(figure: go.Figure) -> list[go.Scatter]:

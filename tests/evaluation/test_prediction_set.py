@@ -6,7 +6,7 @@ import pytest
 
 from cxr_core.errors import BadInput
 from cxr_core.evaluation import prediction_set
-from tests import made_up as invented
+from tests import synthetic_runs as invented
 
 
 def made_up(n: int, *, seed: int = 0, classes: tuple[str, ...] = invented.CLASSES) -> prediction_set.PredictionSet:

@@ -16,7 +16,9 @@ ROWS = np.array([[0.7, 0.2, 0.1], [0.1, 0.4, 0.5], [0.4, 0.4, 0.2]])
 
 
 def made(**changed: object) -> pd.DataFrame:
-    return predictions.make(**({"ids": IDS, "true": TRUE, "probabilities": ROWS, "classes": CLASSES} | changed))  # type: ignore[arg-type]
+    return predictions.prediction_table(
+        **({"ids": IDS, "true": TRUE, "probabilities": ROWS, "classes": CLASSES} | changed)
+    )  # type: ignore[arg-type]
 
 
 def with_row_1(*row: float) -> np.ndarray:
@@ -76,7 +78,7 @@ def test_disk_gives_back_the_same_table(tmp_path: Path) -> None:
 
 
 def test_empty_split_and_odd_class_names_survive(tmp_path: Path) -> None:
-    odd = predictions.make([], [], np.empty((0, 2)), ["p_one", "two words"])
+    odd = predictions.prediction_table([], [], np.empty((0, 2)), ["p_one", "two words"])
     predictions.write(tmp_path / "e.parquet", odd)
     assert predictions.classes(predictions.read(tmp_path / "e.parquet")) == ["p_one", "two words"]
 

@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from cxr_core import wording
+from cxr_core import formatting
 from cxr_core.data import audit, datasets, manifest
 from cxr_core.errors import BadInput, UnknownName
 from cxr_core.evaluation import fitted, image_metadata, metrics, prediction_set, report
-from cxr_core.runs import folder as runs
-from tests import made_up
+from cxr_core.runs import run_store as runs
+from tests import synthetic_runs
 
 
 @pytest.fixture
 def two(home: Path) -> list[str]:
-    made_up.paper_set()
+    synthetic_runs.paper_set()
     patient = manifest.build("kermany", split="patient")
-    return [made_up.on("kermany", patient.id, seed=seed, skill=1.5 + seed / 3, age=9 * seed) for seed in (1, 2)]
+    return [synthetic_runs.on("kermany", patient.id, seed=seed, skill=1.5 + seed / 3, age=9 * seed) for seed in (1, 2)]
 
 
 def words(html: str) -> str:
@@ -32,11 +32,11 @@ def test_one_run(two: list[str]) -> None:
     html = report.html([two[0]])
     told = words(html)
     run, found = runs.get(two[0]), prediction_set.read(two[0], "test")
-    assert wording.DISCLAIMER in told and all(one in told for one in report.LIMITS)
+    assert formatting.DISCLAIMER in told and all(one in told for one in report.LIMITS)
     assert run.config.manifest in told and "4,097" not in told and f"{datasets.get('kermany').patients:,}" in told
     card = metrics.estimate(found, image_metadata.patients(found, "kermany"))
     for name in ("accuracy", "macro_f1", "auc:viral"):
-        assert metrics.describe(card[name], share=metrics.is_percentage(name)) in " ".join(told.split()), name
+        assert formatting.estimate(card[name], share=metrics.is_percentage(name)) in " ".join(told.split()), name
     assert all(meaning in told for meaning in metrics.DESCRIPTIONS.values())
     assert "After temperature" in html and "Temperature(" not in told
     assert html.count("<script>draw(") == 8 and html.count("role=img") == 8
@@ -53,7 +53,7 @@ def test_what_the_operating_point_gives_is_reported(two: list[str]) -> None:
     called = fitted.decided(prediction_set.read(two[0], "test"), point)
     card = metrics.estimate(called, None, parts=("counts",))
     for name in ("accuracy", "recall:normal"):
-        assert metrics.describe(card[name]) in told.split("At its operating point")[1]
+        assert formatting.estimate(card[name]) in told.split("At its operating point")[1]
     assert "finds at least 99 % of them" in told and " ".join(map(str, called.confusion[0])) in told
 
 
@@ -64,8 +64,10 @@ def test_each_plot_can_be_saved_as_png_and_svg_under_a_name_of_its_own(two: list
 
 
 def test_one_class_alone_has_no_curves_and_is_reported(home: Path) -> None:
-    made_up.paper_set()
-    made = made_up.run({"test": ([f"test/normal/{n:04d}.jpeg" for n in range(20)], ["normal"] * 20)}, data="kermany")
+    synthetic_runs.paper_set()
+    made = synthetic_runs.run(
+        {"test": ([f"test/normal/{n:04d}.jpeg" for n in range(20)], ["normal"] * 20)}, data="kermany"
+    )
     assert report.html([made]).count("role=img") == 6
 
 
@@ -97,7 +99,7 @@ def test_what_people_wrote_is_text_and_not_markup(two: list[str]) -> None:
 
 
 def test_synthetic_images_are_marked(trained_home: Path) -> None:
-    (run,) = runs.every()
+    (run,) = runs.list_runs()
     audit.run("phantoms")
     told = words(report.html([run.id]))
     assert "drawn, not photographed" in told and "Audit found" in told

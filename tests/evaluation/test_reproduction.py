@@ -7,24 +7,24 @@ import pytest
 
 from cxr_core.data import decisions, manifest
 from cxr_core.evaluation import paper, reproduction
-from cxr_core.runs import folder as runs
-from tests import made_up
+from cxr_core.runs import run_store as runs
+from tests import synthetic_runs
 
 
 @pytest.fixture
 def official(home: Path) -> str:
-    return made_up.paper_set()
+    return synthetic_runs.paper_set()
 
 
 def again(official: str, **how: object) -> str:
-    return made_up.on("kermany", official, **{"recipe": "paper", "epochs": 100, **how})
+    return synthetic_runs.on("kermany", official, **{"recipe": "paper", "epochs": 100, **how})
 
 
 def test_a_run_that_did_what_the_paper_did_is_a_reproduction_whatever_its_seed(official: str) -> None:
     made = again(official, seed=7)
     assert reproduction.differences(runs.get(made)) == []
-    assert reproduction.latest(runs.every(), "kermany")["custom_cnn"].id == made
-    assert reproduction.latest(runs.every(), "another") == {}
+    assert reproduction.latest_reproductions(runs.list_runs(), "kermany")["custom_cnn"].id == made
+    assert reproduction.latest_reproductions(runs.list_runs(), "another") == {}
 
 
 @pytest.mark.parametrize(
@@ -42,8 +42,8 @@ def test_a_run_that_did_what_the_paper_did_is_a_reproduction_whatever_its_seed(o
 def test_what_differs_is_named_and_never_compared(official: str, how: dict[str, object], said: str) -> None:
     made = again(official, **how)
     assert said in reproduction.differences(runs.get(made))
-    assert reproduction.latest(runs.every(), "kermany") == {}
-    ((run, why),) = reproduction.others(runs.every(), "kermany")
+    assert reproduction.latest_reproductions(runs.list_runs(), "kermany") == {}
+    ((run, why),) = reproduction.other_runs(runs.list_runs(), "kermany")
     assert run.id == made and said in why
 
 
@@ -51,7 +51,7 @@ def test_a_weights_file_of_ones_own_counts(official: str, tmp_path: Path) -> Non
     file = tmp_path / "vgg16_notop.weights.h5"
     file.write_bytes(b"")
     made = again(official, model="vgg16", weights=str(file))
-    assert reproduction.latest(runs.every(), "kermany")["vgg16"].id == made
+    assert reproduction.latest_reproductions(runs.list_runs(), "kermany")["vgg16"].id == made
 
 
 def test_other_splits_classes_and_images_are_no_reproduction(official: str) -> None:
@@ -62,28 +62,30 @@ def test_other_splits_classes_and_images_are_no_reproduction(official: str) -> N
     fewer = manifest.build("kermany", split="official")
     made = again(fewer.id, age=5)
     assert reproduction.differences(runs.get(made)) == ["test: 233 / 148 / 242 images, not 234 / 148 / 242 images"]
-    gone = made_up.run({"test": (["a"], ["normal"])}, recipe="paper", epochs=100)
+    gone = synthetic_runs.run({"test": (["a"], ["normal"])}, recipe="paper", epochs=100)
     assert reproduction.differences(runs.get(gone)) == ["its dataset or manifest is not here any more"]
-    two = made_up.run({"test": (["a"], ["normal"])}, recipe="paper", epochs=100, classes=("normal", "abnormal"), age=3)
+    two = synthetic_runs.run(
+        {"test": (["a"], ["normal"])}, recipe="paper", epochs=100, classes=("normal", "abnormal"), age=3
+    )
     assert reproduction.differences(runs.get(two)) == ["other classes: normal, abnormal"]
 
 
 def test_synthetic_images_are_no_reproduction(home: Path) -> None:
-    drawn = made_up.paper_set("drawn", synthetic=True)
-    made = made_up.on("drawn", drawn, recipe="paper", epochs=100)
+    drawn = synthetic_runs.paper_set("drawn", synthetic=True)
+    made = synthetic_runs.on("drawn", drawn, recipe="paper", epochs=100)
     assert reproduction.differences(runs.get(made)) == ["synthetic images"]
-    assert not reproduction.suitable("drawn")
+    assert not reproduction.is_suitable("drawn")
 
 
 def test_a_finished_run_is_not_hidden_by_a_later_one_that_failed_or_is_under_way(official: str) -> None:
     failed = again(official, seed=1, age=900, state="failed")
-    assert reproduction.latest(runs.every(), "kermany")["custom_cnn"].id == failed
+    assert reproduction.latest_reproductions(runs.list_runs(), "kermany")["custom_cnn"].id == failed
     finished = again(official, seed=2, age=600)
     again(official, seed=3, age=300, state="failed")
     again(official, seed=4, age=100, state="queued")
-    assert reproduction.latest(runs.every(), "kermany")["custom_cnn"].id == finished
+    assert reproduction.latest_reproductions(runs.list_runs(), "kermany")["custom_cnn"].id == finished
     newer = again(official, seed=5, age=50)
-    assert reproduction.latest(runs.every(), "kermany")["custom_cnn"].id == newer
+    assert reproduction.latest_reproductions(runs.list_runs(), "kermany")["custom_cnn"].id == newer
 
 
 def test_the_table_has_the_papers_figures_and_the_difference_with_its_interval(official: str) -> None:
@@ -101,9 +103,9 @@ def test_the_table_has_the_papers_figures_and_the_difference_with_its_interval(o
 def test_the_papers_set_is_known_by_its_numbers_and_weights_by_their_file(
     official: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert reproduction.suitable("kermany") and not reproduction.suitable("nothing")
+    assert reproduction.is_suitable("kermany") and not reproduction.is_suitable("nothing")
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    assert not reproduction.imagenet_here("vgg16")
+    assert not reproduction.has_imagenet_weights("vgg16")
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5").touch()
-    assert reproduction.imagenet_here("vgg16") and not reproduction.imagenet_here("resnet152")
+    assert reproduction.has_imagenet_weights("vgg16") and not reproduction.has_imagenet_weights("resnet152")

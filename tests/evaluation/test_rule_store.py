@@ -11,22 +11,22 @@ from cxr_core import workspace
 from cxr_core.data import manifest
 from cxr_core.errors import BadInput, UnknownName, WorkFailed
 from cxr_core.evaluation import decision_rule, prediction_set, predictions, rule_store
-from cxr_core.runs import folder as runs
-from tests import made_up
+from cxr_core.runs import run_store as runs
+from tests import synthetic_runs
 
 ILL = ("viral", "bacterial")
 
 
 @pytest.fixture
 def run(home: Path) -> str:
-    made_up.paper_set()
-    return made_up.on("kermany", manifest.build("kermany", split="patient").id)
+    synthetic_runs.paper_set()
+    return synthetic_runs.on("kermany", manifest.build("kermany", split="patient").id)
 
 
 def perturbed(run: str) -> None:
     """Give a run predictions of perturbed copies: worse ones than of the images themselves."""
     val = prediction_set.read(run, "val")
-    worse = made_up.probabilities(val.true, 3, skill=1.2, seed=77)
+    worse = synthetic_runs.probabilities(val.true, 3, skill=1.2, seed=77)
     predictions.write(
         runs.predictions_path(run, "val").with_name("shifted.parquet"), val.with_probabilities(worse).table()
     )
@@ -61,7 +61,7 @@ def test_without_a_saved_rule_the_highest_probability_is_answered_and_doubt_is_t
     found = rule_store.of_run(run)
     assert found.criterion == decision_rule.HIGHEST_PROBABILITY and found.temperature == 1 and not found.splits
     assert found.reject_threshold == decision_rule.fit_reject_threshold([prediction_set.read(run, "val")], found) > 0
-    without = made_up.run({"test": (["a"], ["normal"])}, age=9)
+    without = synthetic_runs.run({"test": (["a"], ["normal"])}, age=9)
     assert rule_store.of_run(without).reject_threshold == 0
 
 
@@ -143,14 +143,14 @@ def test_a_file_with_a_value_out_of_range_is_damaged(run: str, key: str, value: 
 
 def test_few_validation_images_fit_nothing(home: Path) -> None:
     ids, true = [f"{number}.png" for number in range(60)], ["normal", "viral", "bacterial"] * 20
-    few = made_up.run({"val": (ids[:30], true[:30])})
+    few = synthetic_runs.run({"val": (ids[:30], true[:30])})
     with pytest.raises(BadInput, match="has 30 validation images"):
         rule_store.fit(few, target_sensitivity=0.9)
-    healthy = made_up.run({"val": (ids, ["normal"] * 60)}, age=9)
+    healthy = synthetic_runs.run({"val": (ids, ["normal"] * 60)}, age=9)
     with pytest.raises(BadInput, match="no positive image"):
         rule_store.fit(healthy, target_sensitivity=0.9)
     with pytest.raises(UnknownName, match="val"):
-        rule_store.fit(made_up.run({"test": (["a"], ["normal"])}, age=20))
+        rule_store.fit(synthetic_runs.run({"test": (["a"], ["normal"])}, age=20))
 
 
 def test_a_rule_that_ships_stays_as_it_is(run: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

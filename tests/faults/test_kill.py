@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 
 from cxr_core.jobs import queue
-from cxr_core.runs import folder as runs
-from cxr_core.runs.config import changed
-from cxr_core.runs.folder import Run
+from cxr_core.runs import run_store as runs
+from cxr_core.runs.config import with_settings
+from cxr_core.runs.run_store import Run
 
 KILLS = int(os.environ.get("CXR_FAULTS", "2"))
 EPOCHS = 6
@@ -25,7 +25,7 @@ SECONDS = 240.0
 
 
 def started(like: Run) -> str:
-    return queue.submit(changed(like.config, {"epochs": EPOCHS, "batch_size": 8}))
+    return queue.submit(with_settings(like.config, {"epochs": EPOCHS, "batch_size": 8}))
 
 
 def waited(run_id: str) -> Run:
@@ -48,7 +48,7 @@ def check_whole(place: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("every_core")
 def test_killed_at_random_moments_a_run_ends_as_an_unbroken_one(trained_home: Path) -> None:
-    (like,) = runs.every()
+    (like,) = runs.list_runs()
     start = time.monotonic()
     unbroken = waited(started(like))
     length = time.monotonic() - start

@@ -10,7 +10,7 @@ from cxr_core import images
 from cxr_core.evaluation import fitted
 from cxr_core.inference import endpoint
 from cxr_core.inference.endpoint import Limits
-from cxr_core.runs import folder as runs
+from cxr_core.runs import run_store as runs
 
 IMAGE = images.encode(np.random.default_rng(0).integers(0, 256, (70, 60), dtype=np.uint8), format="PNG")
 
@@ -23,7 +23,7 @@ def client(trained_home: Path) -> TestClient:
 def test_images_are_answered_in_their_order(client: TestClient) -> None:
     files = [("file", ("a.png", IMAGE)), ("file", ("b.png", b"no image"))]
     document = client.post("/api/predict", files=files).json()
-    assert document["run"] == runs.ids()[0] and "not a medical device" in document["disclaimer"]
+    assert document["run"] == runs.list_ids()[0] and "not a medical device" in document["disclaimer"]
     first, second = document["results"]
     assert first["file"] == "a.png" and sum(first["probabilities"].values()) == pytest.approx(1)
     assert second == {"file": "b.png", "error": "The file is not an image that can be read here. Expected: "
@@ -63,7 +63,7 @@ def test_a_body_that_hides_its_size_is_cut_off(client: TestClient) -> None:
 
 def test_the_operating_point_is_told_and_the_most_probable_class_beside_the_label(client: TestClient) -> None:
     assert client.post("/api/predict", files={"file": IMAGE}).json()["operating_point"] is None
-    (run_id,) = runs.ids()
+    (run_id,) = runs.list_ids()
     first = client.post("/api/predict", files={"file": IMAGE}).json()["results"][0]
     others = [name for name in first["probabilities"] if name != first["most_probable"]]
     point = fitted.keep_point(run_id, tuple(others), 0.0, rule="all of them")

@@ -9,13 +9,13 @@ import pytest
 
 from cxr_core import images, workspace
 from cxr_core.errors import WorkFailed
-from cxr_core.inference import export, exported, warm
-from cxr_core.inference.exported import Exported
+from cxr_core.inference import export, litert_model, model_cache
+from cxr_core.inference.litert_model import LiteRTModel
 from cxr_core.inference.predictor import Predictor
-from cxr_core.models import catalogue, cut, registry
+from cxr_core.models import catalogue, registry, split_model
 from cxr_core.runs import config as settings
-from cxr_core.runs import folder as runs
-from cxr_core.training import frozen
+from cxr_core.runs import run_store as runs
+from cxr_core.training import feature_extraction
 
 CLASSES = ("normal", "viral", "bacterial")
 
@@ -39,9 +39,9 @@ def run_of(model: str, *, size: int = 64, seed: int = 3, **changes: object) -> s
     )
     end = core.layers[-1]
     end.set_weights([np.random.default_rng(seed).normal(size=one.shape) * 0.01 for one in end.get_weights()])
-    if boundary := catalogue.get(model).boundary(config.trained):
-        below, part = cut.cut(core, boundary)
-        workspace.write_json(runs.folder(run_id) / "trunk.json", {"digest": frozen.keep(below)})
+    if boundary := catalogue.get(model).cut_layer(config.trained):
+        below, part = split_model.split(core, boundary)
+        workspace.write_json(runs.folder(run_id) / "trunk.json", {"digest": feature_extraction.save_backbone(below)})
         part.save(runs.folder(run_id) / "head.keras")
     else:
         core.save(runs.folder(run_id) / "model.keras")
@@ -63,7 +63,7 @@ def test_an_exported_run_answers_as_its_network(model: str, changes: dict[str, o
     run_id = run_of(model, **changes)
     predictor = Predictor.load(run_id)
     assert export.export(run_id, predictor) <= export.TOLERANCE
-    found, shown = Exported.load(runs.get(run_id)), pixels(predictor.size)
+    found, shown = LiteRTModel.load(runs.get(run_id)), pixels(predictor.size)
     np.testing.assert_allclose(found.probabilities(shown), predictor.probabilities(shown), atol=1e-5)
     itself = export.in_memory(run_id)
     np.testing.assert_allclose(itself.probabilities(shown), predictor.probabilities(shown), atol=1e-5)
@@ -76,7 +76,7 @@ def test_an_exported_run_answers_as_its_network(model: str, changes: dict[str, o
 def test_the_map_over_an_image_costs_no_second_look_at_it(flip: bool) -> None:
     run_id = run_of("custom_cnn", test_flip=flip)
     export.export(run_id)
-    found, (first, second) = Exported.load(runs.get(run_id)), pixels(64, 2)
+    found, (first, second) = LiteRTModel.load(runs.get(run_id)), pixels(64, 2)
     asked = []
     counted = replace(found, graphs=(lambda batch: asked.append(len(batch)) or found.graphs[0](batch),))
     views = 2 if flip else 1
@@ -88,75 +88,80 @@ def test_the_map_over_an_image_costs_no_second_look_at_it(flip: bool) -> None:
     np.testing.assert_allclose(counted.probabilities(np.stack([first, second]))[:1], alone, atol=1e-6)
     np.testing.assert_array_equal(counted.relevance(first, 1), maps[1])
     assert sum(asked) == 4 * views
-    for number in range(exported.RECENT + 1):  # so many others, and it is forgotten
+    for number in range(litert_model.RECENT_IMAGES + 1):  # so many others, and it is forgotten
         counted.relevance(np.full_like(first, number), 0)
     before = len(asked)
     np.testing.assert_allclose(counted.relevance(first, 1), maps[1], atol=1e-9)
     assert len(asked) == before + 1
 
 
-def test_a_trunk_is_exported_once_for_all_its_runs() -> None:
+def test_a_backbone_is_exported_once_for_all_its_runs() -> None:
     first, second = (run_of("vgg16", size=32, seed=3, weights="none", trained="head") for _ in range(2))
     export.export(first)
-    (path,) = workspace.exported_trunk("x").parent.glob("*.tflite")
+    (path,) = workspace.exported_backbone("x").parent.glob("*.tflite")
     before = path.stat().st_mtime_ns
     export.export(second)
     assert path.stat().st_mtime_ns == before
-    assert not (runs.folder(second) / exported.FOLDER / "part.tflite").exists()
+    assert not (runs.folder(second) / litert_model.FOLDER / "part.tflite").exists()
 
 
 @pytest.mark.parametrize("change", [{"scaling": "standard"}, {"image_size": 48}, {"trained": "last_block"}])
-def test_the_same_weights_under_another_input_or_cut_elsewhere_are_another_trunk(change: dict[str, object]) -> None:
+def test_the_same_weights_under_another_input_or_cut_elsewhere_are_another_backbone(change: dict[str, object]) -> None:
     asked = {"size": 32, "weights": "none", "trained": "head"}
     for changes in (asked, {**asked, **change}):
         run_id = run_of("vgg16", **changes)  # type: ignore[arg-type] - the same seed, so the same weights
         assert export.export(run_id) <= export.TOLERANCE
-        assert Exported.load(runs.get(run_id)).probabilities(pixels(runs.get(run_id).config.image_size)).shape == (3, 3)
-    assert len([*workspace.exported_trunk("x").parent.glob("*.tflite")]) == 2
+        assert LiteRTModel.load(runs.get(run_id)).probabilities(pixels(runs.get(run_id).config.image_size)).shape == (
+            3,
+            3,
+        )
+    assert len([*workspace.exported_backbone("x").parent.glob("*.tflite")]) == 2
 
 
-def test_of_a_run_whose_trunk_alone_is_missing_nothing_else_is_written() -> None:
+def test_of_a_run_whose_backbone_alone_is_missing_nothing_else_is_written() -> None:
     """As of a run that ships: its folder belongs to the project."""
     run_id = run_of("vgg16", size=32, weights="none", trained="head")
     export.export(run_id)
-    (path,) = workspace.exported_trunk("x").parent.glob("*.tflite")
+    (path,) = workspace.exported_backbone("x").parent.glob("*.tflite")
     path.unlink()
-    place = runs.folder(run_id) / exported.FOLDER
+    place = runs.folder(run_id) / litert_model.FOLDER
     before = {one.name: one.stat().st_mtime_ns for one in place.iterdir()}
-    assert exported.files_of(runs.get(run_id)) == () and exported.missing_trunk(runs.get(run_id)) == path
+    assert litert_model.files_of(runs.get(run_id)) == () and litert_model.missing_backbone(runs.get(run_id)) == path
     export.export(run_id)
-    assert exported.files_of(runs.get(run_id)) == (path,)
+    assert litert_model.files_of(runs.get(run_id)) == (path,)
     assert {one.name: one.stat().st_mtime_ns for one in place.iterdir()} == before
 
 
-def test_a_damaged_trunk_is_made_again_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_backbone_is_made_again_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     run_id = run_of("vgg16", size=32, weights="none", trained="head")
     export.export(run_id)
-    (path,) = workspace.exported_trunk("x").parent.glob("*.tflite")
+    (path,) = workspace.exported_backbone("x").parent.glob("*.tflite")
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 3])
-    monkeypatch.setattr(warm, "_export", lambda run: export.export(run.id))  # in this process, which has Keras already
-    assert warm.get(runs.get(run_id)).probabilities(pixels(32)).shape == (3, 3)
+    monkeypatch.setattr(
+        model_cache, "_export", lambda run: export.export(run.id)
+    )  # in this process, which has Keras already
+    assert model_cache.get(runs.get(run_id)).probabilities(pixels(32)).shape == (3, 3)
     assert path.stat().st_size == len(whole)
 
 
 def test_a_file_that_says_something_else_than_its_network_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
     run_id = run_of("vgg16", size=32, weights="none", trained="head")
-    monkeypatch.setattr(exported.Graph, "__call__", lambda self, batch: self._gathered([*batch]) + 1)
+    monkeypatch.setattr(litert_model.Graph, "__call__", lambda self, batch: self._gathered([*batch]) + 1)
     with pytest.raises(WorkFailed, match="could not be exported"):
         export.export(run_id)
-    assert not [*workspace.exported_trunk("x").parent.glob("*.tflite")]
+    assert not [*workspace.exported_backbone("x").parent.glob("*.tflite")]
 
 
 def test_another_model_in_the_folder_asks_for_another_export() -> None:
     run_id = run_of("custom_cnn")
     export.export(run_id)
-    assert exported.files_of(runs.get(run_id))
+    assert litert_model.files_of(runs.get(run_id))
     other = run_of("custom_cnn", seed=4)
     (runs.folder(other) / "model.keras").replace(runs.folder(run_id) / "model.keras")
-    assert not exported.files_of(runs.get(run_id))
+    assert not litert_model.files_of(runs.get(run_id))
     with pytest.raises(WorkFailed, match="has not been exported"):
-        Exported.load(runs.get(run_id))
+        LiteRTModel.load(runs.get(run_id))
 
 
 def test_an_export_that_answers_differently_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,15 +169,15 @@ def test_an_export_that_answers_differently_is_not_kept(monkeypatch: pytest.Monk
     monkeypatch.setattr(export, "_difference", lambda *_: 0.01)
     with pytest.raises(WorkFailed, match="answers differently"):
         export.export(run_id)
-    assert not exported.files_of(runs.get(run_id))
+    assert not litert_model.files_of(runs.get(run_id))
 
 
 def test_damaged_files_are_told(tmp_path: Path) -> None:
     run_id = run_of("custom_cnn")
     export.export(run_id)
-    (runs.folder(run_id) / exported.FOLDER / "part.tflite").write_bytes(b"nothing at all")
+    (runs.folder(run_id) / litert_model.FOLDER / "part.tflite").write_bytes(b"nothing at all")
     with pytest.raises(WorkFailed, match="damaged"):
-        Exported.load(runs.get(run_id))
+        LiteRTModel.load(runs.get(run_id))
 
 
 def test_an_end_of_another_kind_is_refused() -> None:

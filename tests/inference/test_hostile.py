@@ -17,10 +17,10 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from cxr_core import images
 from cxr_core.errors import CxrError
-from cxr_core.inference import engine, intake
-from cxr_core.inference.engine import Panel, Result
-from cxr_core.runs import folder as runs
-from cxr_core.wording import plain
+from cxr_core.formatting import printable
+from cxr_core.inference import predict, uploads
+from cxr_core.inference.predict import LoadedModel, Result
+from cxr_core.runs import run_store as runs
 from tests.test_dicom import content, made
 from tests.test_images import png_that_claims
 
@@ -166,20 +166,20 @@ BAD: dict[str, bytes | Callable[[], bytes]] = {
 
 
 @pytest.fixture(scope="module")
-def panel(trained: Path) -> Panel:
+def panel(trained: Path) -> LoadedModel:
     before = os.environ.get("CXR_HOME")
     os.environ["CXR_HOME"] = str(trained)
     try:
-        return engine.panel(runs.ids()[0])
+        return predict.load(runs.list_ids()[0])
     finally:
         os.environ.pop("CXR_HOME")
         if before:
             os.environ["CXR_HOME"] = before
 
 
-def asked(panel: Panel, name: str, data: bytes | Callable[[], bytes]) -> list[Result]:
-    items, problems = intake.items([(name, data if isinstance(data, bytes) else data())])
-    return [*engine.stream(panel, items), *(Result(name, problem=sentence) for name, sentence in problems)]
+def asked(panel: LoadedModel, name: str, data: bytes | Callable[[], bytes]) -> list[Result]:
+    items, problems = uploads.input_files([(name, data if isinstance(data, bytes) else data())])
+    return [*predict.stream(panel, items), *(Result(name, problem=sentence) for name, sentence in problems)]
 
 
 def test_there_are_enough_of_them() -> None:
@@ -187,15 +187,15 @@ def test_there_are_enough_of_them() -> None:
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_an_odd_image_is_answered(panel: Panel, name: str) -> None:
+def test_an_odd_image_is_answered(panel: LoadedModel, name: str) -> None:
     (found,) = asked(panel, name, GOOD[name])
     assert found.answer is not None, found.problem
     assert sum(found.answer.probabilities.values()) == pytest.approx(1, abs=1e-6)
-    assert found.name == plain(name)
+    assert found.name == printable(name)
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_no_image_gets_a_sentence(panel: Panel, name: str) -> None:
+def test_what_is_no_image_gets_a_sentence(panel: LoadedModel, name: str) -> None:
     (found,) = asked(panel, name, BAD[name])
     assert found.answer is None
     assert (
@@ -206,12 +206,12 @@ def test_what_is_no_image_gets_a_sentence(panel: Panel, name: str) -> None:
     assert "alert(1)" not in found.problem
 
 
-def test_both_grey_scales_of_dicom_get_the_same_answer(panel: Panel) -> None:
+def test_both_grey_scales_of_dicom_get_the_same_answer(panel: LoadedModel) -> None:
     plain, inverted = (asked(panel, name, GOOD[name])[0].answer for name in ("dicom.dcm", "inverted.dcm"))
     assert plain and inverted and plain.probabilities == pytest.approx(inverted.probabilities, abs=1e-3)
 
 
-def test_memory_comes_back_and_nothing_is_written(panel: Panel, home: Path) -> None:
+def test_memory_comes_back_and_nothing_is_written(panel: LoadedModel, home: Path) -> None:
     def lying() -> set[Path]:
         return set(Path(tempfile.gettempdir()).glob("*")) | set(home.rglob("*"))
 
@@ -227,13 +227,13 @@ def test_memory_comes_back_and_nothing_is_written(panel: Panel, home: Path) -> N
     assert {one for one in lying() - there if os.access(one, os.W_OK) and "pytest" not in one.name} == set()
 
 
-def test_three_hundred_files_at_once(panel: Panel) -> None:
+def test_three_hundred_files_at_once(panel: LoadedModel) -> None:
     names = list({**GOOD, **BAD})
     small = [name for name in names if name not in ("large.png", "long text.png", "bomb.zip", "deflated bomb.dcm")]
     chosen = [small[number % len(small)] for number in range(300)]
     data = {name: (one if isinstance(one, bytes) else one()) for name, one in {**GOOD, **BAD}.items()}
-    items, problems = intake.items([(name, data[name]) for name in chosen])
-    found = list(engine.stream(panel, items))
+    items, problems = uploads.input_files([(name, data[name]) for name in chosen])
+    found = list(predict.stream(panel, items))
     assert len(found) == len(items) and len(found) + len(problems) == 300
     assert all((one.answer is None) != (one.problem == "") for one in found)
 

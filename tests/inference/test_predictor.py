@@ -15,7 +15,7 @@ from cxr_core.errors import BadInput, UnknownName, WorkFailed
 from cxr_core.inference.predictor import BATCH, Predictor
 from cxr_core.models import registry
 from cxr_core.runs import config as settings
-from cxr_core.runs import folder as runs
+from cxr_core.runs import run_store as runs
 from cxr_core.runs import status as states
 from cxr_core.runs.status import Status
 

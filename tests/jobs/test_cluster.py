@@ -20,7 +20,7 @@ from cxr_core import process, workspace
 from cxr_core.errors import BadInput
 from cxr_core.jobs import cluster, queue
 from cxr_core.runs import config as settings
-from cxr_core.runs import folder as runs
+from cxr_core.runs import run_store as runs
 from cxr_core.runs import status as states
 from cxr_core.runs.config import RunConfig
 
@@ -66,7 +66,9 @@ def test_every_queued_run_is_handed_over_once_with_a_card(jobs: Jobs):
         assert f"work {run_id} >>" in job["entrypoint"]
         assert (job["entrypoint_num_cpus"], job["entrypoint_num_gpus"]) == (1, 1)
         assert job["runtime_env"]["env_vars"]["CXR_HOME"] == str(workspace.home())
-        assert job["runtime_env"]["env_vars"].items() >= process.faster().items()  # trains as fast as on one machine
+        assert (
+            job["runtime_env"]["env_vars"].items() >= process.speed_variables().items()
+        )  # trains as fast as on one machine
         assert runs.get(run_id).status.stage == "waiting for the cluster"
 
 
@@ -83,8 +85,8 @@ def test_a_run_whose_machine_is_lost_goes_on_elsewhere_but_not_for_ever(jobs: Jo
     for number in range(1, cluster.REVIVALS + 3):
         job = runs.get(run_id).status.job
         if how == "died":
-            place, dead = workspace.run(run_id), {**process.owner(), "born": 1.0}
-            states.write(place, replace(states.written(place), state="running", owner=dead))
+            place, dead = workspace.run(run_id), {**process.process_id(), "born": 1.0}
+            states.write(place, replace(states.read_as_written(place), state="running", owner=dead))
         jobs.failed.add(job)
         queue.dispatch()
         assert runs.get(run_id).status.revived == min(number, cluster.REVIVALS)
@@ -140,8 +142,10 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[int]]]:
 def test_on_two_real_nodes_four_runs_finish_though_one_node_is_lost(
     trained_home: Path, nodes: Callable[[], list[int]]
 ) -> None:
-    (like,) = runs.every()
-    ids = [queue.submit(settings.changed(like.config, {"epochs": 30, "batch_size": 8, "seed": 1})) for _ in range(4)]
+    (like,) = runs.list_runs()
+    ids = [
+        queue.submit(settings.with_settings(like.config, {"epochs": 30, "batch_size": 8, "seed": 1})) for _ in range(4)
+    ]
 
     def waited(ready: Callable[[list[runs.Run]], bool]) -> list[runs.Run]:
         deadline = time.monotonic() + 400

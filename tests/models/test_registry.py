@@ -15,9 +15,9 @@ from cxr_core.models import catalogue, recipes, registry
 from cxr_core.models.catalogue import AVERAGE, FLATTEN, SCALINGS
 
 MODELS = list(catalogue.MODELS)
-WITH_TRUNK = [name for name in MODELS if catalogue.get(name).has_trunk]
+WITH_BACKBONE = [name for name in MODELS if catalogue.get(name).has_backbone]
 every_model = pytest.mark.parametrize("name", MODELS)
-every_trunk = pytest.mark.parametrize("name", WITH_TRUNK)
+every_backbone = pytest.mark.parametrize("name", WITH_BACKBONE)
 
 
 def side(name: str) -> int:
@@ -68,8 +68,8 @@ def gflops(model: keras.Model) -> float:
 
 
 def test_every_catalogue_entry_has_one_builder_and_every_builder_an_entry():
-    assert sorted([*registry.BUILDERS, *registry.TRUNKS]) == sorted(MODELS)
-    assert sorted(registry.TRUNKS) == sorted(WITH_TRUNK)
+    assert sorted([*registry.BUILDERS, *registry.BACKBONES]) == sorted(MODELS)
+    assert sorted(registry.BACKBONES) == sorted(WITH_BACKBONE)
 
 
 def test_the_papers_models_and_those_of_its_literature_table_are_there():
@@ -80,7 +80,7 @@ def test_the_papers_models_and_those_of_its_literature_table_are_there():
     }
 
 
-@pytest.mark.parametrize("make", [registry.build_trunk, registry.build])
+@pytest.mark.parametrize("make", [registry.build_backbone, registry.build])
 def test_an_unknown_model_lists_the_known_ones(make: Any):
     with pytest.raises(UnknownName, match=r"no model named 'custom_cn'\. Did you mean 'custom_cnn'\?") as caught:
         make("custom_cn", size=32, **({"classes": 3} if make is registry.build else {}))
@@ -97,7 +97,7 @@ def test_an_entry_says_all_that_pages_show(name: str):
     assert model.weights
     assert set(model.weights) <= set(catalogue.WEIGHTS)
     assert catalogue.SCRATCH in model.weights
-    assert model.parts == (("head", "last_block", "all") if model.has_trunk else ("all",))
+    assert model.parts == (("head", "last_block", "all") if model.has_backbone else ("all",))
     assert 0 < model.pace <= 3
 
 
@@ -120,9 +120,9 @@ def test_different_images_get_different_answers(name: str):
 @every_model
 @pytest.mark.parametrize("classes", [2, 5])
 def test_other_numbers_of_classes_do_as_well(name: str, classes: int):
-    if name in WITH_TRUNK:  # the trunk is the same, so it is not built again
-        trunk = keras.Model(shared(name).input, shared(name).get_layer(catalogue.get(name).features).output)
-        model = registry.build(name, classes=classes, size=side(name), trunk=trunk)
+    if name in WITH_BACKBONE:  # the trunk is the same, so it is not built again
+        backbone = keras.Model(shared(name).input, shared(name).get_layer(catalogue.get(name).features).output)
+        model = registry.build(name, classes=classes, size=side(name), backbone=backbone)
     else:
         model = registry.build(name, classes=classes, size=side(name))
     rows = np.asarray(model(pictures(2, side(name))))
@@ -142,11 +142,11 @@ def test_parameters_and_cost_at_180_pixels_are_those_of_the_catalogue(name: str)
     head = [
         model.get_layer(one).count_params() for one in ("dense", "dense1", "dense2", "probabilities") if has(model, one)
     ]
-    assert (model.count_params() - sum(head), sum(head)) == (told.trunk, told.head)
+    assert (model.count_params() - sum(head), sum(head)) == (told.backbone, told.head)
     assert told.parameters() == model.count_params()
-    trunk = keras.Model(model.input, model.get_layer(told.features).output) if told.has_trunk else None
+    backbone = keras.Model(model.input, model.get_layer(told.features).output) if told.has_backbone else None
     for classes, head_ in ((5, FLATTEN), (2, AVERAGE)):
-        built = registry.build(name, classes=classes, size=180, head=head_, trunk=trunk)
+        built = registry.build(name, classes=classes, size=180, head=head_, backbone=backbone)
         assert told.parameters(classes, head_) == built.count_params()
     assert gflops(model) == pytest.approx(told.gflops, rel=0.01, abs=0.0006)
 
@@ -170,12 +170,12 @@ def test_the_layers_for_heatmaps_and_for_freezing_are_where_the_catalogue_says(n
     assert len(features.shape) == 4
     assert order.index(told.features) < order.index("flatten")
     assert tuple(model.get_layer("flatten").input.shape) == tuple(features.shape)  # nothing lies between
-    assert told.boundary("all") == ""
-    if not told.has_trunk:
+    assert told.cut_layer("all") == ""
+    if not told.has_backbone:
         return
     edge = model.get_layer(told.last_block).output
     assert len(edge.shape) == 4
-    assert (told.boundary("head"), told.boundary("last_block")) == (told.features, told.last_block)
+    assert (told.cut_layer("head"), told.cut_layer("last_block")) == (told.features, told.last_block)
     behind = keras.Model(edge, model.output)  # every way from image to answer leads through this layer
     before = sum(one.count_params() for one in keras.Model(model.input, edge).layers)
     last_block = behind.count_params() - model.get_layer("probabilities").count_params()
@@ -236,12 +236,12 @@ def test_a_head_averages_or_flattens(name: str):
     assert sizes[FLATTEN] == 4 * sizes[AVERAGE]
 
 
-@every_trunk
+@every_backbone
 def test_the_head_of_a_backbone_starts_from_zeros(name: str):
-    trunk = keras.Model(shared(name).input, shared(name).get_layer(catalogue.get(name).features).output)
-    fresh = registry.build(name, classes=3, size=side(name), trunk=trunk)
+    backbone = keras.Model(shared(name).input, shared(name).get_layer(catalogue.get(name).features).output)
+    fresh = registry.build(name, classes=3, size=side(name), backbone=backbone)
     assert not any(one.any() for one in fresh.get_layer("probabilities").get_weights())
-    for mine, theirs in zip(fresh.layers, trunk.layers, strict=False):
+    for mine, theirs in zip(fresh.layers, backbone.layers, strict=False):
         assert mine is theirs  # it stands on that very trunk
 
 

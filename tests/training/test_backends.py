@@ -15,8 +15,8 @@ import pytest
 from cxr_core.data import index, packing
 from cxr_core.evaluation import predictions
 from cxr_core.inference.predictor import Predictor
-from cxr_core.runs import folder as runs
-from cxr_core.runs.folder import Run
+from cxr_core.runs import run_store as runs
+from cxr_core.runs.run_store import Run
 from tests.conftest import PROJECT, command
 
 pytestmark = [
@@ -75,7 +75,7 @@ def pixels_of(run: Run, split: str) -> tuple[Any, np.ndarray]:
     ids = index.column("phantoms", "id").astype(str).tolist()
     rows = np.array([ids.index(one) for one in table["id"]])
     said = table[[f"p_{name}" for name in run.config.classes]].to_numpy()
-    return packing.packed("phantoms", size=SIZE)[rows], said
+    return packing.open_packed("phantoms", size=SIZE)[rows], said
 
 
 def test_a_run_on_jax_finishes_with_all_that_belongs_to_it(run: Run, trained_on_jax: tuple[Path, str, str]):

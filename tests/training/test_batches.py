@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from cxr_core.data.packing import Stack
-from cxr_core.data.views import view
-from cxr_core.training.batches import Batches, Features, Pictures
+from cxr_core.data.augment import augmented_view
+from cxr_core.data.packing import StackedPixels
+from cxr_core.training.batches import Batches, FeatureSource, ImageSource
 
 COUNT, CLASSES = 23, 3
 PIXELS = np.broadcast_to(np.arange(40, dtype=np.uint8)[:, None, None], (40, 8, 8)).copy()  # image i is all i
@@ -20,7 +20,7 @@ CODES = ROWS % CLASSES  # so that an image tells its own class
 
 def batches(**changes: Any) -> Batches:
     given: dict[str, Any] = {"classes": CLASSES, "batch_size": 5, "seed": 7} | changes
-    source = Pictures(given.pop("pixels", PIXELS), ROWS, given.pop("views", None))
+    source = ImageSource(given.pop("pixels", PIXELS), ROWS, given.pop("views", None))
     return Batches(source, CODES, **given)
 
 
@@ -110,7 +110,7 @@ def test_a_read_only_memory_mapped_array_does(tmp_path: Path):
 
 
 def test_a_stack_of_datasets_does():
-    stack = Stack({"first": PIXELS[:15], "second": PIXELS[15:]})
+    stack = StackedPixels({"first": PIXELS[:15], "second": PIXELS[15:]})
     assert epochs(batches(pixels=stack)) == epochs(batches())
 
 
@@ -119,7 +119,7 @@ def test_only_images_with_a_view_are_changed_and_always_in_the_same_way():
     views = np.where(np.arange(COUNT) == 4, 77, 0)
     made = batches(pixels=noise, views=views, seed=None, batch_size=COUNT)
     expected = noise[ROWS]
-    expected[4] = view(noise[ROWS[4]], 77)
+    expected[4] = augmented_view(noise[ROWS[4]], 77)
     for _ in range(2):
         np.testing.assert_array_equal(made[0][0][..., 0], expected)
         made.on_epoch_end()
@@ -140,7 +140,7 @@ PLACES = np.arange(60).reshape(3, 20).T[:COUNT]  # image i has its three views a
 
 
 def feature_epochs(seed: int, count: int) -> list[list[int]]:
-    made = Batches(Features(VALUES, PLACES, seed=seed), PLACES[:, 0] % 3, classes=3, batch_size=7)
+    made = Batches(FeatureSource(VALUES, PLACES, seed=seed), PLACES[:, 0] % 3, classes=3, batch_size=7)
     seen = []
     for _ in range(count):
         parts = [made[number] for number in range(len(made))]

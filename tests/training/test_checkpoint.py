@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from cxr_core.models import registry
-from cxr_core.runs import folder as runs
+from cxr_core.runs import run_store as runs
 from cxr_core.training import checkpoint
+from cxr_core.training.callbacks import StatusCallback
 from cxr_core.training.fit import fit
-from cxr_core.training.watching import Watch
 from tests.training.test_fit import PIXELS, config, folder, manifest
 
 
@@ -39,20 +39,22 @@ class Interrupted(Exception):
 def trained(place: Path, *, breaks: tuple[tuple[int, int], ...] = (), **changes: Any) -> pd.DataFrame:
     """The history of a training that is interrupted in batch b of epoch e (from 0), for each (e, b), and taken up again."""
     settings = config(**changes)
-    whole = Watch.on_train_batch_end
+    whole = StatusCallback.on_train_batch_end
     with pytest.MonkeyPatch.context() as patch:
         for epoch, batch in breaks:
 
-            def stop(watch: Watch, number: int, logs: Any = None, at: tuple[int, int] = (epoch, batch)) -> None:
+            def stop(
+                watch: StatusCallback, number: int, logs: Any = None, at: tuple[int, int] = (epoch, batch)
+            ) -> None:
                 whole(watch, number, logs)
                 if (watch._reporter.status.epoch, number) == at:
                     raise Interrupted
 
-            patch.setattr(Watch, "on_train_batch_end", stop)
+            patch.setattr(StatusCallback, "on_train_batch_end", stop)
             with pytest.raises(Interrupted):
                 fit(settings, PIXELS, manifest(), place, folder(place, settings.epochs))
     fit(settings, PIXELS, manifest(), place, folder(place, settings.epochs))
-    return runs.history_in(place).drop(columns="seconds")
+    return runs.history_of_folder(place).drop(columns="seconds")
 
 
 @pytest.mark.parametrize(

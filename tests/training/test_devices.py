@@ -13,18 +13,18 @@ on_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reas
 
 
 def has(monkeypatch: pytest.MonkeyPatch, *cards: Device) -> None:
-    monkeypatch.setattr(devices, "cards", lambda: list(cards))
+    monkeypatch.setattr(devices, "list_gpus", lambda: list(cards))
 
 
 def test_without_a_graphics_card_the_device_is_the_processor_with_its_cores(monkeypatch: pytest.MonkeyPatch):
     has(monkeypatch)
     monkeypatch.setattr(devices.process, "cores", lambda: 3)
-    assert devices.words() == "CPU, 3 cores"
+    assert devices.describe() == "CPU, 3 cores"
 
 
 def test_graphics_cards_are_named(monkeypatch: pytest.MonkeyPatch):
     has(monkeypatch, Device("NVIDIA H100", True), Device("NVIDIA H100", True))
-    assert devices.words() == "NVIDIA H100, NVIDIA H100"
+    assert devices.describe() == "NVIDIA H100, NVIDIA H100"
 
 
 @on_tensorflow
@@ -39,7 +39,7 @@ def test_graphics_cards_are_named(monkeypatch: pytest.MonkeyPatch):
 def test_a_card_has_its_name_or_is_called_gpu(monkeypatch: pytest.MonkeyPatch, details: dict[str, Any], card: Device):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [object()] if kind == "GPU" else [])
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda _: details)
-    assert devices.cards() == [card]
+    assert devices.list_gpus() == [card]
 
 
 @on_tensorflow
@@ -50,20 +50,20 @@ def test_half_precision_is_for_cards_that_all_have_it(
     monkeypatch: pytest.MonkeyPatch, halves: tuple[bool, ...], policy: str | None
 ):
     has(monkeypatch, *(Device("GPU", one) for one in halves))
-    assert devices.half_precision() == policy
+    assert devices.supports_half_precision() == policy
 
 
 def test_layers_made_within_a_precision_compute_by_it_and_later_ones_do_not():
-    with devices.precision("mixed_float16"):
+    with devices.precision_scope("mixed_float16"):
         inside = keras.layers.Dense(1)
     assert (inside.compute_dtype, inside.variable_dtype) == ("float16", "float32")
     assert keras.layers.Dense(1).compute_dtype == "float32"
-    with devices.precision(None):
+    with devices.precision_scope(None):
         assert keras.layers.Dense(1).compute_dtype == "float32"
 
 
 def test_a_precision_ends_with_an_error_too():
-    with pytest.raises(KeyError), devices.precision("mixed_float16"):
+    with pytest.raises(KeyError), devices.precision_scope("mixed_float16"):
         raise KeyError
     assert keras.layers.Dense(1).compute_dtype == "float32"
 
@@ -81,4 +81,4 @@ def test_a_precision_ends_with_an_error_too():
     ],
 )
 def test_full_memory_is_told_from_other_errors(error: Exception, full: bool):
-    assert devices.is_full(error) is full
+    assert devices.is_out_of_memory(error) is full

@@ -16,5 +16,5 @@ def test_the_description_is_json_and_names_versions_device_and_machine():
     assert (told["cxr_core"], told["backend"]) == (__version__, keras.backend.backend())
     assert told["packages"]["keras"] == keras.__version__
     assert told["packages"]["scikit-learn"] == version("scikit-learn")
-    assert told["device"] == devices.words() != ""
+    assert told["device"] == devices.describe() != ""
     assert told["memory_gb"] > 0.1

@@ -8,15 +8,15 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from tests.training.test_work import done, queued
 
 from cxr_core.data import datasets, manifest, packing
-from cxr_core.runs import folder as runs
+from cxr_core.runs import run_store as runs
 from cxr_core.runs import status as states
-from cxr_core.runs.folder import Run
+from cxr_core.runs.run_store import Run
 from cxr_core.training.batches import Batches
-from cxr_core.training.watching import Watch
-from cxr_core.training.work import work
-from tests.training.test_work import done, queued
+from cxr_core.training.callbacks import StatusCallback
+from cxr_core.training.run_training import train_run
 
 EPOCHS = 3
 
@@ -36,14 +36,14 @@ def run_id(tree: Path) -> str:
 
 def after_epoch(monkeypatch: pytest.MonkeyPatch, epoch: int, what: Callable[[], object]) -> None:
     """Let something happen when so many epochs are done."""
-    usual = Watch.on_epoch_end
+    usual = StatusCallback.on_epoch_end
 
-    def then(watch: Watch, number: int, logs: dict[str, Any] | None = None) -> None:
+    def then(watch: StatusCallback, number: int, logs: dict[str, Any] | None = None) -> None:
         usual(watch, number, logs)
         if number + 1 == epoch:
             what()
 
-    monkeypatch.setattr(Watch, "on_epoch_end", then)
+    monkeypatch.setattr(StatusCallback, "on_epoch_end", then)
 
 
 def once_more(run_id: str) -> Run:
@@ -102,7 +102,7 @@ def test_a_dataset_that_is_removed_while_its_images_are_read_is_named(run_id: st
         datasets.remove("small")
         raise FileNotFoundError("images.npy")
 
-    monkeypatch.setattr(packing, "stacked", stacked)
+    monkeypatch.setattr(packing, "open_stacked", stacked)
     assert done(run_id).status.reason.startswith("The dataset 'small' was removed")
 
 
@@ -110,7 +110,7 @@ def test_a_training_whose_dataset_is_removed_goes_on_to_its_end(run_id: str, mon
     other = done(queued())
     after_epoch(monkeypatch, 1, lambda: datasets.remove("small"))
     run = done(run_id)
-    assert datasets.names() == []
+    assert datasets.list_names() == []
     assert (run.status.state, run.status.epoch, run.status.reason) == ("finished", EPOCHS, "")
     assert set(run.metrics) == {"train", "val", "test"}
     assert runs.get(other.id).metrics == other.metrics
@@ -133,5 +133,5 @@ def test_a_stopped_run_whose_dataset_was_removed_is_not_resumed_to_nonsense(run_
 def test_work_on_one_run_leaves_the_others_as_they_were(run_id: str, monkeypatch: pytest.MonkeyPatch):
     other = queued(seed=1)
     after_epoch(monkeypatch, 1, out_of_memory)
-    work(run_id)
+    train_run(run_id)
     assert (runs.get(run_id).status.state, runs.get(other).status.state) == ("failed", "queued")

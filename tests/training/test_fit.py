@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
-from cxr_core.data.views import view
+from cxr_core.data.augment import augmented_view
 from cxr_core.errors import WorkFailed
 from cxr_core.models import augmentation, registry
 from cxr_core.runs import config as settings
-from cxr_core.runs import folder as runs
+from cxr_core.runs import run_store as runs
 from cxr_core.runs import status as states
 from cxr_core.runs.config import RunConfig
 from cxr_core.runs.status import Reporter, Status
@@ -161,7 +161,7 @@ def test_changed_views_of_the_manifest_are_what_is_learned(asked: SimpleNamespac
     rows = manifest("nnv", val="nvb")
     rows.loc[0, "view"] = 77
     ask(tmp_path, rows)
-    changed = view(PIXELS[19], 77)[..., None]
+    changed = augmented_view(PIXELS[19], 77)[..., None]
     assert any(np.array_equal(one, changed) for one in asked.train[0][0])
     assert not any(np.array_equal(one, PIXELS[19][..., None]) for one in asked.train[0][0])
 
@@ -216,7 +216,7 @@ def test_each_split_gets_its_own_images_and_only_training_is_shuffled(asked: Sim
 
 def test_codes_follow_the_order_of_the_runs_classes():
     names = pd.Series(["viral", "normal", "bacterial"], dtype="category")
-    found = fitting.codes(config(), names)
+    found = fitting.class_codes(config(), names)
     assert (found.tolist(), found.dtype) == ([1, 0, 2], np.int64)
 
 

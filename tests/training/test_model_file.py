@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cxr_core.models import registry
-from cxr_core.training.archive import Archive
+from cxr_core.training.keras_file import KerasFile
 
 X = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
 
@@ -33,7 +33,7 @@ def others(model: keras.Model, seed: int) -> list[np.ndarray]:
 @pytest.mark.parametrize("kind", ["own", "custom_cnn", "ann", "resnet18"])
 def test_each_file_holds_the_weights_that_were_given(tmp_path: Path, kind: str):
     model = network(kind)
-    archive = Archive(model)
+    archive = KerasFile(model)
     for seed in range(3):
         weights = others(model, seed)
         archive.write(tmp_path / "fast.keras", weights)
@@ -47,7 +47,7 @@ def test_each_file_holds_the_weights_that_were_given(tmp_path: Path, kind: str):
 
 def test_the_archive_has_the_parts_of_one_by_keras_and_is_sound(tmp_path: Path):
     model = network("custom_cnn")
-    Archive(model).write(tmp_path / "fast.keras", model.get_weights())
+    KerasFile(model).write(tmp_path / "fast.keras", model.get_weights())
     model.save(tmp_path / "keras.keras")
     with zipfile.ZipFile(tmp_path / "fast.keras") as fast, zipfile.ZipFile(tmp_path / "keras.keras") as usual:
         assert fast.testzip() is None
@@ -57,7 +57,7 @@ def test_the_archive_has_the_parts_of_one_by_keras_and_is_sound(tmp_path: Path):
 
 def test_a_network_whose_weights_are_not_found_is_saved_by_keras(tmp_path: Path):
     halves = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, dtype=keras.DTypePolicy("bfloat16"))])
-    archive = Archive(halves)
+    archive = KerasFile(halves)
     weights = [np.ones(one.shape, one.dtype) for one in halves.get_weights()]
     archive.write(tmp_path / "a.keras", weights)
     archive.write(tmp_path / "a.keras", weights)

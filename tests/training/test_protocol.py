@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from cxr_core.data import datasets, manifest, packing
-from cxr_core.data.packing import Stack
+from cxr_core.data.packing import StackedPixels
 from cxr_core.evaluation import abstention, ensembles, fitted, prediction_set, predictions
 from cxr_core.runs import config as settings
-from cxr_core.runs import folder as runs
-from cxr_core.training import work as working
-from cxr_core.training.work import work
+from cxr_core.runs import run_store as runs
+from cxr_core.training import run_training as working
+from cxr_core.training.run_training import train_run
 
 
 @pytest.fixture
@@ -22,9 +22,9 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, set[int]]]:
     """Places of packed images that were read, by what the run was doing: "before" its predictions, or "predicting"."""
     seen: dict[str, set[int]] = {"before": set(), "predicting": set()}
     now = ["before"]
-    read, predict, ready = Stack.__getitem__, working._predict, working._ready
+    read, predict, ready = StackedPixels.__getitem__, working._predict, working._ready
 
-    def reading(self: Stack, places: Any) -> Any:
+    def reading(self: StackedPixels, places: Any) -> Any:
         seen[now[0]] |= set(np.asarray(places).tolist())
         return read(self, places)
 
@@ -35,7 +35,7 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, set[int]]]:
 
         return run
 
-    monkeypatch.setattr(Stack, "__getitem__", reading)
+    monkeypatch.setattr(StackedPixels, "__getitem__", reading)
     monkeypatch.setattr(working, "_predict", during("predicting", predict))
     monkeypatch.setattr(working, "_ready", during("before", ready))
     yield seen
@@ -49,14 +49,14 @@ def trained(images: int, **changes: Any) -> str:
         settings={"image_size": 64, "epochs": 1, "batch_size": 16, **changes},
     )  # fmt: skip
     run_id = runs.create(config)
-    work(run_id)
+    train_run(run_id)
     assert runs.get(run_id).status.state == "finished", runs.log(run_id)
     return run_id
 
 
 def places_of(run_id: str, *splits: str) -> set[int]:
     rows = manifest.rows(manifest.get("phantoms", runs.get(run_id).config.manifest))
-    places = packing.stacked(["phantoms"], size=64).places(rows["data"], rows["row"])
+    places = packing.open_stacked(["phantoms"], size=64).places(rows["data"], rows["row"])
     return set(places[rows["split"].isin(splits)].tolist())
 
 
@@ -92,7 +92,7 @@ FITTED: dict[str, Callable[[str, str], object]] = {
     "point": lambda run_id, _: fitted.keep_point(run_id, ("viral", "bacterial"), 0.5),
     "calibrated": lambda run_id, _: fitted.keep_calibrated(run_id, 0.95),
     "band": lambda run_id, _: abstention.band(fitted.tempered(prediction_set.read(run_id, fitted.SPLIT), 1.0)),
-    "weights": lambda run_id, other: ensembles.of_run(ensembles.make([run_id, other], "weighted")).weights,  # type: ignore[union-attr]
+    "weights": lambda run_id, other: ensembles.of_run(ensembles.create([run_id, other], "weighted")).weights,  # type: ignore[union-attr]
 }
 
 
@@ -101,7 +101,7 @@ def test_what_is_fitted_afterwards_does_not_learn_from_the_test_split(
     trained_home: Path, what: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(fitted, "FEWEST", 5)
-    run_id = runs.ids()[0]
+    run_id = runs.list_ids()[0]
     other = f"{run_id[:-3]}fff"
     shutil.copytree(runs.folder(run_id), runs.folder(run_id).with_name(other))
     wrong(other, "val")  # so that the two are no equals
@@ -116,4 +116,6 @@ def wrong(run_id: str, split: str) -> None:
     path = runs.predictions_path(run_id, split)
     table = predictions.read(path)
     turned = predictions.probabilities(table)[:, ::-1]
-    predictions.write(path, predictions.make(table["id"], table["true"], turned, predictions.classes(table)))
+    predictions.write(
+        path, predictions.prediction_table(table["id"], table["true"], turned, predictions.classes(table))
+    )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cxr_core.errors import BadInput
-from cxr_core.runs import folder as runs
+from cxr_core.runs import run_store as runs
 from cxr_core.training import trackers
 from cxr_core.training.fit import fit
 from tests.training.test_fit import PIXELS, config, folder, manifest
@@ -31,10 +31,10 @@ def test_an_unknown_tracker_or_one_that_is_not_installed_is_told(monkeypatch: py
     monkeypatch.setenv("CXR_TRACKERS", "tensorboard, abacus")
     monkeypatch.setattr(trackers, "find_spec", lambda name: None if name == "mlflow" else object())
     with pytest.raises(BadInput, match=r"any of tensorboard, mlflow\. Received: 'abacus'"):
-        trackers.asked()
+        trackers.requested()
     monkeypatch.setenv("CXR_TRACKERS", "mlflow")
     with pytest.raises(BadInput, match="pip install mlflow"):
-        trackers.asked()
+        trackers.requested()
 
 
 def test_tensorboard_gets_every_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -47,7 +47,7 @@ def test_tensorboard_gets_every_epoch(tmp_path: Path, monkeypatch: pytest.Monkey
     events = EventAccumulator(str(tmp_path / "tensorboard" / "validation"))
     events.Reload()
     told = [float(make_ndarray(one.tensor_proto)) for one in events.Tensors("epoch_loss")]
-    assert told == pytest.approx(runs.history_in(tmp_path)["val_loss"].tolist(), rel=1e-6)
+    assert told == pytest.approx(runs.history_of_folder(tmp_path)["val_loss"].tolist(), rel=1e-6)
 
 
 def test_mlflow_gets_settings_and_every_epoch_in_one_run_also_after_a_break(
@@ -69,4 +69,4 @@ def test_mlflow_gets_settings_and_every_epoch_in_one_run_also_after_a_break(
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.data.params["model"] == "custom_cnn"
     told = [one.value for one in client.get_metric_history(run.info.run_id, "val_loss")]
-    assert told == pytest.approx(runs.history_in(place)["val_loss"].tolist(), rel=1e-6)
+    assert told == pytest.approx(runs.history_of_folder(place)["val_loss"].tolist(), rel=1e-6)

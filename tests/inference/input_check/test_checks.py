@@ -17,7 +17,7 @@ from sklearn.datasets import load_sample_images
 from cxr_core import images
 from cxr_core.data.phantoms import CLASSES, phantom
 from cxr_core.errors import WorkFailed
-from cxr_core.images import colour
+from cxr_core.images import colourfulness
 from cxr_core.inference.input_check import ood
 from cxr_core.inference.input_check.checks import (
     CheckInput,
@@ -254,24 +254,24 @@ def test_colour_of_files(tmp_path: Path) -> None:
     photograph = Image.fromarray(load_sample_images().images[1])
     grey = photograph.convert("L")
     film = Image.fromarray((np.asarray(grey)[..., None] * np.array([0.8, 0.9, 1.0])).astype(np.uint8))
-    assert colour(encoded(photograph, "JPEG")) > 0.06
-    assert colour(encoded(photograph.convert("P"))) > 0.06
-    assert colour(encoded(photograph.convert("CMYK"), "JPEG")) > 0.06
+    assert colourfulness(encoded(photograph, "JPEG")) > 0.06
+    assert colourfulness(encoded(photograph.convert("P"))) > 0.06
+    assert colourfulness(encoded(photograph.convert("CMYK"), "JPEG")) > 0.06
     for plain in (grey, grey.convert("RGB"), grey.convert("RGBA"), grey.convert("1"), grey.convert("I;16")):
-        assert colour(encoded(plain)) < 0.005
-    assert 0.005 < colour(encoded(film)) < 0.06  # tinted all over, and still an X-ray
+        assert colourfulness(encoded(plain)) < 0.005
+    assert 0.005 < colourfulness(encoded(film)) < 0.06  # tinted all over, and still an X-ray
     path = tmp_path / "one.jpeg"
     path.write_bytes(encoded(photograph, "JPEG"))
-    assert colour(path) == colour(path.read_bytes())
+    assert colourfulness(path) == colourfulness(path.read_bytes())
 
 
 def test_colour_never_fails(tmp_path: Path) -> None:
     photograph = encoded(Image.fromarray(load_sample_images().images[1]), "JPEG")
     nothing = encoded(Image.new("RGBA", (40, 40), (255, 0, 0, 0)))
     dicom = Path(str(get_testdata_file("examples_rgb_color.dcm")))
-    assert [colour(one) for one in (b"", b"text", photograph[:500], nothing, dicom, tmp_path, tmp_path / "none")] == [
-        0.0
-    ] * 7
+    assert [
+        colourfulness(one) for one in (b"", b"text", photograph[:500], nothing, dicom, tmp_path, tmp_path / "none")
+    ] == [0.0] * 7
 
 
 def test_real_xrays(kermany_zip: Path, nih_zip: Path, photographs: list[Pixels]) -> None:

@@ -1,0 +1,124 @@
+"""Words, counts, shares and times as pages, command line, endpoint and report write them."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+DISCLAIMER = "Research software, not a medical device. Nothing it shows may guide the care of a patient."
+
+SPLITS = {"train": "Training", "val": "Validation", "shifted": "Validation, shifted", "test": "Test"}
+CLASSES = {"normal": "Normal", "viral": "Viral pneumonia", "bacterial": "Bacterial pneumonia"}
+SPLIT_RULES = {"official": "As the source has it", "patient": "A new one, patient by patient"}
+RUN_STATES = {  # title, icon, badge colour
+    "queued": ("Queued", ":material/schedule:", "gray"),
+    "running": ("Running", ":material/progress_activity:", "blue"),
+    "finished": ("Finished", ":material/check_circle:", "green"),
+    "stopped": ("Stopped", ":material/stop_circle:", "orange"),
+    "failed": ("Failed", ":material/error:", "red"),
+    "interrupted": ("Interrupted", ":material/power_off:", "red"),
+}
+
+
+class _Estimate(Protocol):
+    """A value with the ends of its 95 % interval; None where not defined."""
+
+    @property
+    def value(self) -> float | None: ...
+    @property
+    def interval(self) -> tuple[float, float] | None: ...
+
+
+class _OperatingPoint(Protocol):
+    def told(self, title: Callable[[str], str]) -> str: ...
+
+
+def printable(name: str) -> str:
+    """A name that someone else has chosen, without the characters that steer a terminal or cannot be written at all."""
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in name)
+
+
+def plural(count: int, noun: str) -> str:
+    """'1 image', '5,856 images'."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def percent(value: float | None) -> str:
+    """0.8125 as '81.2 %'; a figure that is not defined as a dash."""
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def interval(pair: Sequence[float] | None) -> str:
+    """A 95 % interval of shares: '78.0 to 84.1 %'."""
+    return "" if pair is None else f"{100 * pair[0]:.1f} to {100 * pair[1]:.1f} %"
+
+
+def estimate(metric: _Estimate, *, share: bool = True) -> str:
+    """A value with its 95 % interval: '81.2 % (78.0 to 84.1 %)', or '0.312 (0.290 to 0.334)'; a dash if undefined."""
+    if metric.value is None:
+        return "–"
+    bounds = metric.interval
+    if share:
+        return percent(metric.value) + (f" ({interval(bounds)})" if bounds else "")
+    return f"{metric.value:.3f}" + (f" ({bounds[0]:.3f} to {bounds[1]:.3f})" if bounds else "")
+
+
+def difference(metric: _Estimate, *, share: bool = True) -> str:
+    """A difference with its 95 % interval: '+2.1 points (-0.4 to +4.6)'; a dash if undefined."""
+    if metric.value is None:
+        return "–"
+    scale, digits, unit = (100, 1, " points") if share else (1, 3, "")
+    text = f"{scale * metric.value:+.{digits}f}{unit}"
+    if metric.interval is None:
+        return text
+    return text + f" ({scale * metric.interval[0]:+.{digits}f} to {scale * metric.interval[1]:+.{digits}f})"
+
+
+def split_title(name: str) -> str:
+    return SPLITS.get(name, name)
+
+
+def class_title(name: str) -> str:
+    """A class's title; other datasets' classes are shown by their own name."""
+    return CLASSES.get(name, name.replace("_", " ").capitalize())
+
+
+def verbatim(name: str) -> str:
+    """A name that someone else has chosen, for Markdown: no link, image, colour or formula comes of it."""
+    return re.sub(r"([\\`*_{}\[\]()<>#+!|:$~-])", r"\\\1", name)
+
+
+def operating_point(point: "_OperatingPoint") -> str:
+    """An operating point: 'viral pneumonia or bacterial pneumonia from 81.0 % on (finds at least 95 % of them …)'."""
+    return point.told(lambda name: class_title(name).lower())
+
+
+def shortened_start(name: str, most: int = 44) -> str:
+    """Keep the end of a long name, where names of a set differ."""
+    return name if len(name) <= most else "…" + name[1 - most :]
+
+
+def shortened_end(name: str, most: int) -> str:
+    """Keep the beginning of a long name."""
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def points(share: float) -> str:
+    """A difference of shares: '+2.1 points', '−3.2 points'."""
+    return f"{100 * share:+.1f} points".replace("-", "−")
+
+
+def duration(seconds: float) -> str:
+    """'45 s', '3 min 20 s', '1 h 05 min'."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def rough_duration(seconds: float) -> str:
+    """A time that is only estimated: '40 s', '19 min', '2.5 h'."""
+    if seconds < 90:
+        return f"{max(10, round(seconds, -1)):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,23 @@
+"""The network that a run's settings describe. Needs Keras."""
+
+import keras
+
+from cxr_core.models import registry
+from cxr_core.runs.config import RunConfig
+
+
+def build(config: RunConfig, backbone: keras.Model | None = None) -> keras.Model:
+    """A network of its own, with fresh weights: images float32 (N, S, S, 3) in 0..255 to probabilities (N, classes).
+
+    Args:
+        trunk: with weights, to stand on; its layers become the network's.
+    """
+    return registry.build(
+        config.model,
+        classes=len(config.classes),
+        size=config.image_size,
+        dropout=config.dropout,
+        scaling=config.scaling,
+        head=config.head,
+        backbone=backbone,
+    )

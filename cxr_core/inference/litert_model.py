@@ -1,0 +1,223 @@
+"""A run's network as exported for the processor: images to features by LiteRT, features to classes by plain arrays. No Keras.
+
+    <run>/export/about.json      what it was made of, and how far its answers were from those of the network itself
+    <run>/export/part.tflite     what comes before the head; not there if a frozen trunk alone does
+    <run>/export/head.npz        see head.py
+    <home>/trunks/….tflite       a frozen trunk that runs share, see `trunk_of`
+
+`export.py` makes them once per run.
+"""
+
+import hashlib
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from cxr_core import images, process, workspace
+from cxr_core.errors import WorkFailed
+from cxr_core.inference.head import Head
+from cxr_core.inference.micro_batching import MicroBatcher
+from cxr_core.runs.config import RunConfig
+from cxr_core.runs.run_store import MODELS, Run
+
+FOLDER = "export"
+VERSION = 1
+CHUNK = 8  # more images at once fall out of the processor's cache and are slower
+RECENT_IMAGES = 32  # images
+
+Floats = npt.NDArray[np.float32]
+
+
+class Graph:
+    """A LiteRT file, ready to run; any number of threads may ask, and are answered in batches."""
+
+    def __init__(self, path: Path):
+        """Raises WorkFailed if the file is missing or damaged."""
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError as error:
+            raise WorkFailed("LiteRT is not installed here: pip install ai-edge-litert.") from error
+        try:
+            self._interpreter = Interpreter(str(path), num_threads=process.cpu_count())
+            (inputs,), (outputs,) = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        except (ValueError, RuntimeError) as error:
+            raise WorkFailed(f"{path} is damaged or missing ({error}). Delete it; it is made again.") from error
+        self._input, self._output = inputs["index"], outputs["index"]
+        self._shape: tuple[int, ...] = ()
+        self._gathered: MicroBatcher[Floats, Floats] = MicroBatcher(self._run, CHUNK)
+
+    def __call__(self, batch: Floats) -> Floats:
+        """float32 (n, …) to float32 (n, …)."""
+        return np.asarray(self._gathered([*batch]))
+
+    def _run(self, several: Sequence[Floats]) -> list[Floats]:
+        batch = np.stack(several)
+        if batch.shape != self._shape:
+            self._interpreter.resize_tensor_input(self._input, batch.shape)
+            self._interpreter.allocate_tensors()
+            self._shape = batch.shape
+        self._interpreter.set_tensor(self._input, batch)
+        self._interpreter.invoke()
+        return [*self._interpreter.get_tensor(self._output)]
+
+
+class _Recent:
+    """What a network has made of the last images that came alone: the map over an image follows its answer."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[bytes, Floats] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, image: npt.NDArray[np.uint8], make: Callable[[], Floats]) -> Floats:
+        """Of one image, by its content; the image itself is not kept."""
+        digest = hashlib.sha256(image.tobytes()).digest()
+        with self._lock:
+            if digest in self._kept:
+                self._kept.move_to_end(digest)
+                return self._kept[digest]
+        made = make()
+        made.flags.writeable = False
+        with self._lock:
+            self._kept[digest] = made
+            if len(self._kept) > RECENT_IMAGES:
+                self._kept.popitem(last=False)
+        return made
+
+
+@dataclass(frozen=True, eq=False)
+class LiteRTModel:
+    """An exported run. The same answers as `Predictor`'s, to 1e-4.
+
+    Attributes:
+        graphs: run one after the other, images float32 (n, S, S, 3) in 0..255 to features (n, h, w, c).
+        head: features to probabilities.
+        flip: whether an answer is the mean over the image and its mirror image.
+        bytes: what it holds in memory, roughly.
+    """
+
+    run_id: str
+    classes: tuple[str, ...]
+    size: int
+    graphs: tuple[Callable[[Floats], Floats], ...]
+    head: Head
+    flip: bool
+    bytes: int
+    _recent: _Recent = field(default_factory=_Recent)
+
+    @classmethod
+    def load(cls, run: Run) -> "LiteRTModel":
+        """Read what `export.py` made.
+
+        Raises:
+            WorkFailed: there is nothing, or it is damaged or of another version.
+        """
+        files = files_of(run)
+        if not files:
+            raise WorkFailed(f"Run '{run.id}' has not been exported yet.")
+        head = Head.load(run.folder / FOLDER / "head.npz")
+        # LiteRT maps the file and holds a second, packed copy of its weights.
+        size = 2 * sum(one.stat().st_size for one in files) + 2**25
+        graphs = tuple(Graph(one) for one in files)
+        return cls(run.id, run.config.classes, run.config.image_size, graphs, head, run.config.test_flip, size)
+
+    def features(self, pixels: npt.NDArray[np.uint8]) -> Floats:
+        """float32 (n, h, w, c) of prepared images, uint8 (n, S, S); n is at least 1."""
+        parts = []
+        for start in range(0, len(pixels), CHUNK):
+            x = images.to_input(pixels[start : start + CHUNK])
+            for graph in self.graphs:
+                x = graph(x)
+            parts.append(x)
+        return np.concatenate(parts)
+
+    def probabilities(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+        """float64 (n, classes), rows summing to 1, of prepared images, uint8 (n, S, S); n is at least 1."""
+        views = self._views(pixels)
+        found: npt.NDArray[np.float64] = np.mean([self.head.probabilities(view) for view in views], axis=0)
+        return found
+
+    def relevance(self, pixels: npt.NDArray[np.uint8], label: int) -> npt.NDArray[np.float64]:
+        """What each place of one prepared image, uint8 (S, S), adds to the score of a class: float64 (h, w), see head.py."""
+        plain, *mirrored = [self.head.relevance(view[0], label) for view in self._views(pixels[None])]
+        return (plain + mirrored[0][:, ::-1]) / 2 if mirrored else plain
+
+    def _views(self, pixels: npt.NDArray[np.uint8]) -> Floats:
+        """float32 (v, n, h, w, c): features of the images as they are and, with `flip`, of their mirror images."""
+
+        def make() -> Floats:
+            found = self.features(np.concatenate([pixels, pixels[:, :, ::-1]]) if self.flip else pixels)
+            return found.reshape(-1, len(pixels), *found.shape[1:])
+
+        return self._recent.of(pixels, make) if len(pixels) == 1 else make()
+
+
+def files_of(run: Run) -> tuple[Path, ...]:
+    """The graphs of an exported run in their order; empty if it has not been exported, or not from its present model."""
+    found = _named(run)
+    return found if all(one.is_file() for one in found) else ()
+
+
+def missing_backbone(run: Run) -> Path | None:
+    """Where the trunk of an exported run belongs, if nothing else of it is missing: it is on another machine, or ships."""
+    found = [one for one in _named(run) if not one.is_file()]
+    return found[0] if len(found) == 1 and found[0].parent != run.folder / FOLDER else None
+
+
+def drop_backbone(run: Run) -> bool:
+    """Delete the frozen trunk of an exported run, since it is damaged; whether there was one. It is made again when asked for."""
+    found = [one for one in _named(run) if one.parent != run.folder / FOLDER and one.is_file()]
+    for one in found:
+        one.unlink(missing_ok=True)
+    return bool(found)
+
+
+def _named(run: Run) -> tuple[Path, ...]:
+    """The graphs that an export of the run's present model speaks of, there or not; empty if there is none."""
+    try:
+        about = workspace.read_json(run.folder / FOLDER / "about.json")
+    except (FileNotFoundError, WorkFailed):
+        return ()
+    if not isinstance(about, dict) or about.get("version") != VERSION or about.get("of") != model_fingerprint(run):
+        return ()
+    found = [backbone_of(run.config, about["trunk"])] if about.get("trunk") else []
+    return (*found, *([run.folder / FOLDER / "part.tflite"] if about.get("part") else []))
+
+
+def about_backbone(config: RunConfig, digest: str) -> dict[str, str | int]:
+    """What the features of the trunk with the weights `digest` depend on, as a JSON document; where those came from is not."""
+    return {
+        "model": config.model,
+        "digest": digest,
+        "trained": config.trained,
+        "scaling": config.scaling,
+        "size": config.image_size,
+    }
+
+
+def backbone_of(config: RunConfig, digest: str) -> Path:
+    """Where the trunk with the weights `digest` is kept as a graph: those do not tell where it ends, nor its input."""
+    graph = json.dumps(about_backbone(config, digest), sort_keys=True)
+    return workspace.exported_backbone(f"{digest}-{hashlib.sha256(graph.encode()).hexdigest()[:8]}")
+
+
+def model_fingerprint(run: Run) -> str:
+    """Tells one model of a run from a later one, by the directory at the end of the file, which has a checksum of each part."""
+    path = next(path for name in MODELS if (path := run.folder / name).is_file())
+    about = path.stat()
+    return _digest(path, about.st_ino, about.st_mtime_ns, about.st_size)
+
+
+@lru_cache(maxsize=256)
+def _digest(path: Path, *_: int) -> str:
+    """Of the end of a file; the numbers change whenever it is written."""
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - 2**16))
+        return hashlib.sha256(file.read()).hexdigest()[:16]

@@ -1,0 +1,162 @@
+"""Errands: long work on a dataset in the background, started by a page, done by the command line, looked at by any page.
+
+<datasets>/.errands/<name>/
+    job.json        what is done, by whom, of what source
+    log.txt         what that process printed
+    progress.json   how far an audit is
+    <name>.zip      an upload that waits to be read
+
+The folder is gone when the work is done; a failed errand keeps it until it is put away or tried again.
+"""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, TypedDict
+
+from filelock import FileLock
+
+from cxr_core import process, workspace
+from cxr_core.data import audit as audits
+from cxr_core.data import datasets
+from cxr_core.data.progress import read_progress
+from cxr_core.data.staging import discard
+from cxr_core.errors import AlreadyExists, UnknownName, WorkFailed
+
+Kind = Literal["add", "audit"]
+_CUT_OFF = "It was cut off unfinished, and nothing of it is left. Run it again."
+
+
+@dataclass(frozen=True)
+class BackgroundJob:
+    """One errand: under way, or failed with `problem`, a sentence. `total` is 0 while it is unknown."""
+
+    kind: Kind
+    name: str
+    source: str
+    stage: str
+    done: int
+    total: int
+    problem: str
+
+    @property
+    def running(self) -> bool:
+        return not self.problem
+
+
+def add(source: str, name: str = "", *, options: Sequence[str] = ()) -> str:
+    """Begin to add a dataset in a process of its own and return the dataset's name.
+
+    Args:
+        source: as for `datasets.add`.
+        name: of the dataset, by default the source's own.
+        options: further options of `data add`.
+
+    Raises:
+        AlreadyExists: the name is taken or is being added.
+        BadInput: the name will not do.
+    """
+    name = workspace.validate_name(name or datasets.default_name(source))
+    with _turn():
+        _free(name)
+        _begin("add", source, name, ["data", "add", source, "--name", name, "--quiet", *options])
+    return name
+
+
+def add_upload(content: bytes, name: str) -> str:
+    """As `add`, for the bytes of an uploaded zip; they lie on the disk until the addition has ended."""
+    workspace.validate_name(name)
+    with _turn():
+        _free(name)
+        upload = workspace.background_job(name) / f"{name}.zip"
+        workspace.write_bytes(upload, content)
+        _begin("add", str(upload), name, ["data", "add", str(upload), "--name", name, "--quiet"])
+    return name
+
+
+def audit(name: str) -> None:
+    """Begin to audit a dataset in a process of its own; one that is under way already is left to it.
+
+    Raises:
+        UnknownName: no such dataset.
+    """
+    if name not in datasets.list_names():
+        raise UnknownName("dataset", name, datasets.list_names())
+    with _turn():
+        if not any(one.name == name and one.running for one in list_jobs()):
+            shutil.rmtree(workspace.background_job(name), ignore_errors=True)
+            _begin("audit", name, name, ["data", "audit", name, "--quiet"])
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    """One at a time begins an errand."""
+    workspace.ensure_dir(workspace.background_job())
+    with FileLock(workspace.background_job() / ".lock"):
+        yield
+
+
+def _free(name: str) -> None:
+    """Nothing of this name may be there or under way; what an earlier failure left is cleared."""
+    if name in datasets.list_names() or any(one.name == name and one.running for one in list_jobs()):
+        raise AlreadyExists(f"There is a dataset named '{name}' already, or it is being added. Choose another name.")
+    shutil.rmtree(workspace.background_job(name), ignore_errors=True)
+
+
+def _begin(kind: Kind, source: str, name: str, arguments: Sequence[str]) -> None:
+    folder = workspace.background_job(name)
+    folder.mkdir(exist_ok=True)
+    who = process.start(arguments, log=folder / "log.txt")
+    workspace.write_json(folder / "job.json", {"kind": kind, "source": source, "owner": who})
+
+
+def list_jobs() -> list[BackgroundJob]:
+    """What is being done and what failed, by name. What is done is forgotten here."""
+    return [one for name in workspace.list_dirs(workspace.background_job()) if (one := _look(name)) is not None]
+
+
+def stop(name: str) -> None:
+    """End an errand, or put away the message of a failed one; nothing of it is left.
+
+    What another process adds under the same name is not touched.
+    """
+    if not workspace.background_job(name).is_dir():
+        return
+    with _turn():  # one that is just beginning has a process before it says so
+        if (job := _job(name)) is not None:
+            process.kill(job["owner"])
+            if job["kind"] == "add":
+                discard(name)
+        shutil.rmtree(workspace.background_job(name), ignore_errors=True)
+
+
+class _Job(TypedDict):
+    kind: Kind
+    source: str
+    owner: process.ProcessId
+
+
+def _job(name: str) -> _Job | None:
+    """None while it is being written, once it has been put away by another page, or if it is damaged."""
+    try:
+        job: _Job = workspace.read_json(workspace.background_job(name) / "job.json")
+    except (FileNotFoundError, WorkFailed):
+        return None
+    return job
+
+
+def _look(name: str) -> BackgroundJob | None:
+    job = _job(name)
+    if job is None:
+        return None
+    kind = job["kind"]
+    if process.is_alive(job["owner"]):
+        stage, done, total = read_progress(workspace.staging(name) if kind == "add" else workspace.background_job(name))
+        return BackgroundJob(kind, name, job["source"], stage, done, total, "")
+    if name in datasets.list_names() and (kind == "add" or audits.latest(name) is not None):
+        shutil.rmtree(workspace.background_job(name), ignore_errors=True)
+        return None
+    log = workspace.background_job(name) / "log.txt"
+    lines = log.read_text(errors="replace").strip().splitlines() if log.is_file() else []
+    return BackgroundJob(kind, name, job["source"], "", 0, 0, lines[-1] if lines else _CUT_OFF)

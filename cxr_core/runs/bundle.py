@@ -1,0 +1,51 @@
+"""Make a run one of those that ship with the project: what a reader of its figures and a live prediction need, nothing else."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from cxr_core import workspace
+from cxr_core.errors import AlreadyExists, BadInput, WorkFailed
+from cxr_core.runs import run_store
+from cxr_core.runs import status as states
+
+_FILES = (
+    "config.json", "environment.json", "history.csv", "metrics.json", "ensemble.json", "temperature.json",
+    "operating_point.json", "trunk.json", "input_check.npz", *run_store.MODELS,
+)  # fmt: skip
+_FOLDERS = ("predictions", "export")
+
+
+def add_to_bundle(run_id: str, name: str) -> Path:
+    """Copy a finished run to `workspace.pretrained()`, without its log, its checkpoint and the process that trained it.
+
+    Args:
+        name: what people are to call it.
+
+    Raises:
+        UnknownName: there is no such run.
+        BadInput: it is not finished, or has no predictions.
+        AlreadyExists: it ships already.
+        WorkFailed: the disk is full or cannot be written.
+    """
+    run = run_store.get(run_id)
+    if run.status.state != "finished" or not run.has_predictions:
+        raise BadInput(f"Only a finished run with predictions can ship. Run '{run_id}' is {run.status.state}.")
+    target = workspace.pretrained() / run_id
+    if target.exists():
+        raise AlreadyExists(f"Run '{run_id}' ships already. Delete {target} to ship it anew.")
+    part = target.with_name(f".{run_id}")
+    try:
+        part.mkdir(parents=True, exist_ok=True)
+        for one in _FILES:
+            if (run.folder / one).is_file():
+                shutil.copyfile(run.folder / one, part / one)
+        for one in _FOLDERS:
+            if (run.folder / one).is_dir():
+                shutil.copytree(run.folder / one, part / one, ignore=shutil.ignore_patterns(".*"), dirs_exist_ok=True)
+    except OSError as error:
+        raise WorkFailed(f"Run '{run_id}' could not be copied to {target}: {error.strerror}.") from error
+    workspace.write_json(part / "label.json", {"name": name, "note": run.note})
+    states.write(part, replace(run.status, owner=None))
+    part.replace(target)
+    return target

@@ -1,0 +1,150 @@
+"""What happens beside the fit: progress is told, history written, the stop request seen, the best model kept."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from cxr_core.runs import run_store as runs
+from cxr_core.runs.status import Reporter
+from cxr_core.training import checkpoint
+from cxr_core.training.checkpoint import Checkpoint
+from cxr_core.training.keras_file import KerasFile
+
+MODEL, HEAD_MODEL = runs.MODELS
+
+
+class StopRequested(Exception):
+    """Someone asked this run to stop; raised after a batch, so that the fit ends at once."""
+
+
+def raise_if_stop_requested(place: Path) -> None:
+    """Raises StopRequested if the file `stop` is in the run's folder."""
+    if (place / "stop").exists():
+        raise StopRequested
+
+
+class StatusCallback(keras.callbacks.Callback):
+    """Tells the status batch by batch, writes one history row per epoch, and looks for the file `stop`.
+
+    Args:
+        place: the run's folder.
+        reporter: of this run.
+        images: per epoch.
+
+    Attributes:
+        batches: per epoch; set it before the first.
+    """
+
+    def __init__(self, place: Path, reporter: Reporter, *, images: int):
+        super().__init__()
+        self._place, self._reporter, self._images = place, reporter, images
+        self.batches = 0
+        before = runs.history_of_folder(
+            place
+        )  # of a training that goes on; what came after its last whole epoch is done again
+        self._rows: list[dict[Any, Any]] = before[before["epoch"] <= reporter.status.epoch].to_dict("records")
+        self._epoch_began = 0.0
+        self._pace: list[float] = []  # seconds of each whole epoch, validation included
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        self._epoch_began = time.monotonic()
+        self._reporter.tell(stage="training", epoch=epoch, batch=0, batches=self.batches, images=self._images)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        done = batch + 1
+        spent = max(time.monotonic() - self._epoch_began, 1e-3)
+        per_epoch = min(self._pace) if self._pace else spent / done * self.batches
+        epochs_left = self._reporter.status.epochs - self._reporter.status.epoch - done / self.batches
+        self._reporter.tell(
+            soon=True,
+            batch=done,
+            rate=round(self._images * done / self.batches / spent, 1),
+            seconds_left=round(per_epoch * epochs_left, 1),
+        )
+        raise_if_stop_requested(self._place)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        seconds = time.monotonic() - self._epoch_began
+        self._pace.append(seconds)
+        self._rows.append({"epoch": epoch + 1, **(logs or {}), "seconds": round(seconds, 2)})
+        runs.write_history(self._place, self._rows)
+        self._reporter.tell(epoch=epoch + 1, batch=0)
+
+
+class BestModelCheckpoint(keras.callbacks.Callback):
+    """Saves the network whenever an epoch is the best so far.
+
+    What Keras' ModelCheckpoint does with `save_best_only`, but the file appears whole, a network whose loss is no number
+    is never kept, and which of two epochs is the better one is said by `runs.folder.rank`.
+
+    Args:
+        learner: whose weights are looked at as they are in validation (averaged ones, if they are averaged).
+        kept: the same network in float32, which is saved with those weights.
+        path: a .keras file.
+        by: of `runs.config.KEEPS`.
+    """
+
+    def __init__(self, learner: keras.Model, kept: keras.Model, path: Path, *, by: str):
+        super().__init__()
+        self._learner, self._kept, self._by = learner, KerasFile(kept), by
+        self.best: tuple[float, ...] = ()  # rank of the best epoch
+        self._weights: list[Any] = []
+        # A hidden name until it is whole: a reader, or a kill, never meets half a model.
+        self._part, self._whole = path.with_name(f".part{path.suffix}"), path
+        self.since = 0  # epochs since the best one
+
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        self._weights = self._learner.get_weights()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        now = logs or {}
+        self.since += 1
+        if not math.isfinite(now["loss"]):
+            return
+        rank = runs.epoch_score({**now, "epoch": epoch}, self._by)
+        if not self.best or rank > self.best:
+            self.best, self.since = rank, 0
+            try:
+                self._kept.write(self._part, self._weights)
+                self._part.replace(self._whole)
+            finally:
+                self._part.unlink(missing_ok=True)  # half a model would keep a full disk full
+
+
+class EarlyStopping(keras.callbacks.Callback):
+    """Ends the training when so many epochs in a row were no better than the best; 0: never."""
+
+    def __init__(self, keep: BestModelCheckpoint, epochs: int):
+        super().__init__()
+        self._keep, self._epochs = keep, epochs
+
+    @property
+    def over(self) -> bool:
+        return 0 < self._epochs <= self._keep.since
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        if self.over:
+            self.model.stop_training = True
+
+
+class ResumeCheckpoint(keras.callbacks.Callback):
+    """Writes the checkpoint (checkpoint.py) after each whole epoch whose loss is a number; the last one of the callbacks.
+
+    Args:
+        place: the run's folder.
+        keep: knows the best epoch.
+        began: epochs that were done when this phase began.
+        batch_size: as it is now.
+    """
+
+    def __init__(self, place: Path, keep: BestModelCheckpoint, *, began: int, batch_size: int):
+        super().__init__()
+        self._place, self._keep, self._began, self._batch_size = place, keep, began, batch_size
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if math.isfinite((logs or {})["loss"]):
+            state = Checkpoint(epoch + 1, self._began, self._batch_size, self._keep.best, self._keep.since)
+            checkpoint.write(self._place, state, self.model)

@@ -1,0 +1,176 @@
+"""Many images at once: asked one chunk after the other, shown as they come, stopped and gone on with at will."""
+
+import base64
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import streamlit as st
+
+from cxr_core import formatting, images
+from cxr_core.inference import predict, prediction_export
+from cxr_core.inference.predict import InputFile, LoadedModel, Result
+from pages.ui import messages
+
+ALL, UNSURE, ODD, NONE = "all", "unsure", "odd", "none"
+FILTERS = {ALL: "All", UNSURE: "Unsure", ODD: "With a remark", NONE: "Without an answer"}
+
+
+@dataclass
+class Batch:
+    """What one session has asked for: results so far, in the order of the items."""
+
+    key: tuple[object, ...]
+    results: list[Result] = field(default_factory=list)
+    seconds: float = 0.0
+    stopped: bool = False
+
+
+def show(
+    panel: LoadedModel,
+    others: Sequence[LoadedModel],
+    items: list[InputFile],
+    problems: list[tuple[str, str]],
+    *,
+    key: tuple[object, ...],
+) -> int | None:
+    """Ask about the items and show a table of them.
+
+    Args:
+        others: asked for a second opinion on each.
+        problems: names and sentences of what could not be taken.
+        key: of these files and this run; others begin anew.
+
+    Returns:
+        The place of the chosen item, if one was chosen that can be shown.
+    """
+    batch: Batch = st.session_state.get("batch") or Batch(())
+    if batch.key != key:
+        batch = st.session_state["batch"] = Batch(key, [Result(name, problem=text) for name, text in problems])
+    left = items[len(batch.results) - len(problems) :]
+    bar = st.container()
+    if left:
+        _work(panel, others, batch, left, len(items) + len(problems), bar)
+    place = _table(panel, others, batch)
+    if place is not None and place < len(problems):
+        messages.unreadable(*problems[place])
+        return None
+    return None if place is None else place - len(problems)
+
+
+def _work(
+    panel: LoadedModel,
+    others: Sequence[LoadedModel],
+    batch: Batch,
+    left: list[InputFile],
+    total: int,
+    bar: st.delta_generator.DeltaGenerator,
+) -> None:
+    with bar, st.container(horizontal=True, vertical_alignment="center"):
+        done = len(batch.results)
+        if batch.stopped:
+            st.markdown(f"Stopped after {done:,} of {formatting.plural(total, 'file')}.", width="content")
+            st.button("Go on", icon=":material/play_arrow:", on_click=_set, args=(batch, False))
+            return
+        progress = st.progress(done / total, text=f"{done:,} of {total:,}")
+        # A click runs the page again, which ends this loop where it is; what is done stays in the session.
+        st.button("Stop", icon=":material/stop:", on_click=_set, args=(batch, True))
+    begun = time.monotonic()
+    before = batch.seconds
+    for here, one in enumerate(predict.stream(panel, left, others=others), start=1):
+        batch.results.append(one)
+        spent = time.monotonic() - begun
+        batch.seconds = before + spent
+        if here % predict.CHUNK == 0 or here == len(left):
+            rest = spent / here * (len(left) - here)
+            progress.progress(
+                len(batch.results) / total,
+                text=f"{len(batch.results):,} of {total:,}, {here / spent:.0f} images a second, about {formatting.duration(rest)} left",
+            )
+    st.rerun()
+
+
+def _set(batch: Batch, stopped: bool) -> None:
+    batch.stopped = stopped
+
+
+def _table(panel: LoadedModel, others: Sequence[LoadedModel], batch: Batch) -> int | None:
+    """The place of the chosen result, if any."""
+    results = batch.results
+    if not results:
+        return None
+    answered = [one for one in results if one.answer and not one.answer.refused]
+    counts = Counter(one.answer.label for one in answered if one.answer and one.answer.sure)
+    unsure = sum(not one.answer.sure for one in answered if one.answer)
+    parts = [f"**{formatting.class_title(name)}** {counts[name]:,}" for name in panel.classes]
+    st.markdown(
+        f"{formatting.plural(len(results), 'file')}: {', '.join(parts)}; **unsure** {unsure:,}; **without an answer** "
+        f"{len(results) - len(answered):,}. {batch.seconds:.1f} s."
+    )
+    wanted = st.pills("Show", list(FILTERS), default=ALL, format_func=FILTERS.__getitem__, key="batch-filter") or ALL
+    places = [place for place, one in enumerate(results) if _fits(one, wanted)]
+    shown = [results[place] for place in places]
+    if not shown:
+        st.caption("There is no such file.")
+        return None
+    share = st.column_config.ProgressColumn(min_value=0, max_value=1, format="percent", width=130)
+    shares = {formatting.class_title(name): share for name in panel.classes}
+    table = prediction_export.table(panel, shown).rename(
+        columns={name: formatting.class_title(name) for name in panel.classes}
+    )
+    table["answer"] = [_called(*pair) for pair in zip(table["answer"], table["nearest"], strict=True)]
+    table.insert(0, "image", [_thumbnail(one) for one in shown])
+    picked = st.dataframe(
+        table[["image", "file", "answer", *(["alike"] if others else []), *shares, "remarks"]],
+        hide_index=True, key=f"batch-{wanted}", on_select="rerun",
+        selection_mode="single-row", row_height=56, height=min(600, 60 + 56 * len(shown)),
+        column_config={
+            "image": st.column_config.ImageColumn("", width=56), "file": st.column_config.TextColumn("File", width=150),
+            "answer": st.column_config.TextColumn("Answer", width=140),
+            "alike": st.column_config.TextColumn("Others alike", width=100, help="Second opinions that name the same class."),
+            "remarks": st.column_config.TextColumn("Remarks", width=200),
+            **shares,
+        },
+        alt="Answers by file",
+    )  # fmt: skip
+    with st.container(horizontal=True):
+        st.download_button(
+            "All answers as CSV", prediction_export.csv(panel, results, others), "predictions.csv", "text/csv", icon=":material/download:",
+            on_click="ignore",
+        )  # fmt: skip
+        st.download_button(
+            "All answers as a report", lambda: prediction_export.html(panel, results, others), "predictions.html", "text/html",
+            icon=":material/description:", on_click="ignore",
+            help="One file with all images and answers; works without internet and on paper.",
+        )  # fmt: skip
+    st.caption("Choose a row to see the image large, with what counted for its answer.")
+    rows = [row for row in picked.selection.rows if row < len(shown)]
+    return places[rows[0]] if rows else None
+
+
+def _called(answer: str, nearest: str) -> str:
+    """In a few words, the telling ones first: a phone shows no more."""
+    if answer == prediction_export.UNSURE:
+        return f"Unsure ({nearest}?)"
+    return {prediction_export.REFUSED: "Refused", prediction_export.UNREADABLE: "Unreadable"}.get(
+        answer
+    ) or formatting.class_title(answer)
+
+
+def _fits(one: Result, wanted: str) -> bool:
+    answer = one.answer
+    return {
+        ALL: True,
+        UNSURE: answer is not None and not answer.sure and not answer.refused,
+        ODD: answer is not None and bool(answer.remarks),
+        NONE: answer is None or answer.refused,
+    }[wanted]
+
+
+def _thumbnail(one: Result) -> str:
+    if one.small is None:
+        return ""
+    return (
+        "data:image/jpeg;base64," + base64.b64encode(images.encode(images.prepare(one.small, 96), quality=75)).decode()
+    )

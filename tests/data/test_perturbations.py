@@ -1,0 +1,66 @@
+"""Shifted copies: like no other machine's file, the same every time, and behind the images that they are copies of."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxr_core.data import perturbations
+from cxr_core.data.packing import StackedPixels
+from cxr_core.data.phantoms import phantom
+
+
+def images(count: int, size: int = 64) -> np.ndarray:
+    rng = np.random.default_rng(1)
+    return np.stack([phantom("normal", rng, size=size) for _ in range(count)])
+
+
+def rows(**columns: list[object]) -> pd.DataFrame:
+    splits = columns["split"]
+    return pd.DataFrame(
+        {"copy": 0, "view": 0, "sha256": [f"{one:064x}" for one in range(len(splits))], "place": range(len(splits))}
+        | columns
+    )
+
+
+def test_a_copy_is_another_picture_of_the_same_body():
+    (image,) = images(1)
+    copies = [perturbations.perturbed(image, seed) for seed in range(40)]
+    assert all(one.dtype == np.uint8 and one.shape == image.shape for one in copies)
+    assert len({one.tobytes() for one in copies}) >= 38
+    alike = [np.corrcoef(one.ravel(), image.ravel())[0, 1] for one in copies]
+    assert min(alike) > 0.7 and np.mean(alike) < 0.999
+
+
+def test_the_same_seed_gives_the_same_copy():
+    (image,) = images(1)
+    assert (perturbations.perturbed(image, 5) == perturbations.perturbed(image, 5)).all()
+
+
+@pytest.mark.parametrize("grey", [0, 255])
+def test_an_even_image_stays_an_image(grey: int):
+    for seed in range(20):
+        perturbations.perturbed(np.full((32, 32), grey, np.uint8), seed)
+
+
+def test_each_validation_image_has_one_copy_behind_the_others():
+    pixels = StackedPixels({"a": images(3), "b": images(2)})
+    table = rows(split=["train", "val", "val", "test", "val"], copy=[0, 0, 1, 0, 0])
+    stack, every = perturbations.with_perturbed_split(pixels, table)
+    copies = every[every["split"] == perturbations.SPLIT]
+    assert copies["place"].tolist() == [5, 6] and len(stack) == 7 and len(every) == 7
+    assert every["split"].tolist()[:5] == table["split"].tolist() and every.index.is_unique
+    assert every["sha256"].is_unique
+    assert (stack[np.array([4])] == pixels[np.array([4])]).all()
+    assert not (stack[np.array([6])] == pixels[np.array([4])]).all()
+
+
+def test_a_copy_depends_on_its_file_alone():
+    pixels, table = StackedPixels({"a": images(3)}), rows(split=["val", "val", "train"])
+    stack, _ = perturbations.with_perturbed_split(pixels, table)
+    alone, _ = perturbations.with_perturbed_split(pixels, table.iloc[1:])
+    assert (stack[np.array([4])] == alone[np.array([3])]).all()
+
+
+def test_without_validation_images_nothing_is_added():
+    stack, every = perturbations.with_perturbed_split(StackedPixels({"a": images(1)}), rows(split=["train"]))
+    assert len(stack) == len(every) == 1

@@ -1,0 +1,213 @@
+"""Panels of networks: warm, bounded, in order, the same answers as the evaluation's, and honest about doubt."""
+
+import json
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxr_core import images
+from cxr_core.data import datasets
+from cxr_core.errors import BadInput, UnknownName
+from cxr_core.evaluation import ensembles, fitted
+from cxr_core.evaluation.abstention import Band
+from cxr_core.inference import litert_model, model_cache, predict
+from cxr_core.inference.input_check.checks import Finding
+from cxr_core.inference.predict import InputFile
+from cxr_core.runs import run_store as runs
+from tests.test_dicom import content as dicom_content
+from tests.test_dicom import made
+
+
+@pytest.fixture
+def run_id(trained_home: Path) -> str:
+    model_cache._WARM._kept.clear()
+    return runs.list_ids()[0]
+
+
+def asked(panel: predict.LoadedModel, grey: np.ndarray) -> predict.Prediction:
+    return panel.answers(panel.see([predict.Opened(grey)]))[0]
+
+
+def table_of(run_id: str) -> pd.DataFrame:
+    return pd.read_parquet(runs.predictions_path(run_id, "test"))
+
+
+def test_every_test_image_gets_the_probabilities_of_its_row(run_id: str) -> None:
+    table = table_of(run_id)
+    items = [InputFile(name, datasets.image_path("phantoms", name)) for name in table["id"]]
+    found = list(predict.stream(predict.load(run_id), items))
+    assert [one.name for one in found] == table["id"].tolist()
+    given = np.array([list(one.answer.probabilities.values()) for one in found if one.answer])
+    np.testing.assert_allclose(given, table[[f"p_{name}" for name in runs.get(run_id).config.classes]], atol=1e-4)
+
+
+def test_neither_keras_nor_what_takes_long_to_import_is_needed(run_id: str) -> None:
+    import subprocess
+
+    code = (
+        "import sys; from cxr_core.inference import engine, endpoint, sheet; from cxr_core.inference.predict import Item\n"
+        f"print(list(engine.stream(engine.panel({run_id!r}), [Item('x', {IMAGE!r})]))[0].answer.label)\n"
+        "late = set(sys.modules) & {'tensorflow', 'keras', 'scipy.stats', 'scipy.optimize', 'scipy.sparse'}\n"
+        "assert not late, late"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+IMAGE = images.encode(np.random.default_rng(0).integers(0, 256, (70, 60), dtype=np.uint8), format="PNG")
+
+
+def test_what_cannot_be_read_is_told_in_its_place(run_id: str) -> None:
+    items = [
+        InputFile("a", IMAGE),
+        InputFile("b", b"no image"),
+        InputFile("c", IMAGE),
+        InputFile("d", Path("/none.png")),
+        InputFile("e", b""),
+    ]
+    found = list(predict.stream(predict.load(run_id), items))
+    assert [one.name for one in found] == list("abcde")
+    assert [one.answer is None for one in found] == [False, True, False, True, True]
+    assert all(one.problem for one in found if one.answer is None)
+    assert (
+        found[0].small is not None
+        and found[0].small.shape == (64, 64)
+        and (found[0].width, found[0].height) == (60, 70)
+    )
+
+
+def test_whoever_stops_reading_stops_the_work(run_id: str) -> None:
+    asked: list[int] = []
+
+    def content(number: int) -> bytes:
+        asked.append(number)
+        return IMAGE
+
+    stream = predict.stream(
+        predict.load(run_id), (InputFile(str(one), lambda one=one: content(one)) for one in range(1000))
+    )
+    next(stream)
+    stream.close()
+    assert len(asked) <= 2 * predict.PREFETCH
+
+
+def test_a_run_without_an_export_is_exported_once(run_id: str) -> None:
+    shutil.rmtree(runs.folder(run_id) / litert_model.FOLDER)
+    predict.load(run_id)
+    assert litert_model.files_of(runs.get(run_id))
+
+
+def test_a_network_that_cannot_be_exported_answers_itself(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = asked(predict.load(run_id), images.read(IMAGE)).probabilities
+    shutil.rmtree(runs.folder(run_id) / litert_model.FOLDER)
+    model_cache._WARM._kept.clear()
+    monkeypatch.setattr(model_cache, "_export", lambda run: None)
+    found = asked(predict.load(run_id), images.read(IMAGE)).probabilities
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_networks_stay_warm_up_to_the_budget(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = f"{run_id[:-3]}fff"
+    shutil.copytree(runs.folder(run_id), runs.folder(run_id).with_name(other))
+    first = predict.load(run_id).members[0]
+    assert predict.load(run_id).members[0] is first
+    predict.load(other)
+    assert model_cache.loaded_ids() == [run_id, other]
+    monkeypatch.setenv("CXR_MODELS_MB", "1")
+    model_cache._WARM._kept.clear()
+    predict.load(run_id), predict.load(other)
+    assert model_cache.loaded_ids() == [other]
+    monkeypatch.setenv("CXR_MODELS_MB", "much")
+    with pytest.raises(BadInput, match="CXR_MODELS_MB"):
+        model_cache.budget()
+
+
+def test_many_sessions_share_one_network_and_get_the_same_answers(run_id: str) -> None:
+    grey, found = images.read(IMAGE), []
+    threads = [Thread(target=lambda: found.append(asked(predict.load(run_id), grey))) for _ in range(12)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert len({json.dumps(one.probabilities) for one in found}) == 1 and len(found) == 12
+
+
+def test_temperature_and_operating_point_are_those_of_this_moment(run_id: str) -> None:
+    grey = images.read(IMAGE)
+    before = asked(predict.load(run_id), grey)
+    assert before.calibrated == before.probabilities
+    classes = runs.get(run_id).config.classes
+    fitted.keep_temperature(run_id)
+    fitted.keep_point(run_id, (classes[1], classes[2]), 0.0)
+    after = asked(predict.load(run_id), grey)
+    heat = fitted.temperature(run_id)
+    assert heat is not None and after.probabilities == before.probabilities
+    expected = heat.applied([list(before.probabilities.values())])[0]
+    assert list(after.calibrated.values()) == pytest.approx(expected)
+    assert after.label != classes[0]  # at a threshold of 0 nothing is normal
+
+
+def test_an_ensemble_answers_by_its_way(run_id: str) -> None:
+    other = f"{run_id[:-3]}fff"
+    shutil.copytree(runs.folder(run_id), runs.folder(run_id).with_name(other))
+    made = ensembles.create([run_id, other])
+    panel = predict.load(made)
+    answer = asked(panel, images.read(IMAGE))
+    assert set(answer.votes) == {run_id, other} and answer.agreement == 1
+    assert answer.probabilities == pytest.approx(answer.votes[run_id], abs=1e-6)
+    assert panel.relevance(images.read(IMAGE), answer.label).max() > 0
+
+
+def test_heatmaps_know_the_classes(run_id: str) -> None:
+    with pytest.raises(BadInput, match="knows no class 'broken'"):
+        predict.load(run_id).relevance(images.read(IMAGE), "broken")
+
+
+def test_an_unknown_run_lists_the_known_ones(run_id: str) -> None:
+    with pytest.raises(UnknownName, match=run_id):
+        predict.load("nobody")
+
+
+def test_a_run_without_a_gate_says_so_once_and_not_of_each_image(run_id: str) -> None:
+    panel = predict.load(run_id)
+    said = [one.text for one in asked(panel, images.read(IMAGE)).remarks]
+    assert "export RUN" in panel.notice and panel.notice not in said
+    assert replace(panel, checks=(lambda shown: [()] * len(shown),)).notice == ""
+
+
+def test_a_gate_that_refuses_is_told(run_id: str) -> None:
+    said = (Finding("small", False, "Small."), Finding("no_xray", True, "None."))
+    panel = replace(predict.load(run_id), checks=(lambda shown: [said] * len(shown),))
+    answer = asked(panel, images.read(IMAGE))
+    assert answer.refused and [one.text for one in answer.remarks] == ["None.", "Small."]
+
+
+def test_several_frames_are_told_unless_one_was_chosen(run_id: str) -> None:
+    grey = images.read(IMAGE)
+    film = dicom_content(made(np.stack([grey, 255 - grey]), NumberOfFrames=2, Modality="CT"))
+    panel = predict.load(run_id)
+    first, chosen = predict.stream(panel, [InputFile("a", film), InputFile("b", film, frame=1)])
+    assert (
+        first.answer and {"frames", "modality"} <= {one.kind for one in first.answer.remarks} and first.answer.refused
+    )
+    assert chosen.answer and "frames" not in {one.kind for one in chosen.answer.remarks}
+    assert first.answer.probabilities != chosen.answer.probabilities
+
+
+def test_an_answer_that_the_operating_point_forces_is_not_sure(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    grey, panel = images.read(IMAGE), predict.load(run_id)
+    shares = asked(panel, grey).calibrated
+    least = min(shares, key=shares.__getitem__)
+    bar = (shares[least] + max(shares.values())) / 2
+    monkeypatch.setattr(predict.abstention, "of_run", lambda _: Band(bar, 100, 60, 55, 80))
+    assert asked(predict.load(run_id), grey).sure
+    others = tuple(one for one in panel.classes if one != least)
+    fitted.keep_point(run_id, others, 1.0)
+    forced = asked(predict.load(run_id), grey)
+    assert forced.label == least and not forced.sure

@@ -1,0 +1,91 @@
+"""Answers to many images as a table, a CSV file and a page."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cxr_core import images
+from cxr_core.evaluation import fitted
+from cxr_core.inference import predict, prediction_export
+from cxr_core.inference.input_check.checks import Finding
+from cxr_core.inference.predict import InputFile, LoadedModel, Result
+from cxr_core.runs import run_store as runs
+from tests import synthetic_runs
+
+IMAGE = images.encode(np.random.default_rng(0).integers(0, 256, (70, 60), dtype=np.uint8), format="PNG")
+
+
+@pytest.fixture
+def panel(trained_home: Path) -> LoadedModel:
+    return predict.load(runs.list_ids()[0])
+
+
+@pytest.fixture
+def results(panel: LoadedModel) -> list[Result]:
+    names = ("=HYPERLINK(1).png", "<script>alert(1)</script>.png")
+    return [
+        *predict.stream(panel, [InputFile(name, IMAGE) for name in names]),
+        Result("bad.png", problem="It is empty."),
+    ]
+
+
+def test_the_table_has_a_row_a_file(panel: LoadedModel, results: list[Result]) -> None:
+    table = prediction_export.table(panel, results)
+    assert list(table) == ["file", "answer", "nearest", *panel.classes, "alike", "remarks", "width", "height"]
+    assert table["file"].tolist() == [one.name for one in results]
+    assert table["answer"].tolist()[2] == "unreadable" and table["remarks"].tolist()[2] == "It is empty."
+    np.testing.assert_allclose(table[list(panel.classes)].iloc[:2].sum(axis=1), 1)
+
+
+def test_what_has_no_answer_is_told_apart(panel: LoadedModel, results: list[Result]) -> None:
+    given = results[0].answer
+    assert given is not None
+    unsure = replace(results[0], answer=replace(given, sure=False))
+    refused = replace(results[0], answer=replace(given, remarks=(Finding("no_xray", True, "None."),)))
+    sure = replace(results[0], answer=replace(given, sure=True))
+    table = prediction_export.table(panel, [sure, unsure, refused, results[2]])
+    assert table["answer"].tolist() == [given.label, "unsure", "refused", "unreadable"]
+    assert table["nearest"].tolist() == [given.label, given.label, "", ""]
+    assert (
+        panel.run.id in prediction_export.csv(panel, [sure]).decode()
+        and "not a medical device" in prediction_export.csv(panel, [sure]).decode()
+    )
+
+
+def test_second_opinions_are_counted(panel: LoadedModel) -> None:
+    (one,) = predict.stream(panel, [InputFile("a.png", IMAGE)], others=[panel, panel])
+    (alone,) = predict.stream(panel, [InputFile("a.png", IMAGE)])
+    assert one.answer is not None and len(one.opinions) == 2 and one.alike == 2 and not alone.opinions
+    assert one.answer.probabilities == pytest.approx(one.opinions[0].probabilities)
+    other = next(name for name in panel.classes if name != one.answer.label)
+    apart = replace(one, opinions=(one.opinions[0], replace(one.opinions[1], label=other)))
+    assert prediction_export.table(panel, [one, apart, alone])["alike"].tolist() == ["2 of 2", "1 of 2", ""]
+    page, lines = (
+        prediction_export.html(panel, [apart], [panel]).decode(),
+        prediction_export.csv(panel, [apart], [panel, panel]).decode().splitlines(),
+    )
+    assert "1 of 2 others alike" in page and f"Second opinions by {panel.run.name or panel.run.id}." in page
+    assert f'"{panel.run.id}, {panel.run.id}"' in lines[1] and "second_opinions" in lines[0]
+    assert "Second opinions" not in prediction_export.html(panel, [alone]).decode()
+
+
+def test_the_page_says_how_good_the_run_is_as_it_answers(panel: LoadedModel, results: list[Result]) -> None:
+    plain = synthetic_runs.better(panel.run.id, "test")
+    point = fitted.Point(("viral", "bacterial"), 0.999, 1.0, "by hand", None, None, 9, "")
+    called = fitted.decided(plain, point)
+    assert called.correct.sum() != plain.correct.sum()
+    for asked, found in ((replace(panel, point=None), plain), (replace(panel, point=point), called)):
+        assert f"got {100 * found.correct.mean():.1f} % right" in prediction_export.html(asked, results).decode()
+
+
+def test_a_name_is_no_formula_in_a_spreadsheet(panel: LoadedModel, results: list[Result]) -> None:
+    lines = prediction_export.csv(panel, results).decode().splitlines()
+    assert lines[1].startswith("'=HYPERLINK")
+
+
+def test_the_page_is_whole_and_a_name_in_it_is_no_script(panel: LoadedModel, results: list[Result]) -> None:
+    page = prediction_export.html(panel, results).decode()
+    assert "<script" not in page and "&lt;script&gt;" in page and "http" not in page.replace("data:image", "")
+    assert page.count("data:image/jpeg") == 2 and "not a medical device" in page and "It is empty." in page

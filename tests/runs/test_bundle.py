@@ -1,0 +1,59 @@
+"""What ships of a run: figures, tables and network, but nothing of the machine that trained it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cxr_core import cli
+from cxr_core.errors import AlreadyExists, BadInput, UnknownName
+from cxr_core.runs import bundle
+from cxr_core.runs import run_store as runs
+
+
+@pytest.fixture(autouse=True)
+def pretrained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    place = tmp_path / "pretrained"
+    monkeypatch.setenv("CXR_PRETRAINED", str(place))
+    return place
+
+
+def test_a_shipped_run_answers_from_its_new_place(trained_home: Path, pretrained: Path):
+    run_id = runs.list_ids()[0]
+    before = runs.get(run_id)
+    target = bundle.add_to_bundle(run_id, "Ours")
+    (trained_home / "runs" / run_id / "status.json").unlink()
+    run = runs.get(run_id)
+    assert run.folder == target == pretrained / run_id
+    assert (run.name, run.metrics, run.config) == ("Ours", before.metrics, before.config)
+    assert run.status.state == "finished" and run.status.owner is None
+    assert run.has_model and runs.predictions_path(run_id, "test").is_file()
+    assert not (target / "log.txt").exists() and not (target / "checkpoint").exists()
+    assert json.loads((target / "export" / "about.json").read_bytes())
+
+
+def test_it_ships_once(trained_home: Path, pretrained: Path):
+    run_id = runs.list_ids()[0]
+    bundle.add_to_bundle(run_id, "Ours")
+    with pytest.raises(AlreadyExists, match="ships already"):
+        bundle.add_to_bundle(run_id, "Ours")
+    assert [one.name for one in pretrained.iterdir()] == [run_id]
+
+
+def test_what_is_not_finished_does_not_ship(trained_home: Path, pretrained: Path):
+    run_id = runs.list_ids()[0]
+    place = trained_home / "runs" / run_id / "status.json"
+    place.write_text(place.read_text().replace('"finished"', '"stopped"'))
+    with pytest.raises(BadInput, match="is stopped"):
+        bundle.add_to_bundle(run_id, "Ours")
+    with pytest.raises(UnknownName):
+        bundle.add_to_bundle("nobody", "Ours")
+    assert not pretrained.exists()
+
+
+@pytest.mark.usefixtures("trained_home")
+def test_by_command(pretrained: Path, capsys: pytest.CaptureFixture[str]):
+    run_id = runs.list_ids()[0]
+    assert cli.main(["runs", "ship", run_id, "--name", "Ours"]) == 0
+    assert (pretrained / run_id / "config.json").is_file()
+    assert str(pretrained) in capsys.readouterr().err

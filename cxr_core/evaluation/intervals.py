@@ -1,7 +1,8 @@
-"""Intervals of shares and of their differences; of other metrics: see bootstrap.py."""
+"""Intervals of shares, of their differences and of means; of other metrics: see bootstrap.py."""
 
+from collections.abc import Sequence
 from math import sqrt
-from statistics import NormalDist
+from statistics import NormalDist, fmean, stdev
 
 Interval = tuple[float, float]
 
@@ -44,3 +45,20 @@ def newcombe(first: int, n: int, second: int, m: int) -> Interval:
         p - q - sqrt((p - low_p) ** 2 + (high_q - q) ** 2),
         p - q + sqrt((high_p - p) ** 2 + (q - low_q) ** 2),
     )
+
+
+def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
+    """Student's t interval of the mean of independent values, as of runs with different seeds.
+
+    Source: Student, "The probable error of a mean", Biometrika 6 (1908) 1-25.
+
+    Raises:
+        ValueError: fewer than two values.
+    """
+    if len(values) < 2:
+        raise ValueError(f"The interval of a mean needs at least two values. Received: {len(values)}.")
+    from scipy.special import stdtrit  # a live prediction needs no mean, and would wait for it
+
+    mean = fmean(values)
+    half = float(stdtrit(len(values) - 1, (1 + confidence) / 2)) * stdev(values) / sqrt(len(values))
+    return mean - half, mean + half

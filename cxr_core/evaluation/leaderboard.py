@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from cxr_core import formatting
 from cxr_core.evaluation import intervals, paper
-from cxr_core.evaluation.metrics import WILSON, Estimate, Metrics
+from cxr_core.evaluation.metrics import WILSON, Estimate, Metrics, is_percentage
 from cxr_core.models import catalogue
 from cxr_core.runs.run_store import Run
 
@@ -18,6 +20,9 @@ ACCURACY_COLUMNS = (
     "model", "origin", "data", "recipe", "epochs",
     "train", "test", "test_low", "test_high", "val", "macro_f1", "run",
 )  # fmt: skip
+
+MIN_RUNS = 3  # of a group that gets an interval
+T_INTERVAL = "t interval of the mean"
 
 Entry = tuple[Run, str, Metrics, int]  # a run, its title, its metrics on the split, and how many images that has
 
@@ -77,8 +82,10 @@ def run_rows(metric: str, entries: Sequence[Entry]) -> pd.DataFrame:
 
 
 def group_rows(metric: str, entries: Sequence[Entry]) -> pd.DataFrame:
-    """One row (COLUMNS) per group of at least two runs of one model and recipe on one dataset: mean, and ± one standard
-    deviation between the runs as low and high.
+    """One row (COLUMNS) per group of at least two runs of one model and recipe on one dataset: their mean.
+
+    From MIN_RUNS runs on it has the 95 % t interval of that mean, which knows the spread between seeds or folds, not the chance
+    of which images were in the split. Of fewer the interval would tell nothing, and `note` has the values instead.
     """
     groups: dict[tuple[str, str, str, str], list[tuple[float, int]]] = {}
     for run, _, metrics, n in entries:
@@ -90,11 +97,15 @@ def group_rows(metric: str, entries: Sequence[Entry]) -> pd.DataFrame:
     for (group, model, recipe, data), members in groups.items():
         if len(members) < 2:
             continue
-        values = np.array([value for value, _ in members])
-        mean, spread = float(values.mean()), float(values.std(ddof=1))
-        note = f"mean ± standard deviation of {len(members)} runs"
+        values = [value for value, _ in members]
+        if len(members) < MIN_RUNS:
+            interval = (np.nan, np.nan)
+            note = f"mean of {len(members)} runs: {' and '.join(_without_interval(metric, value) for value in values)}"
+        else:
+            interval = intervals.t_interval(values)
+            note = f"{T_INTERVAL}, {len(members)} runs"
         name = f"{catalogue.title(model)}, group {group}"
-        rows.append((name, "Group of runs", data, recipe, mean, mean - spread, mean + spread, members[0][1], note, ""))
+        rows.append((name, "Group of runs", data, recipe, fmean(values), *interval, members[0][1], note, ""))
     return _table(rows)
 
 
@@ -170,6 +181,10 @@ def _run_accuracies(run: Run) -> dict[str, object]:
         "macro_f1": test["macro_f1"] if test else None,
         "run": run.id,
     }
+
+
+def _without_interval(metric: str, value: float) -> str:
+    return formatting.estimate(Estimate(value, None, None, ""), share=is_percentage(metric))
 
 
 def _table(rows: Sequence[tuple[object, ...]]) -> pd.DataFrame:

@@ -168,7 +168,10 @@ def _shown(table: pd.DataFrame, title: str, figure: str, split: str, usable: lis
             ),
             "n": "Images",
             "note": st.column_config.TextColumn(
-                "Interval", help="Of groups: mean and one standard deviation between its runs."
+                "Interval",
+                help="How the 95 % interval was computed. Of a group of three or more runs it is that of their mean: "
+                "it knows the spread between seeds or folds, not the chance of which images were in the split. Of two runs "
+                "their values are given instead.",
             ),
             "run": "Run",
         },
@@ -176,9 +179,9 @@ def _shown(table: pd.DataFrame, title: str, figure: str, split: str, usable: lis
         alt=f"{title} of runs and published results",
     )
     st.caption(
-        "Circle: a run here; diamond: an ensemble; square: a group, its line one standard deviation between its runs; triangle: "
-        "the paper; cross: published by others. Figures of different data cannot be compared; the published rows are of the "
-        "official test split of 624 images."
+        "Circle: a run here; diamond: an ensemble; square: the mean of a group of runs, its line that mean's t interval; "
+        "triangle: the paper; cross: published by others. Metrics of different data cannot be compared; the published rows "
+        "are of the official test split of 624 images."
     )
     st.download_button(
         "Table as CSV", lambda: csv_export.csv(table.drop(columns="told")), f"leaderboard-{figure}-{split}.csv", "text/csv",

@@ -214,7 +214,7 @@ def repeats() -> tuple[list[int], int]:
     with st.expander("Repeat: several seeds, cross-validation", icon=":material/repeat:"):
         st.caption(
             "How much of a figure is chance? Train the same with several random starts, or on several parts of the patients. "
-            "The runs form one group, shown with mean and standard deviation and stopped together."
+            "The runs form one group, shown with their mean and stopped together."
         )
         with st.container(horizontal=True):
             seeds = st.number_input(

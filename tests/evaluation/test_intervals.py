@@ -1,6 +1,8 @@
 """Wilson against published values; for the bootstrap see test_scorecard."""
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from cxr_core.evaluation import intervals
 
@@ -34,3 +36,15 @@ def test_newcombe_published() -> None:
     # R. G. Newcombe, Statistics in Medicine 17 (1998) 873-890, table II, method 10: 56/70 - 48/80 and 9/10 - 3/10
     assert intervals.newcombe(56, 70, 48, 80) == pytest.approx((0.0524, 0.3339), abs=5e-5)
     assert intervals.newcombe(9, 10, 3, 10) == pytest.approx((0.1705, 0.8090), abs=5e-5)
+
+
+def test_t_interval_is_that_of_scipy_and_covers_the_mean_in_about_95_of_100() -> None:
+    rng = np.random.default_rng(3)
+    values = rng.normal(0.8, 0.02, 5)
+    assert intervals.t_interval(values.tolist()) == pytest.approx(
+        stats.t.interval(0.95, 4, values.mean(), stats.sem(values))
+    )
+    ranges = [intervals.t_interval(rng.normal(0.8, 0.02, 5).tolist()) for _ in range(1000)]
+    assert 930 <= sum(low <= 0.8 <= high for low, high in ranges) <= 970
+    with pytest.raises(ValueError, match="at least two"):
+        intervals.t_interval([0.8])

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from cxr_core.evaluation import intervals, leaderboard, metrics, predictions
 from cxr_core.runs import run_store as runs
@@ -50,12 +51,20 @@ def cards(home: Path) -> list:
     return found
 
 
-def test_groups_are_mean_and_standard_deviation_of_runs_alike(cards: list) -> None:
+def test_a_group_is_the_mean_of_runs_alike_with_its_t_interval(cards: list) -> None:
     (row,) = leaderboard.group_rows("accuracy", cards).to_dict("records")
     values = np.array([card["accuracy"].value for _, _, card, _ in cards[:3]])
     assert row["value"] == pytest.approx(values.mean())
-    assert row["high"] - row["value"] == pytest.approx(values.std(ddof=1)) == row["value"] - row["low"]
-    assert "3 runs" in row["note"]
+    expected = stats.t.interval(0.95, 2, values.mean(), stats.sem(values))
+    assert (row["low"], row["high"]) == pytest.approx(expected)
+    assert row["note"] == "t interval of the mean, 3 runs"
+
+
+def test_a_group_of_two_runs_shows_their_values_instead_of_an_interval(cards: list) -> None:
+    (row,) = leaderboard.group_rows("accuracy", cards[:2]).to_dict("records")
+    values = [card["accuracy"].value for _, _, card, _ in cards[:2]]
+    assert row["value"] == pytest.approx(np.mean(values)) and np.isnan(row["low"]) and np.isnan(row["high"])
+    assert row["note"] == "mean of 2 runs: " + " and ".join(f"{100 * value:.1f} %" for value in values)
 
 
 def test_a_group_is_of_one_model_and_recipe(cards: list, home: Path) -> None:

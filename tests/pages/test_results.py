@@ -337,6 +337,8 @@ def test_leaderboard_has_published_rows_groups_and_runs_by_any_figure(patient: s
         synthetic_runs.on("kermany", patient, seed=seed, group="sweep", age=10 * seed)
     table = table_with(visit(BOARD), "told")
     assert set(table["origin"]) >= {"Paper, Table 4.1", "This workbench", "Group of runs"}
+    (group,) = table[table["origin"] == "Group of runs"].to_dict("records")
+    assert group["note"] == "t interval of the mean, 3 runs" and " to " in group["told"]
     best = table[table["name"] == "ConvNeXt-V2, pretrained"].iloc[0]
     assert best["told"] == "91.3 % (88.9 to 93.3 %)" and best["n"] == 624
     values = [float(one.split(" ")[0]) for one in table["told"]]

@@ -1,3 +1,3 @@
 """Train, evaluate and try chest X-ray classifiers. Research software, not a medical device."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

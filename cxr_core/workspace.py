@@ -10,7 +10,8 @@
     <home>/features/<key>/        what such trunks made of images
     <project>/artifacts/pretrained/<id>/   runs that ship with the project (or in the folder `CXR_PRETRAINED`)
 
-`<home>` is the environment variable `CXR_HOME`, else `artifacts/` beside the package.
+`<home>` is the environment variable `CXR_HOME`, else `artifacts/` of the clone, else (installed by pip) the user's data folder,
+`~/.local/share/cxr-workbench`. An installed package has the runs that ship inside itself, as `cxr_core/pretrained/`.
 """
 
 import json
@@ -25,14 +26,17 @@ from typing import Any
 
 from cxr_core.errors import BadInput, WorkFailed
 
-PROJECT = Path(__file__).resolve().parent.parent
+PACKAGE = Path(__file__).resolve().parent
+PROJECT = PACKAGE.parent
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
 def home() -> Path:
     """The folder of all that users make; created when something is first written."""
     moved = os.environ.get("CXR_HOME")
-    return _real(_absolute(moved)) if moved else PROJECT / "artifacts"
+    if moved:
+        return _real(_absolute(moved))
+    return PROJECT / "artifacts" if _is_clone() else _user_data() / "cxr-workbench"
 
 
 def datasets() -> Path:
@@ -89,7 +93,20 @@ def exported_backbone(name: str) -> Path:
 def pretrained() -> Path:
     """Ships with the code, so it stays in the project wherever `CXR_HOME` points; `CXR_PRETRAINED` names another folder."""
     moved = os.environ.get("CXR_PRETRAINED")
-    return _real(_absolute(moved)) if moved else PROJECT / "artifacts" / "pretrained"
+    if moved:
+        return _real(_absolute(moved))
+    return PROJECT / "artifacts" / "pretrained" if _is_clone() else PACKAGE / "pretrained"
+
+
+@lru_cache(maxsize=1)
+def _is_clone() -> bool:
+    """Whether the package runs from a clone of the project, not installed among Python's packages."""
+    return (PROJECT / "pyproject.toml").is_file()
+
+
+def _user_data() -> Path:
+    """The folder for a user's data by the XDG base directory specification."""
+    return Path(_absolute(os.environ.get("XDG_DATA_HOME") or "~/.local/share"))
 
 
 def _absolute(text: str) -> str:

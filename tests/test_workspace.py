@@ -22,6 +22,17 @@ def test_without_cxr_home_the_workspace_is_artifacts_beside_the_package(monkeypa
     assert workspace.home() == Path(workspace.__file__).resolve().parent.parent / "artifacts"
 
 
+def test_installed_by_pip_the_workspace_is_the_users_data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(workspace, "_is_clone", lambda: False)
+    for variable in ("CXR_HOME", "CXR_PRETRAINED", "XDG_DATA_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert workspace.home() == tmp_path / ".local" / "share" / "cxr-workbench"
+    assert workspace.pretrained() == Path(workspace.__file__).parent / "pretrained"
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert workspace.home() == tmp_path / "data" / "cxr-workbench"
+
+
 def test_cxr_home_may_start_with_a_tilde_or_be_relative(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("CXR_HOME", "~/there")

@@ -7,6 +7,7 @@ Exit codes: 0 done, 1 the work failed, 2 bad arguments or bad input; then one se
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from cxr_core import __version__
 from cxr_core.cli import data, prediction, results, training
@@ -36,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> Parser:
     """All commands with their options."""
-    found = Parser(prog="python -m cxr_core", description=f"Chest X-ray workbench. {DISCLAIMER}")
+    command = "cxr" if Path(sys.argv[0]).stem == "cxr" else "python -m cxr_core"
+    found = Parser(prog=command, description=f"Chest X-ray workbench. {DISCLAIMER}")
     found.add_argument("--version", action="version", version=__version__)
     commands = found.add_subparsers(title="commands", required=True, metavar="COMMAND")
     data.add_commands(commands)

@@ -90,7 +90,7 @@ def first(run: str, files: list[Path], rounds: int) -> dict[str, Any]:
 
 def asked(panel: predict.LoadedModel, file: Path) -> None:
     """What the page does for an upload."""
-    image = predict.opened(file.read_bytes())
+    image = images.decode(file.read_bytes())
     answer = panel.answers(panel.see([image]))[0]
     panel.relevance(image.grey, answer.label)
 

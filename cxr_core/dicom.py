@@ -2,10 +2,10 @@
 
     stored values ── modality LUT or rescale ──► VOI LUT or window ──► MONOCHROME1 inverted ──► uint8 (H, W)
 
-A file is judged by its header before anything is inflated or decoded: a few bytes cannot ask for gigabytes. The steps
-are those of DICOM PS3.3 C.11.1 and C.11.2; with at most 16 bits they are worked out once for each value a pixel can
-have, and the pixels look theirs up. No text of the file goes into a message, `facts` tells technical elements only, and of
-who the patient is only a hash leaves this module (`patient_key`).
+A file is parsed once, and its header is checked before anything is inflated or decoded: a few bytes cannot ask for
+gigabytes. The steps are those of DICOM PS3.3 C.11.1 and C.11.2; with at most 16 bits they are computed once for each value
+that a pixel can have, as a lookup table. No text of the file goes into a message, and `DicomHeader` holds technical elements
+only; of who the patient is only a hash leaves this module.
 """
 
 import hashlib
@@ -13,8 +13,8 @@ import io
 import re
 import struct
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # pydicom is imported when the first DICOM file comes
 Pixels = npt.NDArray[np.uint8]
 Values = npt.NDArray[np.float64]
 
+MARK_END = 132  # bytes: a preamble of 128, and "DICM"
 MAX_FRAMES = 1000
 MAX_BITS = 16
 GREYS = ("MONOCHROME1", "MONOCHROME2")
@@ -67,10 +68,10 @@ _RLE = "1.2.840.10008.1.2.5"
 def is_dicom(source: bytes | Path) -> bool:
     """Whether the content says that it is DICOM: "DICM" after a preamble of 128 bytes."""
     if isinstance(source, bytes):
-        return source[128:132] == b"DICM"
+        return source[128:MARK_END] == b"DICM"
     try:
         with source.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
+            return file.read(MARK_END)[128:] == b"DICM"
     except OSError:
         return False
 
@@ -84,113 +85,96 @@ def is_nameless(name: str) -> bool:
     return (not path.suffix or path.suffix[1:].isdigit()) and path.name.upper() != "DICOMDIR"
 
 
-def read(source: bytes | Path, *, max_pixels: int = 100_000_000, frame: int = 0) -> tuple[str, Pixels]:
-    """Decode one frame to grey.
+@dataclass(frozen=True)
+class DicomHeader:
+    """What may be known of a DICOM file.
+
+    Attributes:
+        photometric: the photometric interpretation, one of GREYS or COLOURS.
+        frames: how many images it holds, 1 to MOST_FRAMES.
+        facts: title of FACTS to text, to be shown beside the image; empty values are left out. Codes are kept only if they
+            look like codes (PS3.5: up to 16 letters, digits, spaces and underscores), so that nothing else that someone has
+            typed into them is shown.
+        patient_key: `dicom-` and 12 hexadecimal digits of the SHA-256 of the Patient ID: equal for images of one patient. ""
+            where there is no Patient ID, or one that anonymisers give to everybody. The hash is plain, so that it is the same
+            on every machine; with it, whoever knows or guesses a Patient ID can tell whether that patient is among the
+            images. It is a pseudonym, not anonymity: do not publish an index of images that are not public.
+    """
+
+    photometric: str
+    frames: int = 1
+    facts: Mapping[str, str] = field(default_factory=dict)
+    patient_key: str = ""
+
+
+def decode(
+    content: bytes, *, name: str = "The DICOM file", max_pixels: int = 100_000_000, frame: int = 0
+) -> tuple[DicomHeader, Pixels]:
+    """Parse a DICOM file and decode one frame to grey.
 
     A VOI LUT goes before a window; of several the first is taken; where there is neither, the full range of the
     stored bits is shown. Colour becomes luma (ITU-R 601-2).
 
     Args:
-        source: the file's bytes, or its path.
-        max_pixels: at most so many per frame.
+        name: of the file, for messages.
+        max_pixels: upper limit for a frame.
         frame: which of several, from 0.
 
     Returns:
-        The photometric interpretation, one of GREYS or COLOURS, and uint8 (H, W) in 0..255.
+        The header, and uint8 (H, W) in 0..255.
 
     Raises:
         UnreadableImage: not DICOM, damaged, too large, no pixels, no such frame, or compressed in a way that cannot be
             read here.
     """
-    with _told(source) as name:
-        dataset = _dataset(name, source)
-        photometric = _accepted(name, dataset, max_pixels, frame)
-        _decodable(name, dataset, frame)
-        from pydicom.pixels import pixel_array
-
-        stored = pixel_array(dataset, index=frame)
-        if photometric in GREYS:
-            return photometric, _toned(stored, dataset, inverted=photometric == "MONOCHROME1")
-        return photometric, np.asarray(Image.fromarray(stored).convert("L"))
-
-
-def count_frames(source: bytes | Path) -> int:
-    """How many frames a DICOM file says that it has, 1 to MOST_FRAMES; 1 of a file that cannot be read."""
-    try:
-        with _told(source) as name:
-            told = int(_dataset(name, source, only=["NumberOfFrames"]).get("NumberOfFrames") or 1)
-    except UnreadableImage:
-        return 1
-    return min(max(told, 1), MAX_FRAMES)
-
-
-def header_facts(source: bytes | Path) -> dict[str, str]:
-    """What may be shown beside the image: title of FACTS to text; empty values are left out.
-
-    Codes are kept only if they look like codes (PS3.5: up to 16 letters, digits, spaces and underscores), so that
-    nothing else that someone has typed into them is shown.
-
-    Raises:
-        UnreadableImage: not a DICOM file, or damaged.
-    """
-    with _told(source) as name:
-        dataset = _dataset(name, source, only=list(HEADER_FIELDS))
-        found = {title: _fact(dataset.get(keyword)) for keyword, title in HEADER_FIELDS.items()}
-        return {title: text for title, text in found.items() if text}
-
-
-def patient_key(source: bytes | Path) -> str:
-    """`dicom-` and 12 hexadecimal digits of the SHA-256 of the file's Patient ID: equal for images of one patient.
-
-    "" where there is no Patient ID, or one that tools for anonymising give to everybody. The hash is plain, so that it is
-    the same on every machine; with it, whoever knows or guesses a Patient ID can tell whether that patient is among the
-    images. It is a pseudonym and no anonymity: do not give away an index of images that are not public.
-
-    Raises:
-        UnreadableImage: not a DICOM file, or damaged.
-    """
-    with _told(source) as name:
-        told = str(_dataset(name, source, only=["PatientID"]).get("PatientID") or "").strip()
-        if re.sub(r"[\W_]", "", told).lower() in _NOBODY or not told.strip("0 -_."):
-            return ""
-        return f"dicom-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
-
-
-@contextmanager
-def _told(source: bytes | Path) -> Iterator[str]:
-    """Gives what to call the file, and turns whatever a parser of untrusted bytes may raise into words."""
-    name = "The DICOM file" if isinstance(source, bytes) else source.name
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd elements; what matters here is whether there are pixels
-            yield name
+            dataset = _dataset(name, content)
+            photometric = _accepted(name, dataset, max_pixels, frame)
+            _decodable(name, dataset, frame)
+            header = DicomHeader(
+                photometric, int(dataset.get("NumberOfFrames") or 1), _facts(dataset), _patient_key(dataset)
+            )
+            from pydicom.pixels import pixel_array
+
+            stored = pixel_array(dataset, index=frame)
+            if photometric in GREYS:
+                return header, _toned(stored, dataset, inverted=photometric == "MONOCHROME1")
+            return header, np.asarray(Image.fromarray(stored).convert("L"))
     except UnreadableImage:
         raise
-    except FileNotFoundError as error:
-        raise UnreadableImage(f"There is no file {source!s}.") from error
-    except OSError as error:
-        raise UnreadableImage(f"{name} could not be read ({error.strerror or 'it is cut short'}).") from error
     except Exception as error:  # its text may quote the file, and with it the patient: it is not passed on
         raise UnreadableImage(f"{name} is damaged or cut short and could not be decoded as DICOM.") from error
 
 
-def _dataset(name: str, source: bytes | Path, only: list[int | str] | None = None) -> "Dataset":
-    """All elements, or `only` these and no pixels."""
+def _facts(dataset: "Dataset") -> dict[str, str]:
+    facts = {title: _fact(dataset.get(keyword)) for keyword, title in HEADER_FIELDS.items()}
+    return {title: text for title, text in facts.items() if text}
+
+
+def _patient_key(dataset: "Dataset") -> str:
+    patient = str(dataset.get("PatientID") or "").strip()
+    if re.sub(r"[\W_]", "", patient).lower() in _NOBODY or not patient.strip("0 -_."):
+        return ""
+    return f"dicom-{hashlib.sha256(patient.encode()).hexdigest()[:12]}"
+
+
+def _dataset(name: str, content: bytes) -> "Dataset":
     from pydicom import dcmread
     from pydicom.filereader import _read_file_meta_info
 
-    content = source if isinstance(source, bytes) else source.read_bytes()
     if not is_dicom(content):
         raise UnreadableImage(f"{name} is not a DICOM file: the mark 'DICM' was expected at its byte 128.")
     file = io.BytesIO(content)
-    file.seek(132)
+    file.seek(MARK_END)
     syntax = _read_file_meta_info(file).get("TransferSyntaxUID")  # as dcmread reads it, so that both find the same
     if syntax is None:
         raise UnreadableImage(f"{name} does not tell its transfer syntax, so that its pixels cannot be decoded.")
     if syntax == _DEFLATED:  # unpacked without any limit by whoever reads it
         raise UnreadableImage(f"{name} is deflated, which is not read here. Save it uncompressed and try again.")
     file.seek(0)
-    return dcmread(file, stop_before_pixels=only is not None, specific_tags=only)
+    return dcmread(file)
 
 
 def _accepted(name: str, dataset: "Dataset", max_pixels: int, frame: int) -> str:

@@ -1,22 +1,25 @@
 """From any supported file to pixels: the one decoder and the one pre-processing of the project.
 
-    bytes or path ── read ──► uint8 (H, W) ── prepare ──► uint8 (S, S) ── to_input ──► float32 (N, S, S, 3) in 0..255
+    bytes or path ── decode ──► DecodedImage, uint8 (H, W) ── prepare ──► uint8 (S, S) ── to_input ──► float32 (N, S, S, 3)
 
 Packing, training, evaluation and live prediction all go through these functions, so a prediction on a screen sees the
-very pixels that the evaluation saw. Each model does its own scaling inside its graph.
+very pixels that the evaluation saw. Each model does its own scaling inside its graph, from 0..255. A file is opened, parsed
+and decoded once: whatever is asked of it later is in its `DecodedImage`.
 """
 
 import io
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from cxr_core import dicom
+from cxr_core.dicom import DicomHeader
 from cxr_core.errors import UnreadableImage
 
 Pixels = npt.NDArray[np.uint8]
@@ -30,48 +33,71 @@ Image.MAX_IMAGE_PIXELS = None  # MAX_PIXELS is checked on the header instead, wi
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself: `format` is one of FORMATS, `mode` is Pillow's ("L", "RGB", "RGBA", "I;16", …) or DICOM's."""
+    """What a file states about itself.
+
+    Attributes:
+        format: one of FORMATS.
+        mode: Pillow's ("L", "RGB", "RGBA", "I;16", …), or the photometric interpretation of a DICOM file.
+        width, height: in pixels, as stored: before EXIF rotation.
+        quality: of a JPEG, 1 to 100, as libjpeg was given it, estimated from the luminance table; 0 of other files.
+    """
 
     format: str
     mode: str
     width: int
     height: int
+    quality: int = 0
 
 
-def decode(source: bytes | Path, *, frame: int = 0) -> tuple[Header, Pixels]:
-    """Decode an image to grey and tell what it was.
+@dataclass(frozen=True, eq=False)
+class DecodedImage:
+    """An image file, decoded once.
+
+    Attributes:
+        grey: uint8 (H, W) in 0..255, upright.
+        header: its format is "" if the pixels come from no file.
+        colourfulness: in [0, 1]; 0 for grey and for DICOM. A tint that depends on the grey value alone, as of a photographed
+            film, counts a quarter.
+        dicom: of a DICOM file.
+        frame: which image of a DICOM file with several it is, as it was chosen; None: nobody chose, and it is the first.
+    """
+
+    grey: Pixels
+    header: Header = Header("", "L", 0, 0)
+    colourfulness: float = 0.0
+    dicom: DicomHeader | None = None
+    frame: int | None = None
+
+    @property
+    def frames(self) -> int:
+        """How many images the file holds; more than one only in DICOM."""
+        return self.dicom.frames if self.dicom else 1
+
+
+def decode(source: bytes | Path, *, frame: int | None = None) -> DecodedImage:
+    """Decode an image file to grey, with all that its header and its colours tell.
 
     Colour becomes luma (ITU-R 601-2), transparency is laid over black, EXIF rotation is applied, 12- and 16-bit greys
     are scaled to 8 bit, and of several pages the first is taken. Of DICOM see dicom.py.
 
     Args:
         source: the file's bytes, or its path.
-        frame: of a DICOM file with several (`frames`), from 0.
-
-    Returns:
-        The header, and uint8 (H, W) in 0..255.
+        frame: which image of a DICOM file with several, from 0; by default the first.
 
     Raises:
         UnreadableImage: not one of FORMATS, damaged, truncated or larger than MAX_PIXELS.
     """
-    if dicom.is_dicom(source):
-        photometric, grey = dicom.read(source, max_pixels=MAX_PIXELS, frame=frame)
-        return Header("DICOM", photometric, grey.shape[1], grey.shape[0]), grey
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd metadata; what matters here is whether there are pixels
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_PILLOW) as image:
-                header = Header(str(image.format), image.mode, image.width, image.height)
-                if image.width * image.height > MAX_PIXELS:
-                    raise UnreadableImage(
-                        f"The image has {image.width:,} × {image.height:,} pixels; "
-                        f"at most {MAX_PIXELS:,} pixels are read. Reduce it and try again."
-                    )
-                image.draft("L", image.size)  # a JPEG's luma is stored as such: skip its colour
-                # Pillow turns a TIFF whose 0 is white (tag 262, photometric interpretation) if it has 8 bits, but not of 16.
-                inverted = header.mode.startswith("I") and getattr(image, "tag_v2", {}).get(262) == 0
-                grey = _grey(ImageOps.exif_transpose(image))
-                return header, 255 - grey if inverted else grey
+        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+            is_dicom = dicom.is_dicom(file.read(dicom.MARK_END))
+            file.seek(0)
+            if is_dicom:
+                header, grey = dicom.decode(
+                    file.read(), name=_name(source, "The DICOM file"), max_pixels=MAX_PIXELS, frame=frame or 0
+                )
+                general = Header("DICOM", header.photometric, *grey.shape[::-1])
+                return DecodedImage(grey, general, dicom=header, frame=frame)
+            return _decode_with_pillow(file)
     except UnreadableImage:
         raise
     except FileNotFoundError as error:
@@ -79,41 +105,61 @@ def decode(source: bytes | Path, *, frame: int = 0) -> tuple[Header, Pixels]:
     except IsADirectoryError as error:
         raise UnreadableImage(f"{source!s} is a folder; expected is an image file.") from error
     except Exception as error:  # a parser of untrusted bytes may raise anything: damaged files gave a TypeError too
+        if isinstance(error, OSError) and error.errno:
+            raise UnreadableImage(f"{_name(source, 'The file')} could not be read ({error.strerror}).") from error
         raise UnreadableImage(_why(source, error)) from error
 
 
-def read(source: bytes | Path, *, frame: int = 0) -> Pixels:
+def read(source: bytes | Path) -> Pixels:
     """The pixels of `decode` alone: uint8 (H, W)."""
-    return decode(source, frame=frame)[1]
+    return decode(source).grey
 
 
-def count_frames(source: bytes | Path) -> int:
-    """How many images a DICOM file holds; 1 of any other file, and of one that cannot be read."""
-    return dicom.count_frames(source) if dicom.is_dicom(source) else 1
-
-
-def colourfulness(source: bytes | Path) -> float:
-    """How colourful an image file is, in [0, 1]: 0 for grey, for DICOM and for what cannot be read.
-
-    A tint that goes with the grey value alone, as of a photographed film, counts a quarter.
-    """
-    if dicom.is_dicom(source):
-        return 0.0
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_PILLOW) as image:
-                if image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;"):
-                    return 0.0
-                if image.width * image.height > MAX_PIXELS:
-                    return 0.0
-                image.draft("RGB", (64, 64))
-                small = image.convert("RGBA" if image.mode in ("P", "PA", "RGBA") else "RGB").resize(
-                    (64, 64), Image.Resampling.BOX
+def _decode_with_pillow(file: BinaryIO) -> DecodedImage:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd metadata; what matters here is whether there are pixels
+        with Image.open(file, formats=_PILLOW) as image:
+            header = Header(str(image.format), image.mode, image.width, image.height, _jpeg_quality(image))
+            if image.width * image.height > MAX_PIXELS:
+                raise UnreadableImage(
+                    f"The image has {image.width:,} × {image.height:,} pixels; "
+                    f"at most {MAX_PIXELS:,} pixels are read. Reduce it and try again."
                 )
-                values = np.asarray(small.convert("RGBA"), np.float32).reshape(-1, 4)
-    except Exception:  # noqa: BLE001  # whatever a parser of untrusted bytes may raise: `decode` tells of it
+            if _stores_luma(image):
+                image.draft("YCbCr", image.size)  # luma as it is stored, and the colours beside it
+            # Pillow turns a TIFF whose 0 is white (tag 262, photometric interpretation) if it has 8 bits, but not of 16.
+            inverted = header.mode.startswith("I") and getattr(image, "tag_v2", {}).get(262) == 0
+            image.load()
+            colourfulness = _colourfulness(image)
+            grey = _grey(ImageOps.exif_transpose(image) if image.getexif().get(_ORIENTATION, 1) != 1 else image)
+            return DecodedImage(255 - grey if inverted else grey, header, colourfulness)
+
+
+_ORIENTATION = 0x0112  # CIPA DC-008
+
+
+def _stores_luma(image: Image.Image) -> bool:
+    """Whether a JPEG of three components stores luma and chroma, by libjpeg's rules (jdapimin.c, default_decompress_parms)."""
+    if not isinstance(image, JpegImageFile) or image.mode != "RGB":
+        return False
+    if "jfif" in image.info:
+        return True
+    if "adobe" in image.info:
+        return image.info.get("adobe_transform") != 0
+    return bytes(component[0] for component in image.layer) != b"RGB"
+
+
+def _colourfulness(image: Image.Image) -> float:
+    """Of a decoded image, in [0, 1]; see DecodedImage."""
+    if image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;"):
         return 0.0
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGBA")
+    elif image.mode not in ("RGB", "RGBA", "YCbCr"):
+        image = image.convert("RGB")
+    small = image.resize((64, 64), Image.Resampling.BOX, reducing_gap=2.0)
+    values = np.asarray((small.convert("RGB") if small.mode == "YCbCr" else small).convert("RGBA"), np.float32)
+    values = values.reshape(-1, 4)
     return _colourful(values[values[:, 3] > 127, :3])
 
 
@@ -153,15 +199,9 @@ def to_input(pixels: Pixels) -> npt.NDArray[np.float32]:
 _JPEG_LUMINANCE = 3688  # sum of the standard's luminance table K.1 (ITU-T T.81), which libjpeg scales by the quality
 
 
-def jpeg_quality(content: bytes) -> int:
-    """The quality, 1 to 100, that libjpeg was given for this JPEG, judged by its luminance table; 0 for other files."""
-    if not content.startswith(b"\xff\xd8"):
-        return 0
-    try:
-        with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
-            table: Sequence[int] = getattr(image, "quantization", {}).get(0, ())
-    except (OSError, ValueError, SyntaxError):
-        return 0
+def _jpeg_quality(image: Image.Image) -> int:
+    """The quality, 1 to 100, that libjpeg was given, estimated from the luminance table; 0 if it is no JPEG."""
+    table = image.quantization.get(0, ()) if isinstance(image, JpegImageFile) else ()
     if len(table) != 64:
         return 0
     if sum(table) == 64:
@@ -183,7 +223,7 @@ def _grey(image: Image.Image) -> Pixels:
     if image.mode in ("RGBA", "LA", "PA", "P") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
-    return np.asarray(image.convert("L"))
+    return np.asarray(image.getchannel("Y") if image.mode == "YCbCr" else image.convert("L"))
 
 
 def _to_8_bit(values: npt.NDArray[np.float32]) -> Pixels:
@@ -197,7 +237,7 @@ def _to_8_bit(values: npt.NDArray[np.float32]) -> Pixels:
 
 
 def _why(source: bytes | Path, error: Exception) -> str:
-    name = "The file" if isinstance(source, bytes) else Path(source).name
+    name = _name(source, "The file")
     empty = (not source) if isinstance(source, bytes) else Path(source).is_file() and Path(source).stat().st_size == 0
     if empty:
         return f"{name} is empty. An image file was expected."
@@ -206,3 +246,7 @@ def _why(source: bytes | Path, error: Exception) -> str:
     # Pillow counts the bytes that a truncated file lacks; nobody is helped by that.
     detail = "" if "truncated" in str(error) else f" ({error})"
     return f"{name} is damaged or cut short and could not be decoded{detail}."
+
+
+def _name(source: bytes | Path, otherwise: str) -> str:
+    return otherwise if isinstance(source, bytes) else source.name

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pydicom
 import pytest
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -64,10 +65,10 @@ def content(dataset: Dataset) -> bytes:
 
 
 def grey(dataset: Dataset) -> npt.NDArray[np.uint8]:
-    header, pixels = images.decode(content(dataset))
-    assert header.format == "DICOM"
-    assert (header.height, header.width) == pixels.shape
-    return pixels
+    image = images.decode(content(dataset))
+    assert image.header.format == "DICOM"
+    assert (image.header.height, image.header.width) == image.grey.shape
+    return image.grey
 
 
 def refusal(source: bytes) -> str:
@@ -134,9 +135,9 @@ def test_colour_becomes_luma():
 
 def test_one_frame_of_several_is_chosen():
     source = content(made(np.stack([RAMP, 255 - RAMP]), NumberOfFrames=2))
-    np.testing.assert_array_equal(dicom.read(source, max_pixels=1000, frame=1)[1], 255 - RAMP)
+    np.testing.assert_array_equal(dicom.decode(source, max_pixels=1000, frame=1)[1], 255 - RAMP)
     with pytest.raises(UnreadableImage, match=r"2 frames, counted from 0\. Received: 2"):
-        dicom.read(source, max_pixels=1000, frame=2)
+        dicom.decode(source, max_pixels=1000, frame=2)
 
 
 def compressed(syntax: str, encode: Callable[[npt.NDArray[np.uint8]], bytes]) -> Dataset:
@@ -213,8 +214,8 @@ def test_damaged_files_never_fail_in_any_other_way_than_unreadable():
 
 
 def test_what_is_shown_beside_the_image_never_tells_who_the_patient_is():
-    told = dicom.header_facts(content(made(RAMP)))
-    assert told == {
+    told, _ = dicom.decode(content(made(RAMP)))
+    assert told.facts == {
         "Modality": "DX",
         "View": "PA",
         "Grey scale": "MONOCHROME2",
@@ -282,20 +283,45 @@ def test_a_refusal_never_quotes_the_file():
 
 
 def test_a_missing_file_is_named(tmp_path: Path):
-    for work in (dicom.read, dicom.header_facts):
-        with pytest.raises(UnreadableImage, match="There is no file"):
-            work(tmp_path / "none.dcm")
+    with pytest.raises(UnreadableImage, match="There is no file"):
+        images.decode(tmp_path / "none.dcm")
+
+
+def test_a_damaged_file_is_named_by_its_path(tmp_path: Path):
+    (tmp_path / "a.dcm").write_bytes(content(made(RAMP))[:200])
+    with pytest.raises(UnreadableImage, match=r"^a\.dcm "):
+        images.decode(tmp_path / "a.dcm")
+
+
+@pytest.mark.parametrize("kind", ["bytes", "path"])
+def test_a_file_is_parsed_once_and_its_header_is_beside_its_pixels(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    parsed: list[object] = []
+    plain = pydicom.dcmread
+    monkeypatch.setattr(pydicom, "dcmread", lambda *given, **named: parsed.append(given) or plain(*given, **named))
+    source = content(made(np.stack([RAMP, 255 - RAMP]), NumberOfFrames=2))
+    (tmp_path / "a.dcm").write_bytes(source)
+    image = images.decode(source if kind == "bytes" else tmp_path / "a.dcm", frame=1)
+    np.testing.assert_array_equal(image.grey, 255 - RAMP)
+    assert image.frames == 2 and image.dicom is not None
+    assert image.dicom.facts["View"] == "PA" and image.dicom.patient_key.startswith("dicom-")
+    assert len(parsed) == 1
+
+
+def patient_key(dataset: Dataset) -> str:
+    return dicom.decode(content(dataset))[0].patient_key
 
 
 def test_the_patient_is_known_by_a_hash_alone():
-    keys = [dicom.patient_key(content(made(RAMP, PatientID=told))) for told in ("PAT1", " PAT1 ", "PAT2")]
+    keys = [patient_key(made(RAMP, PatientID=told)) for told in ("PAT1", " PAT1 ", "PAT2")]
     assert keys[0] == keys[1] != keys[2]
     assert keys[0] == "dicom-" + hashlib.sha256(b"PAT1").hexdigest()[:12]
 
 
 @pytest.mark.parametrize("told", ["", "ANONYMOUS", "Anonymized", "0000", "unknown", "N/A"])
 def test_an_id_that_everybody_has_tells_no_patient(told: str):
-    assert dicom.patient_key(content(made(RAMP, PatientID=told))) == ""
+    assert patient_key(made(RAMP, PatientID=told)) == ""
 
 
 def test_one_patient_in_two_splits_is_found_by_the_id_in_the_files(tmp_path: Path):

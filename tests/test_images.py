@@ -99,7 +99,8 @@ CASES: dict[str, tuple[Callable[[], bytes], np.ndarray, float, str]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_every_format_and_mode_becomes_the_right_grey_pixels(name: str):
     make, expected, off, mode = CASES[name]
-    header, pixels = images.decode(make())
+    image = images.decode(make())
+    header, pixels = image.header, image.grey
     assert (header.format, header.mode, header.width, header.height) == (name.split("-", maxsplit=1)[0], mode, 32, 24)
     assert (pixels.dtype, pixels.shape) == (np.uint8, (24, 32))
     assert np.abs(pixels - np.asarray(expected, float)).max() <= off
@@ -161,7 +162,7 @@ def test_a_path_gives_the_same_pixels_as_its_bytes(tmp_path: Path):
 
 def test_the_suffix_does_not_matter_only_the_content(tmp_path: Path):
     (tmp_path / "a.jpeg").write_bytes(file_of(grey, "PNG"))
-    assert images.decode(tmp_path / "a.jpeg")[0].format == "PNG"
+    assert images.decode(tmp_path / "a.jpeg").header.format == "PNG"
 
 
 def png_that_claims(width: int, height: int) -> bytes:
@@ -210,12 +211,77 @@ def test_a_truncated_file_is_damaged_whatever_its_format(kind: str):
     assert "damaged or cut short" in message or "is not an image" in message
 
 
+@pytest.mark.parametrize("quality", [30, 49, 50, 75, 90, 100])
+def test_the_quality_of_a_jpeg_is_estimated_and_other_files_have_none(quality: int):
+    assert abs(images.decode(file_of(colour, "JPEG", quality=quality)).header.quality - quality) <= 1
+    assert images.decode(file_of(colour, "PNG")).header.quality == 0
+
+
+def stored_luma(content: bytes) -> np.ndarray:
+    """The luma plane of a JPEG as libjpeg gives it when asked for grey."""
+    with Image.open(io.BytesIO(content)) as image:
+        image.draft("L", image.size)
+        return np.asarray(image.convert("L"))
+
+
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"keep_rgb": True}, {"progressive": True}])
+@pytest.mark.parametrize("marker", ["JFIF", "Adobe", "none"])
+def test_the_luma_of_a_colour_jpeg_is_its_stored_one_though_its_colours_are_decoded_too(options: dict, marker: str):
+    rng = np.random.default_rng(3)
+    content = file_of(Image.fromarray(rng.integers(0, 256, (41, 67, 3), dtype=np.uint8)), "JPEG", **options)
+    if marker == "none":  # then the ids of the components tell whether they are luma and chroma
+        content = content.replace(b"JFIF\0", b"none\0").replace(b"Adobe", b"none!")
+    elif marker == "Adobe" and "keep_rgb" not in options:
+        adobe = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x01"
+        content = content[:2] + adobe + content[2:].replace(b"JFIF\0", b"none\0")
+    image = images.decode(content)
+    np.testing.assert_array_equal(image.grey, stored_luma(content))
+    assert image.colourfulness > 0.02
+
+
+def tinted(share: float) -> np.ndarray:
+    """The ramp in grey, moved by a share towards colours that vary from place to place."""
+    grey_ = np.repeat(RAMP[..., None], 3, axis=-1).astype(float)
+    return (grey_ + share * (COLOUR - grey_)).round().astype(np.uint8)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "WEBP", "TIFF"])
+def test_colourfulness_is_none_in_grey_and_grows_with_colour(kind: str):
+    found = [images.decode(file_of(Image.fromarray(tinted(share)), kind)).colourfulness for share in (0, 0.3, 1)]
+    assert found[0] <= 0.002 and 0.02 < found[1] < found[2] <= 1
+    assert images.decode(file_of(grey, kind)).colourfulness <= 0.002
+
+
+def test_what_is_transparent_has_no_colour():
+    clear = Image.merge("RGBA", [*Image.fromarray(COLOUR).split(), Image.fromarray(np.zeros_like(RAMP))])
+    assert images.decode(file_of(clear, "PNG")).colourfulness == 0
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+def test_a_file_is_opened_and_decoded_once(kind: str, monkeypatch: pytest.MonkeyPatch):
+    opened: list[object] = []
+    plain = Image.open
+    monkeypatch.setattr(Image, "open", lambda *given, **named: opened.append(given) or plain(*given, **named))
+    for picture in (grey, colour):
+        image = images.decode(file_of(picture, kind))
+        assert image.grey.size and image.header.width and image.frames == 1 and image.colourfulness >= 0
+    assert len(opened) == 2
+
+
 def test_a_missing_file_is_named(tmp_path: Path):
     assert refusal(tmp_path / "none.png") == f"There is no file {tmp_path / 'none.png'}."
 
 
 def test_a_folder_is_no_image(tmp_path: Path):
-    refusal(tmp_path)
+    assert "is a folder" in refusal(tmp_path)
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refused)
+    assert refusal(tmp_path / "a.png") == "a.png could not be read (Permission denied)."
 
 
 def test_pixels_that_are_not_numbers_are_refused():
@@ -310,9 +376,9 @@ def test_encoded_pixels_are_read_back_the_same(kind: str):
 
 
 def test_pixels_are_encoded_as_jpeg_by_default():
-    header, pixels = images.decode(images.encode(RAMP))
-    assert (header.format, header.mode) == ("JPEG", "L")
-    assert np.abs(pixels - RAMP.astype(float)).max() <= 8
+    image = images.decode(images.encode(RAMP))
+    assert (image.header.format, image.header.mode) == ("JPEG", "L")
+    assert np.abs(image.grey - RAMP.astype(float)).max() <= 8
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])

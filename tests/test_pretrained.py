@@ -130,7 +130,7 @@ def test_a_head_says_what_it_needs_and_answers_once_that_is_there(run_id: str, m
     panel = predict.load(run_id)
     assert panel.members[0].graphs and workspace.exported_backbone("x").parent.is_dir()
     rng = np.random.default_rng(0)
-    (answer,) = panel.answers(panel.see([predict.Opened(phantom("bacterial", rng, size=224))]))
+    (answer,) = panel.answers(panel.see([images.DecodedImage(phantom("bacterial", rng, size=224))]))
     assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-6)
     monkeypatch.setattr(export, "_difference", lambda *_: 0.01)
     for asked in (export.export, run_training.prepare_for_prediction):
@@ -145,8 +145,8 @@ def test_it_says_of_real_images_what_its_table_says(run_id: str, kermany_zip: Pa
     datasets.add(str(kermany_zip), "kermany")
     table = predictions.read(runs.predictions_path(run_id, "test")).iloc[::60]
     panel = predict.load(run_id)
-    opened = [predict.opened(datasets.image_path("kermany", one)) for one in table["id"]]
-    said = [list(one.probabilities.values()) for one in panel.answers(panel.see(opened))]
+    decoded = [images.decode(datasets.image_path("kermany", one)) for one in table["id"]]
+    said = [list(one.probabilities.values()) for one in panel.answers(panel.see(decoded))]
     np.testing.assert_allclose(said, predictions.probabilities(table), atol=1e-4)
 
 

@@ -121,7 +121,7 @@ def _line(document: dict[str, Any]) -> str:
 def _heatmap(panel: Any, item: Any, label: str, folder: str, number: int) -> str:
     from cxr_core.inference import heatmap, predict
 
-    grey = images.read(predict.content_of(item), frame=item.frame)
+    grey = images.decode(predict.content_of(item), frame=item.frame).grey
     target = workspace.ensure_dir(Path(folder).expanduser()) / f"{number:04d}-{Path(item.name).stem[:80]}-{label}.png"
     Image.fromarray(heatmap.overlay(grey, panel.relevance(grey, label))).save(target)
     return str(target)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 from filelock import FileLock
 
-from cxr_core import dicom, images, process, workspace
+from cxr_core import images, process, workspace
 from cxr_core.data import index
 from cxr_core.data.progress import Progress, no_progress
 from cxr_core.errors import UnreadableImage, WorkFailed
@@ -256,8 +256,9 @@ def _decode_chunk(files: Sequence[Path], size: int) -> tuple[list[FileFacts], Pi
     for file in files:
         try:
             content = file.read_bytes()
-            header, grey = images.decode(content)
-            pixels.append(images.prepare(grey, size))
+            image = images.decode(content)
+            header = image.header
+            pixels.append(images.prepare(image.grey, size))
             facts.append(
                 FileFacts(
                     header.format,
@@ -266,8 +267,8 @@ def _decode_chunk(files: Sequence[Path], size: int) -> tuple[list[FileFacts], Pi
                     header.height,
                     len(content),
                     hashlib.sha256(content).hexdigest(),
-                    images.jpeg_quality(content),
-                    dicom.patient_key(content) if header.format == "DICOM" else "",
+                    header.quality,
+                    image.dicom.patient_key if image.dicom else "",
                 )
             )
         except UnreadableImage as error:

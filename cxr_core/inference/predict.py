@@ -17,12 +17,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cxr_core import dicom, images, process
+from cxr_core import images, process
 from cxr_core.errors import BadInput, CxrError
 from cxr_core.evaluation import abstention, ensembles, fitted
 from cxr_core.evaluation.abstention import Band
 from cxr_core.evaluation.ensembles import Ensemble
 from cxr_core.evaluation.fitted import Point, Temperature
+from cxr_core.images import DecodedImage
 from cxr_core.inference import model_cache
 from cxr_core.inference.input_check.checks import (
     UNCHECKED,
@@ -82,34 +83,6 @@ class Prediction:
 
 
 @dataclass(frozen=True, eq=False)
-class Opened:
-    """A decoded image file.
-
-    Attributes:
-        grey: uint8 (H, W), of any size.
-        colour: as `images.colour` gives it.
-        remarks: what the file itself says against it.
-    """
-
-    grey: Pixels
-    colour: float = 0.0
-    remarks: tuple[Finding, ...] = ()
-
-
-def opened(content: bytes | Path, *, frame: int | None = None) -> Opened:
-    """Decode a file; with no frame chosen the first of several, which is remarked on.
-
-    Raises:
-        UnreadableImage: as `images.read`.
-    """
-    grey = images.read(content, frame=frame or 0)
-    remarks: tuple[Finding, ...] = ()
-    if dicom.is_dicom(content):
-        remarks = header_findings(dicom.header_facts(content), images.count_frames(content) if frame is None else 1)
-    return Opened(grey, images.colourfulness(content), remarks)
-
-
-@dataclass(frozen=True, eq=False)
 class Seen:
     """An image as a panel is asked about it.
 
@@ -152,12 +125,12 @@ class LoadedModel:
         """What holds of all its answers and has to be said once; empty if there is nothing."""
         return "" if self.checks else UNCHECKED
 
-    def see(self, opened_: Sequence[Opened]) -> list[Seen]:
+    def see(self, decoded: Sequence[DecodedImage]) -> list[Seen]:
         """All that comes before the networks: prepared for them, and what the checks of the members say together."""
-        if not opened_:
+        if not decoded:
             return []
         sizes = {one.size for one in self.members}
-        shown = [CheckInput(one.grey, one.colour, min(sizes)) for one in opened_]
+        shown = [CheckInput(image.grey, image.colourfulness, min(sizes)) for image in decoded]
         with process.one_blas_thread():
             findings = [check(shown) for check in self.checks or (basic_findings,)]
         return [
@@ -165,9 +138,9 @@ class LoadedModel:
                 image.grey.shape[1],
                 image.grey.shape[0],
                 {size: images.prepare(image.grey, size) for size in sizes},
-                tuple(sorted((*image.remarks, *combine(each)), key=lambda one: not one.refuses)),
+                tuple(sorted((*_header_findings(image), *combine(each)), key=lambda one: not one.refuses)),
             )
-            for image, each in zip(opened_, zip(*findings, strict=True), strict=True)
+            for image, each in zip(decoded, zip(*findings, strict=True), strict=True)
         ]
 
     def answers(self, seen: Sequence[Seen]) -> list[Prediction]:
@@ -320,13 +293,17 @@ def content_of(item: InputFile) -> bytes | Path:
     return item.content if isinstance(item.content, bytes | Path) else item.content()
 
 
+def _header_findings(image: DecodedImage) -> tuple[Finding, ...]:
+    return header_findings(image.dicom.facts, image.frames if image.frame is None else 1) if image.dicom else ()
+
+
 def _seen(panels: Sequence[LoadedModel], chunk: list[InputFile]) -> list[tuple[InputFile, tuple[Seen, ...] | str]]:
     """What each panel is asked about, or the sentence that says why there is nothing to ask."""
-    images_: dict[int, Opened] = {}
+    images_: dict[int, DecodedImage] = {}
     problems: dict[int, str] = {}
     for place, item in enumerate(chunk):
         try:
-            images_[place] = opened(content_of(item), frame=item.frame)
+            images_[place] = images.decode(content_of(item), frame=item.frame)
         except CxrError as error:
             problems[place] = str(error)
         except MemoryError:

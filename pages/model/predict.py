@@ -1,15 +1,15 @@
 """Predict: upload X-rays, or take one of a dataset, and see what a run says, why, and how far to trust it."""
 
 import random
-from pathlib import Path
 
 import pandas as pd
 import streamlit as st
 
-from cxr_core import dicom, formatting, images
+from cxr_core import formatting, images
 from cxr_core.data import datasets
 from cxr_core.errors import CxrError
 from cxr_core.evaluation import abstention, confusion, fitted, intervals
+from cxr_core.images import DecodedImage
 from cxr_core.inference import predict, uploads
 from cxr_core.inference.predict import InputFile, LoadedModel, Prediction
 from cxr_core.runs import run_store as runs
@@ -102,9 +102,7 @@ def single_image(
     """One image with its answer, or the sentence that says why there is none."""
     title = title or item.name
     try:
-        content = predict.content_of(item)
-        facts, frame = _of_dicom(item, content, title)
-        image = predict.opened(content, frame=frame)
+        image = _decoded(item, title)
     except CxrError as error:
         messages.unreadable(item.name, str(error))
         return
@@ -113,18 +111,19 @@ def single_image(
         return one.answers(one.see([image]))[0]
 
     opinions = [(other, said(other)) for other in others]
+    facts = dict(image.dicom.facts) if image.dicom else {}
     prediction_card.show(panel, title, image.grey, said(panel), others=opinions, true=true, facts=facts)
 
 
-def _of_dicom(item: InputFile, content: bytes | Path, title: str) -> tuple[dict[str, str], int]:
-    """What a DICOM file may tell of itself, and which of its frames is wanted."""
-    if not dicom.is_dicom(content):
-        return {}, item.frame or 0
-    count, frame = images.count_frames(content), item.frame or 0
-    if count > 1:
-        label = f"Image of {formatting.verbatim(title)} (1 to {count})"
-        frame = st.number_input(label, 1, count, frame + 1, key=f"frame-{title}", width=260) - 1
-    return dicom.header_facts(content), int(frame)
+def _decoded(item: InputFile, title: str) -> DecodedImage:
+    """The image, of a DICOM file with several the one that is chosen beneath its name."""
+    key = f"frame-{title}"
+    frame = int(st.session_state.get(key, (item.frame or 0) + 1)) - 1
+    image = images.decode(predict.content_of(item), frame=frame)
+    if image.frames > 1:
+        label = f"Image of {formatting.verbatim(title)} (1 to {image.frames})"
+        st.number_input(label, 1, image.frames, frame + 1, key=key, width=260)
+    return image
 
 
 def upload_panel(panel: LoadedModel, others: list[LoadedModel], *, whole_folder: bool) -> None:

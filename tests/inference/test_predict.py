@@ -31,7 +31,7 @@ def run_id(trained_home: Path) -> str:
 
 
 def asked(panel: predict.LoadedModel, grey: np.ndarray) -> predict.Prediction:
-    return panel.answers(panel.see([predict.Opened(grey)]))[0]
+    return panel.answers(panel.see([images.DecodedImage(grey)]))[0]
 
 
 def table_of(run_id: str) -> pd.DataFrame:

@@ -178,7 +178,7 @@ def test_calibration_and_operating_point_are_told(image: Path) -> None:
 def test_an_answer_against_the_most_probable_class_is_explained(image: Path) -> None:
     (run_id,) = runs.list_ids()
     plain = predict.load(run_id)
-    answer = plain.answers(plain.see([predict.opened(image.read_bytes())]))[0]
+    answer = plain.answers(plain.see([images.decode(image.read_bytes())]))[0]
     best = answer.most_probable
     others = tuple(name for name in plain.classes if name != best)
     fitted.keep_point(run_id, others, 0.0)  # whatever it is, it is one of the others

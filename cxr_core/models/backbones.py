@@ -53,29 +53,32 @@ def backbone(name: str, size: int, scaling: str, *, weights: str | None = None) 
         scaling: of `catalogue.SCALINGS`; STANDARD gives each image the mean and spread that ImageNet's photographs have.
         weights: "imagenet" lets Keras fetch them; None is random.
     """
-    known = PUBLISHED[name]
-    inputs, x = _scaled(known, size, scaling)
-    build: Callable[..., keras.Model] = getattr(keras.applications, known.constructor)
+    published = PUBLISHED[name]
+    inputs, x = _scaled(published, size, scaling)
+    build: Callable[..., keras.Model] = getattr(keras.applications, published.constructor)
     return _flat(build(include_top=False, weights=weights, input_tensor=x), inputs, name)
 
 
-def _scaled(known: Published, size: int, scaling: str) -> tuple[Any, Any]:
+def _scaled(published: Published, size: int, scaling: str) -> tuple[Any, Any]:
     if scaling != catalogue.OWN:
         inputs, x = layers.scaled_input(size, scaling)
-        if scaling == catalogue.STANDARD and known.mean is None:
+        if scaling == catalogue.STANDARD and published.mean is None:
             x = keras.layers.Rescaling(_SPREAD, offset=_MIDDLE, name="as_photograph")(x)
         elif scaling == catalogue.STANDARD:
-            scale = tuple(_SPREAD / one for one in known.deviation)
-            offset = tuple((_MIDDLE - mean) / one for mean, one in zip(known.mean or (), known.deviation, strict=True))
+            scale = tuple(_SPREAD / deviation for deviation in published.deviation)
+            offset = tuple(
+                (_MIDDLE - mean) / deviation
+                for mean, deviation in zip(published.mean or (), published.deviation, strict=True)
+            )
             x = keras.layers.Rescaling(scale, offset=offset, name="as_photograph")(x)
         return inputs, x
     inputs = keras.Input((size, size, 3), name="image")
-    if known.mean is None:
+    if published.mean is None:
         return inputs, inputs
-    offset = tuple(-mean / one for mean, one in zip(known.mean, known.deviation, strict=True))
-    return inputs, keras.layers.Rescaling(tuple(1 / one for one in known.deviation), offset=offset, name="as_trained")(
-        inputs
-    )
+    offset = tuple(-mean / deviation for mean, deviation in zip(published.mean, published.deviation, strict=True))
+    return inputs, keras.layers.Rescaling(
+        tuple(1 / deviation for deviation in published.deviation), offset=offset, name="as_trained"
+    )(inputs)
 
 
 _MIDDLE, _SPREAD = 114.5, 57.6  # grey level and deviation of ImageNet's pixels (the means of _TORCH's channels)
@@ -94,13 +97,13 @@ def _flat(model: keras.Model, inputs: Any, name: str) -> keras.Model:
             settings["name"] = "last_norm"
         return type(layer).from_config(settings)
 
-    def call(layer: Any, *given: Any, **named: Any) -> Any:
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(layer, keras.Model):
-            return layer(*given, **named)
-        x = given[0]
-        for one in layer.layers:
-            if not isinstance(one, keras.layers.InputLayer):
-                x = fresh(one)(x)
+            return layer(*args, **kwargs)
+        x = args[0]
+        for inner in layer.layers:
+            if not isinstance(inner, keras.layers.InputLayer):
+                x = fresh(inner)(x)
         return x
 
     flat = keras.models.clone_model(model, clone_function=fresh, call_function=call)

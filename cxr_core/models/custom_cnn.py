@@ -1,4 +1,4 @@
-"""The paper's Custom CNN: Conv2D, MaxPooling2D, BatchNormalization, Flatten, Dense (PAPER.md, model 1).
+"""The paper's Custom CNN: Conv2D, MaxPooling2D, BatchNormalization, Flatten, Dense.
 
 The paper gives the kinds of layers but not their sizes; these are chosen so that two processor cores train it at more
 than a hundred images a second.

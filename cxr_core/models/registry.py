@@ -27,15 +27,15 @@ def build(
     head: str = catalogue.FLATTEN,
     backbone: keras.Model | None = None,
 ) -> keras.Model:
-    """Build the model `name`, with fresh weights or on a given trunk.
+    """Build the model `name`, with fresh weights or on a given backbone.
 
     Args:
         classes: number of outputs.
         size: side of the input, in pixels.
         dropout: share dropped before the last layer in training, in [0, 1).
         scaling: how pixels are scaled, of `catalogue.SCALINGS`.
-        head: how features become one row, of `catalogue.HEADS`.
-        trunk: from `build_trunk`, with its weights loaded; only for models that have one.
+        head: how features become one row, of `catalogue.POOLINGS`.
+        backbone: from `build_backbone`, with its weights loaded; only for models that have one.
 
     Returns:
         A flat Keras model: float32 (N, size, size, 3) in 0..255 to float32 (N, classes), rows summing to 1.

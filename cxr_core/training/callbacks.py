@@ -1,4 +1,4 @@
-"""What happens beside the fit: progress is told, history written, the stop request seen, the best model kept."""
+"""Keras callbacks of a training: status and history, the stop request, the best model, the state to resume from."""
 
 import math
 import time
@@ -11,26 +11,25 @@ from cxr_core.runs import run_store as runs
 from cxr_core.runs.status import Reporter
 from cxr_core.training import checkpoint
 from cxr_core.training.checkpoint import Checkpoint
-from cxr_core.training.keras_file import KerasFile
 
 MODEL, HEAD_MODEL = runs.MODELS
 
 
 class StopRequested(Exception):
-    """Someone asked this run to stop; raised after a batch, so that the fit ends at once."""
+    """Raised after a batch when a stop of the run was requested, so that the fit ends at once."""
 
 
-def raise_if_stop_requested(place: Path) -> None:
-    """Raises StopRequested if the file `stop` is in the run's folder."""
-    if (place / "stop").exists():
+def raise_if_stop_requested(folder: Path) -> None:
+    """Raise StopRequested if the file `stop` is in the run's folder."""
+    if (folder / "stop").exists():
         raise StopRequested
 
 
 class StatusCallback(keras.callbacks.Callback):
-    """Tells the status batch by batch, writes one history row per epoch, and looks for the file `stop`.
+    """Write the status batch by batch and one history row per epoch, and look for the file `stop`.
 
     Args:
-        place: the run's folder.
+        folder: the run's folder.
         reporter: of this run.
         images: per epoch.
 
@@ -38,13 +37,12 @@ class StatusCallback(keras.callbacks.Callback):
         batches: per epoch; set it before the first.
     """
 
-    def __init__(self, place: Path, reporter: Reporter, *, images: int):
+    def __init__(self, folder: Path, reporter: Reporter, *, images: int):
         super().__init__()
-        self._place, self._reporter, self._images = place, reporter, images
+        self._folder, self._reporter, self._images = folder, reporter, images
         self.batches = 0
-        before = runs.history_of_folder(
-            place
-        )  # of a training that goes on; what came after its last whole epoch is done again
+        # Of a resumed training: what came after its last whole epoch is done again.
+        before = runs.history_of_folder(folder)
         self._rows: list[dict[Any, Any]] = before[before["epoch"] <= reporter.status.epoch].to_dict("records")
         self._epoch_began = 0.0
         self._pace: list[float] = []  # seconds of each whole epoch, validation included
@@ -64,32 +62,32 @@ class StatusCallback(keras.callbacks.Callback):
             rate=round(self._images * done / self.batches / spent, 1),
             seconds_left=round(per_epoch * epochs_left, 1),
         )
-        raise_if_stop_requested(self._place)
+        raise_if_stop_requested(self._folder)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         seconds = time.monotonic() - self._epoch_began
         self._pace.append(seconds)
         self._rows.append({"epoch": epoch + 1, **(logs or {}), "seconds": round(seconds, 2)})
-        runs.write_history(self._place, self._rows)
+        runs.write_history(self._folder, self._rows)
         self._reporter.tell(epoch=epoch + 1, batch=0)
 
 
 class BestModelCheckpoint(keras.callbacks.Callback):
-    """Saves the network whenever an epoch is the best so far.
+    """Save the network whenever an epoch is the best so far.
 
     What Keras' ModelCheckpoint does with `save_best_only`, but the file appears whole, a network whose loss is no number
-    is never kept, and which of two epochs is the better one is said by `runs.folder.rank`.
+    is never kept, and epochs are compared by `run_store.epoch_score`.
 
     Args:
         learner: whose weights are looked at as they are in validation (averaged ones, if they are averaged).
         kept: the same network in float32, which is saved with those weights.
         path: a .keras file.
-        by: of `runs.config.KEEPS`.
+        by: of `runs.config.MONITORS`.
     """
 
     def __init__(self, learner: keras.Model, kept: keras.Model, path: Path, *, by: str):
         super().__init__()
-        self._learner, self._kept, self._by = learner, KerasFile(kept), by
+        self._learner, self._kept, self._by = learner, kept, by
         self.best: tuple[float, ...] = ()  # rank of the best epoch
         self._weights: list[Any] = []
         # A hidden name until it is whole: a reader, or a kill, never meets half a model.
@@ -108,14 +106,15 @@ class BestModelCheckpoint(keras.callbacks.Callback):
         if not self.best or rank > self.best:
             self.best, self.since = rank, 0
             try:
-                self._kept.write(self._part, self._weights)
+                self._kept.set_weights(self._weights)
+                self._kept.save(self._part)
                 self._part.replace(self._whole)
             finally:
                 self._part.unlink(missing_ok=True)  # half a model would keep a full disk full
 
 
 class EarlyStopping(keras.callbacks.Callback):
-    """Ends the training when so many epochs in a row were no better than the best; 0: never."""
+    """End the training when so many epochs in a row were no better than the best; 0: never."""
 
     def __init__(self, keep: BestModelCheckpoint, epochs: int):
         super().__init__()
@@ -131,20 +130,20 @@ class EarlyStopping(keras.callbacks.Callback):
 
 
 class ResumeCheckpoint(keras.callbacks.Callback):
-    """Writes the checkpoint (checkpoint.py) after each whole epoch whose loss is a number; the last one of the callbacks.
+    """Write the checkpoint (checkpoint.py) after each whole epoch whose loss is a number; the last of the callbacks.
 
     Args:
-        place: the run's folder.
+        folder: the run's folder.
         keep: knows the best epoch.
         began: epochs that were done when this phase began.
         batch_size: as it is now.
     """
 
-    def __init__(self, place: Path, keep: BestModelCheckpoint, *, began: int, batch_size: int):
+    def __init__(self, folder: Path, keep: BestModelCheckpoint, *, began: int, batch_size: int):
         super().__init__()
-        self._place, self._keep, self._began, self._batch_size = place, keep, began, batch_size
+        self._folder, self._keep, self._began, self._batch_size = folder, keep, began, batch_size
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if math.isfinite((logs or {})["loss"]):
             state = Checkpoint(epoch + 1, self._began, self._batch_size, self._keep.best, self._keep.since)
-            checkpoint.write(self._place, state, self.model)
+            checkpoint.write(self._folder, state, self.model)

@@ -1,4 +1,4 @@
-"""Where a training stands after its last whole epoch: all that it takes to go on as if it had never been interrupted.
+"""State of a training after its last whole epoch: all that it takes to resume as if it had never been interrupted.
 
 <run>/checkpoint/<epoch>.npz        every variable of the network and of its optimizer, random seeds included
 <run>/checkpoint/checkpoint.json    which file that is, and what the callbacks knew
@@ -30,7 +30,7 @@ class Checkpoint:
     Attributes:
         began: epochs that were done when the phase under way began; its schedule and optimizer are as old as that.
         batch_size: as it is now, after any halving.
-        best: rank of the best epoch so far (`runs.folder.rank`), empty before the first.
+        best: rank of the best epoch so far (`run_store.epoch_score`), empty before the first.
         since: epochs since the best one.
     """
 
@@ -41,17 +41,17 @@ class Checkpoint:
     since: int
 
 
-def write(place: Path, state: Checkpoint, model: keras.Model) -> None:
-    """Keep `state` and every variable of a compiled model in the run's folder `place`.
+def write(run_folder: Path, state: Checkpoint, model: keras.Model) -> None:
+    """Keep `state` and every variable of a compiled model in a run's folder.
 
     Raises:
         WorkFailed: the disk is full or cannot be written.
     """
-    folder = workspace.ensure_dir(place / FOLDER)
+    folder = workspace.ensure_dir(run_folder / FOLDER)
     part, whole = folder / ".part.npz", folder / f"{state.epoch}.npz"
     try:
         with part.open("wb") as out:
-            np.savez(out, *[keras.ops.convert_to_numpy(one) for one in _variables(model)])
+            np.savez(out, *[keras.ops.convert_to_numpy(variable) for variable in _variables(model)])
             out.flush()
             os.fsync(out.fileno())  # the description must never be on the disk before what it describes
         part.replace(whole)
@@ -64,12 +64,12 @@ def write(place: Path, state: Checkpoint, model: keras.Model) -> None:
             old.unlink(missing_ok=True)
 
 
-def read(place: Path) -> Checkpoint | None:
-    """The state in the run's folder; None if there is none that can be used, and the training begins anew."""
-    folder = place / FOLDER
+def read(run_folder: Path) -> Checkpoint | None:
+    """Read the state in a run's folder; None if none is usable, and the training begins anew."""
+    folder = run_folder / FOLDER
     try:
-        found = workspace.read_json(folder / "checkpoint.json")
-        state = Checkpoint(**{**found, "best": tuple(found["best"])})
+        document = workspace.read_json(folder / "checkpoint.json")
+        state = Checkpoint(**{**document, "best": tuple(document["best"])})
         with zipfile.ZipFile(folder / f"{state.epoch}.npz") as file:
             return None if file.testzip() else state
     except FileNotFoundError:
@@ -79,7 +79,7 @@ def read(place: Path) -> Checkpoint | None:
         return None
 
 
-def restore(place: Path, state: Checkpoint, model: keras.Model, *, optimizer: bool) -> None:
+def restore(run_folder: Path, state: Checkpoint, model: keras.Model, *, optimizer: bool) -> None:
     """Put the variables back into a compiled model of the same shape.
 
     Args:
@@ -87,14 +87,15 @@ def restore(place: Path, state: Checkpoint, model: keras.Model, *, optimizer: bo
     """
     if optimizer:
         model.optimizer.build(model.trainable_variables)
-    with np.load(place / FOLDER / f"{state.epoch}.npz") as file:
+    with np.load(run_folder / FOLDER / f"{state.epoch}.npz") as file:
         arrays = [file[name] for name in file.files]
     for variable, array in zip(_variables(model, optimizer=optimizer), arrays, strict=False):
         variable.assign(array)
 
 
-def clear(place: Path) -> None:
-    shutil.rmtree(place / FOLDER, ignore_errors=True)
+def clear(run_folder: Path) -> None:
+    """Remove the checkpoint of a run."""
+    shutil.rmtree(run_folder / FOLDER, ignore_errors=True)
 
 
 def _variables(model: keras.Model, *, optimizer: bool = True) -> Sequence[Any]:

@@ -1,4 +1,4 @@
-"""What Keras computes on, and how: graphics cards by name, half precision, several cards for one run."""
+"""Devices that Keras computes on: graphics cards by name, half precision, several cards for one run."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -12,10 +12,10 @@ from cxr_core import process
 
 @dataclass(frozen=True)
 class Device:
-    """A graphics card; `halves` says whether it computes fast in half precision."""
+    """A graphics card; `fast_half_precision`: whether half precision is faster there."""
 
     name: str
-    halves: bool
+    fast_half_precision: bool
 
 
 def list_gpus() -> list[Device]:
@@ -24,10 +24,10 @@ def list_gpus() -> list[Device]:
     if backend == "tensorflow":
         import tensorflow as tf
 
-        found = [tf.config.experimental.get_device_details(one) for one in tf.config.list_physical_devices("GPU")]
+        details = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
         return [
-            Device(one.get("device_name", "GPU"), tuple(one.get("compute_capability", (0, 0))) >= (7, 0))
-            for one in found
+            Device(gpu.get("device_name", "GPU"), tuple(gpu.get("compute_capability", (0, 0))) >= (7, 0))
+            for gpu in details
         ]
     if backend == "torch":
         import torch
@@ -38,19 +38,19 @@ def list_gpus() -> list[Device]:
         ]
     import jax
 
-    return [Device(one.device_kind, True) for one in jax.devices() if one.platform in ("gpu", "cuda", "rocm")]
+    return [Device(device.device_kind, True) for device in jax.devices() if device.platform in ("gpu", "cuda", "rocm")]
 
 
 def describe() -> str:
     """What a run computes on, for people: the cards' names, or the processor's cores."""
-    names = [one.name for one in list_gpus()]
+    names = [gpu.name for gpu in list_gpus()]
     return ", ".join(names) if names else f"CPU, {process.cpu_count()} cores"
 
 
 def supports_half_precision() -> str | None:
     """Keras' name of the mixed precision that fits the cards; None where float32 is as good."""
-    found = list_gpus()
-    if not found or not all(one.halves for one in found):
+    gpus = list_gpus()
+    if not gpus or not all(gpu.fast_half_precision for gpu in gpus):
         return None
     return "mixed_bfloat16" if keras.backend.backend() == "jax" else "mixed_float16"
 
@@ -83,8 +83,8 @@ def distribution_scope() -> Any:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the error says that the device's memory is full, in the words of any backend."""
-    said = ("OOM when", "RESOURCE_EXHAUSTED", "out of memory")  # TensorFlow, JAX, torch
+    """True if the error means that the device's memory is full, on any backend."""
+    messages = ("OOM when", "RESOURCE_EXHAUSTED", "out of memory")  # TensorFlow, JAX, torch
     return type(error).__name__ in ("ResourceExhaustedError", "OutOfMemoryError") or any(
-        one in str(error) for one in said
+        message in str(error) for message in messages
     )

@@ -1,4 +1,4 @@
-"""The features of a frozen trunk for all images of a manifest: read where they are kept, made where they are not."""
+"""Features of a frozen backbone for all images of a manifest: read where stored, computed where not."""
 
 import secrets
 import time
@@ -26,7 +26,7 @@ from cxr_core.training import devices
 
 BATCH = 32  # more fall out of the processor's cache and are slower
 
-_APART = 1e-4  # of the largest feature, between a trunk and its export
+_TOLERANCE = 1e-4  # of the largest feature, between a backbone and its export
 
 Tell = Callable[[int, int], None]
 """Told how many of how many images are done; may raise to end it."""
@@ -48,7 +48,7 @@ class ExtractedFeatures:
 
 
 def save_backbone(backbone: keras.Model) -> str:
-    """Lay the trunk's weights down under the name of their content, and return that name."""
+    """Save the backbone's weights under the digest of their content, and return it."""
     name = weights.content_digest(backbone)
     target = workspace.backbone(name)
     part = target.with_name(f".{name}.{secrets.token_hex(4)}.part.weights.h5")
@@ -68,8 +68,8 @@ def extract(
 
     Args:
         config: of the run; `views`, `test_flip` and the limits of the changes.
-        trunk: images float32 (N, S, S, 3) to features.
-        digest: names its weights, as `keep` returns it.
+        backbone: images float32 (N, S, S, 3) to features.
+        digest: names its weights, as `save_backbone` returns it.
         pixels: the packed images.
         rows: of the manifest, with column `place` (in `pixels`).
         tell: about twice a second.
@@ -80,7 +80,7 @@ def extract(
     limits = AugmentationLimits.of(config)
     sha256 = rows["sha256"].astype(str).tolist()
     views = _views(config, rows, sha256)
-    keys = np.stack([features.keys(sha256, views[:, one], _limits(one, limits)) for one in range(views.shape[1])], 1)
+    keys = np.stack([features.keys(sha256, views[:, view], _limits(view, limits)) for view in range(views.shape[1])], 1)
     store = FeatureStore.of(
         litert_model.about_backbone(config, digest), backbone.output.shape[1:], note={"weights": config.weights}
     )
@@ -105,13 +105,13 @@ def _limits(view: int, limits: AugmentationLimits) -> AugmentationLimits | None:
 
 
 def _views(config: RunConfig, rows: pd.DataFrame, sha256: list[str]) -> npt.NDArray[np.int64]:
-    """int (n, v): see `Frozen`."""
+    """int (n, v): see `ExtractedFeatures`."""
     first = rows["view"].to_numpy(dtype=np.int64)
-    found = np.repeat(first[:, None], 1 + config.views, axis=1)
+    views = np.repeat(first[:, None], 1 + config.views, axis=1)
     if config.views:
         for row in np.flatnonzero((rows["split"] == "train").to_numpy()):
-            found[row, 1:] = features.view_seeds(sha256[row], config.views)
-    return np.column_stack([found, np.full(len(rows), MIRRORED)]) if config.test_flip else found
+            views[row, 1:] = features.view_seeds(sha256[row], config.views)
+    return np.column_stack([views, np.full(len(rows), MIRRORED)]) if config.test_flip else views
 
 
 def _complete(
@@ -145,30 +145,30 @@ def _make(
     done = len(keys) - len(missing)
     for start in range(0, len(missing), BATCH):
         chosen = missing[start : start + BATCH]
-        seen = images.to_input(np.stack([shown(int(one)) for one in chosen]))
+        seen = images.to_input(np.stack([shown(int(number)) for number in chosen]))
         store.append(keys[chosen], backbone(seen))
         tell(done + start + len(chosen), len(keys))
 
 
 class _Backbone:
-    """Images to features. On a processor by the trunk's export, which live predictions use too and which is the faster one
+    """Images to features. On a processor by the backbone's export, which live predictions use too and which is the faster one
     there (benchmarks/prediction.py); on a graphics card, or where it cannot be exported, by Keras.
     """
 
     def __init__(self, backbone: keras.Model, path: Path):
         self._backbone, self._path = backbone, path
         self._graph: Graph | None = None
-        self._asked = False
+        self._tried = False
 
     def __call__(self, seen: npt.NDArray[np.float32]) -> Values:
         """float32 (n, S, S, 3) to float32 (n, h, w, c)."""
-        if not self._asked:  # only now, since there may be nothing to do
-            self._asked, self._graph = True, self._exported(seen[:1])
+        if not self._tried:  # only now, since there may be nothing to do
+            self._tried, self._graph = True, self._exported(seen[:1])
         if self._graph is None:
             return np.asarray(self._backbone.predict_on_batch(seen), dtype=np.float32)
         return np.concatenate([self._graph(seen[start : start + CHUNK]) for start in range(0, len(seen), CHUNK)])
 
-    def _exported(self, one: npt.NDArray[np.float32]) -> Graph | None:
+    def _exported(self, image: npt.NDArray[np.float32]) -> Graph | None:
         if keras.backend.backend() != "tensorflow" or devices.list_gpus():
             return None
         try:
@@ -178,6 +178,6 @@ class _Backbone:
         except WorkFailed as error:
             print(error, flush=True)
             return None
-        expected = np.asarray(self._backbone.predict_on_batch(one))
-        apart = float(np.abs(graph(one) - expected).max())
-        return graph if apart <= _APART * max(float(np.abs(expected).max()), 1e-6) else None
+        expected = np.asarray(self._backbone.predict_on_batch(image))
+        deviation = float(np.abs(graph(image) - expected).max())
+        return graph if deviation <= _TOLERANCE * max(float(np.abs(expected).max()), 1e-6) else None

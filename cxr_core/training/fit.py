@@ -1,4 +1,4 @@
-"""Train one model on one manifest by the settings of a run, and keep the epoch that the settings call the best."""
+"""Train one model on one manifest by the settings of a run, and keep its best epoch."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -34,21 +34,21 @@ from cxr_core.training.callbacks import (
 from cxr_core.training.checkpoint import Checkpoint
 from cxr_core.training.feature_extraction import ExtractedFeatures
 
-_MOVES = (
+_AUGMENTATIONS = (
     "rotation", "translation", "zoom", "stretch", "flip", "moved", "brightness", "contrast", "gamma", "sharpness", "noise",
 )  # fmt: skip
-_MOST_HELD = 2**30  # bytes of features that a network holds itself in training
+_MAX_TABLE_BYTES = 2**30  # bytes of features that a network holds itself in training
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """What came of it: why it ended before the last epoch (empty if it did not), and the features, if a trunk was frozen."""
+    """Why the fit ended before the last epoch (empty if it did not), and the features, if a backbone was frozen."""
 
     reason: str
-    frozen: ExtractedFeatures | None
+    features: ExtractedFeatures | None
 
 
-def fit(config: RunConfig, pixels: StackedPixels, rows: pd.DataFrame, place: Path, reporter: Reporter) -> FitResult:
+def fit(config: RunConfig, pixels: StackedPixels, rows: pd.DataFrame, folder: Path, reporter: Reporter) -> FitResult:
     """Run the epochs; the folder gets `history.csv` and the model as they come.
 
     A training that was interrupted goes on after its last whole epoch, with the result that it would have had.
@@ -57,7 +57,7 @@ def fit(config: RunConfig, pixels: StackedPixels, rows: pd.DataFrame, place: Pat
         config: the settings.
         pixels: the packed images of the manifest's datasets.
         rows: of the manifest: columns `place` (in `pixels`), `data`, `row`, `split`, `class`, `view`, `weight`.
-        place: the run's folder.
+        folder: the run's folder.
         reporter: of the run's status.
 
     Raises:
@@ -75,53 +75,56 @@ def fit(config: RunConfig, pixels: StackedPixels, rows: pd.DataFrame, place: Pat
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
-    boundary = catalogue.get(config.model).cut_layer(config.trained)
-    state = checkpoint.read(place)
+    cut_layer = catalogue.get(config.model).cut_layer(config.trained)
+    state = checkpoint.read(folder)
     reporter.tell(epoch=state.epoch if state else 0)
     # One layer on features is too little work to be shared by several cards.
-    with nullcontext() if boundary else devices.distribution_scope():
-        return _fitted(config, boundary, pixels, rows, place, reporter, state)
+    with nullcontext() if cut_layer else devices.distribution_scope():
+        return _fitted(config, cut_layer, pixels, rows, folder, reporter, state)
 
 
 def _fitted(
     config: RunConfig,
-    boundary: str,
+    cut_layer: str,
     pixels: StackedPixels,
     rows: pd.DataFrame,
-    place: Path,
+    folder: Path,
     reporter: Reporter,
     state: Checkpoint | None,
 ) -> FitResult:
     core = build_from_config.build(config, _backbone(config, reporter))
-    if not boundary:
+    if not cut_layer:
         halves = devices.supports_half_precision() if config.precision == "auto" else None
         with devices.precision_scope(halves):
             learner = build_from_config.build(config)
             learner.set_weights(core.get_weights())
-            shown = augmentation.training_model(
-                learner, size=config.image_size, seed=config.seed, **{name: getattr(config, name) for name in _MOVES}
+            model = augmentation.training_model(
+                learner,
+                size=config.image_size,
+                seed=config.seed,
+                **{name: getattr(config, name) for name in _AUGMENTATIONS},
             )
-        kept, known, path = core, None, place / MODEL
-        sources = _pictures(pixels, rows)
+        kept, features, path = core, None, folder / MODEL
+        sources = _image_batches(pixels, rows)
     else:
-        below, shown = split_model.split(core, boundary)
+        below, head = split_model.split(core, cut_layer)
         digest = feature_extraction.save_backbone(below)
-        known = _features(config, below, digest, pixels, rows, place, reporter)
-        made = {"weights": config.weights, "features_made": known.made, "seconds": round(known.seconds, 1)}
-        workspace.write_json(place / "trunk.json", {**litert_model.about_backbone(config, digest), **made})
-        learner, kept, path = shown, keras.models.clone_model(shown), place / HEAD_MODEL
-        shown, sources = _of_features(config, known, rows, learner)
+        features = _features(config, below, digest, pixels, rows, folder, reporter)
+        extraction = {"weights": config.weights, "features_made": features.made, "seconds": round(features.seconds, 1)}
+        workspace.write_json(folder / "trunk.json", {**litert_model.about_backbone(config, digest), **extraction})
+        learner, kept, path = head, keras.models.clone_model(head), folder / HEAD_MODEL
+        model, sources = _feature_batches(config, features, rows, learner)
     keep = BestModelCheckpoint(learner, kept, path, by=config.keep)
-    learning = _Learning(config, rows, sources, learner, shown, keep, state)
-    reason = learning.run(place, reporter)
+    learning = _Learning(config, rows, sources, learner, model, keep, state)
+    reason = learning.run(folder, reporter)
     if not path.is_file():
         raise WorkFailed("The loss stopped being a number before an epoch was done. Try a lower learning rate.")
-    return FitResult(reason, known)
+    return FitResult(reason, features)
 
 
 def class_codes(config: RunConfig, classes: pd.Series) -> npt.NDArray[np.int64]:
-    """Class names to their numbers in the run's class order, int (n,)."""
-    number = {name: place for place, name in enumerate(config.classes)}
+    """Numbers of class names in the run's class order, int (n,)."""
+    number = {name: code for code, name in enumerate(config.classes)}
     return np.asarray([number[name] for name in classes.astype(str)], dtype=np.int64)
 
 
@@ -129,42 +132,42 @@ def class_codes(config: RunConfig, classes: pd.Series) -> npt.NDArray[np.int64]:
 class _Learning:
     """The epochs of one run.
 
-    `shown` is what sees the batches, `learner` the network in it whose layers are released, `state` where it goes on from.
+    `model` is fitted, `learner` the network in it whose layers are unfrozen, `state` the checkpoint to resume from.
     """
 
     config: RunConfig
     rows: pd.DataFrame
     sources: Callable[[str], BatchSource]
     learner: keras.Model
-    shown: keras.Model
+    model: keras.Model
     keep: BestModelCheckpoint
     state: Checkpoint | None
 
-    def run(self, place: Path, reporter: Reporter) -> str:
-        """All phases; returns why they ended early, or nothing."""
-        model, config = catalogue.get(self.config.model), self.config
+    def run(self, folder: Path, reporter: Reporter) -> str:
+        """Run all phases; return why they ended early, or an empty text."""
+        architecture, config = catalogue.get(self.config.model), self.config
         pretrained = config.weights != catalogue.SCRATCH
         phases = [(config.epochs, config.trained)]
-        if 0 < config.head_epochs < config.epochs and config.trained != catalogue.HEAD and model.has_backbone:
+        if 0 < config.head_epochs < config.epochs and config.trained != catalogue.HEAD and architecture.has_backbone:
             phases.insert(0, (config.head_epochs, catalogue.HEAD))
-        watch = StatusCallback(place, reporter, images=int((self.rows["split"] == "train").sum()))
+        status_callback = StatusCallback(folder, reporter, images=int((self.rows["split"] == "train").sum()))
         if self.state:
             self.keep.best = self.state.best
             self.config = replace(config, batch_size=self.state.batch_size)
         reason, began = "", 0
         for until, trained in phases:
             if not reason and reporter.status.epoch < until:
-                split_model.unfreeze(self.learner, model, trained, pretrained=pretrained)
-                self.keep.since = 0  # what is released now gets its own patience
-                reason = self._phase(began, until, place, watch, reporter)
+                split_model.unfreeze(self.learner, architecture, trained, pretrained=pretrained)
+                self.keep.since = 0  # what is unfrozen now gets its own patience
+                reason = self._phase(began, until, folder, status_callback, reporter)
             began = until
         return reason
 
-    def _phase(self, began: int, until: int, place: Path, watch: StatusCallback, reporter: Reporter) -> str:
+    def _phase(self, began: int, until: int, folder: Path, status_callback: StatusCallback, reporter: Reporter) -> str:
         """Epochs `began` to `until`, with half the batch where the device's memory is too small."""
         while True:
             try:
-                return self._epochs(began, until, place, watch, reporter)
+                return self._epochs(began, until, folder, status_callback, reporter)
             except Exception as error:
                 if not devices.is_out_of_memory(error) or self.config.batch_size == 1:
                     raise
@@ -174,12 +177,12 @@ class _Learning:
                 )
                 self.config = replace(self.config, batch_size=half)
 
-    def _epochs(self, began: int, until: int, place: Path, watch: StatusCallback, reporter: Reporter) -> str:
+    def _epochs(self, began: int, until: int, folder: Path, status_callback: StatusCallback, reporter: Reporter) -> str:
         done = reporter.status.epoch
         train = self._batches("train", seed=self.config.seed, epoch=done)
         val = self._batches("val", seed=None, epoch=done)
         steps = len(train) * (until - began)
-        self.shown.compile(
+        self.model.compile(
             optimizer=_optimizer(self.config, steps),
             loss=keras.losses.CategoricalCrossentropy(label_smoothing=self.config.label_smoothing),
             metrics=["accuracy"],
@@ -189,13 +192,13 @@ class _Learning:
         callbacks: list[Any] = [self.keep, patience, keras.callbacks.TerminateOnNaN()]
         if self.config.average:
             callbacks.append(keras.callbacks.SwapEMAWeights())
-        callbacks += [*trackers.callbacks(self.config, place), watch]
-        callbacks += [ResumeCheckpoint(place, self.keep, began=began, batch_size=self.config.batch_size)]
-        watch.batches = len(train)
-        self._restore(began, done, place)
+        callbacks += [*trackers.callbacks(self.config, folder), status_callback]
+        callbacks += [ResumeCheckpoint(folder, self.keep, began=began, batch_size=self.config.batch_size)]
+        status_callback.batches = len(train)
+        self._restore(began, done, folder)
         if not patience.over:
             # Batches shuffle themselves, by the number of the epoch; Keras would shuffle them once more by a hidden state.
-            self.shown.fit(
+            self.model.fit(
                 train,
                 validation_data=val,
                 initial_epoch=done,
@@ -213,11 +216,11 @@ class _Learning:
             )
         return ""
 
-    def _restore(self, began: int, done: int, place: Path) -> None:
+    def _restore(self, began: int, done: int, folder: Path) -> None:
         """Put back what the checkpoint holds, if this is the epoch that it was written after; once."""
         if self.state and self.state.epoch == done:
             same_phase = self.state.began == began
-            checkpoint.restore(place, self.state, self.shown, optimizer=same_phase)
+            checkpoint.restore(folder, self.state, self.model, optimizer=same_phase)
             self.keep.since = self.state.since if same_phase else 0
         self.state = None
 
@@ -251,7 +254,7 @@ def _backbone(config: RunConfig, reporter: Reporter) -> keras.Model | None:
     )
 
 
-def _pictures(pixels: StackedPixels, rows: pd.DataFrame) -> Callable[[str], BatchSource]:
+def _image_batches(pixels: StackedPixels, rows: pd.DataFrame) -> Callable[[str], BatchSource]:
     def of(split: str) -> BatchSource:
         chosen = rows[_of(rows, split)]
         return ImageSource(pixels, chosen["place"].to_numpy(), chosen["view"].to_numpy())
@@ -265,30 +268,33 @@ def _features(
     digest: str,
     pixels: StackedPixels,
     rows: pd.DataFrame,
-    place: Path,
+    folder: Path,
     reporter: Reporter,
 ) -> ExtractedFeatures:
     def tell(done: int, total: int) -> None:
-        raise_if_stop_requested(place)
+        raise_if_stop_requested(folder)
         reporter.tell(soon=True, stage="features", batch=done, batches=total)
 
     return feature_extraction.extract(config, backbone, digest, pixels, rows, tell)
 
 
-def _of_features(
-    config: RunConfig, known: ExtractedFeatures, rows: pd.DataFrame, learner: keras.Model
+def _feature_batches(
+    config: RunConfig, features: ExtractedFeatures, rows: pd.DataFrame, learner: keras.Model
 ) -> tuple[keras.Model, Callable[[str], BatchSource]]:
-    """What sees the batches, and the batches: row numbers of a table that the network holds, if it is small enough."""
-    used, places = np.unique(known.places, return_inverse=True)
-    size = len(used) * known.values[:1].nbytes
-    held = size <= min(_MOST_HELD, psutil.virtual_memory().available // 4) and keras.backend.backend() == "tensorflow"
-    values = known.values[used] if held else known.values
-    places = places.reshape(known.places.shape) if held else known.places
+    """The model to fit and its batches: row numbers of a table that the network holds, if that is small enough."""
+    used, positions = np.unique(features.places, return_inverse=True)
+    size = len(used) * features.values[:1].nbytes
+    held = (
+        size <= min(_MAX_TABLE_BYTES, psutil.virtual_memory().available // 4)
+        and keras.backend.backend() == "tensorflow"
+    )
+    values = features.values[used] if held else features.values
+    positions = positions.reshape(features.places.shape) if held else features.places
     kind = FeatureIndexSource if held else FeatureSource
 
     def of(split: str) -> BatchSource:
-        own = places[_of(rows, split)]
-        return kind(values, own[:, : 1 + config.views if split == "train" else 1], seed=config.seed)
+        rows_of_split = positions[_of(rows, split)]
+        return kind(values, rows_of_split[:, : 1 + config.views if split == "train" else 1], seed=config.seed)
 
     return (split_model.with_feature_table(learner, values) if held else learner), of
 

@@ -64,10 +64,10 @@ def _train(run: Run, reporter: Reporter) -> None:
     if config.shifted:
         pixels, rows = perturbations.with_perturbed_split(pixels, rows)
     workspace.write_json(run.folder / "environment.json", environment.describe())
-    state, known = "finished", None
+    state, features = "finished", None
     try:
-        learned = fit(config, pixels, rows, run.folder, reporter)
-        reason, known = learned.reason, learned.frozen
+        result = fit(config, pixels, rows, run.folder, reporter)
+        reason, features = result.reason, result.features
     except StopRequested:
         state = "stopped"
         epoch = reporter.status.epoch
@@ -80,7 +80,7 @@ def _train(run: Run, reporter: Reporter) -> None:
     if state == "stopped":  # at once, not only when the kept model has answered for thousands of images
         reporter.tell(state=state, reason=reason, ended=time.time())
     predictor = Predictor.load(run.id)
-    _predict(run, predictor, known, pixels, rows, reporter)
+    _predict(run, predictor, features, pixels, rows, reporter)
     reporter.tell(stage="exporting")
     for last in (_calibrate, lambda run: _ready(run, predictor, pixels, rows)):
         try:
@@ -132,13 +132,13 @@ def _ready(run: Run, predictor: Predictor, pixels: packing.StackedPixels, rows: 
 def _predict(
     run: Run,
     predictor: Predictor,
-    known: ExtractedFeatures | None,
+    features: ExtractedFeatures | None,
     pixels: packing.StackedPixels,
     rows: pd.DataFrame,
     reporter: Reporter,
 ) -> None:
     """One predictions table per split, by the saved model, and the figures made of them."""
-    config, place = run.config, run.folder
+    config, folder = run.config, run.folder
     tables, before = {}, 0
     for split in ("train", "val", perturbations.SPLIT, "test"):
         chosen = rows[(rows["split"] == split) & (rows["copy"] == 0)]
@@ -149,16 +149,16 @@ def _predict(
         def tell(count: int, done: int = done) -> None:
             reporter.tell(soon=True, batch=done + count)
 
-        if known is None:
+        if features is None:
             probabilities = predictor.probabilities(pixels, rows=chosen["place"].to_numpy(), progress=tell)
-        else:  # the trunk has seen these images already
-            probabilities = predictor.of_features(known.values, known.places[chosen.index], progress=tell)
+        else:  # the backbone has seen these images already
+            probabilities = predictor.of_features(features.values, features.places[chosen.index], progress=tell)
         tables[split] = predictions.prediction_table(
             chosen["id"], chosen["class"].astype(str), probabilities, config.classes
         )
-        predictions.write(place / "predictions" / f"{split}.parquet", tables[split])
+        predictions.write(folder / "predictions" / f"{split}.parquet", tables[split])
         before += len(chosen)
-    workspace.write_json(place / "metrics.json", metrics.summary(tables, config.data))
+    workspace.write_json(folder / "metrics.json", metrics.summary(tables, config.data))
 
 
 def _sentence(error: Exception, config: RunConfig) -> str:

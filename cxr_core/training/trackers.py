@@ -1,4 +1,4 @@
-"""What people track their trainings with already, fed as a run goes: TensorBoard and MLflow, both off by default.
+"""Experiment trackers fed while a run trains: TensorBoard and MLflow, both off by default.
 
 `CXR_TRACKERS=tensorboard,mlflow` switches them on; each needs its package. TensorBoard reads `<home>/runs/<id>/tensorboard`;
 MLflow is where its own variable MLFLOW_TRACKING_URI says, by default a file beside the runs.
@@ -26,7 +26,7 @@ def requested() -> list[str]:
     Raises:
         BadInput: one that is not known, or whose package is not installed.
     """
-    names = [one.strip() for one in os.environ.get("CXR_TRACKERS", "").split(",") if one.strip()]
+    names = [name.strip() for name in os.environ.get("CXR_TRACKERS", "").split(",") if name.strip()]
     for name in names:
         if name not in _TRACKERS:
             raise BadInput(f"CXR_TRACKERS lists any of {', '.join(_TRACKERS)}. Received: '{name}'.")
@@ -35,26 +35,26 @@ def requested() -> list[str]:
     return names
 
 
-def callbacks(config: RunConfig, place: Path) -> list[Any]:
+def callbacks(config: RunConfig, folder: Path) -> list[Any]:
     """One Keras callback for each tracker that is switched on.
 
     Args:
-        config: the run's settings, told as its parameters.
-        place: the run's folder.
+        config: the run's settings, logged as parameters.
+        folder: the run's folder.
     """
-    return [_TRACKERS[name](config, place) for name in requested()]
+    return [_TRACKERS[name](config, folder) for name in requested()]
 
 
-def _tensorboard(config: RunConfig, place: Path) -> Any:  # noqa: ARG001 - one signature for all
-    return keras.callbacks.TensorBoard(str(place / "tensorboard"), write_graph=False, update_freq="epoch")
+def _tensorboard(config: RunConfig, folder: Path) -> Any:  # noqa: ARG001 - one signature for all
+    return keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False, update_freq="epoch")
 
 
 class _Mlflow(keras.callbacks.Callback):
     """One MLflow run a training, under the experiment of its dataset; one that goes on after a break is the same."""
 
-    def __init__(self, config: RunConfig, place: Path):
+    def __init__(self, config: RunConfig, folder: Path):
         super().__init__()
-        self._config, self._place = config, place
+        self._config, self._folder = config, folder
         self._client: Any = None
         self._id = ""
 
@@ -63,17 +63,17 @@ class _Mlflow(keras.callbacks.Callback):
             return
         import mlflow
 
-        where = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{workspace.home() / 'mlflow.db'}"
-        self._client = client = mlflow.MlflowClient(where)
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{workspace.home() / 'mlflow.db'}"
+        self._client = client = mlflow.MlflowClient(uri)
         name = f"chest X-rays: {self._config.data}"
-        known = client.get_experiment_by_name(name)
-        experiment = known.experiment_id if known else client.create_experiment(name)
-        marked = client.search_runs([experiment], filter_string=f"tags.cxr_run = '{self._place.name}'")
+        existing = client.get_experiment_by_name(name)
+        experiment = existing.experiment_id if existing else client.create_experiment(name)
+        marked = client.search_runs([experiment], filter_string=f"tags.cxr_run = '{self._folder.name}'")
         if marked:
             self._id = marked[0].info.run_id
             return
         self._id = client.create_run(
-            experiment, run_name=self._place.name, tags={"cxr_run": self._place.name}
+            experiment, run_name=self._folder.name, tags={"cxr_run": self._folder.name}
         ).info.run_id
         for key, value in asdict(self._config).items():
             client.log_param(self._id, key, str(value)[:500])

@@ -16,7 +16,6 @@ from cxr_core.runs import run_store as runs
 from cxr_core.runs import status as states
 from cxr_core.runs.status import Reporter, Status
 from cxr_core.training.callbacks import MODEL, BestModelCheckpoint, EarlyStopping, StatusCallback, StopRequested
-from cxr_core.training.keras_file import KerasFile
 
 LOGS = {"loss": 0.5, "accuracy": 0.75, "val_loss": 0.25, "val_accuracy": 0.875}
 
@@ -246,11 +245,11 @@ def test_a_write_that_breaks_off_leaves_the_best_model_so_far(
     mark(core, 1)
     end(keep, 0, {**LOGS, "val_accuracy": 0.5})
 
-    def half(_: KerasFile, path: Path, weights: object) -> None:
+    def half(_: keras.Model, path: Path) -> None:
         path.write_bytes(b"half a file")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(KerasFile, "write", half)
+    monkeypatch.setattr(keras.Model, "save", half)
     with pytest.raises(OSError, match="No space left"):
         end(keep, 1, {**LOGS, "val_accuracy": 0.9})
     assert kept_mark(place) == 1
@@ -280,3 +279,32 @@ def test_a_folder_with_braces_in_its_name_is_as_good_as_any(core: keras.Model, s
     (tmp_path / "my {home}").mkdir()
     end(keeping(core, saved, tmp_path / "my {home}", "val_accuracy"), 0, LOGS)
     assert (tmp_path / "my {home}" / MODEL).is_file()
+
+
+def network(kind: str) -> keras.Model:
+    """Of layers with states of their own: running means, random seeds, one network inside another, one layer used twice."""
+    if kind != "own":
+        return registry.build(kind, classes=3, size=64, dropout=0.2)
+    inside = keras.Sequential([keras.Input((6,)), keras.layers.Dense(6), keras.layers.BatchNormalization()])
+    twice = keras.layers.Dense(6, name="twice")
+    inputs = keras.Input((64, 64, 3), name="image")
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(6, 3)(inputs))
+    x = keras.layers.Dropout(0.5)(keras.layers.LayerNormalization()(twice(twice(inside(x)))))
+    return keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(x))
+
+
+@pytest.mark.parametrize("kind", ["own", "custom_cnn", "ann", "resnet18"])
+def test_each_file_holds_the_weights_that_were_validated(tmp_path: Path, kind: str):
+    learner = network(kind)
+    keep = BestModelCheckpoint(learner, keras.models.clone_model(learner), tmp_path / MODEL, by="val_loss")
+    images = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
+    for seed in range(2):
+        rng = np.random.default_rng(seed)
+        weights = [rng.uniform(0.1, 0.2, array.shape).astype(array.dtype) for array in learner.get_weights()]
+        learner.set_weights(weights)
+        keep.on_test_end()
+        keep.on_epoch_end(seed, {**LOGS, "val_loss": 1.0 - 0.5 * seed})
+        loaded = keras.saving.load_model(tmp_path / MODEL, compile=False)
+        for array, expected in zip(loaded.get_weights(), weights, strict=True):
+            np.testing.assert_array_equal(array, expected)
+        np.testing.assert_array_equal(loaded.predict_on_batch(images), learner.predict_on_batch(images))

@@ -138,7 +138,7 @@ def test_of_a_frozen_backbone_only_the_head_is_kept_and_the_backbone_named(small
 
 
 def test_features_of_the_rows_come_back_for_the_predictions(small_file: Path, place: Path):
-    known = fit_on_backbone(vgg(small_file, test_flip=True), place).frozen
+    known = fit_on_backbone(vgg(small_file, test_flip=True), place).features
     assert known is not None
     seen = PIXELS[rows_on_backbone()["place"]]
     source = keras.saving.load_model(small_file, compile=False)
@@ -195,7 +195,7 @@ def test_when_all_learns_it_starts_from_the_weights_asked_for(small_file: Path, 
 def test_the_head_learns_alone_first_and_the_history_goes_on(
     small_file: Path, place: Path, fits: list[SimpleNamespace], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(fitting, "_MOST_HELD", 0)  # so that layers go by their own names
+    monkeypatch.setattr(fitting, "_MAX_TABLE_BYTES", 0)  # so that layers go by their own names
     fit_on_backbone(vgg(small_file, trained="last_block", epochs=5, head_epochs=2), place)
     assert [(one.initial_epoch, one.epochs) for one in fits] == [(0, 2), (2, 5)]
     assert [one.learning for one in fits] == [{"probabilities"}, {"block5_conv1", "probabilities"}]
@@ -215,7 +215,7 @@ def test_features_in_the_network_or_in_the_batches_make_no_difference(
 ):
     found = []
     for number, held in enumerate((2**30, 0)):
-        monkeypatch.setattr(fitting, "_MOST_HELD", held)
+        monkeypatch.setattr(fitting, "_MAX_TABLE_BYTES", held)
         place = tmp_path / f"run{number}"
         fit_on_backbone(vgg(small_file, epochs=2, **changes), place)
         found.append(kept(place).get_weights())
@@ -357,7 +357,7 @@ def test_more_settings_reach_the_loss_and_the_optimiser(small_file: Path, place:
 def test_training_sees_changed_views_in_turn_and_validation_does_not(
     small_file: Path, place: Path, asked: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(fitting, "_MOST_HELD", 0)  # batches of the features themselves
+    monkeypatch.setattr(fitting, "_MAX_TABLE_BYTES", 0)  # batches of the features themselves
     with pytest.raises(WorkFailed):
         fit_on_backbone(vgg(small_file, views=1, test_flip=True, batch_size=12), place)
     source = keras.saving.load_model(small_file, compile=False)

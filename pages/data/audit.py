@@ -1,5 +1,7 @@
 """Audit: what may be wrong with a dataset, the images behind each finding, and what to do about them."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 import streamlit as st
 
@@ -9,13 +11,14 @@ from cxr_core.data.audit import Audit, AuditFinding, Undecided
 from cxr_core.data.datasets import Dataset
 from cxr_core.data.shortcuts import TRAITS
 from cxr_core.jobs import background_jobs
-from pages.ui import cached_data, curation_bar, messages, selectors
+from pages.ui import cached_data, curation_bar, messages, selectors, url_state
 
 PER_PAGE = 48
 SEVERITIES = {
     "high": ("High", ":material/error:", "red"),
     "medium": ("Medium", ":material/warning:", "orange"),
     "low": ("Low", ":material/info:", "gray"),
+    "done": ("Done", ":material/check_circle:", "green"),  # nothing of it is left to decide
 }
 PROPOSED = {  # reasons
     "exact_duplicates": "duplicate",
@@ -43,8 +46,8 @@ def wanted(dataset: Dataset) -> Audit | None:
             "Run the audit",
             type="primary",
             icon=":material/fact_check:",
-            on_click=background_jobs.audit,
-            args=(dataset.name,),
+            on_click=messages.attempt,
+            args=(background_jobs.audit, dataset.name),
             help="It goes on when you leave this page.",
         )
     st.fragment(watch, run_every=1.0 if running(dataset) else None)(dataset)
@@ -66,14 +69,24 @@ def watch(dataset: Dataset) -> None:
         st.rerun()
 
 
-def summary(found: Audit) -> None:
-    """How many images, and how many findings and shortcuts of each severity."""
-    severities = [one.severity for one in (*found.findings, *found.shortcuts)]
+def severity(finding: AuditFinding, left: Undecided | None) -> str:
+    """Of what is still to be decided: one of SEVERITIES, or "done"."""
+    return "done" if left is not None and not left.images else finding.severity
+
+
+def summary(found: Audit, left: Mapping[str, Undecided]) -> None:
+    """How many images were audited, and how many rows of the list below are of each severity or done."""
+    severities = [severity(one, left.get(one.kind)) for one in found.findings]
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"**{formatting.plural(found.images, 'image')}** looked at", width="content")
-        for severity, (title, icon, colour) in SEVERITIES.items():
-            if count := severities.count(severity):
+        st.markdown(f"**{formatting.plural(found.images, 'image')}** audited", width="content")
+        for name, (title, icon, colour) in SEVERITIES.items():
+            if count := severities.count(name):
                 st.badge(f"{count} {title.lower()}", icon=icon, color=colour)
+
+
+def row(finding: AuditFinding, left: Undecided | None) -> str:
+    """One row of the list: severity, title, and how many images are left to decide."""
+    return f"{SEVERITIES[severity(finding, left)][1]} {finding.title}: {what(finding, left)}"
 
 
 def what(finding: AuditFinding, left: Undecided | None) -> str:
@@ -97,7 +110,7 @@ def images_of(dataset: Dataset, finding: AuditFinding) -> None:
     grouped = finding.groups < finding.images
     ticks, place, grid = st.container(horizontal=True, vertical_alignment="center"), st.container(), st.container()
     pages = -(-len(members) // PER_PAGE)
-    page = st.number_input(f"Page (of {pages:,})", 1, pages, key=f"page-{key}", width=170) if pages > 1 else 1
+    page = selectors.page(pages, key=f"page-{key}")
     with ticks:
         shown = members.iloc[(page - 1) * PER_PAGE : page * PER_PAGE]
         if grouped:
@@ -177,20 +190,20 @@ dataset = selectors.dataset_or_stop("Nothing to audit yet")
 found = wanted(dataset)
 if found is None:
     st.stop()
-summary(found)
+left = cached_data.undecided_of(dataset, found)
+summary(found, left)
 shortcuts(found)
 if not found.findings:
     st.success("Nothing else stands out." if found.shortcuts else "Nothing stands out.", icon=":material/check_circle:")
 else:
-    by_kind, left = {one.kind: one for one in found.findings}, cached_data.undecided_of(dataset, found)
-    kind = st.radio(
+    by_kind = {one.kind: one for one in found.findings}
+    kind = url_state.choice(
         "Finding",
         list(by_kind),
-        format_func=lambda one: (
-            f"{SEVERITIES[by_kind[one].severity][1]} {by_kind[one].title}: {what(by_kind[one], left.get(one))}"
-        ),
         key="finding",
-        bind="query-params",
+        titles={name: row(finding, left.get(name)) for name, finding in by_kind.items()},
+        former=lambda text: next((name for name, one in by_kind.items() if f"{one.title}:" in text), ""),
+        widget=st.radio,
         label_visibility="collapsed",
     )
     st.caption(by_kind[kind].meaning)

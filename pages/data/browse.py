@@ -7,7 +7,7 @@ from cxr_core import formatting
 from cxr_core.data import query
 from cxr_core.data.datasets import Dataset
 from cxr_core.data.query import Query
-from pages.ui import cached_data, curation_bar, selectors
+from pages.ui import cached_data, curation_bar, selectors, url_state
 
 PER_PAGE = (24, 48, 96)
 
@@ -16,49 +16,37 @@ def asked(dataset: Dataset) -> Query:
     """The chosen filters and order."""
     sources = [str(one) for one in cached_data.index_of(dataset)["source"].cat.categories]
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        split = st.pills(
+        split = url_state.choices(
             "Split",
             list(dataset.counts),
-            selection_mode="multi",
-            format_func=formatting.split_title,
-            key="split",
-            bind="query-params",
+            key="browse-split",
+            address="split",
+            titles=formatting.SPLITS,
             help="Training images teach the network, validation images choose among its states, test images judge it.",
         )
-        label = st.pills(
+        label = url_state.choices(
             "Class",
             dataset.classes,
-            selection_mode="multi",
-            format_func=formatting.class_title,
-            key="class",
-            bind="query-params",
+            key="browse-class",
+            address="class",
+            titles={name: formatting.class_title(name) for name in dataset.classes},
         )
-        source = st.pills("Source", sources, selection_mode="multi", key="source") if len(sources) > 1 else []
-        state = st.pills(
-            "Decisions",
-            list(query.STATES),
-            selection_mode="multi",
-            format_func=query.STATES.__getitem__,
-            key="state",
-            bind="query-params",
+        source = url_state.choices("Source", sources, key="source") if len(sources) > 1 else ()
+        state = url_state.choices("Decisions", list(query.STATES), key="state", titles=query.STATES)
+        search = url_state.value(
+            "File, patient or tag contains", key="search", default="", width=230, placeholder="person1_virus"
         )
-        search = st.text_input(
-            "File, patient or tag contains", key="search", bind="query-params", width=230, placeholder="person1_virus"
+        sort = url_state.choice(
+            "Order", list(query.SORTS), key="sort", titles=query.SORTS, default=next(iter(query.SORTS)), width=210
         )
-        sort = st.selectbox(
-            "Order", list(query.SORTS), format_func=query.SORTS.__getitem__, key="sort", bind="query-params", width=210
-        )
-    return Query(tuple(split), tuple(label), tuple(source), search.strip(), tuple(state), sort)
+    return Query(split, label, source, search.strip(), state, sort)
 
 
-def paging(total: int) -> slice:
-    """Which of `total` rows to show."""
+def paging(total: int) -> tuple[slice, bool]:
+    """Which of `total` rows to show, and whether a click ticks an image instead of opening it."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         size = st.selectbox("Per page", PER_PAGE, key="per_page", persist_state="session", width=110)
-        pages = max(1, -(-total // size))
-        if st.session_state.get("page", 1) > pages:
-            st.session_state["page"] = 1
-        page = st.number_input(f"Page (of {pages:,})", 1, pages, key="page", width=170, step=1)
+        page = selectors.page(max(1, -(-total // size)), key="page")
         first = (page - 1) * size
         if total:
             st.markdown(
@@ -66,22 +54,22 @@ def paging(total: int) -> slice:
                 width="content",
             )
         st.space("stretch")
-        st.toggle(
-            "Choose images", key="choosing", help="A click ticks an image; then exclude, relabel or tag what is ticked."
-        )
-    return slice(first, first + size)
+        choosing = curation_bar.choosing_switch("choosing")
+    return slice(first, first + size), choosing
 
 
 st.title("Browse", anchor=False)
 dataset = selectors.dataset_or_stop("No images yet")
 found: np.ndarray = cached_data.select(dataset, asked(dataset))
+shown, choosing = paging(len(found))
 if not len(found):
-    st.info("No image fits these filters. Take one away.", icon=":material/filter_alt_off:")
+    st.info("No image matches these filters. Remove one.", icon=":material/filter_alt_off:")
     st.stop()
-shown = cached_data.index_of(dataset).iloc[found[paging(len(found))]]
-choosing = st.session_state["choosing"]
 place = st.container()
-chosen = curation_bar.choosing_gallery(dataset, shown, key=f"browse-{dataset.name}", choosing=choosing)
+key = f"browse-{dataset.name}"
+chosen = curation_bar.choosing_gallery(
+    dataset, cached_data.index_of(dataset).iloc[found[shown]], key=key, choosing=choosing
+)
 if choosing:
     with place:
-        curation_bar.curation_bar(dataset, chosen, key=f"browse-{dataset.name}")
+        curation_bar.curation_bar(dataset, chosen, key=key)

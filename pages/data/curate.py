@@ -9,7 +9,7 @@ from cxr_core.data.datasets import Dataset
 from cxr_core.data.manifest import Manifest, Supplement
 from cxr_core.errors import CxrError
 from cxr_core.evaluation import plots
-from pages.ui import cached_data, curation_bar, messages, selectors
+from pages.ui import cached_data, curation_bar, messages, selectors, url_state
 from pages.ui.theme import dark
 
 BALANCES = {
@@ -19,6 +19,7 @@ BALANCES = {
     "augment": "Augment to balance",
     "class_weights": "Class weights",
 }
+PARTS = {"build": "Build a set", "record": curation_bar.RECORD}
 
 
 def choices(dataset: Dataset) -> dict:
@@ -39,10 +40,17 @@ def choices(dataset: Dataset) -> dict:
         with st.container(horizontal=True):
             share = st.number_input(
                 "Share for validation", manifest.LEAST_SHARE, manifest.MOST_SHARE, manifest.USUAL_SHARE, 0.05,
-                disabled=split != "patient", key="build_share", width=180,
+                disabled=split != "patient", key="build_share", persist_state="session", width=180,
             )  # fmt: skip
             seed = st.number_input(
-                "Seed", 0, manifest.MAX_SEED, 0, key="build_seed", help="Of all that is drawn at random.", width=180
+                "Seed",
+                0,
+                manifest.MAX_SEED,
+                0,
+                key="build_seed",
+                persist_state="session",
+                width=180,
+                help="Of all that is drawn at random.",
             )
     with right, st.container(border=True, height="stretch"):
         st.markdown("**Balance of the training images**")
@@ -238,14 +246,16 @@ def record_panel(dataset: Dataset) -> None:
                 f"{one}: {curation_bar.signed_sentence(made[one - 1])}" + ("" if one in active else " (undone)")
             ),
             key=f"decision-{dataset.name}",
+            persist_state="session",
             width=380,
         )
+        curation_bar.name_field("record")
         action = "undo" if number in active else "redo"
         st.button(
             action.capitalize(),
             icon=f":material/{action}:",
             on_click=curation_bar.undo_or_redo,
-            args=(dataset.name, number, action),
+            args=(dataset.name, number, action, "record"),
         )
         st.download_button(
             "Download the record", csv_export.csv(table), f"{dataset.name}-decisions.csv", "text/csv",
@@ -257,9 +267,9 @@ def record_panel(dataset: Dataset) -> None:
 
 st.title("Curate", anchor=False)
 dataset = selectors.dataset_or_stop("Nothing to curate yet")
-part = st.segmented_control(
-    "Part", ["build", "record"], default="build", required=True, key="part", bind="query-params",
-    format_func={"build": "Build a set", "record": curation_bar.RECORD}.__getitem__, label_visibility="collapsed",
+part = url_state.choice(
+    "Part", list(PARTS), key="part", titles=PARTS, default="build",
+    widget=st.segmented_control, required=True, label_visibility="collapsed",
 )  # fmt: skip
 if part == "build":
     build_panel(dataset)

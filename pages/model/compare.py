@@ -10,7 +10,7 @@ from cxr_core.models import catalogue
 from cxr_core.runs import config
 from cxr_core.runs import run_store as runs
 from cxr_core.runs.run_store import Run
-from pages.ui import cached_metrics, image_drilldown, messages, result_export, run_card, selectors
+from pages.ui import cached_metrics, image_drilldown, messages, result_export, run_card, url_state
 from pages.ui.theme import dark
 
 _SHADES = ("#2F8FCB", "#D55E00", "#009E73", "#B07D00", "#CC5A94", "#7A828C")
@@ -21,44 +21,29 @@ def chosen(usable: list[Run]) -> tuple[list[Run], str]:
     named, by_id = run_card.titles(usable), {run.id: run for run in usable}
     ids = list(named)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        first = selectors.addressed("Run A", ids, key="a", kind="run", titles=named, width=400)
-        if st.query_params.get("b") == first:
-            del st.query_params["b"]  # it is A now, and B is chosen anew
-        second = selectors.addressed("Run B", _partners(by_id, first), key="b", kind="run", titles=named, width=400)
-        split = selectors.addressed(
+        first = url_state.choice("Run A", ids, key="a", kind="run", titles=named, width=400)
+        partners = _partners(by_id, first)
+        second = url_state.choice(
+            "Run B", partners, key="b", kind="run", titles=named, width=400,
+            former=lambda text: partners[0] if text == first else "",  # it is A now, and B is chosen anew
+        )  # fmt: skip
+        split = url_state.choice(
             "Images", ["test", "val", "train"], key="on", kind="split", titles=formatting.SPLITS, width=160
         )
-        more = _further([one for one in ids if one not in (first, second)], named)
-    return [by_id[one] for one in dict.fromkeys([first, second, *more])], split
+        others = [one for one in ids if one not in (first, second)]
+        more = url_state.choices("Further runs", others, key="more", titles=named, widget=st.multiselect, width=400)
+    return [by_id[one] for one in (first, second, *more)], split
 
 
 def _partners(by_id: dict[str, Run], first: str) -> list[str]:
     """The other runs, those first that have learned the same classes from the same dataset."""
     config = by_id[first].config
 
-    def apart(run_id: str) -> tuple[bool, bool]:
+    def apart(run_id: str) -> bool:
         other = by_id[run_id].config
-        return run_id == first, (other.data, other.classes) != (config.data, config.classes)
+        return (other.data, other.classes) != (config.data, config.classes)
 
-    return sorted(by_id, key=apart)
-
-
-def _further(ids: list[str], named: dict[str, str]) -> list[str]:
-    """More runs; the address has them as "more", joined by commas."""
-    state, asked = st.session_state, st.query_params.get("more", "")
-    if asked != state.get("more-address", ""):  # came with a link
-        state["more-box"] = [one for one in asked.split(",") if one in ids]
-        gone = [one for one in asked.split(",") if one not in ids]
-        if gone:
-            st.warning(f"Not shown, since there is no such other run (any more): {', '.join(gone)}.")
-    state["more-box"] = [one for one in state.get("more-box", []) if one in ids]
-    more = st.multiselect("Further runs", ids, format_func=named.__getitem__, key="more-box", width=400)
-    if more:
-        st.query_params["more"] = ",".join(more)
-    elif asked:
-        del st.query_params["more"]
-    state["more-address"] = ",".join(more)
-    return [str(one) for one in more]
+    return sorted((run_id for run_id in by_id if run_id != first), key=apart)
 
 
 def pair(first: Run, second: Run, split: str) -> None:
@@ -111,10 +96,10 @@ def differing(first: Run, second: Run, split: str) -> None:
     one, other = prediction_set.shared_images(
         [cached_metrics.prediction_set_of(run, split) for run in (first, second)]
     ).members
-    way = st.segmented_control(
-        "Images", ["a", "b", "both"], default="a", required=True, key="who", bind="query-params",
-        format_func={"a": "A right, B wrong", "b": "B right, A wrong", "both": "Both wrong"}.__getitem__,
-        label_visibility="collapsed",
+    titles = {"a": "A right, B wrong", "b": "B right, A wrong", "both": "Both wrong"}
+    way = url_state.choice(
+        "Images", list(titles), key="who", titles=titles, default="a",
+        widget=st.segmented_control, required=True, label_visibility="collapsed",
     )  # fmt: skip
     inside = {
         "a": comparison.only_right(one, other),
@@ -160,10 +145,11 @@ def overlaid(several: list[Run], split: str) -> None:
     """One class's curves of every run."""
     st.subheader("Curves", anchor=False)
     classes = several[0].config.classes
-    name = selectors.addressed(
+    name = url_state.choice(
         "Class against the rest",
         list(classes),
-        key="class",
+        key="curves-class",
+        address="class",
         kind="class",
         titles={one: formatting.class_title(one) for one in classes},
         width=260,
@@ -203,8 +189,9 @@ def _short(run: Run) -> str:
 def together(several: list[Run]) -> None:
     """Make an ensemble of the chosen runs."""
     st.subheader("As one: an ensemble", anchor=False)
-    way = st.segmented_control(
-        "Way", list(ensembles.METHODS), default="mean", required=True, key="way", bind="query-params", format_func=str.capitalize,
+    way = url_state.choice(
+        "Way", list(ensembles.METHODS), key="ensemble-way", address="way", default="mean",
+        titles={name: name.capitalize() for name in ensembles.METHODS}, widget=st.segmented_control, required=True,
         help=" ".join(f"**{one}**: {meaning}" for one, meaning in ensembles.METHODS.items()),
     )  # fmt: skip
     if st.button(f"Make an ensemble of {len(several)} runs", icon=":material/join:"):
@@ -234,9 +221,6 @@ if len(usable) < 2:
 several, split = chosen(usable)
 for name in sorted({run.config.data for run in several}):
     messages.synthetic_mark(name)
-if len(several) < 2:
-    st.info("Choose two different runs.", icon=":material/info:")
-    st.stop()
 try:
     pair(several[0], several[1], split)
     if several[2:]:

@@ -12,7 +12,7 @@ from cxr_core.evaluation import leaderboard, metrics, paper, plots, reproduction
 from cxr_core.models import catalogue
 from cxr_core.runs import run_store as runs
 from cxr_core.runs.run_store import Run
-from pages.ui import cached_metrics, messages, reproduction_panel, run_card, selectors
+from pages.ui import cached_metrics, messages, reproduction_panel, run_card, url_state
 from pages.ui.theme import dark
 
 
@@ -30,28 +30,27 @@ def standings_table(found: list[Run]) -> None:
     }
     named = run_card.titles(usable)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        figure = selectors.addressed("Figure", list(titles), key="figure", kind="figure", titles=titles, width=280)
-        split = selectors.addressed(
+        figure = url_state.choice("Figure", list(titles), key="figure", titles=titles, width=280)
+        split = url_state.choice(
             "Images", ["test", "val", "train"], key="on", kind="split", titles=formatting.SPLITS, width=160
         )
-        data = selectors.addressed(
+        data = url_state.choice(
             "Dataset",
             _datasets(usable),
-            key="data",
-            kind="dataset",
+            key="board-data",
+            address="data",
             titles={"all": "All"},
             width=200,
         )
-        network = selectors.addressed(
+        network = url_state.choice(
             "Network",
             ["all", *dict.fromkeys(run.config.model for run in usable)],
             key="network",
-            kind="network",
             titles={"all": "All", **{run.config.model: catalogue.title(run.config.model) for run in usable}},
             width=200,
         )
         fixed = leaderboard.published_rows("accuracy", "test")
-        pinned = selectors.addressed(
+        pinned = url_state.choice(
             "Differences from",
             ["none", *named, *fixed["name"]],
             key="baseline",

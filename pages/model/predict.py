@@ -23,6 +23,7 @@ from pages.ui import (
     prediction_card,
     run_card,
     selectors,
+    url_state,
 )
 
 MANY = 4  # more images than this are shown as a table
@@ -48,8 +49,8 @@ def choose_run(usable: list[Run]) -> tuple[Run, list[Run]]:
         return run, []
     titles = run_card.titles(usable)
     asked = st.multiselect(
-        "Second opinions", [one.id for one in alike], key=f"opinions-{run.id}", format_func=titles.__getitem__,
-        placeholder="Other runs to ask about the same image", max_selections=5,
+        "Second opinions", [one.id for one in alike], key=f"opinions-{run.id}", persist_state="session", max_selections=5,
+        format_func=titles.__getitem__, placeholder="Other runs to ask about the same image",
     )  # fmt: skip
     return run, [one for one in alike if one.id in asked]
 
@@ -159,9 +160,11 @@ def example_panel(panel: LoadedModel, others: list[LoadedModel]) -> None:
         return
     names.sort(key=lambda one: one != config.data)  # the run's own first
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        name = selectors.addressed("Dataset", names, key="data", kind="dataset", width=260)
+        name = url_state.choice("Dataset", names, key="example-data", address="data", width=260)
         dataset = datasets.get(name)
-        wanted = st.pills("Class", dataset.classes, format_func=formatting.class_title, key="example_class")
+        wanted = st.pills(
+            "Class", dataset.classes, format_func=formatting.class_title, key="example_class", persist_state="session"
+        )
         draw = st.button("Another image", icon=":material/casino:")
     table = cached_data.index_of(dataset)
     pool = table[table["split"] == "test"]

@@ -17,8 +17,9 @@ from pages.ui import (
     result_scores,
     result_subgroups,
     result_threshold,
-    run_card,  # fmt: skip
+    run_card,
     selectors,
+    url_state,  # fmt: skip
 )
 from pages.ui.theme import dark
 
@@ -41,19 +42,19 @@ def choices(usable: list[Run]) -> tuple[Run, str, Point | None]:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         run = selectors.run("Run", usable, width=440)
         splits = [split for split in ("test", "val", "shifted", "train") if split in run.metrics]
-        split = st.segmented_control(
+        split = url_state.choice(
             "Split",
             splits,
-            default=splits[0],
-            required=True,
-            format_func=formatting.split_title,
             key="split",
-            bind="query-params",
+            titles=formatting.SPLITS,
+            default=splits[0],
+            widget=st.segmented_control,
+            required=True,
             help="Test images judge a network: it has learned nothing from them and nothing was chosen by them.",
         )
         by = _point(run)
         run_card.badge(run.status)
-    return run, split if split in splits else splits[0], by
+    return run, split, by
 
 
 def _point(run: Run) -> Point | None:
@@ -147,9 +148,9 @@ def one_run(usable: list[Run]) -> None:
     except (CxrError, OSError) as error:
         st.error(str(error), icon=":material/error:")
         return
-    view = st.segmented_control(
-        "View", list(VIEWS), default="matrix", required=True, format_func=VIEWS.__getitem__, key="view", bind="query-params",
-        label_visibility="collapsed",
+    view = url_state.choice(
+        "View", list(VIEWS), key="view", titles=VIEWS, default="matrix",
+        widget=st.segmented_control, required=True, label_visibility="collapsed",
     )  # fmt: skip
     show(view, run, split, answers, by)
     messages.save_plot_hint()

@@ -15,7 +15,7 @@ from cxr_core.runs import config as settings
 from cxr_core.runs import groups
 from cxr_core.runs import run_store as runs
 from cxr_core.runs.config import RunConfig
-from pages.ui import messages, model_card, run_card, run_list, selectors
+from pages.ui import app_shell, messages, model_card, run_card, run_list, selectors
 from pages.ui.settings_form import settings_form
 
 WAYS = {**formatting.SPLIT_RULES, "manifest": "A manifest"}
@@ -66,7 +66,16 @@ def data_panel() -> Splits:
             )
             share = 0.15
             if rule == "patient":
-                share = st.slider("Share for validation", 0.05, 0.40, 0.15, 0.05, key="train_share", width=240)
+                share = st.slider(
+                    "Share for validation",
+                    0.05,
+                    0.40,
+                    0.15,
+                    0.05,
+                    key="train_share",
+                    persist_state="session",
+                    width=240,
+                )
         if rule == "official" and few_to_choose_by(dataset):
             val = dataset.counts.get("val", {})
             missing = [formatting.class_title(one).lower() for one in dataset.classes if not val.get(one)]
@@ -101,6 +110,7 @@ def built(data: str) -> manifest.Manifest:
         place,
         format_func=lambda one: f"{one}: {found[one].split} split, balance {found[one].balance}",
         key=f"train_manifest-{data}",
+        persist_state="session",
     )
     counts = found[chosen].counts
     st.caption(
@@ -166,6 +176,7 @@ def network(name: str, recipe: str, splits: Splits, done: list[runs.Run]) -> Run
         1000,
         proposed["epochs"],
         key=f"train_epochs-{name}-{recipe}-{weights}",
+        persist_state="session",
         help=settings.SETTINGS["epochs"].metadata["help"],
         width=160,
     )
@@ -223,6 +234,7 @@ def repeats() -> tuple[list[int], int]:
                 20,
                 1,
                 key="train_seeds",
+                persist_state="session",
                 width=200,
                 help="Trainings that differ in their seed only.",
             )
@@ -231,6 +243,7 @@ def repeats() -> tuple[list[int], int]:
                 [0, 3, 5, 10],
                 format_func=lambda one: f"{one} parts, by patients" if one else "None",
                 key="train_folds",
+                persist_state="session",
                 width=240,
                 help="Every training image is in the validation part of exactly one training, no patient in two.",
             )
@@ -277,7 +290,7 @@ def watch(read: list[list[runs.Run]]) -> None:
     Args:
         read: the runs as the page has read them just now, taken out by the first drawing; each later one looks again.
     """
-    found = read.pop() if read else queue.dispatch()
+    found = read.pop() if read else app_shell.start_waiting_runs(notice=False)
     now = [run for run in found if run.status.at_work]
     run_list.under_way(now, groups.list_groups(found))
     before = st.session_state.get("watched", set())

@@ -1,4 +1,4 @@
-"""What surrounds every page: first start, footer, and errors told in words."""
+"""What surrounds every page: first start, start of waiting runs, footer, and errors as sentences."""
 
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -6,30 +6,47 @@ from urllib.parse import urlsplit
 import streamlit as st
 from starlette.formparsers import MultiPartParser
 
-from cxr_core import __version__, workspace
+from cxr_core import __version__, formatting, workspace
 from cxr_core.errors import CxrError
 from cxr_core.formatting import DISCLAIMER
 from cxr_core.jobs import background_jobs, queue
+from cxr_core.runs import run_store as runs
+from cxr_core.runs.run_store import Run
+from pages.ui import url_state
 
 MultiPartParser.spool_max_size = 2**31  # else uploads of more than 1 MB pass through a file on the disk
 ICON = str(Path(__file__).with_name("icon.png"))  # a picture of our own: a named icon would be fetched from elsewhere
 
 
 def show(page: st.Page) -> None:
-    """Run a page inside the frame; whatever a person can mend is shown as a sentence, bugs propagate."""
+    """Run a page inside the frame; an error that a person can mend is shown as a sentence, bugs propagate."""
     _reload_if_cold()
     _first_start()
+    url_state.enter(page.url_path)
     with st.sidebar:
         st.caption(f":material/info: {DISCLAIMER}")
         st.caption(f"Chest X-ray workbench {__version__}")
     body = st.container()
     st.caption(DISCLAIMER)  # below every page too: on a phone the sidebar is folded away
     try:
-        queue.dispatch()
         with body:
+            start_waiting_runs()
             page.run()
     except CxrError as error:
         body.error(str(error), icon=":material/error:")
+
+
+def start_waiting_runs(*, notice: bool = True) -> list[Run]:
+    """Start what waits in the queue and return all runs; a failure is a notice, if one is wanted, and the page stays."""
+    try:
+        return queue.dispatch()
+    except (CxrError, OSError) as error:
+        if notice:
+            st.warning(
+                f"**Waiting runs cannot be started now.** {formatting.verbatim(str(error))} They stay in the queue; all else works.",
+                icon=":material/pause_circle:",
+            )
+        return runs.list_runs()
 
 
 def _first_start() -> None:
@@ -37,7 +54,7 @@ def _first_start() -> None:
     if not workspace.datasets().exists():
         try:
             background_jobs.add("synthetic")
-        except CxrError:  # another browser was a moment faster
+        except (CxrError, OSError):  # another browser was faster, or the disk cannot be written: adding by hand says so
             return
 
 

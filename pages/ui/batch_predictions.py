@@ -108,7 +108,17 @@ def _table(panel: LoadedModel, others: Sequence[LoadedModel], batch: Batch) -> i
         f"{formatting.plural(len(results), 'file')}: {', '.join(parts)}; **unsure** {unsure:,}; **without an answer** "
         f"{len(results) - len(answered):,}. {batch.seconds:.1f} s."
     )
-    wanted = st.pills("Show", list(FILTERS), default=ALL, format_func=FILTERS.__getitem__, key="batch-filter") or ALL
+    wanted = (
+        st.pills(
+            "Show",
+            list(FILTERS),
+            default=ALL,
+            format_func=FILTERS.__getitem__,
+            key="batch-filter",
+            persist_state="session",
+        )
+        or ALL
+    )
     places = [place for place, one in enumerate(results) if _fits(one, wanted)]
     shown = [results[place] for place in places]
     if not shown:

@@ -38,6 +38,16 @@ def _note(excluded: bool, relabelled: bool, was: str, tags: str) -> str:
     return " · ".join([*said, *(f"#{tag}" for tag in tags.split(", ") if tag)])
 
 
+def choosing_switch(key: str) -> bool:
+    """Whether a click ticks an image instead of opening it."""
+    return st.toggle(
+        "Choose images",
+        key=key,
+        persist_state="session",
+        help="A click ticks an image; then exclude, relabel or tag what is ticked.",
+    )
+
+
 def choosing_gallery(
     dataset: Dataset, rows: pd.DataFrame, *, key: str, choosing: bool, groups: Mapping[str, int] | None = None
 ) -> tuple[str, ...]:
@@ -74,7 +84,7 @@ def preselect(key: str, ids: tuple[str, ...]) -> None:
 REASONS = ("duplicate", "wrong label", "lateral view", "poor quality", "rotated or cut off", "not a chest X-ray")
 
 
-RECORD = "Record of decisions"  # the part of Curate, and what its address says
+RECORD = "Record of decisions"
 
 
 def record_link(dataset: Dataset) -> None:
@@ -82,7 +92,7 @@ def record_link(dataset: Dataset) -> None:
         "pages/data/curate.py",
         label=RECORD,
         icon=":material/history:",
-        query_params={"data": dataset.name, "part": RECORD},
+        query_params={"data": dataset.name, "part": "record"},
     )
 
 
@@ -102,22 +112,26 @@ def curation_bar(
             REASONS,
             None if reason is None else REASONS.index(reason),
             key=f"reason-{key}",
+            persist_state="session",
             accept_new_options=True,
             placeholder="Choose or write",
             width=180,
         )
+        name_field(key)
         act = st.container(horizontal=True, vertical_alignment="bottom", width="content")
-        with st.popover("Class, tag, name", icon=":material/more_horiz:"):
-            who = st.text_input(
-                "Your name", _decider(), key=f"decider-{key}", max_chars=80, help="Kept with each decision."
+        with st.popover("Class and tag", icon=":material/more_horiz:"):
+            label = st.selectbox(
+                "Class",
+                dataset.classes,
+                format_func=formatting.class_title,
+                key=f"class-{key}",
+                persist_state="session",
             )
-            st.session_state["decider"] = who
-            label = st.selectbox("Class", dataset.classes, format_func=formatting.class_title, key=f"class-{key}")
             class_place = st.empty()
-            tag = st.text_input("Tag", key=f"tag-{key}", max_chars=80)
+            tag = st.text_input("Tag", key=f"tag-{key}", persist_state="session", max_chars=80)
             tag_place = st.empty()
         common = {"disabled": not chosen, "on_click": _decide}
-        target = (dataset.name, chosen, why or "", who, key)
+        target = (dataset.name, chosen, why or "", key)
         with act:
             st.button(
                 f"Exclude {count}", key=f"exclude-{key}", icon=":material/block:", type="primary",
@@ -140,14 +154,41 @@ def show_outcome(*, in_place: bool = False) -> None:
         (st.success if in_place else st.toast)(done[0], icon=done[1])
 
 
-def _person() -> str:
-    """The name that is proposed: of who is signed in, else the one that CXR_PERSON sets."""
-    return str(st.user.get("name") or "") or decisions.person()
+def name_field(key: str) -> None:
+    """Ask who decides, once a session and on whatever page; empty at first but for a person who is known, see `person`.
+
+    The account that the server runs under is nobody's name, so it is never proposed.
+    """
+    box = f"decider-{key}"
+    if st.session_state.get(box) != person():  # given in another bar, or nowhere yet
+        st.session_state[box] = person()
+    st.text_input(
+        "Your name",
+        key=box,
+        persist_state="session",
+        max_chars=80,
+        width=160,
+        placeholder="First and last name",
+        help="Saved with each decision. Asked once; later decisions are signed with it.",
+        on_change=lambda: st.session_state.update({"decider": st.session_state[box].strip()}),
+    )
 
 
-def _decider() -> str:
-    """The name that was given last, on whatever page; at first the proposed one."""
-    return str(st.session_state.get("decider", _person()))
+def person() -> str:
+    """The name given in this session, else of the account that is signed in, else what CXR_PERSON sets, else ""."""
+    return str(st.session_state.get("decider") or st.user.get("name") or decisions.person())
+
+
+def _signature(key: str) -> str:
+    """The name in the field `key` at the moment of a click.
+
+    Raises:
+        BadInput: no name was given.
+    """
+    name = str(st.session_state.get(f"decider-{key}", "")).strip() or person()
+    if not name:
+        raise BadInput("Enter your name first: it is saved with each decision. Nothing was recorded.")
+    return name
 
 
 def undo_button(dataset: Dataset, *, key: str) -> None:
@@ -160,15 +201,14 @@ def undo_button(dataset: Dataset, *, key: str) -> None:
         disabled=not latest,
         help=f"Takes back decision {latest[0].number}, the latest." if latest else "There is no decision to take back.",
         on_click=undo_or_redo,
-        args=(dataset.name, latest[0].number if latest else 0, "undo"),
+        args=(dataset.name, latest[0].number if latest else 0, "undo", key),
     )
 
 
-def undo_or_redo(name: str, number: int, action: str) -> None:
-    """Undo or redo the decision `number`."""
-    who = _decider() or _person()
+def undo_or_redo(name: str, number: int, action: str, key: str) -> None:
+    """Undo or redo the decision `number`, signed with the name in the field `key`."""
     try:
-        (decisions.undo if action == "undo" else decisions.redo)(name, number, who=who)
+        (decisions.undo if action == "undo" else decisions.redo)(name, number, who=_signature(key))
         made = signed_sentence(decisions.record(name)[number - 1])
         done = "taken back" if action == "undo" else "in force again"
         st.session_state["decision-done"] = (f"Decision {number} ({made}) is {done}.", ":material/undo:")
@@ -193,13 +233,12 @@ def sentence(decision: Decision) -> str:
     }[decision.action]
 
 
-def _decide(action: str, value: str, name: str, chosen: tuple[str, ...], reason: str, who: str, key: str) -> None:
+def _decide(action: str, value: str, name: str, chosen: tuple[str, ...], reason: str, key: str) -> None:
     chosen = _ticked_now(key, chosen)
     try:
-        if not who.strip():
-            raise BadInput("Say who decides: your name is under 'Class, tag, name'. Nothing was recorded.")
+        who = _signature(key)
         if action != "tag" and not reason.strip():
-            raise BadInput("Say why: choose a reason, or write your own. Nothing was recorded.")
+            raise BadInput("Choose a reason, or write your own. Nothing was recorded.")
         made = decisions.decide(name, action, chosen, value=value, reason=reason, who=who)
     except CxrError as error:
         st.session_state["decision-problem"] = str(error)
@@ -227,6 +266,7 @@ def large_view(dataset: Dataset, row: pd.Series) -> None:
                 "histogram": "Histogram",
             }.__getitem__,
             key="large-way",
+            persist_state="session",
             label_visibility="collapsed",
         )
         _SHOWN[shown](dataset, row)

@@ -10,7 +10,7 @@ from cxr_core.errors import CxrError
 from cxr_core.evaluation import plots
 from cxr_core.evaluation.prediction_set import PredictionSet
 from cxr_core.runs.run_store import Run
-from pages.ui import cached_data, curation_bar, heatmaps, messages
+from pages.ui import cached_data, curation_bar, heatmaps, messages, selectors
 from pages.ui.gallery import Tile, gallery
 from pages.ui.theme import dark
 
@@ -38,20 +38,16 @@ def show(run: Run, answers: PredictionSet, about: pd.DataFrame | None, inside: n
         st.caption("There is no such image.")
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        pages = -(-len(places) // PER_PAGE)
-        page = st.number_input(f"Page (of {pages})", 1, pages, key=f"page-{key}", width=150) if pages > 1 else 1
+        page = selectors.page(-(-len(places) // PER_PAGE), key=f"page-{key}")
         st.markdown(f"**{formatting.plural(len(places), 'image')}**, the least probable truth first", width="content")
         st.space("stretch")
         mapped = about is not None and st.toggle(
             "Heatmaps",
             key="mapped-cases",
+            persist_state="session",
             help="Bright where the image counted most for the class that it was called.",
         )
-        choosing = about is not None and st.toggle(
-            "Choose images",
-            key="choosing-cases",
-            help="A click ticks an image; then exclude, relabel or tag the ticked.",
-        )
+        choosing = about is not None and curation_bar.choosing_switch("choosing-cases")
     shown = places[(page - 1) * PER_PAGE : page * PER_PAGE]
     if about is None:
         st.info(
@@ -120,7 +116,7 @@ def large_view(run: Run, answers: PredictionSet, about: pd.DataFrame, place: int
     left, right = st.columns([3, 2])
     with left:
         way = st.segmented_control(
-            "What to show", ["image", "heatmap"], default="image", required=True, key="case-way",
+            "What to show", ["image", "heatmap"], default="image", required=True, key="case-way", persist_state="session",
             format_func={"image": "Image", "heatmap": "Heatmap"}.__getitem__, label_visibility="collapsed",
         )  # fmt: skip
         _picture(run, dataset, row, called if way == "heatmap" else "")

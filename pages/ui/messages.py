@@ -1,12 +1,14 @@
 """Sentences and marks that several pages show."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import streamlit as st
 
 from cxr_core import formatting
 from cxr_core.data import datasets
 from cxr_core.data.datasets import Dataset
+from cxr_core.errors import CxrError
 from cxr_core.evaluation import metrics
 from cxr_core.formatting import DISCLAIMER
 from cxr_core.jobs import background_jobs
@@ -16,6 +18,14 @@ from cxr_core.jobs.background_jobs import BackgroundJob
 def unreadable(name: str, sentence: str) -> None:
     """A file that has no answer, and why; its name may be anything."""
     st.error(f"**{formatting.verbatim(name)}**: {formatting.verbatim(sentence)}", icon=":material/broken_image:")
+
+
+def attempt(work: Callable[..., Any], *arguments: Any) -> None:
+    """Run what a button asks for; if it fails, say why in a toast and leave the page as it is."""
+    try:
+        work(*arguments)
+    except (CxrError, OSError) as error:
+        st.toast(formatting.verbatim(str(error)), icon=":material/error:")
 
 
 def disclaimer() -> None:
@@ -77,4 +87,4 @@ def background_job(one: BackgroundJob) -> None:
             count = f" {one.done:,} of {one.total:,}" if one.total else " …"
             st.progress(min(share, 1.0), text=f"{doing} **{one.name}**: {one.stage}{count}")
         label = "Dismiss" if one.problem else "Stop"
-        st.button(label, key=f"stop-{one.name}", on_click=background_jobs.stop, args=(one.name,))
+        st.button(label, key=f"stop-{one.name}", on_click=attempt, args=(background_jobs.stop, one.name))

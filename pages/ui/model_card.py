@@ -50,7 +50,10 @@ def starting_weights(model: Architecture) -> str:
     if chosen != _FILE:
         return str(chosen)
     path = st.text_input(
-        "Weights file on this machine", key=f"train_file-{model.name}", placeholder="/data/vgg16_notop.weights.h5"
+        "Weights file on this machine",
+        key=f"train_file-{model.name}",
+        persist_state="session",
+        placeholder="/data/vgg16_notop.weights.h5",
     )
     if not path.strip():
         raise BadInput(f"Give the path of a weights file of {model.title}, or choose what else it starts from.")

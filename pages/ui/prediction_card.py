@@ -157,7 +157,7 @@ def _picture(panel: LoadedModel, title: str, grey: np.ndarray, answer: Predictio
     @st.fragment
     def chosen() -> None:
         way = st.segmented_control(
-            "What to show", [HEATMAP, IMAGE], default=HEATMAP, required=True, key=f"way-{title}",
+            "What to show", [HEATMAP, IMAGE], default=HEATMAP, required=True, key=f"way-{title}", persist_state="session",
             format_func={HEATMAP: "What counted", IMAGE: "Image"}.__getitem__, label_visibility="collapsed",
         )  # fmt: skip
         if way == IMAGE or not _heat(panel, title, grey, answer):
@@ -173,7 +173,9 @@ def _heat(panel: LoadedModel, title: str, grey: np.ndarray, answer: Prediction) 
             "Counted for", panel.classes, place, key=f"for-{title}", format_func=formatting.class_title, width=190,
             help="Which parts of the image raised the score of this class.",
         )  # fmt: skip
-        strength = st.slider("Strength", 0, 100, 60, 5, key=f"strength-{title}", format="%d %%", width=150)
+        strength = st.slider(
+            "Strength", 0, 100, 60, 5, key=f"strength-{title}", persist_state="session", format="%d %%", width=150
+        )
     try:
         laid = heatmaps.laid_over(grey, panel.relevance(grey, label), strength / 100)
     except CxrError as error:

@@ -9,7 +9,7 @@ from cxr_core.jobs import reproduce
 from cxr_core.models import catalogue
 from cxr_core.runs import run_store as runs
 from cxr_core.runs.status import ENDED
-from pages.ui import selectors
+from pages.ui import url_state
 
 
 def show() -> None:
@@ -24,7 +24,7 @@ def show() -> None:
         return
     data = suitable[0]
     if len(suitable) > 1:
-        data = selectors.addressed("On the dataset", suitable, key="again", kind="dataset", width=320)
+        data = url_state.choice("On the dataset", suitable, key="again", kind="dataset", width=320)
     reproductions = reproduction.latest_reproductions(runs.list_runs(), data)
     if reproductions:
         busy = any(run.status.state not in ENDED for run in reproductions.values())

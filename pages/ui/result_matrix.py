@@ -9,7 +9,7 @@ from cxr_core.evaluation import confusion, metrics, paper, plots
 from cxr_core.evaluation.fitted import Point
 from cxr_core.evaluation.prediction_set import PredictionSet
 from cxr_core.runs.run_store import Run
-from pages.ui import cached_metrics, image_drilldown, selectors
+from pages.ui import cached_metrics, image_drilldown, url_state
 from pages.ui.theme import dark
 
 UNITS = {"counts": "Images", "shares": "% of true", "called": "% of called"}
@@ -39,16 +39,10 @@ def _matrix(run: Run, split: str, answers: PredictionSet) -> tuple[int, int] | N
     """Draws it; returns the chosen cell."""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader("Confusion matrix", anchor=False, width="content")
-        unit = st.segmented_control(
-            "Large figures",
-            list(UNITS),
-            default="counts",
-            required=True,
-            format_func=UNITS.__getitem__,
-            key="unit",
-            bind="query-params",
-            label_visibility="collapsed",
-        )
+        unit = url_state.choice(
+            "Large figures", list(UNITS), key="unit", titles=UNITS, default="counts",
+            widget=st.segmented_control, required=True, label_visibility="collapsed",
+        )  # fmt: skip
     counts = answers.confusion
     titles = [formatting.class_title(name) for name in answers.classes]
     cells = {
@@ -61,8 +55,14 @@ def _matrix(run: Run, split: str, answers: PredictionSet) -> tuple[int, int] | N
         for name, (row, column) in cells.items()
     }
     place = st.container()
-    name = selectors.addressed(
-        "Images of a cell", ["none", *cells], key="cell", kind="cell", titles={"none": "None", **said}, width=420
+    name = url_state.choice(
+        "Images of a cell",
+        ["none", *cells],
+        key="cell",
+        kind="cell",
+        titles={"none": "None", **said},
+        default="none",
+        width=420,
     )
     chosen = cells.get(name)
     key = f"confusion-{run.id}-{split}"
@@ -86,7 +86,7 @@ def _clicked(key: str, classes: tuple[str, ...]) -> None:
     points = st.session_state[key].selection.points
     if points:
         row, column = (int(points[0][axis]) for axis in ("y", "x"))
-        st.query_params["cell"] = f"{classes[row]},{classes[column]}"  # as a link would, for the box beside it
+        st.session_state["cell"] = f"{classes[row]},{classes[column]}"
 
 
 def _report(run: Run, split: str, answers: PredictionSet, by: Point | None) -> None:

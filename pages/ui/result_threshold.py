@@ -8,7 +8,7 @@ from cxr_core.errors import CxrError
 from cxr_core.evaluation import fitted, operating_point, plots
 from cxr_core.evaluation.prediction_set import PredictionSet
 from cxr_core.runs.run_store import Run
-from pages.ui import cached_metrics, selectors
+from pages.ui import cached_metrics, url_state
 from pages.ui.theme import dark
 
 SHARES = {
@@ -34,7 +34,7 @@ def show(run: Run, split: str, answers: PredictionSet) -> None:
         for name in asked
     }
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        name = selectors.addressed("Question", list(asked), key="question", kind="question", titles=titles, width=330)
+        name = url_state.choice("Question", list(asked), key="question", titles=titles, width=330)
         rule = st.segmented_control(
             "Chosen by", ["hand", "sensitivity", "youden"], default="hand", required=True, key="rule", bind="query-params",
             format_func={"hand": "Hand", "sensitivity": "Sensitivity at least", "youden": "Best balance"}.__getitem__,

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -17,6 +17,7 @@ from cxr_core.runs import run_store as runs
 from cxr_core.runs import trash
 from cxr_core.runs.run_store import Run
 from cxr_core.runs.status import Status
+from pages.ui import messages
 from pages.ui.settings_form import settings_form
 from pages.ui.theme import dark
 
@@ -115,7 +116,7 @@ def _actions(run: Run, place: int, waiting: int) -> None:
         ):
             st.button(
                 "", key=f"{to}-{run.id}", icon=icon, type="tertiary", help=help_, disabled=useless,
-                on_click=_tried, args=(queue.move, run.id, to),
+                on_click=messages.attempt, args=(queue.move, run.id, to),
             )  # fmt: skip
     if run.status.state in ("queued", "running"):
         asked = (run.folder / "stop").exists()
@@ -141,7 +142,7 @@ def _actions(run: Run, place: int, waiting: int) -> None:
             "Go on",
             key=f"resume-{run.id}",
             icon=":material/play_arrow:",
-            on_click=_tried,
+            on_click=messages.attempt,
             args=(queue.resume, run.id),
             help="From its last whole epoch, with the result that it would have had.",
         )
@@ -154,15 +155,11 @@ def _actions(run: Run, place: int, waiting: int) -> None:
             dialog(run)
 
 
-def _tried(work: Callable[..., None], *arguments: str) -> None:
-    """What another browser has made impossible meanwhile is said, and nothing else happens."""
-    try:
-        work(*arguments)
-    except CxrError as error:
-        st.toast(str(error), icon=":material/error:")
-
-
 def stop(run_id: str) -> None:
+    messages.attempt(_stop, run_id)
+
+
+def _stop(run_id: str) -> None:
     if runs.get(run_id).status.state in ("queued", "running"):  # it may have ended while the button was on screen
         queue.stop(run_id)
 
@@ -172,7 +169,7 @@ def _describe(run: Run) -> None:
     name = st.text_input("Name", run.name, placeholder=title(run), max_chars=80)
     note = st.text_area("Note", run.note)
     if st.button("Keep", type="primary", icon=":material/check:"):
-        runs.describe(run.id, name=name, note=note)
+        messages.attempt(lambda: runs.describe(run.id, name=name, note=note))
         st.rerun()
 
 
@@ -196,7 +193,7 @@ def _delete(run: Run) -> None:
         "the bottom of this page."
     )
     if st.button("Delete it", type="primary", icon=":material/delete:"):
-        _tried(trash.delete, run.id)
+        messages.attempt(trash.delete, run.id)
         st.session_state["deleted-run"] = run.id
         st.rerun()
 

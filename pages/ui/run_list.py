@@ -4,12 +4,11 @@ import pandas as pd
 import streamlit as st
 
 from cxr_core import formatting
-from cxr_core.errors import CxrError
 from cxr_core.jobs import queue
 from cxr_core.runs import groups, trash
 from cxr_core.runs.groups import Group
 from cxr_core.runs.run_store import Run
-from pages.ui import run_card
+from pages.ui import messages, run_card
 
 RECENT = 5
 NEXT = 4  # cards of runs that wait; the rest of the queue is a table
@@ -83,12 +82,9 @@ def _undo() -> None:
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.markdown(run_id, width="content")
                 st.button(
-                    "Bring back", key=f"restore-{run_id}", icon=":material/undo:", on_click=_restore, args=(run_id,)
+                    "Bring back",
+                    key=f"restore-{run_id}",
+                    icon=":material/undo:",
+                    on_click=messages.attempt,
+                    args=(trash.restore, run_id),
                 )
-
-
-def _restore(run_id: str) -> None:
-    try:
-        trash.restore(run_id)
-    except CxrError as error:  # somebody else was faster
-        st.toast(str(error), icon=":material/error:")

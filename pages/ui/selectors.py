@@ -1,7 +1,6 @@
-"""Choices that the address of a page carries: which dataset, which run; or what to do where there is none."""
+"""Which dataset, which run: boxes whose choice is in the address; or what to do where there is none."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
@@ -11,68 +10,7 @@ from cxr_core.data import datasets
 from cxr_core.data.datasets import Dataset
 from cxr_core.runs import run_store as runs
 from cxr_core.runs.run_store import Run
-from pages.ui import messages, run_card
-
-
-def addressed(
-    label: str,
-    names: Sequence[str],
-    *,
-    key: str,
-    kind: str,
-    titles: Mapping[str, str] | None = None,
-    refused: Mapping[str, str] | None = None,
-    **looks: Any,
-) -> str:
-    """A selectbox whose choice is in the address by its name, whatever title it is shown under.
-
-    A name that is not there (any more) is said so, and the first is shown instead; never without a word.
-
-    Args:
-        label: above the box.
-        names: of the options, at least one.
-        key: of the widget and in the address.
-        kind: what is chosen, as a noun.
-        titles: how the options are shown, by name.
-        refused: sentences about what is there and cannot be chosen, by name.
-        looks: passed on to `st.selectbox`.
-    """
-    state, titles = st.session_state, {one: (titles or {}).get(one, one) for one in names}
-    asked, before = st.query_params.get(key, ""), state.get(f"{key}-before")
-    if before and asked == before.address and (late := state.get(before.box)) in names and late != before.shown:
-        asked = late  # chosen in the moment in which the options changed
-    turn = 0 if before is None else before.turn
-    # The browser knows an option by its title: under another one, or another address, the box is a new one.
-    if before and (asked != before.address or titles != before.titles):
-        turn += 1
-    shown = asked if asked in names else names[0]
-    if asked and asked not in names:
-        if problem := (refused or {}).get(asked):
-            st.error(f"{problem} Shown instead: {titles[shown]}.", icon=":material/error:")
-        else:
-            st.warning(
-                f"There is no {kind} '{formatting.verbatim(asked)}' (any more). Shown instead: {titles[shown]}.",
-                icon=":material/search_off:",
-            )
-    box = f"{key}-box-{turn}" if turn else f"{key}-box"
-    chosen = str(
-        st.selectbox(label, names, names.index(shown), key=box, format_func=lambda one: titles.get(one, one), **looks)
-    )
-    if chosen != shown or asked in names or not asked:  # what is gone for now stays in the address: it may come back
-        st.query_params[key] = chosen
-    state[f"{key}-before"] = _Before(st.query_params.get(key, ""), titles, box, chosen, turn)
-    return chosen
-
-
-@dataclass(frozen=True)
-class _Before:
-    """What a box showed when the page was drawn the last time."""
-
-    address: str
-    titles: dict[str, str]
-    box: str
-    shown: str
-    turn: int
+from pages.ui import messages, run_card, url_state
 
 
 def run(label: str, usable: Sequence[Run], **looks: Any) -> Run:
@@ -82,7 +20,7 @@ def run(label: str, usable: Sequence[Run], **looks: Any) -> Run:
     asked = st.query_params.get("run", "")
     refused = {asked: problem} if asked and asked not in by_id and (problem := why_no_results(asked)) else {}
     titles = run_card.titles(usable)
-    return by_id[addressed(label, list(by_id), key="run", kind="run", titles=titles, refused=refused, **looks)]
+    return by_id[url_state.choice(label, list(by_id), key="run", kind="run", titles=titles, refused=refused, **looks)]
 
 
 def _best(usable: Sequence[Run]) -> Run:
@@ -102,6 +40,15 @@ def why_no_results(run_id: str) -> str:
     return ""
 
 
+def page(count: int, *, key: str) -> int:
+    """The chosen one of `count` pages, from 1; the first where there are fewer than before."""
+    if st.session_state.get(key, 1) > count:
+        st.session_state[key] = 1
+    if count < 2:
+        return 1
+    return int(st.number_input(f"Page (of {count:,})", 1, count, key=key, persist_state="session", width=170))
+
+
 def dataset_or_stop(empty: str) -> Dataset:
     """The chosen dataset, marked if it is synthetic; without any the page ends with an empty state titled `empty`."""
     found = sorted(datasets.list_datasets(), key=lambda one: one.synthetic)  # real X-rays before drawn ones
@@ -111,7 +58,7 @@ def dataset_or_stop(empty: str) -> Dataset:
     if not names:
         no_dataset(empty)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        dataset = datasets.get(addressed("Dataset", names, key="data", kind="dataset", width=320))
+        dataset = datasets.get(url_state.choice("Dataset", names, key="data", width=320))
         messages.synthetic_notice(dataset)
     return dataset
 

@@ -25,7 +25,7 @@ def settings_form(defaults: Mapping[str, Any], *, key: str, leave_out: tuple[str
             if name in leave_out:
                 continue
             value, about = defaults[name], one.metadata
-            common = {"help": about["help"], "key": f"{key}-{name}", "width": 200}
+            common = {"help": about["help"], "key": f"{key}-{name}", "persist_state": "session", "width": 200}
             if isinstance(value, bool):
                 chosen[name] = st.checkbox(about["title"], value, **common)
             elif about.get("options"):

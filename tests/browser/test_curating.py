@@ -34,6 +34,9 @@ def test_curation(browser: Browser, serve: Callable[..., Any], trained_home: Pat
     expect(tiles).to_have_count(3)
     expect(tiles.first).to_be_visible()
 
+    page.get_by_role("textbox", name="Your name").fill("Ada")
+    page.get_by_role("textbox", name="Your name").press("Tab")
+
     # Exclude a selection: by mouse, and by keyboard.
     tiles.nth(1).click()
     expect(page.get_by_role("button", name="Exclude 1 image")).to_be_visible(timeout=MINUTE)

@@ -1,11 +1,14 @@
 """Browse, Audit and Curate: from a finding over a decision to a manifest, and back."""
 
+import re
 import shutil
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import streamlit as st
+from PIL import Image
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import TextInput
 
@@ -27,6 +30,12 @@ def name_of_the_person(monkeypatch: pytest.MonkeyPatch) -> None:
 def fresh_caches() -> None:
     st.cache_data.clear()
     st.cache_resource.clear()
+
+
+@pytest.fixture
+def phantoms(home: Path) -> str:
+    """A small synthetic dataset; its name."""
+    return datasets.add("synthetic", NAME, images=60).name
 
 
 @pytest.fixture
@@ -70,11 +79,11 @@ def test_choosing_images_offers_decisions_and_undo(trained_home: Path) -> None:
     test = visit("pages/data/browse.py")
     test.toggle(key="choosing").set_value(True).run()
     assert next(one for one in test.button if one.label == "Exclude 0 images").disabled
-    decisions.decide(NAME, "exclude", index.read(NAME)["id"].tolist()[:1], who="Ada")
-    test.run()
-    press(test, "Undo: Exclude 1 image, by Ada")
+    decisions.decide(NAME, "exclude", index.read(NAME)["id"].tolist()[:1], who="Grace")
+    decider(test).set_value("Ada").run()
+    press(test, "Undo: Exclude 1 image, by Grace")
     assert decisions.in_force(NAME) == []
-    assert len(decisions.record(NAME)) == 2
+    assert [one.who for one in decisions.record(NAME)] == ["Grace", "Ada"]
 
 
 def test_the_audit_is_made_on_request_and_kept(trained_home: Path) -> None:
@@ -86,7 +95,7 @@ def test_the_audit_is_made_on_request_and_kept(trained_home: Path) -> None:
         assert time.monotonic() < limit, background_jobs.list_jobs()
         time.sleep(0.1)
     test.run()
-    assert "**60 images** looked at" in text(test)
+    assert "**60 images** audited" in text(test)
 
 
 def test_all_but_the_first_of_a_group_are_ticked_excluded_and_come_back(doubled: str) -> None:
@@ -107,30 +116,120 @@ def test_all_but_the_first_of_a_group_are_ticked_excluded_and_come_back(doubled:
     assert decisions.in_force("doubled") == []
 
 
-def test_a_decision_on_the_page_needs_a_reason_and_a_name(trained_home: Path) -> None:
+def test_a_decision_on_the_page_needs_a_reason_and_a_name_which_is_asked_once(
+    phantoms: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CXR_PERSON", raising=False)
+    monkeypatch.setenv("LOGNAME", "root")  # the account of the server
     test = visit("pages/data/browse.py")
     test.session_state[f"preset-browse-{NAME}"] = (index.read(NAME)["id"][0],)
     test.toggle(key="choosing").set_value(True).run()
-    assert decider(test).value == decisions.person()
+    next(one for one in test.selectbox if one.label == "Reason").set_value("lateral view").run()
+    assert decider(test).value == ""
     press(test, "Exclude 1 image")
-    assert "Say why" in test.error[0].value
-    decider(test).set_value("").run()
-    press(test, "Exclude 1 image")
-    assert "Say who decides" in test.error[0].value
+    assert "Enter your name" in test.error[0].value
     assert decisions.record(NAME) == []
-    decider(test).set_value("Ada")
+    next(one for one in test.selectbox if one.label == "Reason").set_value(None)
+    decider(test).set_value("Ada").run()
+    press(test, "Exclude 1 image")
+    assert "Choose a reason" in test.error[0].value
+    assert decisions.record(NAME) == []
     next(one for one in test.selectbox if one.label == "Reason").set_value("lateral view").run()
     press(test, "Exclude 1 image")
     assert [(one.who, one.reason) for one in decisions.record(NAME)] == [("Ada", "lateral view")]
-    test.switch_page("pages/data/audit.py").run()
-    assert test.session_state["decider"] == "Ada"
+    test.session_state["part"] = "record"
+    test.switch_page("pages/data/curate.py").run()
+    assert decider(test).value == "Ada"
+    press(test, "Undo")
+    assert [one.who for one in decisions.record(NAME)] == ["Ada", "Ada"]
+
+
+def test_an_undo_needs_a_name_too(phantoms: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CXR_PERSON", raising=False)
+    monkeypatch.setenv("LOGNAME", "root")
+    decisions.decide(NAME, "exclude", index.read(NAME)["id"].tolist()[:1], reason="lateral view", who="Ada")
+    test = visit("pages/data/curate.py", data=NAME, part="record")
+    press(test, "Undo")
+    assert "Enter your name" in test.error[0].value
+    assert len(decisions.record(NAME)) == 1
 
 
 def test_the_link_to_the_record_opens_that_part(trained_home: Path) -> None:
     decisions.decide(NAME, "exclude", [index.read(NAME)["id"][0]], reason="lateral view", who="Ada")
-    test = visit("pages/data/curate.py", data=NAME, part=curation_bar.RECORD)
-    assert test.session_state["part"] == "record"
+    for part in ("record", curation_bar.RECORD):  # the second is what older addresses hold
+        test = visit("pages/data/curate.py", data=NAME, part=part)
+        assert test.session_state["part"] == "record"
     assert any("Decision" in one.value for one in test.dataframe)
+
+
+@pytest.fixture
+def three_findings(home: Path, tmp_path: Path) -> str:
+    """A dataset whose audit has a finding of medium severity with one image, among others; its name."""
+    datasets.add("synthetic", NAME, images=60)
+    tree = tmp_path / "tree"
+    shutil.copytree(home / "datasets" / NAME / "images", tree)
+    shutil.copy(tree / "train/viral/synthetic-p0000-0.jpeg", tree / "train/viral/synthetic-p0099-0.jpeg")
+    Image.new("L", (224, 224), 2).save(tree / "train/normal/synthetic-p0098-0.jpeg")
+    datasets.add(str(tree), "three")
+    assert len(audit.run("three").findings) >= 3
+    return "three"
+
+
+ICONS = {"error": "high", "warning": "medium", "info": "low", "check_circle": "done"}
+
+
+def severities(test: AppTest) -> Counter[str]:
+    """Of the rows of the list of findings, by their icons."""
+    return Counter(ICONS[one.split(":")[1].removeprefix("material/")] for one in test.radio[0].options)
+
+
+def badges(test: AppTest) -> Counter[str]:
+    shown = re.findall(r"\b(\d+) (high|medium|low|done)\b", text(test))
+    return Counter({title: int(count) for count, title in shown})
+
+
+def test_the_list_of_findings_keeps_its_choice_and_its_badges_count_its_rows(three_findings: str) -> None:
+    test = visit("pages/data/audit.py", data=three_findings)
+    kinds = [one.kind for one in audit.latest(three_findings).findings]
+    for kind in [one for one in kinds if one != "unreadable"][1:]:
+        test.radio[0].set_value(kind).run()
+        assert test.query_params["finding"] in (kind, [kind])
+        images_ = audit.finding_rows(three_findings, kind)["row"]
+        decisions.decide(three_findings, "exclude", index.read(three_findings)["id"].iloc[images_].tolist(), who="Ada")
+        test.run()
+        row = test.radio[0].options[kinds.index(kind)]
+        assert "nothing left" in row and "check_circle" in row
+        assert test.radio[0].value == kind
+        assert badges(test) == severities(test)
+    assert badges(test)["done"] >= 2
+
+
+def test_an_address_with_the_words_of_a_finding_shows_it(three_findings: str) -> None:
+    last = audit.latest(three_findings).findings[-1]
+    words_ = f":material/info: {last.title}: 700 images in 3 groups"
+    assert visit("pages/data/audit.py", data=three_findings, finding=words_).radio[0].value == last.kind
+
+
+def test_choosing_stays_on_when_no_image_matches_for_a_while(phantoms: str) -> None:
+    test = visit("pages/data/browse.py")
+    test.toggle(key="choosing").set_value(True).run()
+    assert any(one.label == "Exclude 0 images" for one in test.button)
+    for search in ("no such file", ""):
+        test.text_input(key="search").set_value(search).run()
+        assert not test.exception
+        assert test.toggle(key="choosing").value is True
+    assert any(one.label == "Exclude 0 images" for one in test.button)
+
+
+def test_the_dataset_and_the_filters_are_the_same_when_one_comes_back(phantoms: str) -> None:
+    datasets.add("synthetic", "other", images=60)
+    test = visit("pages/data/browse.py", data="other")
+    test.pills(key="browse-class").set_value(["viral"]).run()
+    for page in ("pages/data/curate.py", "pages/data/browse.py"):
+        test.query_params.clear()
+        test.switch_page(page).run()
+        assert box(test, "data").value == "other" and test.query_params["data"] in ("other", ["other"])
+    assert "**20 images**" in text(test)
 
 
 def test_what_is_left_of_a_finding_leads_and_shortcuts_come_before_the_images(doubled: str) -> None:
@@ -140,9 +239,8 @@ def test_what_is_left_of_a_finding_leads_and_shortcuts_come_before_the_images(do
     workspace.write_json(path, {**workspace.read_json(path), "shortcuts": [strong]})
     test = visit("pages/data/audit.py", data="doubled")
     shown = text(test)
-    assert "1 high" in shown
     labels = [one.label for one in test.expander]
-    assert any("**Shortcut:**" in one and "AUC 0.95" in one for one in labels), labels
+    assert any(one.startswith(":red[**Shortcut:**") and "AUC 0.95" in one for one in labels), labels
     assert "nearly gives the class away" in shown
 
 
@@ -196,7 +294,8 @@ def test_the_record_is_shown_and_every_decision_in_it_can_be_reversed(trained_ho
     test.session_state["part"] = "record"
     test.run()
     assert test.dataframe[0].value["Decision"].tolist() == ["Tag 1 image 'odd'", "Exclude 2 images"]
-    next(one for one in test.selectbox if one.label == "Decision").set_value(1).run()
+    next(one for one in test.selectbox if one.label == "Decision").set_value(1)
+    decider(test).set_value("Grace").run()
     press(test, "Undo")
     assert [one.number for one in decisions.in_force(NAME)] == [2]
     press(test, "Redo")

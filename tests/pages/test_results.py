@@ -212,7 +212,7 @@ def test_predictions_with_nan_are_refused_with_their_row(two: list[str]) -> None
 def test_a_damaged_run_asked_for_by_link_is_called_damaged(two: list[str]) -> None:
     (runs.folder(two[1]) / "config.json").write_text("{")
     told = text(visit(RESULTS, run=two[1]))
-    assert f"The run '{two[1]}' is damaged" in told and "(any more)" not in told
+    assert f"The run '{two[1]}' is damaged" in told and "There is no run" not in told
     trash.delete(two[0])
     assert f"The run '{two[1]}' is damaged" in text(visit(RESULTS, run=two[1]))
 
@@ -220,7 +220,7 @@ def test_a_damaged_run_asked_for_by_link_is_called_damaged(two: list[str]) -> No
 def test_a_run_without_results_asked_for_by_link_is_called_so(two: list[str], patient: str) -> None:
     made = synthetic_runs.on("kermany", patient, seed=9, state="failed")
     told = text(visit(RESULTS, run=made))
-    assert f"The run '{made}' has no results: it is failed" in told and "(any more)" not in told
+    assert f"The run '{made}' has no results: it is failed" in told and "There is no run" not in told
 
 
 def test_a_run_deleted_while_it_is_compared(two: list[str]) -> None:
@@ -250,7 +250,7 @@ def test_the_chosen_run_stays_whatever_its_title_becomes(two: list[str]) -> None
     for name in ("curves", "threshold", "groups"):
         view(test, name)
         assert box(test, "run").value == two[1] and test.query_params["run"] == two[1]
-        assert "any more" not in text(test)
+        assert "There is no run" not in text(test)
     assert "My favourite" in box(test, "run").options
 
 
@@ -262,19 +262,19 @@ def test_a_run_that_comes_back_is_shown_again(two: list[str]) -> None:
         "run"
     ] == two[1]
     trash.restore(two[1])
-    assert box(test.run(), "run").value == two[1] and "any more" not in text(test)
+    assert box(test.run(), "run").value == two[1] and "There is no run" not in text(test)
 
 
 def test_a_run_deleted_while_it_is_shown(two: list[str]) -> None:
     test = visit(RESULTS, run=two[0], view="Threshold")
     trash.delete(two[0])
     test.run()
-    assert not test.exception and f"There is no run '{two[0]}' (any more)" in text(test).replace("\\", "")
+    assert not test.exception and f"There is no run '{two[0]}'" in text(test).replace("\\", "")
     assert box(test, "run").value == two[1]
     test = visit(BOARD, baseline=two[1])
     trash.delete(two[1])
     test.run()
-    assert not test.exception and f"There is no row '{two[1]}' (any more)" in text(test).replace("\\", "")
+    assert not test.exception and f"There is no row '{two[1]}'" in text(test).replace("\\", "")
 
 
 def test_predictions_that_go_between_two_looks_are_told_and_not_a_bug(two: list[str]) -> None:
@@ -389,7 +389,7 @@ def test_compare_says_what_is_shared_and_takes_further_runs_from_the_address(two
     assert "McNemar" in text(test)
     further = next(one.value for one in test.dataframe if "McNemar's p" in one.value)
     assert len(further) == 1 and "C: " in further.index[0]
-    assert test.multiselect(key="more-box").value == [third]
+    assert test.multiselect(key="more").value == [third]
     assert test.query_params["more"] in (third, [third])
 
 
@@ -406,7 +406,7 @@ def test_runs_on_different_images_are_compared_on_the_common_ones(patient: str) 
 
 def test_an_ensemble_is_made_on_the_page_and_is_a_row_of_its_own(two: list[str]) -> None:
     test = visit(COMPARE, a=two[0], b=two[1])
-    test.session_state["way"] = "weighted"
+    test.session_state["ensemble-way"] = "weighted"
     test.run()
     next(one for one in test.button if one.label.startswith("Make an ensemble")).click().run()
     assert not test.exception and not test.error

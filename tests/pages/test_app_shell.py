@@ -1,0 +1,62 @@
+"""What surrounds every page: it stays, whatever fails in the background."""
+
+from pathlib import Path
+
+import pytest
+import streamlit as st
+
+from cxr_core.data import datasets
+from cxr_core.errors import WorkFailed
+from cxr_core.jobs import background_jobs, queue
+from tests.pages.test_pages import PAGES, text, visit
+
+
+@pytest.fixture(autouse=True)
+def fresh_caches() -> None:
+    st.cache_data.clear()
+    st.cache_resource.clear()
+
+
+@pytest.fixture
+def phantoms(home: Path) -> str:
+    """A small synthetic dataset; its name."""
+    return datasets.add("synthetic", "phantoms", images=60).name
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_queue_that_cannot_start_runs_replaces_no_page(
+    page: str, phantoms: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = [one.value for one in visit(page).title]
+    monkeypatch.setenv("CXR_PLACES", "two")
+    test = visit(page)
+    assert [one.value for one in test.title] == expected
+    assert not test.error
+    notices = [one.value for one in test.warning if "Waiting runs cannot be started" in one.value]
+    assert len(notices) == 1 and "whole number" in notices[0]
+
+
+@pytest.mark.parametrize("problem", [WorkFailed("The cluster is down."), PermissionError(13, "Permission denied")])
+def test_whatever_keeps_the_queue_from_starting_runs_is_a_notice(
+    problem: Exception, phantoms: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise problem
+
+    monkeypatch.setattr(queue, "dispatch", fail)
+    test = visit("pages/data/browse.py")
+    assert "60 images" in text(test)
+    assert any(str(problem).split("] ")[-1] in one.value for one in test.warning)
+
+
+def test_a_button_whose_work_fails_leaves_the_page(phantoms: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> None:
+        raise WorkFailed(f"No process could be started for {name}.")
+
+    monkeypatch.setattr(background_jobs, "audit", fail)
+    test = visit("pages/data/audit.py")
+    button = next(one for one in test.button if one.label == "Run the audit")
+    button.click().run()
+    assert not test.exception
+    assert [one.value for one in test.title] == ["Audit"]
+    assert ["No process could be started for phantoms." in one.value for one in test.toast] == [True]

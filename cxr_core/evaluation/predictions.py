@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from cxr_core import workspace
+from cxr_core.arrays import Codes, Floats
 from cxr_core.errors import BadInput, WorkFailed
 
 _PREFIX = "p_"
@@ -57,20 +58,20 @@ def classes(table: pd.DataFrame) -> list[str]:
     return [str(column).removeprefix(_PREFIX) for column in table.columns if str(column).startswith(_PREFIX)]
 
 
-def probabilities(table: pd.DataFrame) -> npt.NDArray[np.float64]:
+def probabilities(table: pd.DataFrame) -> Floats:
     """(n, k) float64 in [0, 1], columns in class order."""
     return table[[_PREFIX + name for name in classes(table)]].to_numpy(dtype=np.float64)
 
 
-def true_codes(table: pd.DataFrame) -> npt.NDArray[np.intp]:
+def true_codes(table: pd.DataFrame) -> Codes:
     """(n,) the place of each true class in `classes(table)`, 0 to k - 1."""
-    codes: npt.NDArray[np.intp] = pd.Index(classes(table)).get_indexer(pd.Index(table["true"]))
+    codes: Codes = pd.Index(classes(table)).get_indexer(pd.Index(table["true"]))
     return codes
 
 
-def predicted_codes(table: pd.DataFrame) -> npt.NDArray[np.intp]:
+def predicted_codes(table: pd.DataFrame) -> Codes:
     """(n,) the place of the most probable class in `classes(table)`; the first of equals."""
-    codes: npt.NDArray[np.intp] = probabilities(table).argmax(axis=1)
+    codes: Codes = probabilities(table).argmax(axis=1)
     return codes
 
 
@@ -132,7 +133,7 @@ def _check_names(names: list[str], truth: list[str], known: list[str]) -> None:
     )
 
 
-def _check_probabilities(names: list[str], values: npt.NDArray[np.float64]) -> None:
+def _check_probabilities(names: list[str], values: Floats) -> None:
     finite = np.asarray(np.isfinite(values).all(axis=1))
     inside = np.asarray(((values >= 0) & (values <= 1)).all(axis=1))
     whole = np.abs(values.sum(axis=1) - 1) <= _SUM_TOLERANCE

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxr_core import workspace
+from cxr_core.arrays import softmax
 from cxr_core.errors import WorkFailed
 
 Floats = npt.NDArray[np.float32]
@@ -41,10 +42,7 @@ class Head:
 
     def probabilities(self, features: Floats) -> npt.NDArray[np.float64]:
         """float64 (n, classes), rows summing to 1, of features float32 (n, h, w, c)."""
-        scores = self.scores(features)
-        shares = np.exp(scores - scores.max(axis=1, keepdims=True))
-        found: npt.NDArray[np.float64] = shares / shares.sum(axis=1, keepdims=True)
-        return found
+        return softmax(self.scores(features))
 
     def relevance(self, features: Floats, label: int) -> npt.NDArray[np.float64]:
         """What each place adds to the score of one class, before the softmax.

@@ -1,4 +1,4 @@
-"""Two runs on the same images: how far apart, whether by chance, and where they differ."""
+"""Two runs on the same images: differences of metrics, whether they are beyond chance, and where the runs disagree."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from cxr_core.runs.config import RunConfig, to_document
 
 @dataclass(frozen=True)
 class McNemar:
-    """`first_only` and `second_only`: images that only that run has right; `p`: exact, two-sided."""
+    """`first_only` and `second_only`: images that only that run predicts correctly; `p`: exact, two-sided."""
 
     first_only: int
     second_only: int
@@ -32,55 +32,57 @@ def differences(
     parts: Collection[str] = bootstrap.PARTS,
     seed: int = 0,
 ) -> metrics.Metrics:
-    """Second less first, figure by figure, with paired bootstrap intervals: both runs meet the same resampled patients.
+    """Second - first, metric by metric, with paired bootstrap intervals: both runs meet the same resampled patients.
 
     Args:
         first, second: of the same images in the same order.
-        patients: (n,) who is on each, or None.
+        patients: (n,) the patient of each, or None.
         parts: of `bootstrap.PARTS`.
     """
-    one, other = (metrics.resample(each, patients, parts=parts, seed=seed) for each in (first, second))
+    resampled = [metrics.resample(each, patients, parts=parts, seed=seed) for each in (first, second)]
     before, after = (metrics.values(each, parts=parts) for each in (first, second))
-    return {name: change(name, before[name], after[name], one, other) for name in before}
+    return {name: change(name, before[name], after[name], *resampled) for name in before}
 
 
 def change(
-    name: str, before: float | None, after: float | None, one: metrics.Resampled, other: metrics.Resampled
+    name: str, before: float | None, after: float | None, first: metrics.Resampled, second: metrics.Resampled
 ) -> metrics.Estimate:
-    """How far a figure has gone from `before` to `after`, of two runs that were drawn on the same images."""
+    """The change of a metric from `before` to `after`, of two runs that were resampled on the same images."""
     value = np.nan if before is None or after is None else after - before
     if not np.isfinite(value):
-        return metrics.Estimate(None, None, None, one.method)
-    low, high = bootstrap.percentile_interval(other.replicates[name] - one.replicates[name], one.fewest) or (None, None)
-    return metrics.Estimate(float(value), low, high, one.method)
+        return metrics.Estimate(None, None, None, first.method)
+    changes = second.replicates[name] - first.replicates[name]
+    low, high = bootstrap.percentile_interval(changes, first.fewest) or (None, None)
+    return metrics.Estimate(float(value), low, high, first.method)
 
 
 def mcnemar(first: PredictionSet, second: PredictionSet) -> McNemar:
-    """Whether one run is right more often, by the images that only one has right.
+    """McNemar's test of whether one run is correct more often, by the images that only one predicts correctly.
 
     Source: Q. McNemar, Psychometrika 12 (1947) 153-157; exact by the binomial distribution.
     """
-    one, other = int((first.correct & ~second.correct).sum()), int((second.correct & ~first.correct).sum())
-    p = float(binomtest(one, one + other, 0.5).pvalue) if one + other else 1.0
-    return McNemar(one, other, p)
+    first_only, second_only = int(only_correct(first, second).sum()), int(only_correct(second, first).sum())
+    discordant = first_only + second_only
+    p = float(binomtest(first_only, discordant, 0.5).pvalue) if discordant else 1.0
+    return McNemar(first_only, second_only, p)
 
 
 def agreement(first: PredictionSet, second: PredictionSet) -> tuple[float, float]:
-    """Share of images that both answer alike, and Cohen's kappa of it (J. Cohen, Educ. Psychol. Meas. 20 (1960) 37-46).
+    """Share of images with the same predicted class, and Cohen's kappa of it (Educ. Psychol. Meas. 20 (1960) 37-46).
 
-    Kappa is NaN where both give one and the same class to everything.
+    Kappa is NaN where both predict one and the same class for everything.
     """
     counts = confusion.matrix(first.predicted, second.predicted, len(first.classes))
     n = counts.sum()
     if not n:
         return float("nan"), float("nan")
-    alike = float(np.trace(counts) / n)
+    same = float(np.trace(counts) / n)
     by_chance = float(counts.sum(axis=1) @ counts.sum(axis=0) / n**2)
-    return alike, (alike - by_chance) / (1 - by_chance) if by_chance < 1 else float("nan")
+    return same, (same - by_chance) / (1 - by_chance) if by_chance < 1 else float("nan")
 
 
-def only_right(first: PredictionSet, second: PredictionSet) -> Flags:
-    """(n,) images that the first has right and the second wrong."""
+def only_correct(first: PredictionSet, second: PredictionSet) -> Flags:
+    """(n,) images that the first predicts correctly and the second does not."""
     return first.correct & ~second.correct
 
 
@@ -88,6 +90,6 @@ def settings(configs: Mapping[str, RunConfig]) -> pd.DataFrame:
     """The settings that differ between runs, as text: one row a setting, one column a run (by title)."""
     documents = {title: to_document(config) for title, config in configs.items()}
     names: Sequence[str] = list(next(iter(documents.values()))) if documents else []
-    rows: dict[str, list[Any]] = {name: [str(one[name]) for one in documents.values()] for name in names}
+    rows: dict[str, list[Any]] = {name: [str(document[name]) for document in documents.values()] for name in names}
     differing = {name: values for name, values in rows.items() if len(set(values)) > 1}
     return pd.DataFrame.from_dict(differing, orient="index", columns=list(documents))

@@ -36,8 +36,11 @@ def threshold_counts(positive: npt.ArrayLike, score: npt.ArrayLike) -> Threshold
     order = np.argsort(-scores, kind="stable")
     falling, hits = scores[order], np.cumsum(is_positive[order])
     ends = np.flatnonzero(np.append(np.diff(falling) != 0, True)) if len(falling) else np.empty(0, np.intp)
-    found = hits[ends].astype(np.int64)
-    return ThresholdCounts(falling[ends], found, ends + 1 - found, int(is_positive.sum()), int((~is_positive).sum()))
+    true_positives = hits[ends].astype(np.int64)
+    false_positives = ends + 1 - true_positives
+    return ThresholdCounts(
+        falling[ends], true_positives, false_positives, int(is_positive.sum()), int((~is_positive).sum())
+    )
 
 
 def roc(positive: npt.ArrayLike, score: npt.ArrayLike) -> tuple[Floats, Floats, Floats]:
@@ -45,11 +48,11 @@ def roc(positive: npt.ArrayLike, score: npt.ArrayLike) -> tuple[Floats, Floats, 
 
     NaN where there is no image to be a share of.
     """
-    found = threshold_counts(positive, score)
+    counts = threshold_counts(positive, score)
     return (
-        np.append(0.0, found.false_positives) / (found.negatives or np.nan),
-        np.append(0.0, found.true_positives) / (found.positives or np.nan),
-        np.append(np.inf, found.thresholds),
+        np.append(0.0, counts.false_positives) / (counts.negatives or np.nan),
+        np.append(0.0, counts.true_positives) / (counts.positives or np.nan),
+        np.append(np.inf, counts.thresholds),
     )
 
 
@@ -66,9 +69,9 @@ def auc(positive: npt.ArrayLike, score: npt.ArrayLike) -> float:
 
 def precision_recall(positive: npt.ArrayLike, score: npt.ArrayLike) -> tuple[Floats, Floats, Floats]:
     """(m,) each: precision, recall, threshold, thresholds falling; recall NaN without a positive."""
-    found = threshold_counts(positive, score)
-    called = found.true_positives + found.false_positives
-    return found.true_positives / called, found.true_positives / (found.positives or np.nan), found.thresholds
+    counts = threshold_counts(positive, score)
+    called = counts.true_positives + counts.false_positives
+    return counts.true_positives / called, counts.true_positives / (counts.positives or np.nan), counts.thresholds
 
 
 def average_precision(positive: npt.ArrayLike, score: npt.ArrayLike) -> float:

@@ -43,7 +43,7 @@ class Ensemble:
 
 
 def of_run(run_id: str) -> Ensemble | None:
-    """What a run is an ensemble of; None for a run with a network of its own.
+    """The members of an ensemble; None for a run with a network of its own.
 
     Raises:
         WorkFailed: its file is damaged.
@@ -55,15 +55,15 @@ def of_run(run_id: str) -> Ensemble | None:
         document = workspace.read_json(path)
         return Ensemble(tuple(document["members"]), document["way"], tuple(map(float, document["weights"])))
     except (TypeError, KeyError, ValueError) as error:
-        raise WorkFailed(f"{path} is damaged. Delete the ensemble and make it again.") from error
+        raise WorkFailed(f"{path} is damaged. Delete the ensemble and create it again.") from error
 
 
 def combine(members: Sequence[npt.ArrayLike], way: str, weights: Sequence[float] | None = None) -> Floats:
-    """One answer of several.
+    """The probabilities of several runs combined into one.
 
     Args:
         members: one (…, k) array of probabilities per run.
-        way: a key of WAYS.
+        way: a key of METHODS.
         weights: one per run, for "weighted"; by default equal.
 
     Returns:
@@ -71,7 +71,7 @@ def combine(members: Sequence[npt.ArrayLike], way: str, weights: Sequence[float]
     """
     if way not in METHODS:
         raise UnknownName("way to combine runs", way, METHODS)
-    stack = np.stack([np.asarray(one, dtype=np.float64) for one in members])
+    stack = np.stack([np.asarray(member, dtype=np.float64) for member in members])
     shares = np.full(len(stack), 1 / len(stack)) if weights is None or way != "weighted" else np.asarray(weights)
     mean: Floats = np.tensordot(shares, stack, axes=1)
     if way == "vote":
@@ -85,7 +85,7 @@ def fit_weights(true: npt.ArrayLike, members: Sequence[npt.ArrayLike]) -> tuple[
     """The weights, 0 or more and summing to 1, whose weighted mean has the least log loss on these images."""
     from scipy.optimize import minimize  # a live prediction fits nothing, and would wait for it
 
-    stack = np.stack([np.asarray(one, dtype=np.float64) for one in members])
+    stack = np.stack([np.asarray(member, dtype=np.float64) for member in members])
     codes = np.asarray(true, dtype=np.intp)
     given = stack[:, np.arange(len(codes)), codes]  # (m, n): all that the log loss sees
 
@@ -95,8 +95,8 @@ def fit_weights(true: npt.ArrayLike, members: Sequence[npt.ArrayLike]) -> tuple[
         slope = -(given / mixed).mean(axis=1)
         return float(-np.log(mixed).mean()), shares * (slope - shares @ slope)
 
-    found = minimize(loss, np.zeros(len(stack)), jac=True, method="L-BFGS-B", bounds=[(-12, 12)] * len(stack))
-    return tuple(softmax(found.x).tolist())
+    fitted = minimize(loss, np.zeros(len(stack)), jac=True, method="L-BFGS-B", bounds=[(-12, 12)] * len(stack))
+    return tuple(softmax(fitted.x).tolist())
 
 
 def create(run_ids: Sequence[str], way: str = "mean") -> str:
@@ -105,26 +105,26 @@ def create(run_ids: Sequence[str], way: str = "mean") -> str:
     Raises:
         UnknownName: no such run or way.
         BadInput: fewer than two different runs, an ensemble among them, other classes or datasets, no image in common, or
-            weights asked for without validation images.
+            weights without validation images.
     """
     if way not in METHODS:
         raise UnknownName("way to combine runs", way, METHODS)
     ids = tuple(dict.fromkeys(run_ids))
     if len(ids) < 2:
         raise BadInput("An ensemble needs at least two different runs. Choose more.")
-    members = [runs.get(one) for one in ids]
-    if any(one.config.model == MODEL for one in members):
+    members = [runs.get(run_id) for run_id in ids]
+    if any(member.config.model == MODEL for member in members):
         raise BadInput("An ensemble is made of runs that have a network of their own, not of ensembles. Choose those.")
     first = members[0].config
-    if len({(one.config.data, one.config.classes) for one in members}) > 1:
+    if len({(member.config.data, member.config.classes) for member in members}) > 1:
         raise BadInput("The runs of an ensemble have learned from the same dataset and classes. Choose such runs.")
-    splits = [split for split in members[0].metrics if all(split in one.metrics for one in members)]
+    splits = [split for split in members[0].metrics if all(split in member.metrics for member in members)]
     if not splits:
         raise BadInput("The runs have no split in common on which all have answered. Choose others.")
     shared = {}
     for split in splits:
         with suppress(BadInput):  # folds have no validation image in common, and test images all the same
-            shared[split] = prediction_set.shared_images([prediction_set.read(one, split) for one in ids])
+            shared[split] = prediction_set.shared_images([prediction_set.read(member, split) for member in ids])
     if not shared:
         raise BadInput("The runs have no image in common on which all have answered. Choose others.")
     weights: tuple[float, ...] = (1 / len(ids),) * len(ids)
@@ -132,18 +132,18 @@ def create(run_ids: Sequence[str], way: str = "mean") -> str:
         if "val" not in shared:
             raise BadInput("Weights are fitted on validation images, and these runs have none in common. Use the mean.")
         val = shared["val"].members
-        weights = fit_weights(val[0].true, [one.probabilities for one in val])
+        weights = fit_weights(val[0].true, [member.probabilities for member in val])
     config = RunConfig(MODEL, way, first.data, first.manifest, first.classes)
     run_id = runs.make_id(config)
-    place = workspace.run(run_id)
+    folder = workspace.run(run_id)
     tables = {}
-    for split, found in shared.items():
-        one = found.members[0].with_probabilities(combine([each.probabilities for each in found.members], way, weights))
-        tables[split] = one.table()
-        predictions.write(place / "predictions" / f"{split}.parquet", tables[split])
-    workspace.write_json(place / "ensemble.json", asdict(Ensemble(ids, way, weights)))  # type: ignore[arg-type]
-    workspace.write_json(place / "metrics.json", metrics.summary(tables, first.data))
-    workspace.write_json(place / "config.json", settings.to_document(replace(config, epochs=1)))
+    for split, images in shared.items():
+        combined = combine([member.probabilities for member in images.members], way, weights)
+        tables[split] = images.members[0].with_probabilities(combined).table()
+        predictions.write(folder / "predictions" / f"{split}.parquet", tables[split])
+    workspace.write_json(folder / "ensemble.json", asdict(Ensemble(ids, way, weights)))  # type: ignore[arg-type]
+    workspace.write_json(folder / "metrics.json", metrics.summary(tables, first.data))
+    workspace.write_json(folder / "config.json", settings.to_document(replace(config, epochs=1)))
     now = time.time()
-    states.write(place, Status(state="finished", created=now, started=now, ended=now))  # last: now it is a run
+    states.write(folder, Status(state="finished", created=now, started=now, ended=now))  # last: now it is a run
     return run_id

@@ -38,18 +38,18 @@ def prediction_table(
     """
     names = [str(name) for name in ids]
     truth = [str(name) for name in true]
-    known = [str(name) for name in classes]
+    class_names = [str(name) for name in classes]
     values = np.asarray(probabilities, dtype=np.float64)
-    if not known or len(set(known)) != len(known):
-        raise BadInput(f"Class names must be different, and there must be one at least. Received: {known}.")
-    if values.shape != (len(names), len(known)) or len(truth) != len(names):
+    if not class_names or len(set(class_names)) != len(class_names):
+        raise BadInput(f"Class names must be different, and there must be one at least. Received: {class_names}.")
+    if values.shape != (len(names), len(class_names)) or len(truth) != len(names):
         raise BadInput(
             "Every image needs one id, one true class and one probability per class. Received: "
-            f"{len(names)} ids, {len(truth)} true classes, probabilities of shape {values.shape} for {len(known)} classes."
+            f"{len(names)} ids, {len(truth)} true classes, probabilities of shape {values.shape} for {len(class_names)} classes."
         )
-    _check_names(names, truth, known)
+    _check_names(names, truth, class_names)
     _check_probabilities(names, values)
-    columns = {f"{_PREFIX}{name}": values[:, column] for column, name in enumerate(known)}
+    columns = {f"{_PREFIX}{name}": values[:, column] for column, name in enumerate(class_names)}
     return pd.DataFrame({"id": pd.Series(names, dtype="str"), "true": pd.Series(truth, dtype="str"), **columns})
 
 
@@ -106,30 +106,30 @@ def read(path: Path) -> pd.DataFrame:
             f"The predictions at {path} cannot be read: the file is damaged or no Parquet file. "
             "Delete it and predict this split again."
         ) from error
-    found = classes(table)
-    if not {"id", "true"} <= set(table.columns) or not found:
+    class_names = classes(table)
+    if not {"id", "true"} <= set(table.columns) or not class_names:
         raise WorkFailed(
             f"{path} is no predictions table: it needs the columns 'id', 'true' and one 'p_<class>' per class. "
             f"Received: {', '.join(map(str, table.columns))[:200]}."
         )
     try:
-        return prediction_table(table["id"], table["true"], probabilities(table), found)
+        return prediction_table(table["id"], table["true"], probabilities(table), class_names)
     except (BadInput, ValueError, TypeError) as error:
         raise WorkFailed(f"The predictions at {path} are not valid. {error} Predict this split again.") from error
 
 
-def _check_names(names: list[str], truth: list[str], known: list[str]) -> None:
-    again = pd.Series(names, dtype="str").duplicated().to_numpy()
-    stranger = pd.Index(known).get_indexer(pd.Index(truth, dtype="str")) < 0
-    wrong = np.flatnonzero(again | stranger)
+def _check_names(names: list[str], truth: list[str], class_names: list[str]) -> None:
+    repeated = pd.Series(names, dtype="str").duplicated().to_numpy()
+    unknown = pd.Index(class_names).get_indexer(pd.Index(truth, dtype="str")) < 0
+    wrong = np.flatnonzero(repeated | unknown)
     if not wrong.size:
         return
     row = int(wrong[0])
-    if again[row]:
+    if repeated[row]:
         raise BadInput(f"Every image may come once. Row {row} has the id '{names[row]}' of an earlier row.")
     raise BadInput(
         f"Row {row} (image '{names[row]}') has a true class that is none of the classes. "
-        f"Received: '{truth[row]}'. Known: {', '.join(known)}."
+        f"Received: '{truth[row]}'. Known: {', '.join(class_names)}."
     )
 
 

@@ -22,9 +22,9 @@ def latest_reproductions(runs: Sequence[Run], data: str) -> dict[str, Run]:
         runs: newest first.
     """
     compare_images = cache(image_differences)  # for this call: hundreds of runs are of the same few manifests
-    found = [run for run in runs if run.config.data == data and differences(run, compare_images) == []]
-    found.sort(key=lambda run: _PREFERENCE.get(run.status.state, 2))
-    return {run.config.model: run for run in reversed(found)}
+    same = [run for run in runs if run.config.data == data and differences(run, compare_images) == []]
+    same.sort(key=lambda run: _PREFERENCE.get(run.status.state, 2))
+    return {run.config.model: run for run in reversed(same)}
 
 
 def differences(run: Run, compare_images: Callable[[str, str], list[str]] | None = None) -> list[str] | None:
@@ -74,7 +74,7 @@ def image_differences(data: str, manifest_id: str) -> list[str]:
 
 def suitable_datasets() -> list[str]:
     """Datasets on which a reproduction can be trained: real images of the paper's classes, in its numbers."""
-    return [one.name for one in datasets.list_datasets() if not one.synthetic and one.counts == paper.SUPPORTS]
+    return [each.name for each in datasets.list_datasets() if not each.synthetic and each.counts == paper.SUPPORTS]
 
 
 def table(reproductions: Mapping[str, Run]) -> pd.DataFrame:

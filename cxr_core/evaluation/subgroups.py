@@ -1,4 +1,4 @@
-"""The same figures by group of images: where a network leans on the file instead of the lungs, its groups differ."""
+"""Metrics by group of images: where a network leans on the file instead of the lungs, its groups differ."""
 
 from collections.abc import Iterator
 
@@ -15,56 +15,55 @@ COLUMNS = ("trait", "group", "n", "right", "accuracy", "low", "high", "differenc
 MIN_IMAGES = 10  # images in a group that is worth a line
 
 
-def subgroup_table(answers: PredictionSet, about: pd.DataFrame) -> pd.DataFrame:
+def subgroup_table(predictions: PredictionSet, metadata: pd.DataFrame) -> pd.DataFrame:
     """One row per group.
 
     Args:
-        about: `image_metadata.read` of the same images.
+        metadata: `image_metadata.read` of the same images.
 
     Returns:
         COLUMNS: accuracy in [0, 1] with its 95 % Wilson interval, and its difference from all images outside the group with
         Newcombe's interval; then `recall <class>` per class, NaN where the group has no image of it.
     """
     rows = []
-    for trait, group, inside in _groups(answers, about):
+    for trait, group, inside in _groups(predictions, metadata):
         n, outside = int(inside.sum()), ~inside
         if n < MIN_IMAGES or not outside.any():
             continue
-        right, others = int(answers.correct[inside].sum()), int(answers.correct[outside].sum())
-        low, high = intervals.wilson(right, n)
-        rest = int(outside.sum())
-        apart = intervals.newcombe(right, n, others, rest)
-        recalls = [
-            float(answers.correct[own].mean()) if (own := inside & (answers.true == code)).any() else np.nan
-            for code in range(len(answers.classes))
-        ]
-        rows.append((trait, group, n, right, right / n, low, high, right / n - others / rest, *apart, *recalls))
-    return pd.DataFrame(rows, columns=[*COLUMNS, *(f"recall {name}" for name in answers.classes)])
+        m = int(outside.sum())
+        correct, correct_outside = (int(predictions.correct[images].sum()) for images in (inside, outside))
+        interval, difference = intervals.wilson(correct, n), correct / n - correct_outside / m
+        difference_interval = intervals.newcombe(correct, n, correct_outside, m)
+        of_class = [inside & (predictions.true == code) for code in range(len(predictions.classes))]
+        recalls = [float(predictions.correct[images].mean()) if images.any() else np.nan for images in of_class]
+        accuracy = (correct, correct / n, *interval)
+        rows.append((trait, group, n, *accuracy, difference, *difference_interval, *recalls))
+    return pd.DataFrame(rows, columns=[*COLUMNS, *(f"recall {name}" for name in predictions.classes)])
 
 
-def _groups(answers: PredictionSet, about: pd.DataFrame) -> Iterator[tuple[str, str, Flags]]:
-    for code, name in enumerate(answers.classes):
-        yield "True class", name, answers.true == code
-    area = (about["width"].astype(float) * about["height"]).to_numpy()
+def _groups(predictions: PredictionSet, metadata: pd.DataFrame) -> Iterator[tuple[str, str, Flags]]:
+    for code, name in enumerate(predictions.classes):
+        yield "True class", name, predictions.true == code
+    area = (metadata["width"].astype(float) * metadata["height"]).to_numpy()
     yield from _thirds("Image size", area / 1e6, "megapixels")
-    shape = (about["width"] / about["height"]).to_numpy(dtype=float)
+    shape = (metadata["width"] / metadata["height"]).to_numpy(dtype=float)
     yield from _thirds("Width : height", shape, "")
-    yield from _thirds("File size", about["bytes"].to_numpy(dtype=float) / 1024, "KB")
+    yield from _thirds("File size", metadata["bytes"].to_numpy(dtype=float) / 1024, "KB")
     for trait, column in (("Dataset", "data"), ("Source", "source"), ("Format", "format"), ("Colour mode", "mode")):
-        values = about[column].astype(str)
+        values = metadata[column].astype(str)
         if values.nunique() > 1:
             for value in values.value_counts().index[:8]:
                 yield trait, value, (values == value).to_numpy()
-    quality = about["quality"].to_numpy()
+    quality = metadata["quality"].to_numpy()
     for value in np.unique(quality[quality > 0])[:8] if len(np.unique(quality)) > 1 else ():
         yield "JPEG quality", str(int(value)), quality == value
-    for kind, one in audit.CHECKS.items():
+    for kind, check in audit.CHECKS.items():
         try:
-            flags = image_metadata.flagged(about, kind).to_numpy(dtype=bool)
+            flags = image_metadata.flagged(metadata, kind).to_numpy(dtype=bool)
         except WorkFailed:  # not audited
             return
         if flags.any():
-            yield "Found by the audit", one.title, flags
+            yield "Found by the audit", check.title, flags
 
 
 def _thirds(trait: str, values: np.ndarray, unit: str) -> Iterator[tuple[str, str, Flags]]:

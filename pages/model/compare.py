@@ -102,8 +102,8 @@ def differing(first: Run, second: Run, split: str) -> None:
         widget=st.segmented_control, required=True, label_visibility="collapsed",
     )  # fmt: skip
     inside = {
-        "a": comparison.only_right(one, other),
-        "b": comparison.only_right(other, one),
+        "a": comparison.only_correct(one, other),
+        "b": comparison.only_correct(other, one),
         "both": ~one.correct & ~other.correct,
     }[way]
     run, said = (second, other) if way == "a" else (first, one)

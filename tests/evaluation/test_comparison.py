@@ -77,9 +77,9 @@ def test_agreement_agrees_with_scikit_learn() -> None:
     assert np.isnan(comparison.agreement(one.take(np.arange(0)), other.take(np.arange(0)))[0])
 
 
-def test_only_right_are_the_images_that_one_has_right_and_the_other_not() -> None:
+def test_only_correct_are_the_images_that_one_has_right_and_the_other_not() -> None:
     one, other = answers(1), answers(2)
-    found = comparison.only_right(one, other)
+    found = comparison.only_correct(one, other)
     assert found.sum() == comparison.mcnemar(one, other).first_only
     assert one.correct[found].all() and not other.correct[found].any()
 

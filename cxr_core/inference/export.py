@@ -76,26 +76,8 @@ def export(run_id: str, predictor: Predictor | None = None) -> float:
 def _differs(run_id: str, apart: float) -> WorkFailed:
     return WorkFailed(
         f"The exported network of run '{run_id}' answers differently (by {apart:.1e}; at most {TOLERANCE:.0e} is allowed), "
-        "so the network itself will go on answering."
+        "so it is not used, and the run cannot answer live."
     )
-
-
-def in_memory(run_id: str) -> LiteRTModel:
-    """The run's network itself, in this process, as `Exported.load` would give it: for what cannot be exported.
-
-    Raises:
-        UnknownName, BadInput, WorkFailed: as `Predictor.load`; or its end is of another kind.
-    """
-    run, predictor = runs.get(run_id), Predictor.load(run_id)
-    core = predictor.model
-    below = keras.Model(core.input, core.get_layer(catalogue.get(run.config.model).features).output)
-
-    def graph(batch: Floats) -> Floats:
-        return np.asarray(below.predict_on_batch(batch), dtype=np.float32)
-
-    size = 8 * core.count_params() + 2**28
-    ends = head(core, catalogue.get(run.config.model).features)
-    return LiteRTModel(run_id, run.config.classes, predictor.size, (graph,), ends, predictor.flip, size)
 
 
 def head(core: keras.Model, features: str) -> Head:

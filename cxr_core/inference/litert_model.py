@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,17 +36,23 @@ RECENT_IMAGES = 32  # images
 Floats = npt.NDArray[np.float32]
 
 
+def interpreter_class() -> Any:
+    """LiteRT's interpreter; raises WorkFailed if it is not installed."""
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError as error:
+        raise WorkFailed("LiteRT is not installed here. Install it with: pip install ai-edge-litert") from error
+    return Interpreter
+
+
 class Graph:
     """A LiteRT file, ready to run; any number of threads may ask, and are answered in batches."""
 
     def __init__(self, path: Path):
         """Raises WorkFailed if the file is missing or damaged."""
+        interpreter = interpreter_class()
         try:
-            from ai_edge_litert.interpreter import Interpreter
-        except ImportError as error:
-            raise WorkFailed("LiteRT is not installed here: pip install ai-edge-litert.") from error
-        try:
-            self._interpreter = Interpreter(str(path), num_threads=process.cpu_count())
+            self._interpreter = interpreter(str(path), num_threads=process.cpu_count())
             (inputs,), (outputs,) = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         except (ValueError, RuntimeError) as error:
             raise WorkFailed(f"{path} is damaged or missing ({error}). Delete it; it is made again.") from error
@@ -60,6 +67,7 @@ class Graph:
     def _run(self, several: Sequence[Floats]) -> list[Floats]:
         batch = np.stack(several)
         if batch.shape != self._shape:
+            self._shape = ()  # until the tensors have it: memory may run out
             self._interpreter.resize_tensor_input(self._input, batch.shape)
             self._interpreter.allocate_tensors()
             self._shape = batch.shape
@@ -170,12 +178,19 @@ def missing_backbone(run: Run) -> Path | None:
     return found[0] if len(found) == 1 and found[0].parent != run.folder / FOLDER else None
 
 
-def drop_backbone(run: Run) -> bool:
-    """Delete the frozen trunk of an exported run, since it is damaged; whether there was one. It is made again when asked for."""
-    found = [one for one in _named(run) if one.parent != run.folder / FOLDER and one.is_file()]
-    for one in found:
-        one.unlink(missing_ok=True)
-    return bool(found)
+def drop_export(run: Run) -> bool:
+    """Delete what is exported of a run, since it is damaged; False if nothing may be deleted.
+
+    Of a bundled run only the backbone may be, which is no part of its folder.
+    """
+    paths = [path for path in _named(run) if path.is_file()]
+    if run.is_bundled:
+        paths = [path for path in paths if path.parent != run.folder / FOLDER]
+    elif paths:
+        paths.append(run.folder / FOLDER / "about.json")
+    for path in paths:
+        path.unlink(missing_ok=True)
+    return bool(paths)
 
 
 def _named(run: Run) -> tuple[Path, ...]:

@@ -1,8 +1,7 @@
-"""Work for many threads at once, done in batches: whoever gets to work does it for all who are waiting by then.
+"""Micro-batching: what many threads ask for at the same time is computed in batches, by one of them for all.
 
-A batch of gate looks costs less than its parts one by one, everybody is answered in the order of asking, and only one thread
-computes: many that compute side by side spend more on handing the interpreter to one another than on the work (twenty sessions:
-115 images a second instead of 47; benchmarks/prediction.py, --sessions 20).
+A batch costs less than its parts one by one, requests are served in the order in which they come, and only one thread
+computes: many that compute side by side spend more on handing the interpreter to one another than on the work.
 """
 
 import threading
@@ -10,76 +9,103 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-Thing = TypeVar("Thing")
-Found = TypeVar("Found")
+Item = TypeVar("Item")
+Output = TypeVar("Output")
 
 
-class _Asked(Generic[Thing, Found]):
-    """What one thread asks for, and in the end its answers or what went wrong.
+class _Request(Generic[Item, Output]):
+    """What one thread asks for, and in the end its outputs or its error.
 
     Attributes:
-        called: set when there are answers, or when it is this thread's turn to work.
-        works: whether it is.
+        ready: set when there is an outcome, or when this thread has to compute.
+        computes: whether it has to.
     """
 
-    def __init__(self, things: Sequence[Thing]):
-        self.things = things
-        self.found: Sequence[Found] | None = None
-        self.problem: BaseException | None = None
-        self.works, self.called = False, threading.Event()
+    def __init__(self, items: Sequence[Item]):
+        self.items = items
+        self.outputs: Sequence[Output] | None = None
+        self.error: Exception | None = None
+        self.computes, self.ready = False, threading.Event()
+
+    @property
+    def is_done(self) -> bool:
+        return self.outputs is not None or self.error is not None
 
 
-class MicroBatcher(Generic[Thing, Found]):
-    """A function of many things, each of which it answers for itself."""
+class MicroBatcher(Generic[Item, Output]):
+    """A function of many items, whose outputs do not depend on one another, for many threads at once."""
 
-    def __init__(self, work: Callable[[Sequence[Thing]], Sequence[Found]], most: int):
-        """`work` gives one answer per thing, in their order; `most` are given to it at once, unless one thread asks for more."""
-        self._work, self._most = work, most
-        self._waiting: deque[_Asked[Thing, Found]] = deque()
+    def __init__(self, function: Callable[[Sequence[Item]], Sequence[Output]], max_items: int):
+        """`function` gives one output per item, in order; it gets `max_items` at once, or more if one thread asks for more."""
+        self._function, self._max_items = function, max_items
+        self._queue: deque[_Request[Item, Output]] = deque()
         self._busy = False
-        self._door = threading.Lock()
+        self._lock = threading.Lock()
 
-    def __call__(self, things: Sequence[Thing]) -> Sequence[Found]:
-        """One answer per thing. What `work` raises is raised for everybody in the batch."""
-        mine = _Asked[Thing, Found](things)
-        with self._door:
-            self._waiting.append(mine)
-            mine.works, self._busy = not self._busy, True
-        if not mine.works:
-            mine.called.wait()
-        if mine.works:
-            self._answer(self._taken())  # it has waited longest, so it is among them
-            self._hand_over()
-        if mine.problem is not None:
-            raise mine.problem
-        assert mine.found is not None
-        return mine.found
+    def __call__(self, items: Sequence[Item]) -> Sequence[Output]:
+        """One output per item.
 
-    def _taken(self) -> list[_Asked[Thing, Found]]:
-        """Those who have waited longest, as many as fit into one batch, but at least one."""
-        with self._door:
-            taken = [self._waiting.popleft()]
-            count = len(taken[0].things)
-            while self._waiting and count + len(self._waiting[0].things) <= self._most:
-                taken.append(self._waiting.popleft())
-                count += len(taken[-1].things)
-        return taken
+        Raises whatever `function` raises of these very items: the error of another request in the batch is not seen here.
+        """
+        request = _Request[Item, Output](items)
+        with self._lock:
+            self._queue.append(request)
+            request.computes, self._busy = not self._busy, True
+        if not request.computes:
+            request.ready.wait()
+        if request.computes:
+            try:
+                self._serve(self._next_batch())  # this request has waited longest, so it is in the batch
+            finally:
+                self._hand_over()
+        if request.error is not None:
+            raise request.error
+        assert request.outputs is not None
+        return request.outputs
 
-    def _answer(self, several: list[_Asked[Thing, Found]]) -> None:
+    def _next_batch(self) -> list[_Request[Item, Output]]:
+        """The requests that have waited longest, as many as fit into one batch, but at least one."""
+        with self._lock:
+            batch = [self._queue.popleft()]
+            count = len(batch[0].items)
+            while self._queue and count + len(self._queue[0].items) <= self._max_items:
+                batch.append(self._queue.popleft())
+                count += len(batch[-1].items)
+        return batch
+
+    def _serve(self, batch: list[_Request[Item, Output]]) -> None:
+        """Compute a batch. If this thread is interrupted, the requests of others go back to the head of the queue."""
         try:
-            found, start = self._work([thing for one in several for thing in one.things]), 0
-            for one in several:
-                one.found = found[start : start + len(one.things)]
-                start += len(one.things)
-        except BaseException as error:  # noqa: BLE001 - else those who wait would wait for ever
-            for one in several:
-                one.problem = error
-        for one in several:
-            one.called.set()
+            self._compute(batch)
+        except BaseException:
+            with self._lock:
+                self._queue.extendleft(request for request in reversed(batch[1:]) if not request.is_done)
+            raise
+
+    def _compute(self, batch: list[_Request[Item, Output]]) -> None:
+        """An error of a batch may be of one of its requests alone, so each is then computed by itself."""
+        items = [item for request in batch for item in request.items]
+        try:
+            outputs = self._function(items)
+            if len(outputs) != len(items):
+                raise RuntimeError(f"{len(outputs)} outputs for {len(items)} items")
+        except Exception as error:  # noqa: BLE001 - raised again in the thread whose items these are
+            if len(batch) > 1:
+                for request in batch:
+                    self._compute([request])
+            else:
+                batch[0].error = error
+                batch[0].ready.set()
+            return
+        start = 0
+        for request in batch:
+            request.outputs = outputs[start : start + len(request.items)]
+            start += len(request.items)
+            request.ready.set()
 
     def _hand_over(self) -> None:
-        with self._door:
-            self._busy = bool(self._waiting)
-            if self._waiting:
-                self._waiting[0].works = True
-                self._waiting[0].called.set()
+        with self._lock:
+            self._busy = bool(self._queue)
+            if self._queue:
+                self._queue[0].computes = True
+                self._queue[0].ready.set()

@@ -1,6 +1,7 @@
-"""Networks that answer, kept in memory: loaded when first asked for, exported first where that was not done yet.
+"""Exported networks kept in memory: loaded when they are first asked for, and exported first where that was not done yet.
 
-A run that cannot be exported answers by Keras in this process.
+A run is exported in a process of its own, so Keras and TensorFlow are never loaded here (0.8 GB and seconds). A run that cannot
+be exported cannot answer, and the error says why.
 """
 
 import os
@@ -13,111 +14,144 @@ from collections import OrderedDict
 from filelock import FileLock, Timeout
 
 from cxr_core import process, workspace
-from cxr_core.errors import BadInput, CxrError
+from cxr_core.errors import BadInput, CxrError, WorkFailed
 from cxr_core.inference import litert_model
 from cxr_core.inference.litert_model import LiteRTModel
 from cxr_core.runs.run_store import Run
 
-RETRY_SECONDS = 60.0  # before a network that could not be had is tried again: each try takes seconds
+RETRY_SECONDS = 60.0  # before a network that could not be loaded is tried again: each try takes seconds
+EXPORT_SECONDS = 600.0
 
 
-class _Warm:
-    """Networks in memory, shared by all sessions of this process; the least recently used go when there are too many."""
+class ModelCache:
+    """Networks in memory, shared by all sessions of this process; the least recently used are dropped beyond `budget`."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, tuple[str, LiteRTModel]] = OrderedDict()
+        self._models: OrderedDict[str, tuple[str, LiteRTModel]] = OrderedDict()
         self._lock = threading.Lock()
         self._loading: dict[str, threading.Lock] = {}
-        self._failed: dict[str, tuple[str, float, CxrError]] = {}
+        self._failures: dict[str, tuple[str, float, CxrError]] = {}
 
     def get(self, run: Run) -> LiteRTModel:
         if not run.has_model:
             raise BadInput(f"Run '{run.id}' has no model yet ({run.status.state}). Choose a finished run.")
-        stamp = litert_model.model_fingerprint(run)
+        fingerprint = litert_model.model_fingerprint(run)
         with self._lock:
-            turn = self._loading.setdefault(run.id, threading.Lock())
-        with turn:  # of several sessions one loads, and the others wait for it alone
+            loading = self._loading.setdefault(run.id, threading.Lock())
+        with loading:  # of several sessions one loads, and the others wait for it alone
             with self._lock:
-                kept = self._kept.get(run.id)
-                if kept and kept[0] == stamp:
-                    self._kept.move_to_end(run.id)
-                    return kept[1]
-            before, when, problem = self._failed.get(run.id, ("", 0.0, None))
-            if problem and before == stamp and time.monotonic() - when < RETRY_SECONDS:
-                raise problem.with_traceback(None)
+                cached = self._models.get(run.id)
+                if cached and cached[0] == fingerprint:
+                    self._models.move_to_end(run.id)
+                    return cached[1]
+            failed, when, failure = self._failures.get(run.id, ("", 0.0, None))
+            if failure and failed == fingerprint and time.monotonic() - when < RETRY_SECONDS:
+                raise failure.with_traceback(None)
             try:
-                made = _loaded(run)
+                model = _load(run)
             except CxrError as error:
-                self._failed[run.id] = (stamp, time.monotonic(), error)
+                self._failures[run.id] = (fingerprint, time.monotonic(), error)
                 raise
             with self._lock:
-                self._kept[run.id] = (stamp, made)
-                self._kept.move_to_end(run.id)
-                while len(self._kept) > 1 and sum(one.bytes for _, one in self._kept.values()) > budget():
-                    self._kept.popitem(last=False)
-            return made
+                self._models[run.id] = (fingerprint, model)
+                self._models.move_to_end(run.id)
+                while len(self._models) > 1 and sum(kept.bytes for _, kept in self._models.values()) > budget():
+                    self._models.popitem(last=False)
+            return model
 
-    def names(self) -> list[str]:
+    def ids(self) -> list[str]:
         with self._lock:
-            return list(self._kept)
+            return list(self._models)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._models.clear()
 
 
 def budget() -> int:
-    """Bytes that warm networks may hold, roughly: `CXR_MODELS_MB`, by default 1,500 MB; one network is always kept.
+    """Bytes that networks in memory may take, roughly: `CXR_MODELS_MB`, by default 1,500 MB; one network is always kept.
 
     Raises:
         BadInput: the variable is no whole number.
     """
-    asked = os.environ.get("CXR_MODELS_MB") or "1500"
-    if not asked.isdecimal():
-        raise BadInput(f"CXR_MODELS_MB is a whole number of megabytes. Received: '{asked}'.")
-    return int(asked) * 2**20
+    megabytes = os.environ.get("CXR_MODELS_MB") or "1500"
+    if not megabytes.isdecimal():
+        raise BadInput(f"CXR_MODELS_MB is a whole number of megabytes. Received: '{megabytes}'.")
+    return int(megabytes) * 2**20
 
 
-def _loaded(run: Run) -> LiteRTModel:
-    for _ in range(2):
-        if not litert_model.files_of(run):
-            _export(run)
-        try:
-            return LiteRTModel.load(run)
-        except CxrError:
-            if not litert_model.drop_backbone(run):  # a damaged one is made again
-                break
-    from cxr_core.inference import export  # the network itself, where it cannot be exported
-
-    return export.in_memory(run.id)
+def _load(run: Run) -> LiteRTModel:
+    """Read an exported network; export it first if it is not there, and once more if it is damaged."""
+    litert_model.interpreter_class()  # without it, no export would help
+    if not litert_model.files_of(run):
+        _export(run)
+    try:
+        return LiteRTModel.load(run)
+    except CxrError:
+        if not litert_model.drop_export(run):
+            raise
+    _export(run)
+    return LiteRTModel.load(run)
 
 
 def _export(run: Run) -> None:
-    """In a process of its own, so that this one never pays for TensorFlow; whatever goes wrong, the network itself can answer."""
-    backbone = litert_model.missing_backbone(run)  # then nothing else is written, and the run may be one that ships
+    """Run `python -m cxr_core export RUN`, unless another process has done so meanwhile.
+
+    Raises:
+        WorkFailed: the run cannot be exported; says why, in the words of that command.
+    """
+    backbone = litert_model.missing_backbone(run)  # then nothing else is written, and the run may be a bundled one
     try:
-        place = workspace.ensure_dir(backbone.parent if backbone else run.folder / litert_model.FOLDER)
-        with FileLock(place / ".lock", timeout=600):
+        folder = workspace.ensure_dir(backbone.parent if backbone else run.folder / litert_model.FOLDER)
+        with FileLock(folder / ".lock", timeout=EXPORT_SECONDS):
             if litert_model.files_of(run):
                 return
-            subprocess.run(
+            done = subprocess.run(
                 [sys.executable, "-m", "cxr_core", "export", run.id],
                 env={**os.environ, "KERAS_BACKEND": "tensorflow", "PYTHONPATH": process.search_path()},
-                stdin=subprocess.DEVNULL, capture_output=True, timeout=600, check=False,
+                stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+                timeout=EXPORT_SECONDS, check=False,
             )  # fmt: skip
-    except (CxrError, OSError, Timeout, subprocess.TimeoutExpired):
-        return
+    except (Timeout, subprocess.TimeoutExpired) as error:
+        raise _cannot_answer(run, f"That took more than {EXPORT_SECONDS:.0f} seconds.") from error
+    except OSError as error:
+        raise _cannot_answer(run, f"{error.filename or 'A file'} could not be written ({error.strerror}).") from error
+    if done.returncode:
+        raise _cannot_answer(run, _reason(done))
 
 
-_WARM = _Warm()
+def _reason(done: subprocess.CompletedProcess[str]) -> str:
+    if done.returncode < 0:
+        return f"The process that exports it was ended by signal {-done.returncode}, as when memory is short."
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    return lines[-1].strip()[:500] if lines else f"The process that exports it ended with code {done.returncode}."
+
+
+def _cannot_answer(run: Run, reason: str) -> WorkFailed:
+    return WorkFailed(
+        f"Run '{run.id}' cannot answer on this machine, since its network could not be exported. {reason} "
+        f"To try it by hand: python -m cxr_core export {run.id}"
+    )
+
+
+_CACHE = ModelCache()
 
 
 def get(run: Run) -> LiteRTModel:
-    """The network of a run.
+    """The network of a run, loaded if it is not in memory.
 
     Raises:
         BadInput: the run has no model (yet).
-        WorkFailed: its files are damaged.
+        WorkFailed: its files are damaged, or it cannot be exported here.
     """
-    return _WARM.get(run)
+    return _CACHE.get(run)
 
 
 def loaded_ids() -> list[str]:
     """Ids of the runs whose networks are in memory, the latest used last."""
-    return _WARM.names()
+    return _CACHE.ids()
+
+
+def clear() -> None:
+    """Drop all networks from memory."""
+    _CACHE.clear()

@@ -69,10 +69,58 @@ def test_many_rounds_lose_nobody() -> None:
         assert all(pool.map(session, range(20)))
 
 
-def test_what_goes_wrong_is_told_to_those_of_the_batch_and_the_next_are_answered() -> None:
-    gathered = MicroBatcher(Work(0.02), 2)
-    found = asked_at_once(gathered, [[-1, 5], [1, 2], [3, 4]])
-    assert isinstance(found[0], ValueError) and found[1:] == [[2, 4], [6, 8]]
-    assert gathered([7]) == [14]
+def test_an_error_reaches_only_the_thread_whose_items_raise_it() -> None:
+    """All nine are in one batch, behind the first, which is busy."""
+    work = Work(0.1)
+    batcher = MicroBatcher(work, 100)
+    with ThreadPoolExecutor(10) as pool:
+        first = pool.submit(batcher, [0])
+        while not work.given:
+            time.sleep(0.001)
+        questions = [[number] for number in range(1, 9)] + [[-1, 5]]
+        others = [pool.submit(batcher, things) for things in questions]
+        assert first.result() == [0]
+        for things, future in zip(questions[:-1], others[:-1], strict=True):
+            assert future.result() == [2 * thing for thing in things]
+        with pytest.raises(ValueError, match="minus one"):
+            others[-1].result()
+    assert max(map(len, work.given)) > 2  # they were asked together, and then one by one
+    assert batcher([7]) == [14]
     with pytest.raises(ValueError, match="minus one"):
-        gathered([-1])
+        batcher([-1])
+
+
+def test_whoever_is_interrupted_while_it_computes_for_others_leaves_them_to_the_next() -> None:
+    work = Work(0.05)
+    interrupted: list[bool] = []
+
+    def interruptible(things: Sequence[int]) -> list[int]:
+        if len(things) > 1 and not interrupted:
+            interrupted.append(True)
+            raise KeyboardInterrupt
+        return work(things)
+
+    batcher = MicroBatcher(interruptible, 100)
+    caught: list[BaseException] = []
+
+    def ask(thing: int) -> Sequence[int] | None:
+        try:
+            return batcher([thing])
+        except KeyboardInterrupt as error:
+            caught.append(error)
+            return None
+
+    with ThreadPoolExecutor(10) as pool:
+        first = pool.submit(ask, 0)
+        while not work.given:
+            time.sleep(0.001)
+        others = [future.result(timeout=20) for future in [pool.submit(ask, thing) for thing in range(1, 9)]]
+    assert first.result() == [0] and len(caught) == 1
+    assert [output for output in others if output] == [[2 * thing] for thing, output in enumerate(others, 1) if output]
+    assert others.count(None) == 1
+
+
+def test_a_function_that_forgets_an_item_is_an_error_and_nobody_gets_the_output_of_another() -> None:
+    batcher = MicroBatcher[int, int](lambda things: [2 * thing for thing in things][1:], 8)
+    with pytest.raises(RuntimeError, match="0 outputs for 1 items"):
+        batcher([1])

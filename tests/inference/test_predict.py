@@ -1,7 +1,9 @@
 """Panels of networks: warm, bounded, in order, the same answers as the evaluation's, and honest about doubt."""
 
 import json
+import re
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 
 from cxr_core import images
 from cxr_core.data import datasets
-from cxr_core.errors import BadInput, UnknownName
+from cxr_core.errors import BadInput, UnknownName, WorkFailed
 from cxr_core.evaluation import ensembles, fitted
 from cxr_core.evaluation.abstention import Band
 from cxr_core.inference import litert_model, model_cache, predict
@@ -26,7 +28,7 @@ from tests.test_dicom import made
 
 @pytest.fixture
 def run_id(trained_home: Path) -> str:
-    model_cache._WARM._kept.clear()
+    model_cache.clear()
     return runs.list_ids()[0]
 
 
@@ -48,11 +50,10 @@ def test_every_test_image_gets_the_probabilities_of_its_row(run_id: str) -> None
 
 
 def test_neither_keras_nor_what_takes_long_to_import_is_needed(run_id: str) -> None:
-    import subprocess
-
     code = (
-        "import sys; from cxr_core.inference import engine, endpoint, sheet; from cxr_core.inference.predict import Item\n"
-        f"print(list(engine.stream(engine.panel({run_id!r}), [Item('x', {IMAGE!r})]))[0].answer.label)\n"
+        "import sys; from cxr_core.inference import endpoint, predict, prediction_export\n"
+        f"file = predict.InputFile('x', {IMAGE!r})\n"
+        f"print(list(predict.stream(predict.load({run_id!r}), [file]))[0].answer.label)\n"
         "late = set(sys.modules) & {'tensorflow', 'keras', 'scipy.stats', 'scipy.optimize', 'scipy.sparse'}\n"
         "assert not late, late"
     )
@@ -103,13 +104,74 @@ def test_a_run_without_an_export_is_exported_once(run_id: str) -> None:
     assert litert_model.files_of(runs.get(run_id))
 
 
-def test_a_network_that_cannot_be_exported_answers_itself(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = asked(predict.load(run_id), images.read(IMAGE)).probabilities
+def test_a_network_that_cannot_be_exported_does_not_answer_and_tensorflow_stays_out(run_id: str) -> None:
+    """Whatever fails: the exporting process ends with a sentence, and this one says it and what to do."""
     shutil.rmtree(runs.folder(run_id) / litert_model.FOLDER)
-    model_cache._WARM._kept.clear()
-    monkeypatch.setattr(model_cache, "_export", lambda run: None)
-    found = asked(predict.load(run_id), images.read(IMAGE)).probabilities
-    assert found == pytest.approx(expected, abs=1e-4)
+    (runs.folder(run_id) / "model.keras").write_bytes(b"no model")
+    code = (
+        "import sys; from cxr_core.errors import WorkFailed; from cxr_core.inference import predict, endpoint\n"
+        f"try: predict.load({run_id!r})\n"
+        "except WorkFailed as error: print(error)\n"
+        "assert not set(sys.modules) & {'tensorflow', 'keras'}"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "cannot answer on this machine" in done.stdout and "damaged" in done.stdout
+    assert f"python -m cxr_core export {run_id}" in done.stdout and "Traceback" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [
+        (subprocess.TimeoutExpired("export", 600), "more than 600 seconds"),
+        (OSError(28, "No space left on device", "/x"), "/x could not be written (No space left on device)"),
+        (subprocess.CompletedProcess([], -9, "", ""), "ended by signal 9"),
+        (subprocess.CompletedProcess([], 1, "", ""), "ended with code 1"),
+        (
+            subprocess.CompletedProcess([], 1, "", "W0000 a remark\nThe disk is full.\n"),
+            "exported. The disk is full. To try",
+        ),
+    ],
+)
+def test_why_an_export_failed_is_told_and_not_tried_again_at_once(
+    run_id: str, monkeypatch: pytest.MonkeyPatch, outcome: object, words: str
+) -> None:
+    tries: list[object] = []
+
+    def run(*given: object, **named: object) -> object:
+        tries.append(given)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    shutil.rmtree(runs.folder(run_id) / litert_model.FOLDER)
+    monkeypatch.setattr(model_cache, "_CACHE", model_cache.ModelCache())
+    monkeypatch.setattr(model_cache.subprocess, "run", run)
+    for _ in range(2):
+        with pytest.raises(WorkFailed, match=re.escape(words)):
+            predict.load(run_id)
+    assert len(tries) == 1
+
+
+def test_without_litert_it_says_what_to_install_and_deletes_nothing(
+    run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sorted(runs.folder(run_id).rglob("*"))
+    monkeypatch.setattr(model_cache, "_CACHE", model_cache.ModelCache())
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    with pytest.raises(WorkFailed, match="pip install ai-edge-litert"):
+        predict.load(run_id)
+    assert sorted(runs.folder(run_id).rglob("*")) == before
+
+
+def test_a_damaged_export_is_made_again(run_id: str) -> None:
+    part = runs.folder(run_id) / litert_model.FOLDER / "part.tflite"
+    expected, whole = asked(predict.load(run_id), images.read(IMAGE)), part.read_bytes()
+    part.write_bytes(whole[: len(whole) // 3])
+    model_cache.clear()
+    again = asked(predict.load(run_id), images.read(IMAGE))
+    assert again.probabilities == pytest.approx(expected.probabilities, abs=1e-5)
+    assert len(part.read_bytes()) == len(whole)
 
 
 def test_networks_stay_warm_up_to_the_budget(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +182,7 @@ def test_networks_stay_warm_up_to_the_budget(run_id: str, monkeypatch: pytest.Mo
     predict.load(other)
     assert model_cache.loaded_ids() == [run_id, other]
     monkeypatch.setenv("CXR_MODELS_MB", "1")
-    model_cache._WARM._kept.clear()
+    model_cache.clear()
     predict.load(run_id), predict.load(other)
     assert model_cache.loaded_ids() == [other]
     monkeypatch.setenv("CXR_MODELS_MB", "much")

@@ -123,8 +123,8 @@ def test_a_run_that_cannot_answer_here_costs_only_its_opinion(image: Path, monke
     shutil.copytree(runs.folder(run_id), runs.folder(run_id).with_name(broken))
     (runs.folder(broken) / "model.keras").write_bytes(b"no model")
     tried: list[str] = []
-    real = model_cache._loaded
-    monkeypatch.setattr(model_cache, "_loaded", lambda run: tried.append(run.id) or real(run))
+    real = model_cache._load
+    monkeypatch.setattr(model_cache, "_load", lambda run: tried.append(run.id) or real(run))
     test = visit(PAGE)
     test.query_params["run"] = run_id
     test.run()

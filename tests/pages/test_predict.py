@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
-from tests.inference.test_intake import zipped
 
 from cxr_core import formatting, images
 from cxr_core.evaluation import abstention, ensembles, fitted, prediction_set
@@ -20,6 +19,7 @@ from cxr_core.inference.input_check.checks import Finding
 from cxr_core.runs import run_store as runs
 from pages.ui import batch_predictions
 from tests import synthetic_runs
+from tests.inference.test_uploads import zipped
 from tests.pages.test_pages import box, text, visit
 from tests.test_dicom import content, made
 

@@ -28,8 +28,8 @@ class _Estimate(Protocol):
     def interval(self) -> tuple[float, float] | None: ...
 
 
-class _OperatingPoint(Protocol):
-    def told(self, title: Callable[[str], str]) -> str: ...
+class _DecisionRule(Protocol):
+    def describe(self, title: Callable[[str], str]) -> str: ...
 
 
 def printable(name: str) -> str:
@@ -87,9 +87,9 @@ def verbatim(name: str) -> str:
     return re.sub(r"([\\`*_{}\[\]()<>#+!|:$~-])", r"\\\1", name)
 
 
-def operating_point(point: "_OperatingPoint") -> str:
-    """An operating point: 'viral pneumonia or bacterial pneumonia from 81.0 % on (finds at least 95 % of them …)'."""
-    return point.told(lambda name: class_title(name).lower())
+def decision_rule(rule: _DecisionRule) -> str:
+    """'viral pneumonia or bacterial pneumonia from 81.0 % on (finds at least 95 % of them …)', or 'highest probability'."""
+    return rule.describe(lambda name: class_title(name).lower())
 
 
 def shortened_start(name: str, most: int = 44) -> str:

@@ -7,7 +7,15 @@ import pytest
 
 from cxr_core import cli
 from cxr_core.data import manifest
-from cxr_core.evaluation import calibration, comparison, ensembles, fitted, prediction_set
+from cxr_core.evaluation import (
+    calibration,
+    comparison,
+    decision_metrics,
+    decision_rule,
+    ensembles,
+    prediction_set,
+    rule_store,
+)
 from cxr_core.runs import run_store as runs
 from tests import synthetic_runs
 
@@ -46,15 +54,19 @@ def test_ensemble(two: list[str], capsys: pytest.CaptureFixture[str]) -> None:
 def test_calibrate(two: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert document(capsys, "evaluate", two[0])["operating_point"] is None
     found = document(capsys, "calibrate", two[0], "--sensitivity", "0.99")
-    point, heat = fitted.point(two[0]), fitted.temperature(two[0])
-    assert point is not None and heat is not None
-    assert found["operating_point"]["threshold"] == point.threshold and found["temperature"]["value"] == heat.value
+    rule = rule_store.saved(two[0])
+    assert rule is not None and found["decision_rule"] == rule.document()
+    assert found["operating_point"]["threshold"] == rule.threshold and found["temperature"]["value"] == rule.temperature
     said = document(capsys, "evaluate", two[0])
-    called = fitted.decided(prediction_set.read(two[0], "test"), point)
+    plain = prediction_set.read(two[0], "test")
+    called = decision_rule.decided(plain, rule)
+    assert said["decision"] == decision_metrics.document(plain, rule)
+    assert said["decision"]["accuracy_all"]["count"] == called.correct.sum() != plain.correct.sum()
+    assert said["accuracy"] == pytest.approx(plain.correct.mean())
     assert said["operating_point"]["accuracy"] == pytest.approx(called.correct.mean())
     assert said["operating_point"]["confusion"] == called.confusion.tolist() != said["confusion"]
-    assert said["operating_point"]["point"]["threshold"] == point.threshold
-    calm = fitted.tempered(called, heat.value)
+    assert said["operating_point"]["point"]["threshold"] == rule.threshold
+    calm = decision_rule.calibrated(called, rule.temperature)
     at_point = calibration.expected_calibration_error(calm.confidence, called.correct)
     assert said["operating_point"]["figures"]["ece"]["value"] == pytest.approx(at_point)
     probable = calibration.expected_calibration_error(
@@ -62,8 +74,18 @@ def test_calibrate(two: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     )
     assert said["after_temperature"]["figures"]["ece"]["value"] == pytest.approx(probable) != pytest.approx(at_point)
     assert cli.main(["evaluate", two[0]]) == 0
-    assert "At its operating point, viral or bacterial from" in capsys.readouterr().out
-    assert document(capsys, "calibrate", two[1])["operating_point"] is None and fitted.temperature(two[1])
+    assert "Decision rule: viral or bacterial from" in capsys.readouterr().out
+    assert document(capsys, "calibrate", two[0])["decision_rule"] == rule.document()  # without a target: the same again
+    assert document(capsys, "calibrate", two[1])["operating_point"] is None and rule_store.saved(two[1])
+
+
+def test_two_runs_are_compared_as_they_answer(two: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    rule = rule_store.fit(two[1], target_sensitivity=0.99)
+    rule_store.save(two[1], rule)
+    found = document(capsys, "compare", *two)
+    one, other = prediction_set.read(two[0], "test"), decision_rule.decided(prediction_set.read(two[1], "test"), rule)
+    assert found["second_less_first"]["accuracy"]["value"] == pytest.approx(other.correct.mean() - one.correct.mean())
+    assert found["mcnemar"]["p"] == comparison.mcnemar(one, other).p and found["decision_rules"][1] == rule.document()
 
 
 @pytest.mark.parametrize(

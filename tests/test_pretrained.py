@@ -3,26 +3,30 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cxr_core import images, workspace
+from cxr_core import cli, images, workspace
 from cxr_core.data import datasets
 from cxr_core.data.phantoms import phantom
 from cxr_core.errors import WorkFailed
 from cxr_core.evaluation import (
     calibration,
     confusion,
-    fitted,
+    decision_metrics,
+    decision_rule,
     intervals,
-    operating_point,
     paper,
     prediction_set,
     predictions,
+    rule_store,
 )
 from cxr_core.inference import export, predict
+from cxr_core.inference.predict import InputFile
+from cxr_core.models import catalogue
 from cxr_core.runs import run_store as runs
 from cxr_core.training import run_training
 from tests.conftest import PROJECT, command
@@ -79,33 +83,76 @@ def test_no_image_and_no_place_of_the_machine_ships():
 
 @pytest.mark.parametrize("run_id", IDS)
 def test_the_figures_beside_it_are_its_own(run_id: str):
-    """By the most probable class, and at its operating point: one row each."""
-    rows = [line for line in (PLACE / "README.md").read_text().splitlines() if line.startswith(f"| `{run_id}`")]
-    plain, point, heat = prediction_set.read(run_id, "test"), fitted.point(run_id), fitted.temperature(run_id)
-    assert point is not None and heat is not None and len(rows) == 2
-    for row, found in zip(rows, (plain, fitted.decided(plain, point)), strict=True):
+    """By its decision rule, and by highest probability: one row each."""
+    told = (PLACE / "README.md").read_text().splitlines()
+    rows = [line for line in told if line.startswith(f"| `{run_id}`")]
+    plain, rule = prediction_set.read(run_id, "test"), rule_store.saved(run_id)
+    assert rule is not None and len(rows) == 2
+    for row, found in zip(rows, (decision_rule.decided(plain, rule), plain), strict=True):
         right, ill = int(found.correct.sum()), found.true > 0
-        error = calibration.expected_calibration_error(fitted.tempered(found, heat.value).confidence, found.correct)
+        calm = decision_rule.calibrated(found, rule.temperature)
+        error = calibration.expected_calibration_error(calm.confidence, found.correct)
         low, high = intervals.wilson(right, len(found))
         normals, pneumonias = found.correct[~ill].mean(), (found.predicted[ill] > 0).mean()
         said = [f"{right / len(found):.3f} ({low:.3f} to {high:.3f})", f"{confusion.macro_f1(found.confusion):.3f}"]
         for figure in (*said, f"{normals:.3f}", f"{pneumonias:.3f}", f"{error:.3f}"):
             assert figure in row, (figure, row)
+    title = catalogue.title(runs.get(run_id).config.model)
+    for split, name in (("test", "test"), ("val", "validation"), ("shifted", "shifted copies")):
+        (row,) = [line for line in told if line.startswith(f"| {title} | {name} |")]
+        shown = decision_metrics.document(prediction_set.read(run_id, split), rule)
+        value = {name: f"{shown[name]['value']:.3f}" for name in decision_metrics.TITLES}
+        between = {name: "{:.3f} to {:.3f}".format(*shown[name]["ci95"]) for name in decision_metrics.TITLES}
+        shares = [f"{value[one]} ({between[one]})" for one in ("coverage", "accuracy_answered", "accuracy_all")]
+        pairs = [f"{value[f'sensitivity{of}']}, {value[f'specificity{of}']}" for of in ("", "_answered", "_confident")]
+        assert row == " | ".join([f"| {title}", name, *shares, *pairs]) + " |"
 
 
 @pytest.mark.parametrize("run_id", IDS)
-def test_its_point_finds_what_the_protocol_says_and_no_point_above_does(run_id: str):
-    point = fitted.point(run_id)
-    assert point is not None and point.positive == ("viral", "bacterial")
-    asked = [
-        operating_point.question(fitted.tempered(prediction_set.read(run_id, split), point.temperature), point.positive)
-        for split in ("val", "shifted")
+def test_its_rule_finds_what_the_protocol_says_and_no_threshold_above_does(run_id: str):
+    rule = rule_store.saved(run_id)
+    assert rule is not None and rule.positive == ("viral", "bacterial") and rule.splits == rule_store.SPLITS
+    assert rule == rule_store.fit(run_id, target_sensitivity=0.95)
+
+    def least(threshold: float) -> float:
+        how = replace(rule, threshold=threshold)
+        counts = [
+            decision_metrics.count(prediction_set.read(run_id, split), how)["sensitivity"] for split in rule.splits
+        ]
+        return min(part / whole for part, whole in counts)
+
+    assert rule.threshold is not None and least(rule.threshold) >= 0.95 > least(rule.threshold + 1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run_id", WHOLE)
+def test_what_is_published_of_it_is_how_predict_answers_the_test_images(
+    run_id: str, kermany_zip: Path, capsys: pytest.CaptureFixture[str]
+):
+    """All 624 images through the engine, counted one by one, give the counts of `evaluate`."""
+    datasets.add(str(kermany_zip), "kermany")
+    table = predictions.read(runs.predictions_path(run_id, "test"))
+    items = [InputFile(name, datasets.image_path("kermany", name)) for name in table["id"]]
+    given = [one.answer for one in predict.stream(predict.load(run_id), items)]
+    images_ = [
+        {"true": true, "label": one.label, "confident": one.confident}
+        for true, one in zip(table["true"], given, strict=True)
+        if one is not None
     ]
-    found = [
-        [operating_point.outcome_at(*one, at).sensitivity for one in asked]
-        for at in (point.threshold, point.threshold + 1e-9)
-    ]
-    assert min(found[0]) >= 0.95 > min(found[1])
+    confident = [one for one in images_ if one["confident"]]
+    ill, well = ([one for one in images_ if (one["true"] == "normal") == normal] for normal in (False, True))
+    expected = {
+        "coverage": (len(confident), 624),
+        "accuracy_answered": (sum(one["true"] == one["label"] for one in confident), len(confident)),
+        "accuracy_all": (sum(one["true"] == one["label"] for one in images_), 624),
+        "sensitivity": (sum(one["label"] != "normal" for one in ill), len(ill)),
+        "specificity": (sum(one["label"] == "normal" for one in well), len(well)),
+        "sensitivity_confident": (sum(one["label"] != "normal" and one["confident"] for one in ill), len(ill)),
+        "specificity_confident": (sum(one["label"] == "normal" and one["confident"] for one in well), len(well)),
+    }
+    assert cli.main(["evaluate", run_id, "--json"]) == 0
+    decision = json.loads(capsys.readouterr().out)["decision"]
+    assert {name: (decision[name]["count"], decision[name]["of"]) for name in expected} == expected
 
 
 def test_a_fresh_clone_answers_without_data_internet_or_tensorflow(tmp_path: Path):

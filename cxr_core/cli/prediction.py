@@ -136,9 +136,9 @@ def _line(document: dict[str, Any]) -> str:
     if document["refused"]:
         return "\n  ".join([f"{document['file']}: no answer", *document["warnings"]])
     shares = ", ".join(f"{name} {share:.3f}" for name, share in document["calibrated"].items())
-    unsure = "" if document["sure"] else ", unsure"
-    by_point = "" if document["label"] == document["most_probable"] else ", by the operating point"
-    return "\n  ".join([f"{document['file']}: {document['label']}{by_point}{unsure} ({shares})", *document["warnings"]])
+    doubt = "" if document["confident"] else ", not confident"
+    tuned = "" if document["label"] == document["most_probable"] else ", by the tuned threshold"
+    return "\n  ".join([f"{document['file']}: {document['label']}{tuned}{doubt} ({shares})", *document["warnings"]])
 
 
 def _heatmap(panel: Any, item: Any, label: str, folder: str, number: int) -> str:

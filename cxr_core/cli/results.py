@@ -14,6 +14,7 @@ from cxr_core.errors import BadInput
 from cxr_core.runs import run_store as runs
 
 if TYPE_CHECKING:
+    from cxr_core.evaluation.decision_rule import DecisionRule
     from cxr_core.evaluation.metrics import Estimate
 
 
@@ -22,7 +23,9 @@ def add_commands(commands: Any) -> None:
     evaluate.add_argument("run", metavar="RUN")
     evaluate.add_argument("--split", default="test", help="train, val, shifted or test")
     json_flag(evaluate)
-    compare = command(commands, "compare", "two runs on the images that both have answered", _compare)
+    compare = command(
+        commands, "compare", "two runs, each by its decision rule, on the images that both have answered", _compare
+    )
     compare.add_argument("runs", nargs=2, metavar="RUN")
     compare.add_argument("--split", default="test", help="train, val or test")
     json_flag(compare)
@@ -30,7 +33,7 @@ def add_commands(commands: Any) -> None:
     ensemble.add_argument("runs", nargs="+", metavar="RUN")
     ensemble.add_argument("--way", default="mean", help="mean, weighted (weights from validation) or vote")
     json_flag(ensemble)
-    calibrate = command(commands, "calibrate", "keep a run's temperature and operating point", _calibrate)
+    calibrate = command(commands, "calibrate", "fit the decision rule of a run and save it", _calibrate)
     calibrate.add_argument("run", metavar="RUN")
     calibrate.add_argument(
         "--sensitivity",
@@ -52,35 +55,63 @@ def add_commands(commands: Any) -> None:
 
 
 def _evaluate(chosen: argparse.Namespace) -> None:
-    from cxr_core.evaluation import confusion, fitted, image_metadata, metrics, prediction_set
+    from cxr_core.evaluation import confusion, decision_metrics, image_metadata, metrics, prediction_set, rule_store
+    from cxr_core.evaluation.decision_rule import calibrated, decided
 
-    found = prediction_set.read(chosen.run, chosen.split)
+    found, rule = prediction_set.read(chosen.run, chosen.split), rule_store.of_run(chosen.run)
     patients = image_metadata.patients(found, runs.get(chosen.run).config.data)
+    decision = decision_metrics.document(found, rule)
+    words = [f"Decision rule: {rule.describe()}", *_shares(decision)]
     card = metrics.estimate(found, patients)
-    words = [confusion.classification_report(found.classes, found.confusion).to_string(float_format="%.2f", na_rep="")]
-    words += [f"\nn = {len(found):,}, with 95 % intervals:", *_lines(card)]
-    after = by_point = None
-    if heat := fitted.temperature(chosen.run):
-        calm = metrics.estimate(fitted.tempered(found, heat.value), patients, parts=("terms",))
-        after = {"temperature": heat.value, "figures": metrics.to_dict(calm)}
-        words += [f"\nAfter its temperature, {heat.value:.3f}:", *_lines(calm)]
-    if point := fitted.point(chosen.run):
-        called = fitted.decided(found, point)
+    report = confusion.classification_report(found.classes, found.confusion).to_string(float_format="%.2f", na_rep="")
+    words += ["\nBy highest probability:", report, f"\nn = {len(found):,}, with 95 % intervals:", *_lines(card)]
+    after = by_threshold = None
+    if rule.is_calibrated:
+        calm = metrics.estimate(calibrated(found, rule.temperature), patients, parts=("terms",))
+        after = {"temperature": rule.temperature, "figures": metrics.to_dict(calm)}
+        words += [f"\nAfter its temperature, {rule.temperature:.3f}:", *_lines(calm)]
+    if rule.threshold is not None:
+        called = decided(found, rule)
         counts = metrics.estimate(called, patients, parts=("counts",))
-        terms = metrics.estimate(fitted.tempered(called, point.temperature), patients, parts=("terms",))
+        terms = metrics.estimate(calibrated(called, rule.temperature), patients, parts=("terms",))
         every = counts | {"ece": terms["ece"]}
-        by_point = {"point": asdict(point), **metrics.document(called, counts), "figures": metrics.to_dict(every)}
+        point = _operating_point(chosen.run, rule)
+        by_threshold = {"point": point, **metrics.document(called, counts), "figures": metrics.to_dict(every)}
         report = confusion.classification_report(called.classes, called.confusion).to_string(
             float_format="%.2f", na_rep=""
         )
-        words += [f"\nAt its operating point, {point.told()}:", report, "", *_lines(every)]
+        words += ["\nBy its decision rule:", report, "", *_lines(every)]
     figures = {
         **metrics.document(found, card),
+        "decision": decision,
         "figures": metrics.to_dict(card),
         "after_temperature": after,
-        "operating_point": by_point,
+        "operating_point": by_threshold,
     }
     print_result(chosen, figures, "\n".join(words))
+
+
+def _shares(decision: Mapping[str, Any]) -> list[str]:
+    """Metrics of what a person is shown, one a line."""
+    from cxr_core.evaluation.decision_metrics import TITLES
+
+    return [
+        f"{title:<40} {one['value']:.4f} ({one['ci95'][0]:.4f} to {one['ci95'][1]:.4f}), {one['count']:,} of {one['of']:,}"
+        for name, title in TITLES.items()
+        if (one := decision[name])["value"] is not None
+    ]
+
+
+def _operating_point(run_id: str, rule: "DecisionRule") -> dict[str, Any] | None:
+    """The threshold of a rule as version 0.1 wrote it, with what it gives on validation images; None without one."""
+    from cxr_core.evaluation import decision_metrics, prediction_set
+
+    point = rule.operating_point()
+    if point is None:
+        return None
+    val = decision_metrics.document(prediction_set.read(run_id, "val"), rule)
+    shares = {name: val[name]["value"] for name in ("sensitivity", "specificity")}
+    return {**point, "temperature": rule.temperature, **shares, "images": rule.images, "of": rule.digest}
 
 
 def _lines(card: Mapping[str, "Estimate"]) -> list[str]:
@@ -93,29 +124,48 @@ def _lines(card: Mapping[str, "Estimate"]) -> list[str]:
 
 
 def _calibrate(chosen: argparse.Namespace) -> None:
-    from cxr_core.evaluation import fitted
+    from cxr_core.evaluation import rule_store
 
     if not 0 <= chosen.sensitivity <= 1:
         raise BadInput(f"A sensitivity lies between 0 and 1. Received: {chosen.sensitivity}.")
     if chosen.positive and not chosen.sensitivity:
         raise BadInput("--positive needs --sensitivity: the share of these classes that is to be found, as 0.95.")
-    point = fitted.keep_calibrated(chosen.run, chosen.sensitivity, positive=chosen.positive)
-    if chosen.sensitivity and point is None:
-        raise BadInput("No class of this run is called normal. Name the positive ones with --positive.")
-    heat = fitted.temperature(chosen.run)
-    words = [f"temperature {heat.value:.3f}" if heat else ""]
-    point = fitted.point(chosen.run)  # one from before stays in force
-    words += [f"operating point: {point.told()}" if point else "no operating point"]
-    document = {"temperature": heat and asdict(heat), "operating_point": point and asdict(point)}
+    if chosen.sensitivity:
+        rule = rule_store.fit(chosen.run, target_sensitivity=chosen.sensitivity, positive=chosen.positive)
+        if rule.threshold is None:
+            raise BadInput("No class of this run is called normal. Name the positive ones with --positive.")
+    else:
+        rule = rule_store.refit(chosen.run)
+    rule_store.save(chosen.run, rule)
+    document = {
+        "decision_rule": rule.document(),
+        "temperature": {"value": rule.temperature, "images": rule.images, "of": rule.digest},
+        "operating_point": _operating_point(chosen.run, rule),
+    }
+    words = [
+        f"temperature {rule.temperature:.3f}",
+        f"decision rule: {rule.describe()}",
+        f"confident from {rule.reject_threshold:.3f} on",
+    ]
     print_result(chosen, document, "\n".join(words))
 
 
 def _compare(chosen: argparse.Namespace) -> None:
-    from cxr_core.evaluation import comparison, image_metadata, metrics, prediction_set
+    from cxr_core.evaluation import comparison, image_metadata, metrics, prediction_set, rule_store
+    from cxr_core.evaluation.decision_rule import calibrated, decided
 
-    shared = prediction_set.shared_images([prediction_set.read(one, chosen.split) for one in chosen.runs])
+    rules = [rule_store.of_run(run_id) for run_id in chosen.runs]
+    shared = prediction_set.shared_images(
+        [
+            decided(prediction_set.read(run_id, chosen.split), rule)
+            for run_id, rule in zip(chosen.runs, rules, strict=True)
+        ]
+    )
     first, second = shared.members
-    apart = comparison.differences(first, second, image_metadata.patients(first, runs.get(chosen.runs[0]).config.data))
+    patients = image_metadata.patients(first, runs.get(chosen.runs[0]).config.data)
+    apart = comparison.differences(first, second, patients, parts=("counts", "levels"))
+    one, other = (calibrated(each, rule.temperature) for each, rule in zip(shared.members, rules, strict=True))
+    apart |= comparison.differences(one, other, patients, parts=("terms",))
     test, (alike, kappa) = comparison.mcnemar(first, second), comparison.agreement(first, second)
     document = {
         "n": len(shared),
@@ -123,6 +173,7 @@ def _compare(chosen: argparse.Namespace) -> None:
         "mcnemar": asdict(test),
         "agreement": alike,
         "kappa": None if math.isnan(kappa) else kappa,
+        "decision_rules": [rule.document() for rule in rules],
     }
     lines = [
         f"{name}: {one.value:+.4f} ({one.low:+.4f} to {one.high:+.4f})"

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from cxr_core.evaluation import intervals, operating_point
+from cxr_core.evaluation import operating_point
 from cxr_core.evaluation.decision_rule import DecisionRule, decide
+from cxr_core.evaluation.intervals import Share
 from cxr_core.evaluation.prediction_set import PredictionSet
 
 TITLES = {
@@ -32,10 +33,9 @@ TITLES = {
     "sensitivity_confident": "Confidently called ill, of all ill",
     "specificity_confident": "Confidently called not ill, of all others",
 }
-Counts = dict[str, tuple[int, int]]  # by metric: images, of how many
 
 
-def count(found: PredictionSet, rule: DecisionRule) -> Counts:
+def count(found: PredictionSet, rule: DecisionRule) -> dict[str, Share]:
     """The counts of each of TITLES on images with their true classes; 0 of 0 where nothing is ill or nobody could say.
 
     Args:
@@ -47,8 +47,8 @@ def count(found: PredictionSet, rule: DecisionRule) -> Counts:
     is_ill, called_ill = np.isin(found.true, codes), np.isin(decisions.predicted, codes)
     known = bool(codes)
 
-    def share(part: np.ndarray, whole: np.ndarray) -> tuple[int, int]:
-        return int((part & whole).sum()), int(whole.sum())
+    def share(part: np.ndarray, whole: np.ndarray) -> Share:
+        return Share(int((part & whole).sum()), int(whole.sum()))
 
     counts = {
         "coverage": share(confident, np.ones(len(found), bool)),
@@ -64,13 +64,8 @@ def count(found: PredictionSet, rule: DecisionRule) -> Counts:
 
 def document(found: PredictionSet, rule: DecisionRule) -> dict[str, Any]:
     """`decision` of `evaluate --json`: each metric's value (None: not defined), interval and counts, and the rule."""
-    metrics = {
-        name: {
-            "value": part / whole if whole else None,
-            "ci95": list(intervals.wilson(part, whole)),
-            "count": part,
-            "of": whole,
-        }
-        for name, (part, whole) in count(found, rule).items()
+    shares = {
+        name: {"value": share.value, "ci95": list(share.interval), "count": share.images, "of": share.of}
+        for name, share in count(found, rule).items()
     }
-    return {**metrics, "n": len(found), "rule": rule.document()}
+    return {**shares, "n": len(found), "rule": rule.document()}

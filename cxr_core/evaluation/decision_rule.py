@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxr_core.arrays import Codes, Flags, Floats
+from cxr_core.errors import BadInput
 from cxr_core.evaluation import calibration, operating_point
 from cxr_core.evaluation.prediction_set import PredictionSet
 from cxr_core.formatting import percent
@@ -63,7 +64,7 @@ class DecisionRule:
             raise ValueError(f"A threshold lies between 0 and 1. Received: {self.threshold}, {self.reject_threshold}.")
 
     @property
-    def calibrated(self) -> bool:
+    def is_calibrated(self) -> bool:
         return self.temperature != 1
 
     def describe(self, title: Callable[[str], str] = str) -> str:
@@ -110,22 +111,31 @@ class Decisions:
 
 def decide(probabilities: npt.ArrayLike, rule: DecisionRule) -> Decisions:
     """Apply a rule to (n, k) probabilities of the network itself, before any temperature."""
-    calibrated = np.asarray(probabilities, dtype=np.float64)
-    if rule.calibrated:
-        calibrated = calibration.apply_temperature(calibrated, rule.temperature)
-    candidates = calibrated
+    values = np.asarray(probabilities, dtype=np.float64)
+    if rule.is_calibrated:
+        values = calibration.apply_temperature(values, rule.temperature)
+    candidates = values
     if rule.threshold is not None:
         codes = [rule.classes.index(name) for name in rule.positive]
-        reached = calibrated[:, codes].sum(axis=1) >= rule.threshold
-        candidates = np.where(reached[:, None] == np.isin(np.arange(len(rule.classes)), codes), calibrated, -1.0)
+        reached = values[:, codes].sum(axis=1) >= rule.threshold
+        candidates = np.where(reached[:, None] == np.isin(np.arange(len(rule.classes)), codes), values, -1.0)
     predicted: Codes = candidates.argmax(axis=1)
-    confidence: Floats = calibrated[np.arange(len(calibrated)), predicted]
-    return Decisions(calibrated, predicted, confidence, confidence >= rule.reject_threshold)
+    confidence: Floats = values[np.arange(len(values)), predicted]
+    return Decisions(values, predicted, confidence, confidence >= rule.reject_threshold)
 
 
 def decided(found: PredictionSet, rule: DecisionRule | None) -> PredictionSet:
     """The same probabilities, each image called what the rule says; None: the most probable class."""
     return found if rule is None else found.with_assigned(decide(found.probabilities, rule).predicted)
+
+
+def calibrated(found: PredictionSet, temperature: float) -> PredictionSet:
+    """The same images, called the same, with their probabilities after a temperature; 1 changes nothing."""
+    if temperature == 1:
+        return found
+    return found.with_probabilities(calibration.apply_temperature(found.probabilities, temperature)).with_assigned(
+        found.predicted
+    )
 
 
 def fit(
@@ -149,7 +159,7 @@ def fit(
         criterion: of the threshold that was given, in words.
 
     Raises:
-        UnknownName, BadInput: as `operating.question` and `operating.for_sensitivity`.
+        UnknownName, BadInput: as `operating.question` and `operating.for_sensitivity`, or the threshold is not in [0, 1].
     """
     classes, several = sets[0].classes, len(sets) > 1
     true = np.concatenate([found.true for found in sets])
@@ -157,14 +167,18 @@ def fit(
     rule = DecisionRule(classes, calibration.fit_temperature(true, probabilities))
     positive = tuple(positive) or operating_point.pneumonia_classes(classes)
     if target_sensitivity is not None:
-        calm = [found.with_probabilities(decide(found.probabilities, rule).calibrated) for found in sets]
-        questions = [operating_point.question(found, positive) for found in calm if positive]
+        questions = [
+            operating_point.question(calibrated(found, rule.temperature), positive) for found in sets if positive
+        ]
         threshold = min(
             (operating_point.threshold_for_sensitivity(*each, target_sensitivity) for each in questions), default=None
         )
         where = "validation images and their perturbed copies" if several else "validation images"
         criterion = f"finds at least {100 * target_sensitivity:g} % of them on {where}"
     if threshold is not None:
+        operating_point.question(sets[0], positive)  # raises if it is none
+        if not 0 <= threshold <= 1:
+            raise BadInput(f"A threshold lies between 0 and 1. Received: {threshold}.")
         rule = replace(
             rule, positive=positive, threshold=threshold, criterion=criterion, target_sensitivity=target_sensitivity
         )

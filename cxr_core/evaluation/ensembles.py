@@ -3,7 +3,7 @@
     <run>/ensemble.json    see Ensemble
 
 Everything else in its folder is as in any run's, so it has predictions, figures, a place in the leaderboard, and can get a
-temperature and an operating point. The Predict page answers by `of_run` and `combined`.
+decision rule. The Predict page answers by `of_run` and `combined`.
 """
 
 import time

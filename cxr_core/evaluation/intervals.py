@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from math import sqrt
 from statistics import NormalDist, fmean, stdev
+from typing import NamedTuple
 
 Interval = tuple[float, float]
 
@@ -62,3 +63,19 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
     mean = fmean(values)
     half = float(stdtrit(len(values) - 1, (1 + confidence) / 2)) * stdev(values) / sqrt(len(values))
     return mean - half, mean + half
+
+
+class Share(NamedTuple):
+    """So many `images` of `of`; of none, nothing is known."""
+
+    images: int
+    of: int
+
+    @property
+    def value(self) -> float | None:
+        return self.images / self.of if self.of else None
+
+    @property
+    def interval(self) -> Interval:
+        """95 % Wilson interval; (0, 1) for a share of nothing."""
+        return wilson(self.images, self.of)

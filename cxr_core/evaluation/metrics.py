@@ -161,7 +161,7 @@ def from_resampled(
         if np.isfinite(value):
             interval = bootstrap.interval(name, resampled.replicates[name], value, resampled.fewest)
         metrics[name] = _estimate(value, interval, resampled.method)
-    return metrics | (_wilson_estimates(predictions) if "counts" in parts else {})
+    return metrics | (wilson_estimates(predictions) if "counts" in parts else {})
 
 
 def to_dict(metrics: Metrics) -> dict[str, dict[str, Any]]:
@@ -238,7 +238,8 @@ def _estimate(value: float, interval: intervals.Interval | None, method: str) ->
     return Estimate(float(value) if np.isfinite(value) else None, low, high, method)
 
 
-def _wilson_estimates(predictions: PredictionSet) -> Metrics:
+def wilson_estimates(predictions: PredictionSet) -> Metrics:
+    """Accuracy, and recall and precision of each class: the shares of images, whose intervals are Wilson's."""
     counts = predictions.confusion
     hits = np.diagonal(counts)
 

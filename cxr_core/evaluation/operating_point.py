@@ -5,15 +5,16 @@ The score of an image is the sum of its probabilities of the positive classes; a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, isnan, log, sqrt
+from math import exp, log, sqrt
 from statistics import NormalDist
 
 import numpy as np
 
 from cxr_core.arrays import Flags, Floats
 from cxr_core.errors import BadInput, UnknownName
-from cxr_core.evaluation import curves, intervals
-from cxr_core.evaluation.intervals import Interval
+from cxr_core.evaluation import curves
+from cxr_core.evaluation.intervals import Share
+from cxr_core.evaluation.metrics import Estimate
 from cxr_core.evaluation.prediction_set import PredictionSet
 
 NORMAL = "normal"
@@ -21,10 +22,7 @@ NORMAL = "normal"
 
 @dataclass(frozen=True)
 class Outcome:
-    """Counts of a threshold: true and false positives, false and true negatives; shares with 95 % Wilson intervals.
-
-    A share of nothing is None.
-    """
+    """Counts of a threshold: true and false positives, false and true negatives."""
 
     tp: int
     fp: int
@@ -32,30 +30,25 @@ class Outcome:
     tn: int
 
     @property
-    def sensitivity(self) -> float | None:
-        return _share(self.tp, self.tp + self.fn)
+    def sensitivity(self) -> Share:
+        return Share(self.tp, self.tp + self.fn)
 
     @property
-    def specificity(self) -> float | None:
-        return _share(self.tn, self.tn + self.fp)
+    def specificity(self) -> Share:
+        return Share(self.tn, self.tn + self.fp)
 
     @property
-    def ppv(self) -> float | None:
-        return _share(self.tp, self.tp + self.fp)
+    def ppv(self) -> Share:
+        return Share(self.tp, self.tp + self.fp)
 
     @property
-    def npv(self) -> float | None:
-        return _share(self.tn, self.tn + self.fn)
+    def npv(self) -> Share:
+        return Share(self.tn, self.tn + self.fn)
 
     @property
-    def intervals(self) -> dict[str, Interval]:
-        """By the names of the shares; (0, 1) for a share of nothing."""
-        return {
-            "sensitivity": intervals.wilson(self.tp, self.tp + self.fn),
-            "specificity": intervals.wilson(self.tn, self.tn + self.fp),
-            "ppv": intervals.wilson(self.tp, self.tp + self.fp),
-            "npv": intervals.wilson(self.tn, self.tn + self.fn),
-        }
+    def mirrored(self) -> "Outcome":
+        """The same with positive and negative exchanged."""
+        return Outcome(self.tn, self.fn, self.fp, self.tp)
 
 
 def question(answers: PredictionSet, positive: Sequence[str]) -> tuple[Flags, Floats]:
@@ -118,59 +111,29 @@ def threshold_by_youden(is_positive: Flags, score: Floats) -> float:
     return float(found.thresholds[int(gain.argmax())])
 
 
-@dataclass(frozen=True)
-class Adjusted:
-    """Predictive values where another share of people is ill, None if nobody is called so; 95 % intervals, (0, 1) then."""
+def ppv_at_prevalence(outcome: Outcome, prevalence: float) -> Estimate:
+    """Positive predictive value by Bayes' rule where another share of people is ill; NPV: of `outcome.mirrored`, 1 - prevalence.
 
-    ppv: float | None
-    npv: float | None
-    ppv_interval: Interval
-    npv_interval: Interval
-
-
-def adjusted_for_prevalence(outcome: Outcome, prevalence: float) -> Adjusted | None:
-    """Bayes' rule with a prevalence of one's own; None without positives or negatives.
-
-    Source of the intervals: N. D. Mercaldo, K. F. Lau, X. H. Zhou, "Confidence intervals for predictive values with an emphasis
+    Source of the interval: N. D. Mercaldo, K. F. Lau, X. H. Zhou, "Confidence intervals for predictive values with an emphasis
     to case-control studies", Statistics in Medicine 26 (2007) 2170-2183 (logit, with 1/2 added where a count is 0).
+
+    Returns:
+        Not defined without positive or negative images, or where nobody is called positive.
 
     Raises:
         BadInput: the prevalence is not between 0 and 1.
     """
     if not 0 < prevalence < 1:
         raise BadInput(f"A prevalence lies between 0 and 1. Received: {prevalence}.")
-    sens, spec = outcome.sensitivity, outcome.specificity
-    if sens is None or spec is None:
-        return None
-    ppv, npv = _bayes(sens, spec, prevalence)
+    sensitivity, specificity = outcome.sensitivity.value, outcome.specificity.value
+    if sensitivity is None or specificity is None or not outcome.ppv.of:
+        return Estimate(None, None, None, "logit")
+    ill_per_well = prevalence / (1 - prevalence)
+    odds = float("inf") if specificity == 1 else ill_per_well * sensitivity / (1 - specificity)
     half = 0.5 if 0 in (outcome.tp, outcome.fp, outcome.fn, outcome.tn) else 0.0
     positives, negatives = outcome.tp + outcome.fn + 2 * half, outcome.tn + outcome.fp + 2 * half
-    sens, spec = (outcome.tp + half) / positives, (outcome.tn + half) / negatives
-    spread_ppv = sqrt((1 - sens) / sens / positives + spec / (1 - spec) / negatives)
-    spread_npv = sqrt(sens / (1 - sens) / positives + (1 - spec) / spec / negatives)
-    centre_ppv, centre_npv = _bayes(sens, spec, prevalence)
-    return Adjusted(
-        None if isnan(ppv) else ppv,
-        None if isnan(npv) else npv,
-        (0.0, 1.0) if isnan(ppv) else _logit(centre_ppv, spread_ppv),
-        (0.0, 1.0) if isnan(npv) else _logit(centre_npv, spread_npv),
-    )
-
-
-def _bayes(sens: float, spec: float, prevalence: float) -> tuple[float, float]:
-    called = sens * prevalence + (1 - spec) * (1 - prevalence)
-    passed = spec * (1 - prevalence) + (1 - sens) * prevalence
-    return (
-        sens * prevalence / called if called else float("nan"),
-        spec * (1 - prevalence) / passed if passed else float("nan"),
-    )
-
-
-def _logit(share: float, spread: float) -> Interval:
-    z = NormalDist().inv_cdf(0.975)
-    middle = log(share / (1 - share))
-    return 1 / (1 + exp(-(middle - z * spread))), 1 / (1 + exp(-(middle + z * spread)))
-
-
-def _share(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
+    found, spared = (outcome.tp + half) / positives, (outcome.tn + half) / negatives
+    middle = log(ill_per_well * found / (1 - spared))
+    spread = sqrt((1 - found) / found / positives + spared / (1 - spared) / negatives)
+    low, high = (1 / (1 + exp(-(middle + side * NormalDist().inv_cdf(0.975) * spread))) for side in (-1, 1))
+    return Estimate(1 - 1 / (1 + odds), low, high, "logit")

@@ -18,14 +18,18 @@ from cxr_core.evaluation import (
     calibration,
     comparison,
     confusion,
-    fitted,
+    decision_metrics,
+    decision_rule,
     image_metadata,
+    intervals,
     layout,
     metrics,
     plots,
     prediction_set,
+    rule_store,
     subgroups,
 )
+from cxr_core.evaluation.decision_rule import DecisionRule
 from cxr_core.evaluation.prediction_set import PredictionSet
 from cxr_core.models import catalogue
 from cxr_core.runs import run_store as runs
@@ -82,13 +86,18 @@ def _is_drawn(data: str) -> bool:
 
 def _run(run: Run, said: PredictionSet, split: str, place: int) -> str:
     about = image_metadata.read(said, run.config.data)
-    card = metrics.estimate(said, None if about is None else about["patient"])
+    patients = None if about is None else about["patient"]
+    rule = _quietly(rule_store.of_run, run.id) or DecisionRule(said.classes)
+    plain, said = said, decision_rule.decided(said, rule)
+    card = metrics.estimate(said, patients, parts=("counts", "levels"))
+    card |= metrics.estimate(decision_rule.calibrated(said, rule.temperature), patients, parts=("terms",))
     titles = [_title(name) for name in said.classes]
     again = " class=again" if place else ""
     parts = [
         f"<h2{again}>{escape(run.name or catalogue.title(run.config.model))}</h2>",
         f"<p class=quiet>Run {escape(run.id)}</p>",
         f"<h3>Figures on {len(said):,} {_SPLITS.get(split, escape(split))} images, with 95 % intervals</h3>",
+        f"<p>Decision rule: {escape(rule.describe(_title))}.</p>",
         layout.table(_figures(card)),
         layout.table(_by_class(said, card), intervals=True),
         f"<p class=quiet>Intervals of accuracy, recall and precision: Wilson; of the others: {escape(card['macro_f1'].method)}, "
@@ -97,8 +106,8 @@ def _run(run: Run, said: PredictionSet, split: str, place: int) -> str:
         layout.table(pd.DataFrame(said.confusion, index=titles, columns=titles)),
         "<h3>Classification report</h3>",
         layout.table(_report(said)),
-        _at_point(run, said, None if about is None else about["patient"]),
-        _plots(run, said, split, place),
+        _decision(plain, rule),
+        _plots(run, plain, rule, split, place),
     ]
     if about is not None and len(groups := subgroups.subgroup_table(said, about)):
         parts.append("<h3>Results by group</h3>" + layout.table(_groups(groups), intervals=True, long=True))
@@ -106,40 +115,43 @@ def _run(run: Run, said: PredictionSet, split: str, place: int) -> str:
             "<p class=quiet>* differs from all other images beyond chance (Newcombe's 95 % interval); of "
             f"{len(groups)} groups about {max(1, round(len(groups) / 20))} would by luck alone.</p>"
         )
-    parts += [_data_card(run), _model_card(run), _csv(run, said, split)]
+    parts += [_data_card(run), _model_card(run, rule), _csv(run, plain, split)]
     return "\n".join(parts)
 
 
-def _at_point(run: Run, said: PredictionSet, patients: pd.Series | None) -> str:
-    """The same images, called by the operating point; empty if the run has none."""
-    point = _quietly(fitted.point, run.id)
-    if point is None:
-        return ""
-    called = fitted.decided(said, point)
-    card = metrics.estimate(called, patients, parts=("counts",))
+def _decision(plain: PredictionSet, rule: DecisionRule) -> str:
+    """What a person is shown: which answers are confident, and what those are worth; beside it the highest probability."""
+    found = decision_metrics.document(plain, rule)
     rows = {
-        metrics.TITLES[name]: formatting.estimate(card[name]) for name in ("accuracy", "macro_f1", "balanced_accuracy")
+        title: f"{formatting.percent(one['value'])} ({formatting.interval(one['ci95'])}), {one['count']:,} of {one['of']:,}"
+        for name, title in decision_metrics.TITLES.items()
+        if (one := found[name])["value"] is not None
     }
-    rows |= {f"Recall, {_title(name).lower()}": formatting.estimate(card[f"recall:{name}"]) for name in said.classes}
-    titles = [_title(name) for name in said.classes]
-    return "\n".join(
-        [
-            "<h3>At its operating point</h3>",
-            f"<p>As Predict answers: {escape(point.told(_title))}. Everywhere else in this report an image is called its "
-            "most probable class.</p>",
-            layout.table(pd.DataFrame({"Value (95 % interval)": rows})),
-            layout.table(pd.DataFrame(called.confusion, index=titles, columns=titles)),
-        ]
-    )
+    parts = [
+        "<h3>What a person is shown</h3>",
+        f"<p>An answer is confident if the calibrated probability of its class is at least "
+        f"{formatting.percent(rule.reject_threshold)}.</p>",
+        layout.table(pd.DataFrame({"Value (95 % interval)": rows})),
+    ]
+    if rule.threshold is not None:
+        right, n = int(plain.correct.sum()), len(plain)
+        between = formatting.interval(intervals.wilson(right, n))
+        parts.append(
+            f"<p>By highest probability, as the paper counts, the accuracy is {formatting.percent(right / n)} ({between}).</p>"
+        )
+    return "\n".join(parts)
 
 
-def _plots(run: Run, said: PredictionSet, split: str, place: int) -> str:
+def _plots(run: Run, plain: PredictionSet, rule: DecisionRule, split: str, place: int) -> str:
+    said = decision_rule.decided(plain, rule)
     titles = {name: _title(name) for name in said.classes}
     rocs, recalls = plots.class_curves(said, titles)
-    reliability = {"As the network says it": calibration.reliability(said.confidence, said.correct)}
-    if (heat := _quietly(fitted.temperature, run.id)) is not None:
-        after = fitted.tempered(said, heat.value)
-        reliability[f"After temperature {heat.value:.2f}"] = calibration.reliability(after.confidence, after.correct)
+    reliability = {"Uncalibrated": calibration.reliability(said.confidence, said.correct)}
+    if rule.is_calibrated:
+        after = decision_rule.calibrated(said, rule.temperature)
+        reliability[f"After temperature {rule.temperature:.2f}"] = calibration.reliability(
+            after.confidence, after.correct
+        )
     history = runs.history(run.id)
     shown = {"Confusion matrix": plots.confusion_matrix(said.confusion.tolist(), list(titles.values()))}
     if rocs:
@@ -181,13 +193,20 @@ def _comparison(found: Sequence[Run], said: Mapping[str, PredictionSet], split: 
     }
     parts.append("<ul>" + "".join(f"<li>{escape(names[run.id])}, {escape(run.id)}</li>" for run in found) + "</ul>")
     for other in found[1:]:
-        shared = prediction_set.shared_images([said[first.id], said[other.id]])
-        one, two = shared.members
-        apart = comparison.differences(one, two, image_metadata.patients(one, first.config.data))
+        rules = [_quietly(rule_store.of_run, run.id) or DecisionRule(run.config.classes) for run in (first, other)]
+        called = [decision_rule.decided(said[run.id], rule) for run, rule in zip((first, other), rules, strict=True)]
+        one, two = prediction_set.shared_images(called).members
+        calm = [decision_rule.calibrated(each, rule.temperature) for each, rule in zip((one, two), rules, strict=True)]
+        patients, terms = image_metadata.patients(one, first.config.data), ("terms",)
+        apart = comparison.differences(one, two, patients, parts=("counts", "levels"))
+        apart |= comparison.differences(calm[0], calm[1], patients, parts=terms)
         test, (alike, kappa) = comparison.mcnemar(one, two), comparison.agreement(one, two)
         letter = names[other.id][0]
-        parts.append(f"<h3>{letter} less A, on the {len(shared):,} images that both answered</h3>")
-        before, after = metrics.values(one), metrics.values(two)
+        parts.append(f"<h3>{letter} less A, on the {len(one):,} images that both answered</h3>")
+        before, after = (
+            metrics.values(each, parts=("counts", "levels")) | metrics.values(shown, parts=terms)
+            for each, shown in zip((one, two), calm, strict=True)
+        )
         rows = {
             title: {
                 "A": _point(name, before[name]),
@@ -236,7 +255,7 @@ def _data_card(run: Run) -> str:
     return "\n".join(parts)
 
 
-def _model_card(run: Run) -> str:
+def _model_card(run: Run, rule: DecisionRule) -> str:
     rows = {"Network": catalogue.title(run.config.model), "Recipe": run.config.recipe, "State": run.status.state}
     if run.status.ended and run.status.started:
         rows["Trained for"] = f"{run.status.ended - run.status.started:,.0f} s, {run.status.epoch} epochs"
@@ -248,9 +267,11 @@ def _model_card(run: Run) -> str:
         rows["Packages"] = ", ".join(f"{name} {version}" for name, version in packages.items())
     except (FileNotFoundError, CxrError):
         rows["Versions"] = "not recorded"
-    heat, point = _quietly(fitted.temperature, run.id), _quietly(fitted.point, run.id)
-    rows["Temperature"] = "none kept" if heat is None else f"{heat.value:.3f}, from {heat.images:,} validation images"
-    rows["Operating point"] = "none kept" if point is None else point.told(_title)
+    rows["Temperature"] = f"{rule.temperature:.3f}" if rule.is_calibrated else "none"
+    rows["Decision rule"] = rule.describe(_title)
+    rows["Confident from"] = formatting.percent(rule.reject_threshold)
+    if rule.images:
+        rows["Rule fitted on"] = f"{rule.images:,} {' and '.join(_SPLITS[one] for one in rule.splits)} images"
     settings = {name: str(value) for name, value in to_document(run.config).items()}
     return (
         "<h3>Network</h3>"

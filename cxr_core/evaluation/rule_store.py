@@ -50,23 +50,27 @@ def saved(run_id: str) -> DecisionRule | None:
     return rule if rule.splits else None
 
 
-def fit(run_id: str, *, target_sensitivity: float | None = None, **choice: Any) -> DecisionRule:
+def fit(run_id: str, *, min_images: int | None = None, **choice: Any) -> DecisionRule:
     """As `decision_rule.fit`, on the run's own predictions, without saving it.
+
+    Args:
+        min_images: of validation; by default `decision_rule.MIN_IMAGES`.
+        choice: arguments of `decision_rule.fit`.
 
     Raises:
         UnknownName: no such run or class, or the run has no validation predictions.
-        BadInput: there are fewer than `decision_rule.MIN_IMAGES` validation images, or as `decision_rule.fit`.
+        BadInput: there are fewer validation images, or as `decision_rule.fit`.
     """
     sets = _sets(run_id)
     if not sets:
         prediction_set.read(run_id, SPLITS[0])  # raises, and names the splits that there are
-    least = decision_rule.MIN_IMAGES
+    least = min_images or decision_rule.MIN_IMAGES
     if len(sets[0]) < least:
         raise BadInput(
             f"Run '{run_id}' has {len(sets[0])} validation images. At least {least} are needed: with fewer, a temperature and "
             "a threshold are chance. Train it with a larger validation split."
         )
-    rule = decision_rule.fit(sets, target_sensitivity=target_sensitivity, **choice)
+    rule = decision_rule.fit(sets, **choice)
     splits = SPLITS[: len(sets)]
     return replace(rule, splits=splits, images=len(sets[0]), digest=_digest(run_id, splits))
 

@@ -139,8 +139,13 @@ def answered(run_id: str, files: list[tuple[str, bytes]], seconds: float) -> dic
 
 def said_of_all(panel: LoadedModel) -> dict[str, Any]:
     """What the command line and the endpoint tell beside the results."""
-    point = panel.point.document() if panel.point else None
-    return {"operating_point": point, "notice": panel.notice, "disclaimer": DISCLAIMER}
+    rule = panel.rule
+    return {
+        "decision_rule": rule.document(),
+        "operating_point": rule.operating_point(),
+        "notice": panel.notice,
+        "disclaimer": DISCLAIMER,
+    }
 
 
 def document(one: Result) -> dict[str, Any]:
@@ -153,7 +158,8 @@ def document(one: Result) -> dict[str, Any]:
         "most_probable": None if one.answer.refused else one.answer.most_probable,
         "probabilities": one.answer.probabilities,
         "calibrated": one.answer.calibrated,
-        "sure": one.answer.sure and not one.answer.refused,
+        "confident": one.answer.confident and not one.answer.refused,
+        "sure": one.answer.confident and not one.answer.refused,
         "refused": one.answer.refused,
         "warnings": [remark.text for remark in one.answer.remarks],
     }
@@ -223,15 +229,19 @@ def description(bounds: Limits, *, token: bool) -> dict[str, Any]:
             "error": {"type": "string"},
             "label": {
                 "type": ["string", "null"],
-                "description": "By the operating point, if the run has one; null if refused.",
+                "description": "By the run's decision rule, given whether it is confident or not; null if refused.",
             },
             "most_probable": {
                 "type": ["string", "null"],
-                "description": "The most probable single class after the temperature; the operating point may decide otherwise.",
+                "description": "The most probable single class after the temperature; the decision rule may give another.",
             },
             "probabilities": {**share, "description": "Of the network itself, by class."},
-            "calibrated": {**share, "description": "After the run's temperature; the same if it has none."},
-            "sure": {"type": "boolean", "description": "False where the run was often wrong on validation images."},
+            "calibrated": {**share, "description": "After the temperature of the run's decision rule."},
+            "confident": {
+                "type": "boolean",
+                "description": "Whether the calibrated probability of `label` reaches the `reject_threshold` of the decision rule.",
+            },
+            "sure": {"type": "boolean", "description": "The same, by its name in version 0.1."},
             "refused": {"type": "boolean", "description": "True if the image seems to be no frontal chest X-ray."},
             "warnings": {"type": "array", "items": {"type": "string"}},
         },
@@ -287,10 +297,17 @@ def description(bounds: Limits, *, token: bool) -> dict[str, Any]:
                     "properties": {
                         "run": {"type": "string"},
                         "results": {"type": "array", "items": result},
+                        "decision_rule": {
+                            "type": "object",
+                            "description": "How the run answers: the probabilities after `temperature`; the most probable of the "
+                            "`positive` classes where their sum is at or above `threshold`, else of the others (both empty: "
+                            "the most probable class); confident at or above `reject_threshold`.",
+                        },
                         "operating_point": {
                             "type": ["object", "null"],
-                            "description": "Where the summed calibrated probability of the `positive` classes is at or above "
-                            "`threshold`, the label is one of them; `rule` says how it was chosen.",
+                            "description": "The threshold of the decision rule, as in version 0.1: where the summed calibrated "
+                            "probability of the `positive` classes is at or above `threshold`, the label is one of them; `rule` "
+                            "says how it was chosen.",
                             "properties": {
                                 "positive": {"type": "array", "items": {"type": "string"}},
                                 "threshold": {"type": "number", "minimum": 0, "maximum": 1},

@@ -19,10 +19,9 @@ from PIL import Image
 
 from cxr_core import images, process
 from cxr_core.errors import BadInput, CxrError
-from cxr_core.evaluation import abstention, ensembles, fitted
-from cxr_core.evaluation.abstention import Band
+from cxr_core.evaluation import ensembles, rule_store
+from cxr_core.evaluation.decision_rule import DecisionRule, decide
 from cxr_core.evaluation.ensembles import Ensemble
-from cxr_core.evaluation.fitted import Point, Temperature
 from cxr_core.images import DecodedImage
 from cxr_core.inference import model_cache
 from cxr_core.inference.input_check.checks import (
@@ -41,7 +40,6 @@ from cxr_core.runs.run_store import Run
 
 Pixels = npt.NDArray[np.uint8]
 CheckFunction = Callable[[Sequence[CheckInput]], Sequence[tuple[Finding, ...]]]
-_BESIDE = ("ensemble.json", "temperature.json", "operating_point.json", f"predictions/{fitted.SPLIT}.parquet")
 PREFETCH = 32  # files seen before the network has come to them
 
 
@@ -51,23 +49,25 @@ class Prediction:
 
     Attributes:
         probabilities: by class, of the network itself: those of the predictions tables.
-        calibrated: after the run's temperature; the same if it has none.
-        label: the class on its side of the operating point, if the run has one, else the most probable.
-        sure: whether the probability of `label` is above the band where the run was often wrong on validation images.
+        calibrated: after the temperature of the run's decision rule; the same if that is 1.
+        label: the class that the decision rule gives.
+        confident: whether the calibrated probability of `label` reaches the reject threshold of the rule.
         remarks: what is odd about the image, the gravest first.
         votes: probabilities of each member of an ensemble, by its run id.
+        member_labels: the class that each member gives by its own decision rule.
     """
 
     probabilities: dict[str, float]
     calibrated: dict[str, float]
     label: str
-    sure: bool
+    confident: bool
     remarks: tuple[Finding, ...] = ()
     votes: dict[str, dict[str, float]] = field(default_factory=dict)
+    member_labels: dict[str, str] = field(default_factory=dict)
 
     @property
     def most_probable(self) -> str:
-        """The most probable single class, whatever the operating point says; the first of equals."""
+        """The most probable single class, whatever the decision rule gives; the first of equals."""
         return max(self.calibrated, key=self.calibrated.__getitem__)
 
     @property
@@ -77,9 +77,9 @@ class Prediction:
 
     @property
     def agreement(self) -> float:
-        """Share of an ensemble's members whose most probable class is `label`; 1 for a single network."""
-        called = [max(one, key=one.__getitem__) == self.label for one in self.votes.values()]
-        return sum(called) / len(called) if called else 1.0
+        """Share of an ensemble's members that give `label` by their own decision rules; 1 for a single network."""
+        agreeing = [label == self.label for label in self.member_labels.values()]
+        return sum(agreeing) / len(agreeing) if agreeing else 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +104,8 @@ class LoadedModel:
 
     Attributes:
         members: in the order of the ensemble.
+        rule: how the run answers.
+        member_rules: how each member would answer alone.
         checks: of the members that have one: what each says of images.
     """
 
@@ -111,9 +113,8 @@ class LoadedModel:
     members: tuple[LiteRTModel, ...]
     way: str
     weights: tuple[float, ...]
-    temperature: Temperature | None
-    point: Point | None
-    band: Band | None
+    rule: DecisionRule
+    member_rules: tuple[DecisionRule, ...]
     checks: tuple[CheckFunction, ...]
 
     @property
@@ -149,22 +150,25 @@ class LoadedModel:
             return []
         with process.one_blas_thread():
             votes = [one.probabilities(np.stack([image.prepared[one.size] for image in seen])) for one in self.members]
-        raw = ensembles.combine(votes, self.way, self.weights) if len(votes) > 1 else votes[0]
-        calm = self.temperature.applied(raw) if self.temperature else raw
-        codes = self.point.label(raw, self.classes) if self.point else calm.argmax(axis=1)
-        least = self.band.least if self.band else 0.0
+        several = len(votes) > 1
+        raw = ensembles.combine(votes, self.way, self.weights) if several else votes[0]
+        decisions = decide(raw, self.rule)
+        by_member = {
+            member.run_id: (vote, decide(vote, rule).predicted)
+            for member, vote, rule in zip(self.members, votes, self.member_rules, strict=True)
+            if several
+        }
         return [
             Prediction(
-                self._named(raw[place]),
-                self._named(calm[place]),
-                self.classes[codes[place]],
-                bool(calm[place, codes[place]] >= least),
+                self._named(raw[number]),
+                self._named(decisions.calibrated[number]),
+                self.classes[decisions.predicted[number]],
+                bool(decisions.confident[number]),
                 image.remarks,
-                {one.run_id: self._named(vote[place]) for one, vote in zip(self.members, votes, strict=True)}
-                if len(votes) > 1
-                else {},
+                {run_id: self._named(vote[number]) for run_id, (vote, _) in by_member.items()},
+                {run_id: self.classes[codes[number]] for run_id, (_, codes) in by_member.items()},
             )
-            for place, image in enumerate(seen)
+            for number, image in enumerate(seen)
         ]
 
     def relevance(self, grey: Pixels, label: str) -> npt.NDArray[np.float64]:
@@ -200,29 +204,12 @@ def load(run_id: str) -> LoadedModel:
         WorkFailed: its files are damaged.
     """
     run = runs.get(run_id)
-    folder = run.folder
-    beside = _beside(run_id, folder, runs.fingerprint(str(folder), _BESIDE))
-    members = tuple(model_cache.get(run if one == run_id else runs.get(one)) for one in beside.group.members)
+    group = ensembles.of_run(run_id) or Ensemble((run_id,), "mean", (1.0,))
+    members = tuple(model_cache.get(run if one == run_id else runs.get(one)) for one in group.members)
     found = [path for one in members if (path := runs.folder(one.run_id) / "input_check.npz").is_file()]
     checks = tuple(_input_check(path, path.stat().st_mtime_ns) for path in found)
-    group = beside.group
-    return LoadedModel(run, members, group.way, group.weights, beside.temperature, beside.point, beside.band, checks)
-
-
-@dataclass(frozen=True)
-class _Beside:
-    """What lies beside the networks of a run."""
-
-    group: Ensemble
-    temperature: Temperature | None
-    point: Point | None
-    band: Band | None
-
-
-@lru_cache(maxsize=64)
-def _beside(run_id: str, folder: Path, written: tuple[object, ...]) -> _Beside:  # noqa: ARG001 - part of the key
-    group = ensembles.of_run(run_id) or Ensemble((run_id,), "mean", (1.0,))
-    return _Beside(group, fitted.temperature(run_id), fitted.point(run_id), abstention.of_run(run_id))
+    rules = tuple(rule_store.of_run(one) for one in group.members)
+    return LoadedModel(run, members, group.way, group.weights, rule_store.of_run(run_id), rules, checks)
 
 
 @dataclass(frozen=True, eq=False)

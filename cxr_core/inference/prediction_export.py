@@ -8,7 +8,7 @@ from html import escape
 import pandas as pd
 
 from cxr_core import csv_export, images
-from cxr_core.evaluation import fitted, prediction_set
+from cxr_core.evaluation import decision_metrics, prediction_set
 from cxr_core.evaluation.intervals import wilson
 from cxr_core.formatting import DISCLAIMER, interval, percent, plural
 from cxr_core.inference.predict import LoadedModel, Result
@@ -33,7 +33,7 @@ def table(panel: LoadedModel, results: Sequence[Result]) -> pd.DataFrame:
 
 
 def csv(panel: LoadedModel, results: Sequence[Result], others: Sequence[LoadedModel] = ()) -> bytes:
-    """The table as CSV that is safe to open in a spreadsheet, with the run, its operating point, and whether it is calibrated.
+    """The table as CSV that is safe to open in a spreadsheet, with the run and its decision rule.
 
     Args:
         others: who gave the second opinions.
@@ -42,8 +42,10 @@ def csv(panel: LoadedModel, results: Sequence[Result], others: Sequence[LoadedMo
         most_probable=["" if one.answer is None or one.answer.refused else one.answer.most_probable for one in results],
         run=panel.run.id,
         second_opinions=", ".join(one.run.id for one in others),
-        calibrated="yes" if panel.temperature else "no",
-        operating_point=panel.point.told() if panel.point else "",
+        confident=["" if one.answer is None or one.answer.refused else _yes(one.answer.confident) for one in results],
+        calibrated=_yes(panel.rule.is_calibrated),
+        decision_rule=panel.rule.describe(),
+        operating_point=panel.rule.describe() if panel.rule.threshold is not None else "",
         note=f"{DISCLAIMER} {panel.notice}".strip(),
     )
     return csv_export.csv(told)
@@ -53,14 +55,13 @@ def html(panel: LoadedModel, results: Sequence[Result], others: Sequence[LoadedM
     """One page with a thumbnail, the answer and its probabilities for each file; needs no internet. `others` as in `csv`."""
     good = "Its accuracy on test images is not known."
     if "test" in panel.run.metrics:
-        test = fitted.decided(prediction_set.read(panel.run.id, "test"), panel.point)
-        right = int(test.correct.sum())
+        counts = decision_metrics.count(prediction_set.read(panel.run.id, "test"), panel.rule)
+        (right, n), (confident, _) = counts["accuracy_all"], counts["coverage"]
         good = (
-            f"Of {len(test):,} test images of '{panel.run.config.data}' it got {percent(right / len(test))} right "
-            f"(95 % interval {interval(wilson(right, len(test)))})."
+            f"Of {n:,} test images of '{panel.run.config.data}' it got {percent(right / n)} right "
+            f"(95 % interval {interval(wilson(right, n))}); it was confident of {confident:,} of them."
         )
-    if panel.point:
-        good += f" It answers by an operating point: {panel.point.told()}."
+    good += f" Decision rule: {panel.rule.describe()}."
     if others:
         good += f" Second opinions by {', '.join(one.run.name or one.run.id for one in others)}."
     head = "".join(f"<th>{escape(name)}</th>" for name in ("", "File", "Answer", *panel.classes, "Remarks"))
@@ -68,7 +69,7 @@ def html(panel: LoadedModel, results: Sequence[Result], others: Sequence[LoadedM
     return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>Predictions</title><style>{_STYLE}</style>
 <h1>Predictions for {plural(len(results), "file")}</h1><p class="warn">{escape(DISCLAIMER)}</p>
 <p>Answered by {escape(panel.run.name or panel.run.id)}. {escape(good)} Probabilities are {
-        "calibrated on validation images" if panel.temperature else "those of the network itself, not calibrated"
+        "calibrated on validation images" if panel.rule.is_calibrated else "those of the network itself, not calibrated"
     }. {escape(panel.notice)}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></html>""".encode()
 
 
@@ -84,6 +85,10 @@ thead { display: table-header-group; } tr { break-inside: avoid; }
 """
 
 
+def _yes(so: bool) -> str:
+    return "yes" if so else "no"
+
+
 def _row(panel: LoadedModel, one: Result) -> list[object]:
     size, nothing = [one.width, one.height], [*[math.nan] * len(panel.classes), ""]
     if one.answer is None:
@@ -92,7 +97,15 @@ def _row(panel: LoadedModel, one: Result) -> list[object]:
     if one.answer.refused:
         return [one.name, REFUSED, "", *nothing, told, *size]
     label, alike = one.answer.label, f"{one.alike} of {len(one.opinions)}" if one.opinions else ""
-    return [one.name, label if one.answer.sure else UNSURE, label, *one.answer.calibrated.values(), alike, told, *size]
+    return [
+        one.name,
+        label if one.answer.confident else UNSURE,
+        label,
+        *one.answer.calibrated.values(),
+        alike,
+        told,
+        *size,
+    ]
 
 
 def _html_row(panel: LoadedModel, one: Result) -> str:

@@ -10,8 +10,8 @@ from cxr_core.runs import run_store
 from cxr_core.runs import status as states
 
 _FILES = (
-    "config.json", "environment.json", "history.csv", "metrics.json", "ensemble.json", "temperature.json",
-    "operating_point.json", "trunk.json", "input_check.npz", *run_store.MODELS,
+    "config.json", "environment.json", "history.csv", "metrics.json", "ensemble.json", "decision_rule.json",
+    "temperature.json", "operating_point.json", "trunk.json", "input_check.npz", *run_store.MODELS,
 )  # fmt: skip
 _FOLDERS = ("predictions", "export")
 

@@ -81,9 +81,9 @@ class RunConfig:
         0.0,
         0.0,
         1.0,
-        "Sensitivity to reach",
-        "Share of the images that are not normal which the operating point finds on validation images; it is kept with the run, "
-        "as is its calibration. 0: neither.",
+        "Target sensitivity",
+        "Share of the images that are not normal which the decision rule finds on validation images; the rule is saved with the "
+        "run. 0: none is fitted, and the highest probability is answered.",
     )
     patience: int = _number(0, 0, 1000, "Patience", "Epochs without a better one after which it ends; 0: never.")
     dropout: float = _number(0.2, 0.0, 0.9, "Dropout", "Share of the dense layer that is left out at random.")

@@ -12,7 +12,7 @@ from cxr_core import process, workspace
 from cxr_core.data import manifest as manifests
 from cxr_core.data import packing, perturbations
 from cxr_core.errors import CxrError, WorkFailed
-from cxr_core.evaluation import fitted, metrics, predictions
+from cxr_core.evaluation import metrics, predictions, rule_store
 from cxr_core.inference import export, litert_model
 from cxr_core.inference.input_check.checks import InputCheck
 from cxr_core.inference.predictor import Predictor
@@ -94,7 +94,7 @@ def _train(run: Run, reporter: Reporter) -> None:
 
 def _calibrate(run: Run) -> None:
     if run.config.sensitivity:
-        fitted.keep_calibrated(run.id, run.config.sensitivity)
+        rule_store.save(run.id, rule_store.fit(run.id, target_sensitivity=run.config.sensitivity))
 
 
 def prepare_for_prediction(run_id: str) -> float:

@@ -5,7 +5,8 @@ import streamlit as st
 
 from cxr_core import formatting
 from cxr_core.errors import CxrError
-from cxr_core.evaluation import comparison, curves, ensembles, metrics, plots, prediction_set
+from cxr_core.evaluation import comparison, curves, ensembles, metrics, plots, prediction_set, rule_store
+from cxr_core.evaluation.decision_rule import DecisionRule
 from cxr_core.models import catalogue
 from cxr_core.runs import config
 from cxr_core.runs import run_store as runs
@@ -47,14 +48,17 @@ def _partners(by_id: dict[str, Run], first: str) -> list[str]:
 
 
 def pair(first: Run, second: Run, split: str) -> None:
-    shared = prediction_set.shared_images([cached_metrics.prediction_set_of(run, split) for run in (first, second)])
+    rules = _rules(first, second)
+    shared = prediction_set.shared_images([cached_metrics.decided_set_of(run, split, rule) for run, rule in rules])
     one, other = shared.members
     told = f"{formatting.plural(len(shared), 'image')} that both have answered (A {shared.images[0]:,}, B {shared.images[1]:,})."
     if shared.relabelled:
         told += " " + f" {formatting.plural(shared.relabelled, 'image')} with another true class in each are left out."
     st.markdown(told)
-    differences = cached_metrics.differences_of(first, second, split)
-    points = [metrics.values(each) for each in shared.members]
+    for letter, (_, rule) in zip("AB", rules, strict=True):
+        st.caption(f"Decision rule of {letter}: {formatting.decision_rule(rule)}.")
+    differences = cached_metrics.differences_of(*rules, split)
+    points = cached_metrics.points_of(*rules, split)
     rows = {
         title: {
             "A": _told(points[0][name], name),
@@ -84,6 +88,11 @@ def pair(first: Run, second: Run, split: str) -> None:
             st.dataframe(settings.rename(index=_titled), alt="Settings that differ")
 
 
+def _rules(*several: Run) -> list[tuple[Run, DecisionRule]]:
+    """Each run with the rule by which it answers."""
+    return [(run, rule_store.of_run(run.id)) for run in several]
+
+
 def _titled(name: str) -> str:
     """What a setting is called on the Train page."""
     found = config.SETTINGS.get(name)
@@ -93,8 +102,9 @@ def _titled(name: str) -> str:
 def differing(first: Run, second: Run, split: str) -> None:
     """The images behind the difference, as one of the two answered them."""
     st.subheader("The images on which they differ", anchor=False)
+    rules = _rules(first, second)
     one, other = prediction_set.shared_images(
-        [cached_metrics.prediction_set_of(run, split) for run in (first, second)]
+        [cached_metrics.decided_set_of(run, split, rule) for run, rule in rules]
     ).members
     titles = {"a": "A right, B wrong", "b": "B right, A wrong", "both": "Both wrong"}
     way = url_state.choice(
@@ -106,10 +116,10 @@ def differing(first: Run, second: Run, split: str) -> None:
         "b": comparison.only_correct(other, one),
         "both": ~one.correct & ~other.correct,
     }[way]
-    run, said = (second, other) if way == "a" else (first, one)
+    (run, rule), said = (rules[1], other) if way == "a" else (rules[0], one)
     st.caption(f"Shown: what {'B' if way == 'a' else 'A'} said.")
     about = cached_metrics.image_metadata_of(run, split)
-    full = cached_metrics.prediction_set_of(run, split)
+    full = cached_metrics.decided_set_of(run, split, rule)
     wanted = pd.Index(full.ids).isin(said.ids[inside])
     image_drilldown.show(run, full, about, wanted, key=f"pair-{first.id}-{second.id}-{split}-{way}")
 
@@ -119,9 +129,10 @@ def further(first: Run, several: list[Run], split: str) -> None:
     rows = {}
     for place, run in enumerate(several, start=2):
         letter = chr(65 + place)
-        less = cached_metrics.differences_of(first, run, split, cached_metrics.COUNTS + cached_metrics.LEVELS)
+        rules = _rules(first, run)
+        less = cached_metrics.differences_of(*rules, split, cached_metrics.COUNTS + cached_metrics.LEVELS)
         one, other = prediction_set.shared_images(
-            [cached_metrics.prediction_set_of(each, split) for each in (first, run)]
+            [cached_metrics.decided_set_of(each, split, rule) for each, rule in rules]
         ).members
         names = ("accuracy", "macro_f1", "balanced_accuracy", "macro_auc")
         rows[f"{letter}: {run_card.title(run)}"] = {

@@ -8,12 +8,15 @@ import streamlit as st
 from cxr_core import csv_export, formatting
 from cxr_core.data import datasets
 from cxr_core.errors import CxrError
-from cxr_core.evaluation import leaderboard, metrics, paper, plots, reproduction
+from cxr_core.evaluation import decision_rule, leaderboard, metrics, paper, plots, reproduction, rule_store
+from cxr_core.evaluation.decision_rule import DecisionRule
 from cxr_core.models import catalogue
 from cxr_core.runs import run_store as runs
 from cxr_core.runs.run_store import Run
 from pages.ui import cached_metrics, messages, reproduction_panel, run_card, url_state
 from pages.ui.theme import dark
+
+CALLING = {"own": "Each model's own", "probable": "Highest probability"}
 
 
 def standings_table(found: list[Run]) -> None:
@@ -49,6 +52,9 @@ def standings_table(found: list[Run]) -> None:
             titles={"all": "All", **{run.config.model: catalogue.title(run.config.model) for run in usable}},
             width=200,
         )
+        calling = url_state.choice(
+            "Decision rule", list(CALLING), key="calling", kind="decision rule", titles=CALLING, width=200
+        )
         fixed = leaderboard.published_rows("accuracy", "test")
         pinned = url_state.choice(
             "Differences from",
@@ -60,7 +66,7 @@ def standings_table(found: list[Run]) -> None:
         )
     cards, problems = _cards(
         [run for run in usable if data in ("all", run.config.data) and network in ("all", run.config.model)],
-        split, figure, named,
+        split, figure, named, calling,
     )  # fmt: skip
     for problem in problems:
         st.warning(problem, icon=":material/error:")
@@ -74,7 +80,7 @@ def standings_table(found: list[Run]) -> None:
     if table.empty:
         st.caption("Nobody has this figure on these images.")
         return
-    _shown(table, titles[figure], figure, split, usable, pinned)
+    _shown(table, titles[figure], figure, split, usable, pinned, calling)
 
 
 def _datasets(usable: list[Run]) -> list[str]:
@@ -83,25 +89,47 @@ def _datasets(usable: list[Run]) -> list[str]:
     return [*sorted(dict.fromkeys(run.config.data for run in usable), key=drawn.__contains__), "all"]
 
 
-def _cards(usable: list[Run], split: str, figure: str, named: dict[str, str]) -> tuple[list, list[str]]:
+def _rule(run: Run, calling: str) -> DecisionRule | None:
+    """The rule by which a run's images are called; None: the highest probability.
+
+    Raises:
+        WorkFailed: its file is damaged.
+    """
+    return rule_store.of_run(run.id) if calling == "own" else None
+
+
+def _cards(usable: list[Run], split: str, figure: str, named: dict[str, str], calling: str) -> tuple[list, list[str]]:
     """Run, title, figures and images of each that has the split; and what could not be read."""
     cards, problems = [], []
     for run in usable:
         if split not in run.metrics:
             continue
-        if stored := leaderboard.stored_estimate(run.metrics[split], figure):
-            estimate, n = stored
-            cards.append((run, named[run.id], {figure: estimate}, n))
-            continue
         try:
-            card = cached_metrics.metrics_of(run, split, metrics.parts_of(figure))
+            rule = _rule(run, calling)
+            if quick := _quick(run, split, figure, rule):
+                cards.append((run, named[run.id], {figure: quick[0]}, quick[1]))
+                continue
+            card = cached_metrics.metrics_of(run, split, metrics.parts_of(figure), rule=rule)
             cards.append((run, named[run.id], card, len(cached_metrics.prediction_set_of(run, split))))
         except (CxrError, OSError) as error:
             problems.append(f"**{named[run.id]}**: {error}")
     return cards, problems
 
 
-def _shown(table: pd.DataFrame, title: str, figure: str, split: str, usable: list[Run], pinned: str) -> None:
+def _quick(run: Run, split: str, figure: str, rule: DecisionRule | None) -> tuple[metrics.Estimate, int] | None:
+    """A figure with Wilson's interval, and its images; None for others, which take a bootstrap."""
+    if rule is None or rule.threshold is None:
+        return leaderboard.stored_estimate(run.metrics[split], figure)
+    if figure.split(":", maxsplit=1)[0] not in ("accuracy", "recall", "precision"):
+        return None
+    called = cached_metrics.decided_set_of(run, split, rule)
+    one = metrics.wilson_estimates(called).get(figure)
+    return one and (one, len(called))
+
+
+def _shown(
+    table: pd.DataFrame, title: str, figure: str, split: str, usable: list[Run], pinned: str, calling: str
+) -> None:
     drawn = {one.name for one in datasets.list_datasets() if one.synthetic}
     share = metrics.is_percentage(figure)
     by_id = {run.id: run for run in usable}
@@ -120,7 +148,10 @@ def _shown(table: pd.DataFrame, title: str, figure: str, split: str, usable: lis
     if pinned != "none":
         official = _official(usable, split)
         rows = table.itertuples()
-        table["difference"] = [_difference(by_id, table, row, figure, split, pinned, share, official) for row in rows]
+        table["difference"] = [
+            _difference(by_id, table, row, figure, split, pinned, share, official, calling) for row in rows
+        ]
+    table["rule"] = [_rule_words(by_id.get(run_id), calling) for run_id in table["run"]]
     plotted = pd.DataFrame(
         {
             "name": [
@@ -154,6 +185,7 @@ def _shown(table: pd.DataFrame, title: str, figure: str, split: str, usable: lis
             "recipe",
             "n",
             "note",
+            "rule",
             "run",
         ],
         column_config={
@@ -174,6 +206,7 @@ def _shown(table: pd.DataFrame, title: str, figure: str, split: str, usable: lis
                 "it knows the spread between seeds or folds, not the chance of which images were in the split. Of two runs "
                 "their values are given instead.",
             ),
+            "rule": st.column_config.TextColumn("Decision rule", help="How an image is called a class."),
             "run": "Run",
         },
         key="standings",
@@ -200,12 +233,14 @@ def _difference(
     pinned: str,
     share: bool,
     official: set[str],
+    calling: str,
 ) -> str:
     if pinned in (row.run, row.name) and row.origin != "Group of runs":
         return "baseline"
     try:
         if pinned in by_id and row.run in by_id:
-            one = cached_metrics.difference_of(by_id[pinned], by_id[row.run], split, figure)
+            pair = [(run, _rule(run, calling)) for run in (by_id[pinned], by_id[row.run])]
+            one = cached_metrics.difference_of(*pair, split, figure)
         else:
             base = table[(table["run"] == pinned) | ((table["run"] == "") & (table["name"] == pinned))]
             if not len(base):
@@ -219,6 +254,14 @@ def _difference(
     except (CxrError, OSError) as error:
         return str(error).split(".")[0]
     return formatting.difference(one, share=share)
+
+
+def _rule_words(run: Run | None, calling: str) -> str:
+    """How the images of a row were called; empty for groups and published rows, of which it is not known."""
+    if run is None:
+        return ""
+    rule = _rule(run, calling)
+    return formatting.decision_rule(rule) if rule else decision_rule.HIGHEST_PROBABILITY
 
 
 def _official(usable: list[Run], split: str) -> set[str]:
@@ -285,7 +328,7 @@ def all_runs(found: list[Run]) -> None:
     )
     st.caption(
         "Figures of different data cannot be compared: only runs on the paper's set with its official split stand beside the "
-        "paper's rows. The paper's validation accuracies are of 16 images."
+        "paper's rows. All by highest probability. The paper's validation accuracies are of 16 images."
     )
 
 

@@ -8,7 +8,7 @@ import streamlit as st
 from cxr_core import formatting, images
 from cxr_core.data import datasets
 from cxr_core.errors import CxrError
-from cxr_core.evaluation import abstention, confusion, fitted, intervals
+from cxr_core.evaluation import confusion, intervals, rule_store
 from cxr_core.images import DecodedImage
 from cxr_core.inference import predict, uploads
 from cxr_core.inference.predict import InputFile, LoadedModel, Prediction
@@ -56,25 +56,31 @@ def choose_run(usable: list[Run]) -> tuple[Run, list[Run]]:
 
 
 def _how_good(run: Run) -> None:
-    """What the run gave on its test images, called as it calls an upload."""
-    point = fitted.point(run.id)
-    test = cached_metrics.decided_set_of(run, "test", point)
-    right, recalls = int(test.correct.sum()), confusion.recall(test.confusion)
-    found = ", ".join(
-        f"{formatting.class_title(name).lower()} {formatting.percent(share)}"
-        for name, share, n in zip(test.classes, recalls, test.support, strict=True)
+    """What the run gave on its test images, as it answers an upload."""
+    rule = rule_store.of_run(run.id)
+    test, counts = cached_metrics.decided_set_of(run, "test", rule), cached_metrics.counts_of(run, "test", rule)
+    recalls = ", ".join(
+        f"{formatting.class_title(name).lower()} {formatting.percent(recall)}"
+        for name, recall, n in zip(test.classes, confusion.recall(test.confusion), test.support, strict=True)
         if n
     )
-    sure = abstention.sure(run.id, test)
-    how_sure = ""
-    if sure is not None:
-        among = formatting.percent(float(test.correct[sure].mean())) if sure.any() else "none"
-        how_sure = f"It is sure of {int(sure.sum()):,} of them, and right in {among} of these."
-    st.markdown(
-        f"**How good it is.** Of {len(test):,} test images of '{run.config.data}' it gets **{formatting.percent(right / len(test))}** "
-        f"right (95 % interval {formatting.interval(intervals.wilson(right, len(test)))}){', at its operating point' if point else ''}. "
-        f"Found of each class: {found}. {how_sure}"
-    )
+    confident, n = counts["coverage"]
+    (right, _), (sensitivity, ill) = counts["accuracy_all"], counts["sensitivity"]
+    sentences = [
+        f"**How good it is.** Of {n:,} test images of '{run.config.data}' it gets **{formatting.percent(right / n)}** right (95 % "
+        f"interval {formatting.interval(intervals.wilson(right, n))}); decision rule: {formatting.decision_rule(rule)}. Found of each class: "
+        f"{recalls}."
+    ]
+    if rule.reject_threshold:
+        among = formatting.percent(counts["accuracy_answered"].value)
+        sentences.append(f"It is confident of {confident:,} of them, and right in {among} of these.")
+        if ill:
+            sure, well = counts["sensitivity_confident"], counts["specificity_confident"]
+            sentences.append(
+                f"Of {ill:,} ill it calls {formatting.percent(sensitivity / ill)} ill, {formatting.percent(sure.value)} confidently; of "
+                f"the others {formatting.percent(counts['specificity'].value)} not ill, {formatting.percent(well.value)} confidently."
+            )
+    st.markdown(" ".join(sentences))
 
 
 def load_or_stop(run: Run) -> LoadedModel:

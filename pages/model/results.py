@@ -4,8 +4,8 @@ import streamlit as st
 
 from cxr_core import formatting
 from cxr_core.errors import CxrError
-from cxr_core.evaluation import ensembles, fitted, metrics, plots
-from cxr_core.evaluation.fitted import Point
+from cxr_core.evaluation import ensembles, metrics, plots, rule_store
+from cxr_core.evaluation.decision_rule import DecisionRule
 from cxr_core.evaluation.prediction_set import PredictionSet
 from cxr_core.runs import run_store as runs
 from cxr_core.runs.run_store import Run
@@ -34,11 +34,11 @@ VIEWS = {
 }
 
 
-WAYS = {"probable": "Most probable class", "point": "Operating point"}
+RULES = {"point": "Tuned threshold", "probable": "Highest probability"}
 
 
-def choices(usable: list[Run]) -> tuple[Run, str, Point | None]:
-    """The run, the split, and the operating point by which its images are called; None: the most probable class."""
+def choices(usable: list[Run]) -> tuple[Run, str, DecisionRule | None]:
+    """The run, the split, and the decision rule by which its images are called; None: the highest probability."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         run = selectors.run("Run", usable, width=440)
         splits = [split for split in ("test", "val", "shifted", "train") if split in run.metrics]
@@ -52,29 +52,56 @@ def choices(usable: list[Run]) -> tuple[Run, str, Point | None]:
             required=True,
             help="Test images judge a network: it has learned nothing from them and nothing was chosen by them.",
         )
-        by = _point(run)
+        rule = _rule(run)
         run_card.badge(run.status)
-    return run, split, by
+    return run, split, rule
 
 
-def _point(run: Run) -> Point | None:
+def _rule(run: Run) -> DecisionRule | None:
     try:
-        kept = fitted.point(run.id)
-    except CxrError:  # its file is damaged; Threshold says so
+        rule = rule_store.of_run(run.id)
+    except CxrError:  # its file is damaged, as `shown_as` says
         return None
-    if kept is None:
-        return None
-    way = st.segmented_control(
-        "An image is called",
-        list(WAYS),
-        default="probable",
-        required=True,
-        format_func=WAYS.__getitem__,
+    if rule.threshold is None:
+        return rule
+    way = url_state.choice(
+        "Decision rule",
+        list(RULES),
         key="by",
-        bind="query-params",
-        help=f"The most probable class, as in the leaderboard; or as Predict answers: {formatting.operating_point(kept)}.",
+        titles=RULES,
+        default="point",
+        widget=st.segmented_control,
+        required=True,
+        help=f"As Predict answers: {formatting.decision_rule(rule)}; or the highest probability, as in the paper's tables.",
     )
-    return kept if way == "point" else None
+    return rule if way == "point" else None
+
+
+def shown_as(run: Run, split: str, rule: DecisionRule | None) -> None:
+    """The decision rule, and how many images it answers confidently."""
+    if rule is None:
+        st.caption("Decision rule: highest probability, without a reject threshold.")
+        try:
+            rule_store.of_run(run.id)
+        except CxrError as error:
+            st.warning(str(error), icon=":material/error:")
+        return
+    counts = cached_metrics.counts_of(run, split, rule)
+    told = [f"Decision rule: {formatting.decision_rule(rule)}."]
+    if rule.reject_threshold:
+        told.append(
+            f"Confident of {formatting.estimate(counts['coverage'])} of the images, from {formatting.percent(rule.reject_threshold)} on, and "
+            f"right in {formatting.estimate(counts['accuracy_answered'])} of these."
+        )
+    if counts["sensitivity"].of:
+        told.append(
+            f"Sensitivity {formatting.estimate(counts['sensitivity'])}, specificity {formatting.estimate(counts['specificity'])}; among the "
+            f"confident answers {formatting.percent(counts['sensitivity_answered'].value)} and "
+            f"{formatting.percent(counts['specificity_answered'].value)}; confidently called so of all "
+            f"{formatting.percent(counts['sensitivity_confident'].value)} and "
+            f"{formatting.percent(counts['specificity_confident'].value)}."
+        )
+    st.caption(" ".join(told))
 
 
 def headline(n: int, card: metrics.Metrics) -> None:
@@ -136,7 +163,7 @@ def made_of(run: Run, usable: list[Run]) -> None:
 
 
 def one_run(usable: list[Run]) -> None:
-    run, split, by = choices(usable)
+    run, split, rule = choices(usable)
     messages.disclaimer()
     messages.synthetic_mark(run.config.data)
     if run.status.reason:
@@ -144,7 +171,8 @@ def one_run(usable: list[Run]) -> None:
     try:
         made_of(run, usable)
         answers = cached_metrics.prediction_set_of(run, split)
-        headline(len(answers), cached_metrics.metrics_of(run, split, cached_metrics.COUNTS, by=by))
+        headline(len(answers), cached_metrics.metrics_of(run, split, cached_metrics.COUNTS, rule=rule))
+        shown_as(run, split, rule)
     except (CxrError, OSError) as error:
         st.error(str(error), icon=":material/error:")
         return
@@ -152,23 +180,23 @@ def one_run(usable: list[Run]) -> None:
         "View", list(VIEWS), key="view", titles=VIEWS, default="matrix",
         widget=st.segmented_control, required=True, label_visibility="collapsed",
     )  # fmt: skip
-    show(view, run, split, answers, by)
+    show(view, run, split, answers, rule)
     messages.save_plot_hint()
 
 
-def show(view: str, run: Run, split: str, answers: PredictionSet, by: Point | None) -> None:
+def show(view: str, run: Run, split: str, answers: PredictionSet, rule: DecisionRule | None) -> None:
     """One of VIEWS."""
     if view == "matrix":
-        result_matrix.show(run, split, cached_metrics.decided_set_of(run, split, by), by)
+        result_matrix.show(run, split, cached_metrics.decided_set_of(run, split, rule), rule)
     elif view == "curves":
         result_scores.curves(run, split, answers)
         result_scores.histograms(run, split, answers)
     elif view == "calibration":
-        result_scores.calibrated(run, split, cached_metrics.decided_set_of(run, split, by), by)
+        result_scores.calibrated(run, split, cached_metrics.decided_set_of(run, split, rule), rule)
     elif view == "threshold":
         result_threshold.show(run, split, answers)
     elif view == "groups":
-        result_subgroups.show(run, split, cached_metrics.decided_set_of(run, split, by), by)
+        result_subgroups.show(run, split, cached_metrics.decided_set_of(run, split, rule), rule)
     elif view == "files":
         result_export.show(run, split, answers)
     else:

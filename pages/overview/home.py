@@ -11,7 +11,7 @@ from cxr_core.errors import CxrError, UnknownName
 from cxr_core.evaluation import plots
 from cxr_core.jobs import background_jobs
 from cxr_core.runs import run_store as runs
-from pages.ui import messages
+from pages.ui import cached_metrics, messages
 from pages.ui.theme import dark
 
 
@@ -32,19 +32,19 @@ def heading(found: list[datasets.Dataset], trained: list[runs.Run]) -> None:
         st.metric("Datasets", len(found), border=True, width=165, height="stretch")
         st.metric("Trained models", len(trained), border=True, width=165, height="stretch")
         if best is not None:
-            figure = best.metrics["test"]
+            accuracy, interval, n, rule = cached_metrics.headline_of(best, "test")
             drawn = " (synthetic)" if best.config.data in synthetic else ""
             st.metric(
                 f"Best test accuracy, on {best.config.data}{drawn}",
-                formatting.percent(figure["accuracy"]),
-                delta=f"95 % interval {formatting.interval(figure['ci95']['accuracy'])}",
+                formatting.percent(accuracy),
+                delta=f"95 % interval {formatting.interval(interval)}",
                 delta_color="off",
                 delta_arrow="off",
                 border=True,
                 width=330,
                 height="stretch",
-                help=f"Run {best.id}, chosen by its validation macro F1 among all runs, on {figure['n']:,} test images "
-                f"of '{best.config.data}' that it has not learned from, each called its most probable class.",
+                help=f"Run {best.id}, chosen by its validation macro F1 among all runs, on {n:,} test images of "
+                f"'{best.config.data}' that it has not learned from. Decision rule: {rule}.",
             )
 
 

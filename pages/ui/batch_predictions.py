@@ -14,7 +14,7 @@ from cxr_core.inference.predict import InputFile, LoadedModel, Result
 from pages.ui import messages
 
 ALL, UNSURE, ODD, NONE = "all", "unsure", "odd", "none"
-FILTERS = {ALL: "All", UNSURE: "Unsure", ODD: "With a remark", NONE: "Without an answer"}
+FILTERS = {ALL: "All", UNSURE: "Not confident", ODD: "With a remark", NONE: "Without an answer"}
 
 
 @dataclass
@@ -101,11 +101,11 @@ def _table(panel: LoadedModel, others: Sequence[LoadedModel], batch: Batch) -> i
     if not results:
         return None
     answered = [one for one in results if one.answer and not one.answer.refused]
-    counts = Counter(one.answer.label for one in answered if one.answer and one.answer.sure)
-    unsure = sum(not one.answer.sure for one in answered if one.answer)
+    counts = Counter(one.answer.label for one in answered if one.answer and one.answer.confident)
+    unsure = sum(not one.answer.confident for one in answered if one.answer)
     parts = [f"**{formatting.class_title(name)}** {counts[name]:,}" for name in panel.classes]
     st.markdown(
-        f"{formatting.plural(len(results), 'file')}: {', '.join(parts)}; **unsure** {unsure:,}; **without an answer** "
+        f"{formatting.plural(len(results), 'file')}: {', '.join(parts)}; **not confident** {unsure:,}; **without an answer** "
         f"{len(results) - len(answered):,}. {batch.seconds:.1f} s."
     )
     wanted = (
@@ -138,12 +138,13 @@ def _table(panel: LoadedModel, others: Sequence[LoadedModel], batch: Batch) -> i
         column_config={
             "image": st.column_config.ImageColumn("", width=56), "file": st.column_config.TextColumn("File", width=150),
             "answer": st.column_config.TextColumn("Answer", width=140),
-            "alike": st.column_config.TextColumn("Others alike", width=100, help="Second opinions that name the same class."),
+            "alike": st.column_config.TextColumn("Agreeing", width=100, help="Second opinions of the same class."),
             "remarks": st.column_config.TextColumn("Remarks", width=200),
             **shares,
         },
         alt="Answers by file",
     )  # fmt: skip
+    st.caption(f"Decision rule: {formatting.decision_rule(panel.rule)}.")
     with st.container(horizontal=True):
         st.download_button(
             "All answers as CSV", prediction_export.csv(panel, results, others), "predictions.csv", "text/csv", icon=":material/download:",
@@ -162,7 +163,7 @@ def _table(panel: LoadedModel, others: Sequence[LoadedModel], batch: Batch) -> i
 def _called(answer: str, nearest: str) -> str:
     """In a few words, the telling ones first: a phone shows no more."""
     if answer == prediction_export.UNSURE:
-        return f"Unsure ({nearest}?)"
+        return f"Not confident ({formatting.class_title(nearest).lower()}?)"
     return {prediction_export.REFUSED: "Refused", prediction_export.UNREADABLE: "Unreadable"}.get(
         answer
     ) or formatting.class_title(answer)
@@ -172,7 +173,7 @@ def _fits(one: Result, wanted: str) -> bool:
     answer = one.answer
     return {
         ALL: True,
-        UNSURE: answer is not None and not answer.sure and not answer.refused,
+        UNSURE: answer is not None and not answer.confident and not answer.refused,
         ODD: answer is not None and bool(answer.remarks),
         NONE: answer is None or answer.refused,
     }[wanted]

@@ -1,15 +1,27 @@
 """What the results pages compute once: answers and figures of runs, keyed by the run's id and its file's time."""
 
 from collections.abc import Collection
-from dataclasses import astuple
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
+from cxr_core import formatting
 from cxr_core.data import datasets, decisions
 from cxr_core.errors import CxrError, UnknownName
-from cxr_core.evaluation import bootstrap, comparison, fitted, image_metadata, metrics, prediction_set, subgroups
+from cxr_core.evaluation import (
+    bootstrap,
+    comparison,
+    decision_metrics,
+    decision_rule,
+    image_metadata,
+    metrics,
+    prediction_set,
+    rule_store,
+    subgroups,
+)
+from cxr_core.evaluation.decision_rule import DecisionRule
+from cxr_core.evaluation.intervals import Interval, Share
 from cxr_core.evaluation.prediction_set import PredictionSet
 from cxr_core.runs import run_store as runs
 from cxr_core.runs.run_store import Run
@@ -54,13 +66,39 @@ def prediction_set_of(run: Run, split: str) -> PredictionSet:
 
 
 @st.cache_resource(max_entries=90, show_spinner=False)
-def _called(run_id: str, split: str, stamp: int, by: tuple) -> PredictionSet:
-    return fitted.decided(_answers(run_id, split, stamp), fitted.Point(*by))
+def _called(run_id: str, split: str, stamp: int, rule: DecisionRule | None) -> PredictionSet:
+    return decision_rule.decided(_answers(run_id, split, stamp), rule)
 
 
-def decided_set_of(run: Run, split: str, by: fitted.Point | None) -> PredictionSet:
-    """As `answers_of`, each image called what the operating point says, if there is one."""
-    return _called(run.id, split, _stamp(run, split), astuple(by)) if by else prediction_set_of(run, split)
+def decided_set_of(run: Run, split: str, rule: DecisionRule | None) -> PredictionSet:
+    """As `answers_of`, each image called what the decision rule says; None: the most probable class."""
+    return _called(run.id, split, _stamp(run, split), rule)
+
+
+@st.cache_resource(max_entries=4000, show_spinner=False)
+def _counts(run_id: str, split: str, stamp: int, rule: DecisionRule) -> dict[str, Share]:  # noqa: ARG001 - part of the key
+    return decision_metrics.count(prediction_set.read(run_id, split), rule)
+
+
+def counts_of(run: Run, split: str, rule: DecisionRule) -> dict[str, Share]:
+    """See `decision_metrics.count`; raises CxrError if the run has no such predictions."""
+    return _counts(run.id, split, _stamp(run, split), rule)
+
+
+def headline_of(run: Run, split: str) -> tuple[float | None, Interval, int, str]:
+    """The accuracy of a run with all images called by its decision rule, its 95 % interval, the images, and the rule in words.
+
+    Where the rule cannot be read, or is the highest probability, the accuracy that the run was saved with.
+    """
+    stored = run.metrics[split]
+    try:
+        rule = rule_store.of_run(run.id)
+        if rule.threshold is not None:
+            accuracy = counts_of(run, split, rule)["accuracy_all"]
+            return accuracy.value, accuracy.interval, accuracy.of, formatting.decision_rule(rule)
+    except (CxrError, OSError):  # its own pages say so
+        pass
+    return stored["accuracy"], tuple(stored["ci95"]["accuracy"]), stored["n"], decision_rule.HIGHEST_PROBABILITY
 
 
 @st.cache_resource(max_entries=90, show_spinner=False)
@@ -75,38 +113,51 @@ def image_metadata_of(run: Run, split: str) -> pd.DataFrame | None:
 
 @st.cache_resource(max_entries=400, show_spinner="Drawing patients again, 2,000 times …")
 def _spread(
-    run_id: str, split: str, stamp: int, data: str, known: str, part: str, heat: float = 1.0, by: tuple = ()
+    run_id: str, split: str, stamp: int, data: str, known: str, rule: DecisionRule | None, part: str, temperature: float
 ) -> tuple[metrics.Resampled, metrics.Metrics]:
     """One part of a run's figures in every resample, and read off; 0.1 to 0.2 MB each."""
-    found = fitted.tempered(_called(run_id, split, stamp, by) if by else _answers(run_id, split, stamp), heat)
+    found = decision_rule.calibrated(_called(run_id, split, stamp, rule), temperature)
     about = _background(run_id, split, stamp, data, known)
     how = metrics.resample(found, None if about is None else about["patient"], parts=(part,))
     return how, metrics.from_resampled(found, how, (part,))
 
 
 def metrics_of(
-    run: Run, split: str, parts: Collection[str], *, heat: float = 1.0, by: fitted.Point | None = None
+    run: Run, split: str, parts: Collection[str], *, rule: DecisionRule | None, temperature: float | None = None
 ) -> metrics.Metrics:
-    """Figures of a run on a split with their intervals, as they are, after a temperature, or at an operating point.
+    """Figures of a run on a split with their intervals.
 
     Args:
-        parts: of ALL; each is computed once, when it is first asked for. Areas are the same at any operating point.
+        parts: of ALL; each is computed once, when it is first asked for. Areas are those of the network itself.
+        rule: by which images are called; None: the most probable class.
+        temperature: for TERMS; by default that of the rule.
     """
-    key = (run.id, split, _stamp(run, split), run.config.data, _known(run))
     card: metrics.Metrics = {}
     for part in parts:
-        card |= _spread(*key, part, heat, astuple(by) if by else ())[1]
+        card |= _spread(*_key(run, split, rule), part, _heat(rule, part, temperature))[1]
     return card
 
 
+def _key(run: Run, split: str, rule: DecisionRule | None) -> tuple:
+    return run.id, split, _stamp(run, split), run.config.data, _known(run), rule
+
+
+def _heat(rule: DecisionRule | None, part: str, temperature: float | None = None) -> float:
+    if (part,) != TERMS:
+        return 1.0
+    return temperature or (rule.temperature if rule else 1.0)
+
+
 @st.cache_resource(max_entries=64, show_spinner=False)
-def _temperature(run_id: str, stamp: int) -> fitted.Temperature:  # noqa: ARG001 - part of the key
-    return fitted.fit_temperature(run_id)
+def _fitted(run_id: str, stamps: tuple[int, ...], choice: tuple) -> DecisionRule:
+    sets = [_answers(run_id, split, stamp) for split, stamp in zip(rule_store.SPLITS, stamps, strict=False)]
+    return decision_rule.fit(sets, **dict(choice))
 
 
-def temperature_of(run: Run) -> fitted.Temperature:
-    """The temperature that the run's validation images ask for."""
-    return _temperature(run.id, _stamp(run, fitted.SPLIT))
+def fitted_of(run: Run, **choice: object) -> DecisionRule:
+    """See `decision_rule.fit`, on the run's validation images, however few, and their perturbed copies."""
+    splits = [split for split in rule_store.SPLITS if split in run.metrics]
+    return _fitted(run.id, tuple(_stamp(run, split) for split in splits), tuple(choice.items()))
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
@@ -117,28 +168,33 @@ def _subgroups(
     data: str,
     known: str,
     decided: tuple,  # noqa: ARG001
-    by: tuple,
+    rule: DecisionRule | None,
 ) -> pd.DataFrame | None:
     about = _background(run_id, split, stamp, data, known)
-    found = _called(run_id, split, stamp, by) if by else _answers(run_id, split, stamp)
-    return None if about is None else subgroups.subgroup_table(found, about)
+    return None if about is None else subgroups.subgroup_table(_called(run_id, split, stamp, rule), about)
 
 
-def subgroups_of(run: Run, split: str, *, by: fitted.Point | None = None) -> pd.DataFrame | None:
-    """See `subgroups.table`, at an operating point if one is given; None if the dataset is gone."""
+def subgroups_of(run: Run, split: str, *, rule: DecisionRule | None) -> pd.DataFrame | None:
+    """See `subgroups.table`, by a decision rule or the most probable class; None if the dataset is gone."""
     known = _known(run)
     decided = decisions.fingerprint(run.config.data) if known else ()
-    return _subgroups(run.id, split, _stamp(run, split), run.config.data, known, decided, astuple(by) if by else ())
+    return _subgroups(run.id, split, _stamp(run, split), run.config.data, known, decided, rule)
 
 
 @st.cache_resource(max_entries=400, show_spinner="Comparing …")
 def _differences(first: tuple, second: tuple, part: str) -> metrics.Metrics:
-    shared = prediction_set.shared_images([_answers(*first[:3]), _answers(*second[:3])])
-    one, other = shared.members
-    about = _background(*first)
+    one, other = _shared(first, second, part)
+    about = _background(*first[:5])
     if about is not None:
         about = about.iloc[pd.Index(_answers(*first[:3]).ids).get_indexer(pd.Index(one.ids))]
     return comparison.differences(one, other, None if about is None else about["patient"], parts=(part,))
+
+
+def _shared(first: tuple, second: tuple, part: str) -> list[PredictionSet]:
+    """Two runs on the images that both have answered, each by its rule; for TERMS with calibrated probabilities."""
+    shared = prediction_set.shared_images([_called(*key[:3], key[5]) for key in (first, second)])
+    heats = [_heat(key[5], part) for key in (first, second)]
+    return [decision_rule.calibrated(one, heat) for one, heat in zip(shared.members, heats, strict=True)]
 
 
 @st.cache_resource(max_entries=400, show_spinner=False)
@@ -146,37 +202,50 @@ def _same_images(first: tuple, second: tuple) -> bool:
     """Whether two runs have met the same images of the same patients in the same order, so that their draws are one."""
     one, other = _answers(*first[:3]), _answers(*second[:3])
     return (
-        first[3:] == second[3:]
+        first[3:5] == second[3:5]
         and one.classes == other.classes
         and np.array_equal(one.ids, other.ids)
         and np.array_equal(one.true, other.true)
     )
 
 
-def difference_of(first: Run, second: Run, split: str, figure: str) -> metrics.Estimate:
+Ruled = tuple[Run, DecisionRule | None]  # a run, and the rule by which its images are called
+
+
+def difference_of(first: Ruled, second: Ruled, split: str, figure: str) -> metrics.Estimate:
     """One figure of `differences_of`."""
     return differences_of(first, second, split, metrics.parts_of(figure), only=figure)[figure]
 
 
 def differences_of(
-    first: Run, second: Run, split: str, parts: Collection[str] = ALL, *, only: str = ""
+    first: Ruled, second: Ruled, split: str, parts: Collection[str] = ALL, *, only: str = ""
 ) -> metrics.Metrics:
     """Second less first on the images that both have answered, figure by figure, or of one figure only.
 
     Raises:
         BadInput: other classes, or no image in common.
     """
-    keys = [(run.id, split, _stamp(run, split), run.config.data, _known(run)) for run in (first, second)]
-    same = _same_images(*keys)
+    keys = [_key(run, split, rule) for run, rule in (first, second)]
+    same = _same_images(*(key[:5] for key in keys))
     found: metrics.Metrics = {}
     for part in parts:
         if not same:
             found |= _differences(*keys, part)
             continue
-        (one, before), (other, after) = (_spread(*key, part) for key in keys)
+        (one, before), (other, after) = (_spread(*key, part, _heat(key[5], part)) for key in keys)
         found |= {
             name: comparison.change(name, before[name].value, after[name].value, one, other)
             for name in before
             if only in ("", name)
         }
+    return found
+
+
+def points_of(first: Ruled, second: Ruled, split: str) -> list[dict[str, float]]:
+    """The figures of both, of which `differences_of` are the differences."""
+    keys = [_key(run, split, rule) for run, rule in (first, second)]
+    found: list[dict[str, float]] = [{}, {}]
+    for part in ALL:
+        for place, one in enumerate(_shared(*keys, part)):
+            found[place] |= metrics.values(one, parts=(part,))
     return found

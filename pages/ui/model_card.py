@@ -11,6 +11,7 @@ from cxr_core.jobs import estimate
 from cxr_core.models.catalogue import ALL, HEAD, LAST_BLOCK, WEIGHTS, Architecture
 from cxr_core.runs.config import RunConfig
 from cxr_core.runs.run_store import Run
+from pages.ui import cached_metrics
 
 _FILE = "file"
 _TITLES = {
@@ -91,10 +92,10 @@ def _best(config: RunConfig, runs: list[Run]) -> str:
     if not own:
         return "No result on this data yet."
     best = max(own, key=lambda run: run.metrics["val"]["accuracy"])
-    test = best.metrics["test"]
+    accuracy, interval, _, rule = cached_metrics.headline_of(best, "test")
     return (
-        f"Best so far, by validation: test accuracy **{formatting.percent(test['accuracy'])}** "
-        f"(95 % interval {formatting.interval(test['ci95']['accuracy'])}), after {formatting.plural(best.status.epoch, 'epoch')} "
+        f"Best so far, by validation: test accuracy **{formatting.percent(accuracy)}** (95 % interval {formatting.interval(interval)}; "
+        f"decision rule: {rule}), after {formatting.plural(best.status.epoch, 'epoch')} "
         f"at {best.config.image_size} pixels."
     )
 

@@ -1,6 +1,7 @@
 """What a run says of one image: the image with what counted for the answer, the answer, and how far to trust it."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -8,10 +9,9 @@ import streamlit as st
 
 from cxr_core import formatting
 from cxr_core.errors import CxrError
-from cxr_core.evaluation import fitted, plots
-from cxr_core.evaluation.fitted import Point
+from cxr_core.evaluation import plots
+from cxr_core.evaluation.decision_rule import DecisionRule
 from cxr_core.inference.predict import LoadedModel, Prediction
-from cxr_core.runs.run_store import Run
 from pages.ui import cached_data, cached_metrics, heatmaps, run_card
 from pages.ui.theme import dark
 
@@ -72,18 +72,17 @@ def _passed(title: str, answer: Prediction) -> bool:
 def _words(panel: LoadedModel, title: str, answer: Prediction, true: str) -> None:
     share = formatting.percent(answer.calibrated[answer.label])
     st.markdown("The network's answer" if len(panel.members) == 1 else "The answer of the ensemble")
-    if answer.sure:
+    if answer.confident:
         st.header(formatting.class_title(answer.label), anchor=False)
-        st.markdown(f"with a probability of **{share}** {_meaning(panel)}.")
+        st.markdown(f"with a probability of **{share}** {_meaning(panel.rule)}.")
     else:
-        st.header("Unsure", anchor=False)
-        if answer.label == answer.most_probable:
-            st.markdown(
-                f"The nearest is **{formatting.class_title(answer.label)}** with **{share}** {_meaning(panel)}."
-            )
-    if answer.label != answer.most_probable and panel.point:
-        st.markdown(_by_point(panel.point, panel.classes, answer))
-    _band(panel, answer)
+        st.header("Not confident", anchor=False)
+        st.markdown(
+            f"The nearest is **{formatting.class_title(answer.label)}** with **{share}** {_meaning(panel.rule)}."
+        )
+    if answer.label != answer.most_probable:
+        st.markdown(_by_threshold(panel.rule, answer))
+    _confidence(panel, answer)
     if true:
         right = true == answer.label
         st.badge(
@@ -98,59 +97,72 @@ def _words(panel: LoadedModel, title: str, answer: Prediction, true: str) -> Non
         key=f"probabilities-{title}",
         alt=", ".join(f"{formatting.class_title(name)} {formatting.percent(value)}" for name, value in found.items()),
     )
-    if panel.point:
-        st.caption(_point(panel.run, panel.point))
+    if panel.rule.threshold is not None:
+        st.caption(_rule(panel))
 
 
-def _point(run: Run, point: Point) -> str:
-    """The operating point, and what it gives on the images that it was chosen on and on others."""
-    told = (
-        f":material/tune: Operating point: {formatting.operating_point(point)}. On {point.images:,} validation images it has a sensitivity of "
-        f"{formatting.percent(point.sensitivity)} and a specificity of {formatting.percent(point.specificity)}"
-    )
-    try:
-        test = cached_metrics.prediction_set_of(run, "test")
-    except CxrError:  # it has none
-        return f"{told}."
-    gives = fitted.outcome(test, point)
-    return f"{told}; on {len(test):,} test images {formatting.percent(gives.sensitivity)} and {formatting.percent(gives.specificity)}."
+def _rule(panel: LoadedModel) -> str:
+    """The decision rule, and what it gives on the images that it was fitted on and on others."""
+    gives = []
+    for split in ("val", "test"):
+        with suppress(CxrError):  # it has none
+            counts = cached_metrics.counts_of(panel.run, split, panel.rule)
+            gives.append(
+                f"on {counts['coverage'].of:,} {formatting.split_title(split).lower()} images its sensitivity is "
+                f"{formatting.percent(counts['sensitivity'].value)} and its specificity "
+                f"{formatting.percent(counts['specificity'].value)}, those of the confident answers "
+                f"{formatting.percent(counts['sensitivity_answered'].value)} and "
+                f"{formatting.percent(counts['specificity_answered'].value)}"
+            )
+    return f":material/tune: Decision rule: {'; '.join([formatting.decision_rule(panel.rule), *gives])}."
 
 
-def _by_point(point: Point, classes: tuple[str, ...], answer: Prediction) -> str:
+def _by_threshold(rule: DecisionRule, answer: Prediction) -> str:
     """Why the answer is not the most probable class."""
-    score = float(point.score([answer.probabilities[name] for name in classes], classes))
-    named = " and ".join(formatting.class_title(name).lower() for name in point.positive)
-    together = f"{named}{' together' if len(point.positive) > 1 else ''}"
-    where = "below" if score < point.threshold else "at least"
+    score = sum(answer.calibrated[name] for name in rule.positive)
+    named = " and ".join(formatting.class_title(name).lower() for name in rule.positive)
+    together = f"{named}{' together' if len(rule.positive) > 1 else ''}"
+    where = "at least" if answer.label in rule.positive else "below"
     return (
-        f"On the side of **{formatting.class_title(answer.label).lower()}** by the operating point: {together} have {formatting.percent(score)}, "
-        f"{where} the {formatting.percent(point.threshold)} from which an image is called so. The most probable single class is "
+        f"On the side of **{formatting.class_title(answer.label).lower()}** by the tuned threshold: {together} have {formatting.percent(score)}, "
+        f"{where} the {formatting.percent(rule.threshold)} from which an image is called so. The most probable single class is "
         f"{formatting.class_title(answer.most_probable).lower()} ({formatting.percent(answer.calibrated[answer.most_probable])})."
     )
 
 
-def _meaning(panel: LoadedModel) -> str:
-    if panel.temperature:
+def _meaning(rule: DecisionRule) -> str:
+    if rule.is_calibrated:
         return "(calibrated: of 100 images with such an answer, about so many should be of this class)"
-    return "by its own reckoning, which is not calibrated"
+    return "(uncalibrated)"
 
 
-def _band(panel: LoadedModel, answer: Prediction) -> None:
-    band = panel.band
-    if band is None:
+def _confidence(panel: LoadedModel, answer: Prediction) -> None:
+    """Whether the answer is confident, and what that is worth on validation images."""
+    least = panel.rule.reject_threshold
+    try:
+        counts = cached_metrics.counts_of(panel.run, "val", panel.rule)
+    except CxrError:  # it has none
+        counts = {}
+    if not least or not counts:
         st.caption(
-            ":material/help: There are too few validation images, or too few errors on them, to know when this run is unsure."
+            ":material/help: There are too few validation images, or too few errors on them, to know when this model is not "
+            "confident."
         )
         return
+    (confident, n), (_, ill) = counts["coverage"], counts["sensitivity_confident"]
     told = (
-        f"Of the {band.images:,} validation images, {band.answered:,} had an answer of at least {formatting.percent(band.least)}; of "
-        f"these {formatting.percent(band.right / band.answered)} were right (95 % interval {formatting.interval(band.interval)}), of all "
-        f"{formatting.percent(band.right_of_all / band.images)}."
+        f"Of the {n:,} validation images, {confident:,} had an answer of at least {formatting.percent(least)}; of these "
+        f"{formatting.estimate(counts['accuracy_answered'])} were right, of all {formatting.percent(counts['accuracy_all'].value)}."
     )
-    if answer.sure:
-        st.caption(f":material/verified: Above the bar for a sure answer. {told}")
+    if ill:
+        told += (
+            f" Of the ill ones {formatting.percent(counts['sensitivity_confident'].value)} were confidently called so, of the "
+            f"others {formatting.percent(counts['specificity_confident'].value)} confidently not."
+        )
+    if answer.confident:
+        st.caption(f":material/verified: Confident. {told}")
     else:
-        st.info(f"**Below the bar for a sure answer.** {told}", icon=":material/help:")
+        st.info(f"**Not confident.** {told}", icon=":material/help:")
 
 
 def _picture(panel: LoadedModel, title: str, grey: np.ndarray, answer: Prediction) -> None:
@@ -194,22 +206,25 @@ def _opinions(panel: LoadedModel, answer: Prediction, others: Sequence[tuple[Loa
     """What the members of an ensemble, and other runs that were asked, say."""
     titles = run_card.titles([one.run for one in (panel, *(other for other, _ in others))])
     rows = [
-        (f"Member {number}: {_named(run_id)}", vote) for number, (run_id, vote) in enumerate(answer.votes.items(), 1)
+        (f"Member {number}: {_named(run_id)}", answer.member_labels[run_id], probabilities)
+        for number, (run_id, probabilities) in enumerate(answer.votes.items(), 1)
     ]
-    rows += [(titles[other.run.id], said.calibrated) for other, said in others]
+    rows += [(titles[other.run.id], opinion.label, opinion.calibrated) for other, opinion in others]
     if not rows:
         return
-    called = [max(vote, key=vote.__getitem__) for _, vote in rows]
-    alike = sum(one == answer.label for one in called)
-    st.markdown(f"**Other opinions**: {alike} of {len(rows)} say {formatting.class_title(answer.label).lower()} too.")
+    agreeing = sum(label == answer.label for _, label, _ in rows)
+    st.markdown(
+        f"**Other opinions**: {agreeing} of {len(rows)} say {formatting.class_title(answer.label).lower()} too.",
+        help="Each by its own decision rule.",
+    )
     table = pd.DataFrame(
         [
             {
                 "Network": name,
-                "Says": formatting.class_title(best),
-                **{formatting.class_title(one): share for one, share in vote.items()},
+                "Says": formatting.class_title(label),
+                **{formatting.class_title(one): share for one, share in shares.items()},
             }
-            for (name, vote), best in zip(rows, called, strict=True)
+            for name, label, shares in rows
         ]
     )
     share = st.column_config.ProgressColumn(min_value=0, max_value=1, format="percent")

@@ -6,7 +6,7 @@ from pandas.io.formats.style import Styler
 
 from cxr_core import formatting
 from cxr_core.evaluation import confusion, metrics, paper, plots
-from cxr_core.evaluation.fitted import Point
+from cxr_core.evaluation.decision_rule import DecisionRule
 from cxr_core.evaluation.prediction_set import PredictionSet
 from cxr_core.runs.run_store import Run
 from pages.ui import cached_metrics, image_drilldown, url_state
@@ -15,13 +15,13 @@ from pages.ui.theme import dark
 UNITS = {"counts": "Images", "shares": "% of true", "called": "% of called"}
 
 
-def show(run: Run, split: str, answers: PredictionSet, by: Point | None) -> None:
-    """Of the answers at this operating point, if there is one."""
+def show(run: Run, split: str, answers: PredictionSet, rule: DecisionRule | None) -> None:
+    """Of the answers by this decision rule; None: the highest probability."""
     left, right = st.columns(2, gap="large")
     with left:
         cell = _matrix(run, split, answers)
     with right:
-        _report(run, split, answers, by)
+        _report(run, split, answers, rule)
     if cell is None:
         st.caption(":material/ads_click: Click a cell, or choose one, to see its images.")
         return
@@ -89,7 +89,7 @@ def _clicked(key: str, classes: tuple[str, ...]) -> None:
         st.session_state["cell"] = f"{classes[row]},{classes[column]}"
 
 
-def _report(run: Run, split: str, answers: PredictionSet, by: Point | None) -> None:
+def _report(run: Run, split: str, answers: PredictionSet, rule: DecisionRule | None) -> None:
     st.subheader(
         "Classification report",
         anchor=False,
@@ -104,7 +104,7 @@ def _report(run: Run, split: str, answers: PredictionSet, by: Point | None) -> N
             printed = paper.report(run.config.model, split)
             printed.index = [formatting.class_title(name) if name in paper.CLASSES else name for name in printed.index]
             st.table(_printed(printed))
-    _intervals(answers, cached_metrics.metrics_of(run, split, cached_metrics.COUNTS, by=by))
+    _intervals(answers, cached_metrics.metrics_of(run, split, cached_metrics.COUNTS, rule=rule))
 
 
 def _printed(table: pd.DataFrame) -> Styler:

@@ -5,10 +5,11 @@ import streamlit as st
 
 from cxr_core import formatting
 from cxr_core.errors import CxrError
-from cxr_core.evaluation import calibration, fitted, metrics, plots
+from cxr_core.evaluation import calibration, decision_rule, metrics, plots, rule_store
+from cxr_core.evaluation.decision_rule import DecisionRule
 from cxr_core.evaluation.prediction_set import PredictionSet
 from cxr_core.runs.run_store import Run
-from pages.ui import cached_metrics
+from pages.ui import cached_metrics, result_threshold
 from pages.ui.theme import dark
 
 
@@ -35,7 +36,7 @@ def curves(run: Run, split: str, answers: PredictionSet) -> None:
                 key=f"{title}-{run.id}",
                 alt=f"{title}: " + "; ".join(line[0] for line in lines),
             )
-    card = cached_metrics.metrics_of(run, split, cached_metrics.LEVELS)
+    card = cached_metrics.metrics_of(run, split, cached_metrics.LEVELS, rule=None)
     rows = {
         formatting.class_title(name): {
             metrics.PER_CLASS[of]: formatting.estimate(card[f"{of}:{name}"], share=False) for of in ("auc", "ap")
@@ -52,24 +53,23 @@ def curves(run: Run, split: str, answers: PredictionSet) -> None:
     )
 
 
-def calibrated(run: Run, split: str, answers: PredictionSet, by: fitted.Point | None) -> None:
+def calibrated(run: Run, split: str, answers: PredictionSet, rule: DecisionRule | None) -> None:
     """The reliability diagram and the temperature; of the class that each image is called."""
     st.subheader(
         "Do probabilities mean what they say?",
         anchor=False,
         help="Of the images that a network is 80 % sure of, 80 % should be right. The expected calibration error is the mean gap.",
     )
-    st.caption(f"Of the {'class called at the operating point' if by else 'most probable class'}.")
+    st.caption(f"Of the class by {'the decision rule' if rule else 'highest probability'}.")
     try:
-        kept = fitted.temperature(run.id)
-        offered = cached_metrics.temperature_of(run) if "val" in run.metrics else None
+        saved = rule_store.saved(run.id)
+        using = saved or (cached_metrics.fitted_of(run) if "val" in run.metrics else None)
     except CxrError as error:
         st.warning(str(error), icon=":material/error:")
-        kept = offered = None
-    using = kept or offered
-    versions = {"As the network says it": answers}
+        saved = using = None
+    versions = {"Uncalibrated": answers}
     if using is not None:
-        versions[f"After temperature {using.value:.2f}"] = fitted.tempered(answers, using.value)
+        versions[f"After temperature {using.temperature:.2f}"] = decision_rule.calibrated(answers, using.temperature)
     left, right = st.columns([3, 2], gap="large")
     tables = {title: calibration.reliability(one.confidence, one.correct) for title, one in versions.items()}
     with left:
@@ -84,17 +84,19 @@ def calibrated(run: Run, split: str, answers: PredictionSet, by: fitted.Point | 
             ),
         )
     with right:
-        _errors(run, split, using, by)
-        _temperature(run, kept, offered)
+        _errors(run, split, using, rule)
+        _temperature(run, using, saved=saved is not None)
     with st.expander("The diagram as a table"):
         st.dataframe(calibration.reliability_table(tables), hide_index=True, alt="Reliability")
 
 
-def _errors(run: Run, split: str, using: fitted.Temperature | None, by: fitted.Point | None) -> None:
+def _errors(run: Run, split: str, using: DecisionRule | None, rule: DecisionRule | None) -> None:
     """What the probabilities are off by, as they are and after the temperature."""
-    cards = {"As it is": cached_metrics.metrics_of(run, split, cached_metrics.TERMS, by=by)}
+    cards = {"As it is": cached_metrics.metrics_of(run, split, cached_metrics.TERMS, rule=rule, temperature=1.0)}
     if using is not None:
-        cards["After"] = cached_metrics.metrics_of(run, split, cached_metrics.TERMS, heat=using.value, by=by)
+        cards["After"] = cached_metrics.metrics_of(
+            run, split, cached_metrics.TERMS, rule=rule, temperature=using.temperature
+        )
     rows = {
         metrics.TITLES[name]: {title: formatting.estimate(card[name], share=False) for title, card in cards.items()}
         for name in ("ece", "brier", "log_loss")
@@ -106,25 +108,25 @@ def _errors(run: Run, split: str, using: fitted.Temperature | None, by: fitted.P
     )
 
 
-def _temperature(run: Run, kept: fitted.Temperature | None, offered: fitted.Temperature | None) -> None:
-    if offered is None:
+def _temperature(run: Run, using: DecisionRule | None, *, saved: bool) -> None:
+    if using is None:
         st.caption("This run has no validation predictions, so no temperature can be fitted.")
         return
+    n = len(cached_metrics.prediction_set_of(run, "val"))
+    copies = " and their perturbed copies" if "shifted" in run.metrics else ""
     st.markdown(
-        f"**Temperature {offered.value:.2f}**, fitted on {formatting.plural(offered.images, 'validation image')}: "
-        + ("the network is too sure." if offered.value > 1 else "the network is not sure enough.")
+        f"**Temperature {using.temperature:.2f}**, fitted on {formatting.plural(n, 'validation image')}{copies}: "
+        + ("the network is too sure." if using.temperature > 1 else "the network is not sure enough.")
     )
-    if offered.images < 100:
+    if n < 100:
         st.caption(":material/warning: So few validation images give a temperature that is mostly chance.")
-    if kept is None:
+    if not saved:
         st.button(
-            "Keep it with the run", icon=":material/save:", key="keep-temperature", on_click=fitted.keep_temperature,
-            args=(run.id,), help="Predict then shows probabilities after it.", disabled=run.is_bundled,
+            "Save with the run", icon=":material/save:", key="keep-temperature", on_click=result_threshold.save, args=(run.id,),
+            help="Its decision rule: Predict then shows calibrated probabilities.", disabled=run.is_bundled,
         )  # fmt: skip
     else:
-        st.badge("Kept with the run", icon=":material/check:", color="green")
-        if not run.is_bundled:
-            st.button("Forget it", key="forget-temperature", on_click=fitted.forget, args=(run.id, "temperature"))
+        result_threshold.saved(run)
 
 
 def histograms(run: Run, split: str, answers: PredictionSet) -> None:

@@ -5,21 +5,21 @@ import streamlit as st
 
 from cxr_core import formatting
 from cxr_core.evaluation import plots
-from cxr_core.evaluation.fitted import Point
+from cxr_core.evaluation.decision_rule import DecisionRule
 from cxr_core.evaluation.prediction_set import PredictionSet
 from cxr_core.runs.run_store import Run
 from pages.ui import cached_metrics
 from pages.ui.theme import dark
 
 
-def show(run: Run, split: str, answers: PredictionSet, by: Point | None) -> None:
-    """Of the answers at this operating point, if there is one."""
+def show(run: Run, split: str, answers: PredictionSet, rule: DecisionRule | None) -> None:
+    """Of the answers by this decision rule; None: the highest probability."""
     st.subheader(
         "Accuracy by group",
         anchor=False,
         help="A network that looks at the lungs should be about as good whatever the file is like.",
     )
-    table = cached_metrics.subgroups_of(run, split, by=by)
+    table = cached_metrics.subgroups_of(run, split, rule=rule)
     if table is None:
         st.info(
             f"The dataset '{run.config.data}' is not here (any more), so nothing is known of its files.",

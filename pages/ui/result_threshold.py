@@ -1,11 +1,14 @@
-"""The operating point: a question, a threshold chosen on validation, and what it gives on test and in other populations."""
+"""The threshold of the decision rule, chosen on validation, and what it gives on test and in other populations."""
+
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from cxr_core import formatting
 from cxr_core.errors import CxrError
-from cxr_core.evaluation import fitted, operating_point, plots
+from cxr_core.evaluation import decision_rule, operating_point, plots, rule_store
+from cxr_core.evaluation.decision_rule import DecisionRule
 from cxr_core.evaluation.prediction_set import PredictionSet
 from cxr_core.runs.run_store import Run
 from pages.ui import cached_metrics, url_state
@@ -45,42 +48,43 @@ def show(run: Run, split: str, answers: PredictionSet) -> None:
             least = st.slider("Sensitivity at least", 0.5, 1.0, 0.95, 0.01, key="least", bind="query-params", width=220)
     positive = asked[name]
     try:
-        temperature = fitted.temperature(run.id)
-        heat = temperature.value if temperature else 1.0
-        known = {
-            one: fitted.tempered(cached_metrics.prediction_set_of(run, one), heat) for one in fitted.splits_of(run)
-        }
-        threshold, told = _threshold(known, positive, rule, least)
-        _shown(run, split, fitted.tempered(answers, heat), positive, threshold, titles[name])
-        _keeping(run, positive, threshold, heat, told)
+        choice = _choice(run, positive, rule, least)
+        known = rule_store.SPLITS[0] in run.metrics
+        fitted = cached_metrics.fitted_of(run, **choice) if known else DecisionRule(answers.classes, **choice)
+        if rule != "hand":
+            _on_validation(run, fitted)
+        calm = decision_rule.calibrated(answers, fitted.temperature)
+        _shown(run, split, calm, positive, fitted.threshold or 0.0, titles[name])
+        _saving(run, choice)
     except CxrError as error:
         st.warning(str(error), icon=":material/error:")
 
 
-def _threshold(
-    known: dict[str, PredictionSet], positive: tuple[str, ...], rule: str, least: float
-) -> tuple[float, str]:
-    """The threshold, and how it was chosen in words, by what is known of validation images."""
-    if rule == "hand" or fitted.SPLIT not in known:
+def _choice(run: Run, positive: tuple[str, ...], rule: str, least: float) -> dict[str, Any]:
+    """Arguments of `decision_rule.fit`."""
+    if rule == "hand" or rule_store.SPLITS[0] not in run.metrics:
         if rule != "hand":
             st.caption("This run has no validation predictions, so the threshold is set by hand.")
         value = st.slider("Threshold", 0.0, 1.0, 0.5, 0.01, key="threshold", bind="query-params")
-        return float(value), "by hand"
-    val = known[fitted.SPLIT]
-    asked = operating_point.question(val, positive)
+        return {"positive": positive, "threshold": float(value), "criterion": "by hand"}
     if rule == "sensitivity":
-        found = fitted.threshold_for(list(known.values()), positive, least)
-        told = f"finds at least {100 * least:g} % of them {fitted.told(list(known))}"
-    else:
-        found, told = operating_point.threshold_by_youden(*asked), "best balance on validation"
-    outcome = operating_point.outcome_at(*asked, found)
-    st.markdown(
-        f"**Threshold {found:.3f}**: {told} ({formatting.plural(len(val), 'image')}; there sensitivity "
-        f"{formatting.percent(outcome.sensitivity)}, specificity {formatting.percent(outcome.specificity)})."
+        return {"positive": positive, "target_sensitivity": least}
+    val = decision_rule.calibrated(
+        cached_metrics.prediction_set_of(run, "val"), cached_metrics.fitted_of(run).temperature
     )
-    if min(int(asked[0].sum()), int((~asked[0]).sum())) < 50:
+    threshold = operating_point.threshold_by_youden(*operating_point.question(val, positive))
+    return {"positive": positive, "threshold": threshold, "criterion": "best balance on validation"}
+
+
+def _on_validation(run: Run, rule: DecisionRule) -> None:
+    counts = cached_metrics.counts_of(run, "val", rule)
+    st.markdown(
+        f"**Threshold {rule.threshold:.3f}**: {rule.criterion} ({formatting.plural(counts['coverage'].of, 'image')}; there "
+        f"sensitivity {formatting.percent(counts['sensitivity'].value)}, specificity "
+        f"{formatting.percent(counts['specificity'].value)})."
+    )
+    if min(counts["sensitivity"].of, counts["specificity"].of) < 50:
         st.caption(":material/warning: So few validation images give a threshold that is mostly chance.")
-    return found, told
 
 
 def _shown(
@@ -92,7 +96,7 @@ def _shown(
     with st.container(horizontal=True):
         for name, (short, meaning) in SHARES.items():
             st.metric(
-                short, formatting.percent(getattr(outcome, name)), delta=formatting.interval(outcome.intervals[name]),
+                short, formatting.percent(getattr(outcome, name).value), delta=formatting.interval(getattr(outcome, name).interval),
                 delta_color="off", delta_arrow="off", help=f"{meaning} Below: the 95 % interval (Wilson).", border=True,
                 width=170, height="stretch",
             )  # fmt: skip
@@ -138,38 +142,38 @@ def _adjusted(outcome: operating_point.Outcome, here: float) -> None:
         bind="query-params",
         help="How many of 100 people have it.",
     )
-    found = operating_point.adjusted_for_prevalence(outcome, share / 100)
-    if found is None:
+    ppv = operating_point.ppv_at_prevalence(outcome, share / 100)
+    npv = operating_point.ppv_at_prevalence(outcome.mirrored, 1 - share / 100)
+    if ppv.value is None and npv.value is None:
         right.caption("This needs positive and negative images.")
         return
-    right.table(
-        pd.DataFrame(
-            {
-                "at this prevalence": [formatting.percent(found.ppv), formatting.percent(found.npv)],
-                "95 % interval": [formatting.interval(found.ppv_interval), formatting.interval(found.npv_interval)],
-            },
-            index=["PPV", "NPV"],
-        )
-    )
+    values = [formatting.estimate(ppv), formatting.estimate(npv)]
+    right.table(pd.DataFrame({"at this prevalence (95 % interval)": values}, index=["PPV", "NPV"]))
 
 
-def _keeping(run: Run, positive: tuple[str, ...], threshold: float, heat: float, told: str) -> None:
-    kept = fitted.point(run.id)
+def _saving(run: Run, choice: dict[str, Any]) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
-        if fitted.SPLIT in run.metrics:
+        if rule_store.SPLITS[0] in run.metrics:
             st.button(
-                "Keep this point with the run", icon=":material/save:", key="keep-point", on_click=_keep,
-                args=(run.id, positive, threshold, told, heat), disabled=run.is_bundled,
-                help="What ships stays as it is." if run.is_bundled else "Predict then answers by it.",
+                "Save with the run", icon=":material/save:", key="keep-point", on_click=save, args=(run.id,), kwargs=choice,
+                disabled=run.is_bundled, help="What ships stays as it is." if run.is_bundled else "Predict then answers by it.",
             )  # fmt: skip
-        if kept is not None:
-            st.badge(f"Kept: {formatting.operating_point(kept)}", icon=":material/check:", color="green")
-            if not run.is_bundled:
-                st.button("Forget it", key="forget-point", on_click=fitted.forget, args=(run.id, "point"))
+        saved(run)
 
 
-def _keep(run_id: str, positive: tuple[str, ...], threshold: float, told: str, heat: float) -> None:
+def save(run_id: str, **choice: Any) -> None:
+    """Fit a decision rule (see `decision_rule.fit`) and save it with its run."""
     try:
-        fitted.keep_point(run_id, positive, threshold, rule=told, temperature_=heat)
+        rule_store.save(run_id, rule_store.fit(run_id, min_images=1, **choice))
     except CxrError as error:
         st.toast(str(error), icon=":material/error:")
+
+
+def saved(run: Run) -> None:
+    """The saved rule of a run, if it has one, and what deletes it."""
+    rule = rule_store.saved(run.id)
+    if rule is None:
+        return
+    st.badge(f"Saved with the run: {formatting.decision_rule(rule)}", icon=":material/check:", color="green")
+    if not run.is_bundled:
+        st.button("Delete this rule", key="forget-rule", on_click=rule_store.delete, args=(run.id,))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cxr_core.errors import BadInput, UnknownName
-from cxr_core.evaluation import calibration, operating_point
+from cxr_core.evaluation import calibration
 from cxr_core.evaluation.decision_rule import (
     HIGHEST_PROBABILITY,
     MIN_COVERAGE,
@@ -185,11 +185,13 @@ def test_a_rule_is_the_same_after_its_document() -> None:
     assert rule().operating_point() is None
 
 
-def test_nobody_positive_is_told() -> None:
+def test_what_cannot_be_fitted_is_told() -> None:
     found = answers().take(answers().true == 0)
     with pytest.raises(BadInput, match="no positive image"):
         fit([found], target_sensitivity=0.9)
     with pytest.raises(BadInput, match="at most 1"):
         fit([answers()], target_sensitivity=1.5)
-    positive, score = operating_point.question(answers(), ILL)
-    assert positive.any() and len(score) == 800
+    with pytest.raises(BadInput, match="between 0 and 1"):
+        fit([answers()], threshold=1.5)
+    with pytest.raises(UnknownName, match="covid"):
+        fit([answers()], threshold=0.5, positive=["covid"])

@@ -8,7 +8,7 @@ from sklearn import metrics as reference
 
 from cxr_core.data import manifest
 from cxr_core.errors import BadInput, UnknownName, WorkFailed
-from cxr_core.evaluation import ensembles, fitted, prediction_set
+from cxr_core.evaluation import ensembles, prediction_set, rule_store
 from cxr_core.runs import run_store as runs
 from tests import synthetic_runs
 
@@ -63,7 +63,8 @@ def test_an_ensemble_is_a_run_with_predictions_of_its_own(two: list[str], way: s
         expected = ensembles.combine([one.probabilities for one in members], way, kept.weights)
         np.testing.assert_allclose(prediction_set.read(made, split).probabilities, expected, atol=1e-12)
     assert run.metrics["test"]["accuracy"] == pytest.approx(prediction_set.read(made, "test").correct.mean())
-    assert fitted.keep_temperature(made).value > 0  # as any run
+    rule_store.save(made, rule_store.fit(made))  # as any run
+    assert rule_store.of_run(made).temperature != 1
     assert ensembles.of_run(two[0]) is None
 
 

@@ -6,7 +6,7 @@ from sklearn import metrics as reference
 
 from cxr_core.errors import BadInput, UnknownName
 from cxr_core.evaluation import operating_point
-from cxr_core.evaluation.operating_point import Outcome
+from cxr_core.evaluation.operating_point import Outcome, ppv_at_prevalence
 from cxr_core.evaluation.prediction_set import PredictionSet
 from tests import synthetic_runs
 
@@ -32,20 +32,25 @@ def test_counts_agree_with_scikit_learn(threshold: float) -> None:
     assert [found.tn, found.fp, found.fn, found.tp] == reference.confusion_matrix(
         positive, called, labels=[False, True]
     ).ravel().tolist()
-    assert found.sensitivity == pytest.approx(reference.recall_score(positive, called, zero_division=0), abs=1e-9)
-    assert found.specificity == pytest.approx(reference.recall_score(~positive, ~called, zero_division=0), abs=1e-9)
+    assert (found.sensitivity.value or 0) == pytest.approx(
+        reference.recall_score(positive, called, zero_division=0), abs=1e-9
+    )
+    assert (found.specificity.value or 0) == pytest.approx(
+        reference.recall_score(~positive, ~called, zero_division=0), abs=1e-9
+    )
     for name in ("sensitivity", "specificity", "ppv", "npv"):
-        low, high = found.intervals[name]
-        value = getattr(found, name)
-        assert value is None or low <= value <= high
+        share = getattr(found, name)
+        assert share.value is None or share.interval[0] <= share.value <= share.interval[1]
+    predictive = reference.precision_score(positive, called, zero_division=0)
+    assert (found.ppv.value or 0) == pytest.approx(predictive) and found.mirrored.ppv == found.npv
 
 
 @pytest.mark.parametrize("least", [0.5, 0.8, 0.95, 1.0])
 def test_the_highest_threshold_that_finds_enough(least: float) -> None:
     positive, score = operating_point.question(answers(), ("viral",))
     threshold = operating_point.threshold_for_sensitivity(positive, score, least)
-    assert operating_point.outcome_at(positive, score, threshold).sensitivity >= least
-    assert operating_point.outcome_at(positive, score, np.nextafter(threshold, 2)).sensitivity < least
+    assert operating_point.outcome_at(positive, score, threshold).sensitivity.value >= least
+    assert operating_point.outcome_at(positive, score, np.nextafter(threshold, 2)).sensitivity.value < least
 
 
 def test_youden_is_the_best_of_all_thresholds() -> None:
@@ -53,7 +58,7 @@ def test_youden_is_the_best_of_all_thresholds() -> None:
 
     def gain(threshold: float) -> float:
         found = operating_point.outcome_at(positive, score, threshold)
-        return found.sensitivity + found.specificity
+        return found.sensitivity.value + found.specificity.value
 
     best = gain(operating_point.threshold_by_youden(positive, score))
     assert best == pytest.approx(max(gain(one) for one in np.unique(score)))
@@ -61,22 +66,27 @@ def test_youden_is_the_best_of_all_thresholds() -> None:
 
 def test_predictive_values_at_another_prevalence() -> None:
     # the mammography example of G. Gigerenzer, Calculated Risks (2002): 90 % and 93 % at a prevalence of 0.8 % give 9 %
-    found = operating_point.adjusted_for_prevalence(Outcome(tp=90, fp=70, fn=10, tn=930), 0.008)
-    assert found is not None and found.ppv == pytest.approx(0.008 * 0.9 / (0.008 * 0.9 + 0.992 * 0.07), abs=1e-12)
-    assert round(found.ppv, 2) == 0.09 and found.npv > 0.999
-    assert found.ppv_interval[0] < found.ppv < found.ppv_interval[1]
     here = Outcome(tp=90, fp=70, fn=10, tn=930)
-    same = operating_point.adjusted_for_prevalence(here, 100 / 1100)
-    assert (same.ppv, same.npv) == (pytest.approx(here.ppv), pytest.approx(here.npv))
+    ppv, npv = ppv_at_prevalence(here, 0.008), ppv_at_prevalence(here.mirrored, 1 - 0.008)
+    assert ppv.value == pytest.approx(0.008 * 0.9 / (0.008 * 0.9 + 0.992 * 0.07), abs=1e-12)
+    assert round(ppv.value, 2) == 0.09 and npv.value > 0.999
+    assert ppv.low < ppv.value < ppv.high and npv.low < npv.value < npv.high
+    share = 100 / 1100
+    assert ppv_at_prevalence(here, share).value == pytest.approx(here.ppv.value)
+    assert ppv_at_prevalence(here.mirrored, 1 - share).value == pytest.approx(here.npv.value)
+    assert ppv_at_prevalence(Outcome(90, 0, 10, 30), 0.1).value == 1
+    assert ppv_at_prevalence(Outcome(0, 5, 10, 30), 0.1).value == 0
 
 
-def test_intervals_of_adjusted_values_cover_the_truth() -> None:
+@pytest.mark.parametrize("negative", [False, True])
+def test_intervals_at_another_prevalence_cover_the_truth(negative: bool) -> None:
     rng, hits = np.random.default_rng(3), 0
-    truth = 0.1 * 0.9 / (0.1 * 0.9 + 0.9 * 0.2)
+    truth = 0.9 * 0.8 / (0.9 * 0.8 + 0.1 * 0.1) if negative else 0.1 * 0.9 / (0.1 * 0.9 + 0.9 * 0.2)
     for _ in range(1000):
         tp, tn = int(rng.binomial(150, 0.9)), int(rng.binomial(150, 0.8))
-        found = operating_point.adjusted_for_prevalence(Outcome(tp, 150 - tn, 150 - tp, tn), 0.1)
-        hits += found.ppv_interval[0] <= truth <= found.ppv_interval[1]
+        outcome = Outcome(tp, 150 - tn, 150 - tp, tn)
+        found = ppv_at_prevalence(outcome.mirrored, 0.9) if negative else ppv_at_prevalence(outcome, 0.1)
+        hits += found.low <= truth <= found.high
     assert 930 <= hits <= 970
 
 
@@ -92,6 +102,7 @@ def test_odd_questions_are_refused_in_words() -> None:
     with pytest.raises(BadInput, match="positive and negative"):
         operating_point.threshold_by_youden(np.ones(3, bool), np.zeros(3))
     with pytest.raises(BadInput, match="prevalence"):
-        operating_point.adjusted_for_prevalence(Outcome(1, 1, 1, 1), 1.0)
-    assert operating_point.adjusted_for_prevalence(Outcome(0, 1, 0, 1), 0.1) is None
-    assert Outcome(0, 0, 0, 0).sensitivity is None
+        ppv_at_prevalence(Outcome(1, 1, 1, 1), 1.0)
+    for unknown in (Outcome(0, 1, 0, 1), Outcome(1, 0, 1, 0), Outcome(0, 0, 1, 1)):
+        assert ppv_at_prevalence(unknown, 0.1).value is None and ppv_at_prevalence(unknown, 0.1).interval is None
+    assert Outcome(0, 0, 0, 0).sensitivity.value is None

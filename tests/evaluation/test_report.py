@@ -10,7 +10,16 @@ import pytest
 from cxr_core import formatting
 from cxr_core.data import audit, datasets, manifest
 from cxr_core.errors import BadInput, UnknownName
-from cxr_core.evaluation import fitted, image_metadata, metrics, prediction_set, report
+from cxr_core.evaluation import (
+    decision_metrics,
+    decision_rule,
+    image_metadata,
+    intervals,
+    metrics,
+    prediction_set,
+    report,
+    rule_store,
+)
 from cxr_core.runs import run_store as runs
 from tests import synthetic_runs
 
@@ -28,14 +37,17 @@ def words(html: str) -> str:
 
 
 def test_one_run(two: list[str]) -> None:
-    fitted.keep_temperature(two[0])
+    rule = rule_store.fit(two[0])
+    rule_store.save(two[0], rule)
     html = report.html([two[0]])
     told = words(html)
     run, found = runs.get(two[0]), prediction_set.read(two[0], "test")
     assert formatting.DISCLAIMER in told and all(one in told for one in report.LIMITS)
     assert run.config.manifest in told and "4,097" not in told and f"{datasets.get('kermany').patients:,}" in told
-    card = metrics.estimate(found, image_metadata.patients(found, "kermany"))
-    for name in ("accuracy", "macro_f1", "auc:viral"):
+    patients = image_metadata.patients(found, "kermany")
+    card = metrics.estimate(found, patients)
+    card |= metrics.estimate(decision_rule.calibrated(found, rule.temperature), patients, parts=("terms",))
+    for name in ("accuracy", "macro_f1", "auc:viral", "ece"):
         assert formatting.estimate(card[name], share=metrics.is_percentage(name)) in " ".join(told.split()), name
     assert all(meaning in told for meaning in metrics.DESCRIPTIONS.values())
     assert "After temperature" in html and "Temperature(" not in told
@@ -46,15 +58,21 @@ def test_one_run(two: list[str]) -> None:
     assert len(html.encode()) <= 8 * 2**20
 
 
-def test_what_the_operating_point_gives_is_reported(two: list[str]) -> None:
-    assert "At its operating point" not in words(report.html([two[0]]))
-    point = fitted.keep_calibrated(two[0], 0.99)
+def test_figures_are_by_the_decision_rule_and_the_highest_probability_stands_beside_them(two: list[str]) -> None:
+    assert "By highest probability" not in words(report.html([two[0]]))
+    rule = rule_store.fit(two[0], target_sensitivity=0.99)
+    rule_store.save(two[0], rule)
     told = " ".join(words(report.html([two[0]])).split())
-    called = fitted.decided(prediction_set.read(two[0], "test"), point)
+    plain = prediction_set.read(two[0], "test")
+    called = decision_rule.decided(plain, rule)
     card = metrics.estimate(called, None, parts=("counts",))
     for name in ("accuracy", "recall:normal"):
-        assert formatting.estimate(card[name]) in told.split("At its operating point")[1]
+        assert formatting.estimate(card[name]) in told
     assert "finds at least 99 % of them" in told and " ".join(map(str, called.confusion[0])) in told
+    shown = told.split("What a person is shown")[1]
+    for part, whole in decision_metrics.count(plain, rule).values():
+        assert f"{formatting.interval(intervals.wilson(part, whole))}), {part:,} of {whole:,}" in shown
+    assert f"the accuracy is {formatting.percent(plain.correct.mean())}" in shown
 
 
 def test_each_plot_can_be_saved_as_png_and_svg_under_a_name_of_its_own(two: list[str]) -> None:

@@ -149,6 +149,7 @@ def test_few_validation_images_fit_nothing(home: Path) -> None:
     healthy = synthetic_runs.run({"val": (ids, ["normal"] * 60)}, age=9)
     with pytest.raises(BadInput, match="no positive image"):
         rule_store.fit(healthy, target_sensitivity=0.9)
+    assert rule_store.saved(few) is None and rule_store.saved(healthy) is None
     with pytest.raises(UnknownName, match="val"):
         rule_store.fit(synthetic_runs.run({"test": (["a"], ["normal"])}, age=20))
 

@@ -7,7 +7,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from cxr_core import images
-from cxr_core.evaluation import fitted
+from cxr_core.evaluation import rule_store
 from cxr_core.inference import endpoint
 from cxr_core.inference.endpoint import Limits
 from cxr_core.runs import run_store as runs
@@ -61,14 +61,16 @@ def test_a_body_that_hides_its_size_is_cut_off(client: TestClient) -> None:
     assert found.status_code == 413
 
 
-def test_the_operating_point_is_told_and_the_most_probable_class_beside_the_label(client: TestClient) -> None:
+def test_the_decision_rule_is_told_and_the_most_probable_class_beside_the_label(client: TestClient) -> None:
     assert client.post("/api/predict", files={"file": IMAGE}).json()["operating_point"] is None
     (run_id,) = runs.list_ids()
     first = client.post("/api/predict", files={"file": IMAGE}).json()["results"][0]
     others = [name for name in first["probabilities"] if name != first["most_probable"]]
-    point = fitted.keep_point(run_id, tuple(others), 0.0, rule="all of them")
+    rule = rule_store.fit(run_id, min_images=1, positive=others, threshold=0.0, criterion="all of them")
+    rule_store.save(run_id, rule)
     told = client.post("/api/predict", files={"file": IMAGE}).json()
-    assert told["operating_point"] == {"positive": others, "threshold": 0.0, "rule": "all of them"} == point.document()
+    assert told["operating_point"] == {"positive": others, "threshold": 0.0, "rule": "all of them"}
+    assert told["decision_rule"] == rule.document() and told["results"][0]["confident"] == told["results"][0]["sure"]
     again = told["results"][0]
     assert again["most_probable"] == first["most_probable"] != again["label"] and again["label"] in others
 

@@ -16,8 +16,7 @@ import pytest
 from cxr_core import images
 from cxr_core.data import datasets
 from cxr_core.errors import BadInput, UnknownName, WorkFailed
-from cxr_core.evaluation import ensembles, fitted
-from cxr_core.evaluation.abstention import Band
+from cxr_core.evaluation import calibration, ensembles, rule_store
 from cxr_core.inference import litert_model, model_cache, predict
 from cxr_core.inference.input_check.checks import Finding
 from cxr_core.inference.predict import InputFile
@@ -200,19 +199,30 @@ def test_many_sessions_share_one_network_and_get_the_same_answers(run_id: str) -
     assert len({json.dumps(one.probabilities) for one in found}) == 1 and len(found) == 12
 
 
-def test_temperature_and_operating_point_are_those_of_this_moment(run_id: str) -> None:
+def test_the_decision_rule_is_that_of_this_moment(run_id: str) -> None:
     grey = images.read(IMAGE)
     before = asked(predict.load(run_id), grey)
     assert before.calibrated == before.probabilities
     classes = runs.get(run_id).config.classes
-    fitted.keep_temperature(run_id)
-    fitted.keep_point(run_id, (classes[1], classes[2]), 0.0)
+    rule = rule_store.fit(run_id, min_images=1, positive=classes[1:], threshold=0.0)
+    rule_store.save(run_id, rule)
     after = asked(predict.load(run_id), grey)
-    heat = fitted.temperature(run_id)
-    assert heat is not None and after.probabilities == before.probabilities
-    expected = heat.applied([list(before.probabilities.values())])[0]
+    assert rule.temperature != 1 and after.probabilities == before.probabilities
+    expected = calibration.apply_temperature([list(before.probabilities.values())], rule.temperature)[0]
     assert list(after.calibrated.values()) == pytest.approx(expected)
     assert after.label != classes[0]  # at a threshold of 0 nothing is normal
+
+
+def test_members_of_an_ensemble_are_counted_by_their_own_rules(run_id: str) -> None:
+    other = f"{run_id[:-3]}fff"
+    shutil.copytree(runs.folder(run_id), runs.folder(run_id).with_name(other))
+    made = ensembles.create([run_id, other])
+    answer = asked(predict.load(made), images.read(IMAGE))
+    assert answer.member_labels == {run_id: answer.label, other: answer.label} and answer.agreement == 1
+    others = tuple(name for name in runs.get(run_id).config.classes if name != answer.label)
+    rule_store.save(other, rule_store.fit(other, min_images=1, positive=others, threshold=0.0))
+    apart = asked(predict.load(made), images.read(IMAGE))
+    assert apart.label == answer.label and apart.member_labels[other] != answer.label and apart.agreement == 0.5
 
 
 def test_an_ensemble_answers_by_its_way(run_id: str) -> None:
@@ -262,14 +272,13 @@ def test_several_frames_are_told_unless_one_was_chosen(run_id: str) -> None:
     assert first.answer.probabilities != chosen.answer.probabilities
 
 
-def test_an_answer_that_the_operating_point_forces_is_not_sure(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_the_threshold_forces_is_not_confident(run_id: str) -> None:
     grey, panel = images.read(IMAGE), predict.load(run_id)
     shares = asked(panel, grey).calibrated
     least = min(shares, key=shares.__getitem__)
     bar = (shares[least] + max(shares.values())) / 2
-    monkeypatch.setattr(predict.abstention, "of_run", lambda _: Band(bar, 100, 60, 55, 80))
-    assert asked(predict.load(run_id), grey).sure
-    others = tuple(one for one in panel.classes if one != least)
-    fitted.keep_point(run_id, others, 1.0)
-    forced = asked(predict.load(run_id), grey)
-    assert forced.label == least and not forced.sure
+    sure = replace(panel, rule=replace(panel.rule, reject_threshold=bar))
+    assert asked(sure, grey).confident
+    others = tuple(name for name in panel.classes if name != least)
+    forced = asked(replace(sure, rule=replace(sure.rule, positive=others, threshold=1.0)), grey)
+    assert forced.label == least and not forced.confident

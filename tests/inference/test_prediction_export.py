@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cxr_core import images
-from cxr_core.evaluation import fitted
+from cxr_core.evaluation.decision_rule import decided
 from cxr_core.inference import predict, prediction_export
 from cxr_core.inference.input_check.checks import Finding
 from cxr_core.inference.predict import InputFile, LoadedModel, Result
@@ -42,9 +42,9 @@ def test_the_table_has_a_row_a_file(panel: LoadedModel, results: list[Result]) -
 def test_what_has_no_answer_is_told_apart(panel: LoadedModel, results: list[Result]) -> None:
     given = results[0].answer
     assert given is not None
-    unsure = replace(results[0], answer=replace(given, sure=False))
+    unsure = replace(results[0], answer=replace(given, confident=False))
     refused = replace(results[0], answer=replace(given, remarks=(Finding("no_xray", True, "None."),)))
-    sure = replace(results[0], answer=replace(given, sure=True))
+    sure = replace(results[0], answer=replace(given, confident=True))
     table = prediction_export.table(panel, [sure, unsure, refused, results[2]])
     assert table["answer"].tolist() == [given.label, "unsure", "refused", "unreadable"]
     assert table["nearest"].tolist() == [given.label, given.label, "", ""]
@@ -73,11 +73,16 @@ def test_second_opinions_are_counted(panel: LoadedModel) -> None:
 
 def test_the_page_says_how_good_the_run_is_as_it_answers(panel: LoadedModel, results: list[Result]) -> None:
     plain = synthetic_runs.better(panel.run.id, "test")
-    point = fitted.Point(("viral", "bacterial"), 0.999, 1.0, "by hand", None, None, 9, "")
-    called = fitted.decided(plain, point)
+    tuned = replace(panel.rule, positive=("viral", "bacterial"), threshold=0.999, criterion="mine")
+    called = decided(plain, tuned)
     assert called.correct.sum() != plain.correct.sum()
-    for asked, found in ((replace(panel, point=None), plain), (replace(panel, point=point), called)):
-        assert f"got {100 * found.correct.mean():.1f} % right" in prediction_export.html(asked, results).decode()
+    for rule, found in ((panel.rule, plain), (tuned, called)):
+        page = prediction_export.html(replace(panel, rule=rule), results).decode()
+        assert f"got {100 * found.correct.mean():.1f} % right" in page and f"Decision rule: {rule.describe()}" in page
+    lines = prediction_export.csv(replace(panel, rule=tuned), results).decode().splitlines()
+    assert {"decision_rule", "operating_point", "confident", "calibrated"} <= set(
+        lines[0].split(",")
+    ) and "(mine)" in lines[1]
 
 
 def test_a_name_is_no_formula_in_a_spreadsheet(panel: LoadedModel, results: list[Result]) -> None:

@@ -181,7 +181,7 @@ def test_predict_answers_an_upload_and_names_a_file_that_is_no_image(trained_hom
     test = visit("pages/model/predict.py")
     test.file_uploader(key="uploads-False").upload("lungs.jpeg", image.read_bytes(), "image/jpeg").run()
     assert not test.exception
-    assert "by its own reckoning" in text(test)
+    assert "(uncalibrated)" in text(test)
     test.file_uploader(key="uploads-False").upload("notes.png", b"no image at all", "image/png").run()
     assert not test.exception
     assert "notes.png" in text(test) and "not an image" in text(test)

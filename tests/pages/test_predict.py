@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from cxr_core import formatting, images
-from cxr_core.evaluation import abstention, ensembles, fitted, prediction_set
-from cxr_core.evaluation.abstention import Band
+from cxr_core.evaluation import decision_metrics, ensembles, prediction_set, rule_store
+from cxr_core.evaluation.decision_rule import DecisionRule, decided
 from cxr_core.inference import model_cache, predict
 from cxr_core.inference.input_check.checks import Finding
 from cxr_core.runs import run_store as runs
@@ -43,7 +44,7 @@ def uploaded(*files: tuple[str, bytes]) -> AppTest:
 def test_an_upload_is_answered_with_its_reason_and_the_disclaimer(image: Path) -> None:
     test = uploaded(("lungs.jpeg", image.read_bytes()))
     said = text(test)
-    assert "by its own reckoning" in said and "not a medical device" in said and "How good it is" in said
+    assert "(uncalibrated)" in said and "not a medical device" in said and "How good it is" in said
     assert "Bright: this part counted most" in said
     assert test.selectbox(key="for-lungs.jpeg").options == ["Normal", "Viral pneumonia", "Bacterial pneumonia"]
     test.selectbox(key="for-lungs.jpeg").select_index(1).run()
@@ -131,7 +132,7 @@ def test_a_run_that_cannot_answer_here_costs_only_its_opinion(image: Path, monke
     test.multiselect(key=f"opinions-{run_id}").set_value([broken]).run()
     assert any("No second opinion" in one.value and "damaged" in one.value for one in test.warning)
     test.file_uploader(key="uploads-False").upload("lungs.jpeg", image.read_bytes(), "image/jpeg").run()
-    assert not test.exception and "by its own reckoning" in text(test)
+    assert not test.exception and "(uncalibrated)" in text(test)
     assert tried.count(broken) == 1  # each try takes seconds
 
 
@@ -157,22 +158,31 @@ def test_without_an_address_the_best_on_the_validation_images_of_the_newest_run_
         assert chosen.value == best and chosen.index == 0 and len(chosen.options) == 4
 
 
-def test_below_the_bar_it_says_that_it_is_unsure(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(abstention, "of_run", lambda _: Band(0.999, 100, 60, 55, 80))
+def saved(run_id: str, **changes: object) -> DecisionRule:
+    """Save a rule with these changes of what would be fitted."""
+    rule = replace(rule_store.fit(run_id, min_images=1), **changes)  # type: ignore[arg-type]
+    rule_store.save(run_id, rule)
+    return rule
+
+
+def test_below_the_reject_threshold_it_says_that_it_is_not_confident(image: Path) -> None:
+    saved(runs.list_ids()[0], reject_threshold=1.0)
     test = uploaded(("lungs.jpeg", image.read_bytes()))
-    assert "Unsure" in [one.value for one in test.header] and "Below the bar" in text(test)
+    assert [one.value for one in test.header] == ["Not confident"] and "The nearest is" in text(test)
 
 
-def test_calibration_and_operating_point_are_told(image: Path) -> None:
+def test_the_decision_rule_is_told_with_what_it_gives(image: Path) -> None:
     (run_id,) = runs.list_ids()
-    fitted.keep_temperature(run_id)
-    fitted.keep_point(run_id, ("viral", "bacterial"), 0.4, rule="sensitivity at least 95 %")
+    rule = saved(run_id, positive=("viral", "bacterial"), threshold=0.4, criterion="mine", reject_threshold=0.5)
     said = text(uploaded(("lungs.jpeg", image.read_bytes())))
-    assert "calibrated: of 100 images" in said and "sensitivity at least 95 %" in said
-    test = prediction_set.read(run_id, "test")
-    called = test.probabilities[:, 1:].sum(axis=1) >= 0.4
-    found, spared = called[test.true > 0].mean(), (~called[test.true == 0]).mean()
-    assert f"; on {len(test):,} test images {100 * found:.1f} % and {100 * spared:.1f} %." in said
+    assert "calibrated: of 100 images" in said and "(mine)" in said
+    for split in ("validation", "test"):
+        counts = decision_metrics.count(
+            prediction_set.read(run_id, split[:3] if split == "validation" else split), rule
+        )
+        found, spared = (100 * counts[name][0] / counts[name][1] for name in ("sensitivity", "specificity"))
+        told = f"on {counts['coverage'][1]:,} {split} images its sensitivity is {found:.1f} % and its specificity {spared:.1f} %"
+        assert told in said
 
 
 def test_an_answer_against_the_most_probable_class_is_explained(image: Path) -> None:
@@ -181,7 +191,7 @@ def test_an_answer_against_the_most_probable_class_is_explained(image: Path) -> 
     answer = plain.answers(plain.see([images.decode(image.read_bytes())]))[0]
     best = answer.most_probable
     others = tuple(name for name in plain.classes if name != best)
-    fitted.keep_point(run_id, others, 0.0)  # whatever it is, it is one of the others
+    saved(run_id, positive=others, threshold=0.0, temperature=1.0)  # whatever it is, it is one of the others
     share = sum(answer.probabilities[name] for name in others)
     said = text(uploaded(("lungs.jpeg", image.read_bytes())))
     assert f"together have {100 * share:.1f} %, at least the 0.0 %" in said
@@ -195,11 +205,16 @@ def test_how_good_it_is_is_told_as_it_answers(image: Path) -> None:
     (run_id,) = runs.list_ids()
     plain = synthetic_runs.better(run_id, "test")
     assert f"**{100 * plain.correct.mean():.1f} %**" in text(visit(PAGE))
-    point = fitted.keep_point(run_id, ("viral", "bacterial"), 0.999)  # all but everything is normal
-    called = fitted.decided(plain, point)
+    # all but everything is normal
+    rule = saved(run_id, positive=("viral", "bacterial"), threshold=0.999, criterion="mine", reject_threshold=0.6)
+    called = decided(plain, rule)
     assert called.correct.sum() != plain.correct.sum()
     said = text(visit(PAGE))
-    assert f"**{100 * called.correct.mean():.1f} %**" in said and "at its operating point" in said
+    assert f"**{100 * called.correct.mean():.1f} %**" in said and "(mine)" in said
+    counts = decision_metrics.count(plain, rule)
+    assert f"It is confident of {counts['coverage'][0]:,} of them" in said
+    sure = 100 * counts["sensitivity_confident"][0] / counts["sensitivity_confident"][1]
+    assert f"% ill, {sure:.1f} % confidently" in said
 
 
 @pytest.mark.parametrize("refuses", [True, False])
@@ -210,12 +225,12 @@ def test_what_the_gate_stops_gets_no_answer(image: Path, monkeypatch: pytest.Mon
     )  # this run has learned from too few images for a gate
     test = uploaded(("cat.jpeg", image.read_bytes()))
     assert not [one for one in test.get("button_group") if "What counted" in str(one)]  # nor what would speak for one
-    assert "It seems to be a photograph." in text(test) and "by its own reckoning" not in text(test)
+    assert "It seems to be a photograph." in text(test) and "(uncalibrated)" not in text(test)
     if refuses:
         assert "No answer is given" in text(test) and not test.toggle
     else:
         test.toggle(key="override-cat.jpeg").set_value(True).run()
-        assert "by its own reckoning" in text(test)
+        assert "(uncalibrated)" in text(test)
 
 
 def test_a_run_without_a_gate_says_so_and_files_of_one_name_stay_apart(image: Path) -> None:
@@ -258,5 +273,5 @@ def test_an_example_says_whether_it_was_right(trained_home: Path) -> None:
 
 def test_a_damaged_file_beside_a_good_one(image: Path) -> None:
     test = uploaded(("a.jpeg", image.read_bytes()), ("b.jpeg", image.read_bytes()[:3000]))
-    assert "b.jpeg" in text(test) and "damaged or cut short" in text(test) and "by its own reckoning" in text(test)
+    assert "b.jpeg" in text(test) and "damaged or cut short" in text(test) and "(uncalibrated)" in text(test)
     assert images.read(image.read_bytes()).size

@@ -18,13 +18,16 @@ from cxr_core.data import manifest
 from cxr_core.errors import UnknownName
 from cxr_core.evaluation import (
     calibration,
+    confusion,
+    decision_metrics,
+    decision_rule,
     ensembles,
-    fitted,
     leaderboard,
     metrics,
     operating_point,
     prediction_set,
     predictions,
+    rule_store,
 )
 from cxr_core.runs import run_store as runs
 from cxr_core.runs import trash
@@ -90,7 +93,7 @@ def test_headline_and_report_are_those_of_the_predictions(two: list[str]) -> Non
     assert " to " in shown["Macro F1"].delta and " to " in shown["Balanced accuracy"].delta
     report = next(one.value for one in test.table if "f1-score" in one.value)
     assert report["support"].tolist()[:3] == [234, 148, 242]
-    expected = metrics.classification_report(found.table())["f1-score"]
+    expected = confusion.classification_report(found.classes, found.confusion)["f1-score"]
     np.testing.assert_allclose(report["f1-score"], expected)
 
 
@@ -135,48 +138,105 @@ def test_the_images_of_a_cell_are_shown_with_where_the_network_looked(
     assert row.mode == "RGB" and row.size == (180, 180)
 
 
-def test_a_threshold_is_chosen_on_validation_shown_on_test_and_kept(two: list[str]) -> None:
+def test_a_threshold_is_chosen_on_validation_shown_on_test_and_saved(two: list[str]) -> None:
     test = visit(RESULTS, run=two[0])
     view(test, "threshold", rule="sensitivity")
-    val, shown = prediction_set.read(two[0], "val"), prediction_set.read(two[0], "test")
-    positive = ("viral", "bacterial")
-    threshold = operating_point.threshold_for_sensitivity(*operating_point.question(val, positive), 0.95)
-    outcome = operating_point.outcome_at(*operating_point.question(shown, positive), threshold)
+    rule = rule_store.fit(two[0], target_sensitivity=0.95)
+    shown = decision_rule.calibrated(prediction_set.read(two[0], "test"), rule.temperature)
+    outcome = operating_point.outcome_at(*operating_point.question(shown, ("viral", "bacterial")), rule.threshold)
     on_screen = {metric.label: metric.value for metric in test.metric}
-    assert on_screen["Sensitivity"] == f"{100 * outcome.sensitivity:.1f} %"
-    assert on_screen["NPV"] == f"{100 * outcome.npv:.1f} %"
+    assert on_screen["Sensitivity"] == f"{100 * outcome.sensitivity.value:.1f} %"
+    assert on_screen["NPV"] == f"{100 * outcome.npv.value:.1f} %"
     test.button(key="keep-point").click().run()
-    kept = fitted.point(two[0])
-    assert kept is not None and kept.threshold == pytest.approx(threshold) and kept.positive == positive
-    assert fitted.point(two[1]) is None
+    assert rule_store.saved(two[0]) == rule and rule_store.saved(two[1]) is None
+    test.button(key="forget-rule").click().run()
+    assert rule_store.saved(two[0]) is None
 
 
-def test_images_are_called_by_the_operating_point_on_request(two: list[str]) -> None:
+@pytest.mark.parametrize(("way", "criterion"), [("hand", "by hand"), ("youden", "best balance on validation")])
+def test_a_threshold_chosen_otherwise_is_saved_as_it_was_shown(two: list[str], way: str, criterion: str) -> None:
+    test = view(visit(RESULTS, run=two[0]), "threshold", rule=way)
+    on_screen = {metric.label: metric.value for metric in test.metric}
+    test.button(key="keep-point").click().run()
+    rule = rule_store.saved(two[0])
+    assert rule is not None and rule.criterion == criterion and rule.temperature != 1
+    found, n = decision_metrics.count(prediction_set.read(two[0], "test"), rule)["specificity"]
+    assert on_screen["Specificity"] == f"{100 * found / n:.1f} %"
+
+
+def test_images_are_called_by_the_decision_rule_unless_the_highest_probability_is_chosen(two: list[str]) -> None:
     plain = prediction_set.read(two[0], "test")
-    assert not [one for one in visit(RESULTS, run=two[0]).get("button_group") if one.label == "An image is called"]
-    point = fitted.keep_calibrated(two[0], 0.99)
-    heat, called = fitted.temperature(two[0]), fitted.decided(plain, point)
-    assert heat is not None and called.correct.sum() != plain.correct.sum()
+    assert not [one for one in visit(RESULTS, run=two[0]).get("button_group") if one.label == "Decision rule"]
+    rule = rule_store.fit(two[0], target_sensitivity=0.99)
+    rule_store.save(two[0], rule)
+    called = decision_rule.decided(plain, rule)
+    assert called.correct.sum() != plain.correct.sum()
 
-    for state, found in (({}, plain), ({"by": "point"}, called), ({"by": "probable"}, plain)):
+    for state, found in (({}, called), ({"by": "probable"}, plain), ({"by": "point"}, called)):
         test = view(visit(RESULTS, run=two[0]), "matrix", **state)
         accuracy = next(one.value for one in test.metric if one.label == "Accuracy")
         assert accuracy == f"{100 * found.correct.mean():.1f} %"
         assert f"all images ({found.correct.mean():.1%})" in text(view(test, "groups"))
-        calm = fitted.tempered(found, heat.value)
+        calm = decision_rule.calibrated(found, rule.temperature)
         table = next(one.value for one in view(test, "calibration").table)
         error = calibration.expected_calibration_error(calm.confidence, found.correct)
         assert table.loc["Calibration error", "After"].startswith(f"{error:.3f} ")
 
 
-def test_a_temperature_is_kept_and_forgotten(two: list[str]) -> None:
+def test_what_a_person_is_shown_stands_under_the_headline(two: list[str]) -> None:
+    rule = rule_store.fit(two[0], target_sensitivity=0.95)
+    rule_store.save(two[0], rule)
+    test = visit(RESULTS, run=two[0])
+    said = text(test) + " ".join(one.value for one in test.metric)
+    for part, whole in decision_metrics.count(prediction_set.read(two[0], "test"), rule).values():
+        assert f"{100 * part / whole:.1f} %" in said
+    (runs.folder(two[0]) / rule_store.FILE).write_text("{}")
+    damaged = visit(RESULTS, run=two[0])
+    assert any("decision rule" in one.value and "damaged" in one.value for one in damaged.warning)
+    assert next(one.value for one in damaged.metric if one.label == "Accuracy")
+
+
+def test_one_headline_figure_stands_everywhere_with_its_rule(two: list[str]) -> None:
+    """Home, Results, Leaderboard and Compare give the accuracy with all images called by the decision rule, and name the rule."""
+    for run_id in two:
+        rule_store.save(run_id, rule_store.fit(run_id, target_sensitivity=0.99))
+    rule, plain = rule_store.of_run(two[0]), prediction_set.read(two[0], "test")
+    accuracy = decision_metrics.count(plain, rule)["accuracy_all"]
+    assert accuracy.value != plain.correct.mean()
+    told, between = f"{100 * accuracy.value:.1f} %", formatting.interval(accuracy.interval)
+    words = formatting.decision_rule(rule)
+    home = [one for one in visit("pages/overview/home.py").metric if one.label.startswith("Best test accuracy")]
+    best = max(two, key=lambda run_id: runs.get(run_id).metrics["val"]["macro_f1"])
+    expected = decision_metrics.count(prediction_set.read(best, "test"), rule_store.of_run(best))["accuracy_all"]
+    assert [one.value for one in home] == [f"{100 * expected.value:.1f} %"]
+    assert formatting.interval(expected.interval) in home[0].delta
+    results = visit(RESULTS, run=two[0])
+    shown = next(one for one in results.metric if one.label == "Accuracy")
+    assert (shown.value, shown.delta) == (told, between) and f"Decision rule: {words}" in text(results)
+    board = board_row(visit(BOARD), two[0])
+    assert board["told"] == f"{told} ({between})" and board["rule"] == words
+    plainly = board_row(visit(BOARD, calling="probable"), two[0])
+    assert (
+        plainly["told"].startswith(f"{100 * plain.correct.mean():.1f} %") and plainly["rule"] == "highest probability"
+    )
+    compare = visit(COMPARE, a=two[0], b=two[1])
+    assert next(one.value for one in compare.table).loc["Accuracy", "A"].replace("\u00a0", " ") == told
+    assert f"Decision rule of A: {words}" in text(compare)
+
+
+def board_row(test: AppTest, run_id: str) -> pd.Series:
+    table = table_with(test, "rule")
+    return table.set_index("run").loc[run_id]
+
+
+def test_a_rule_is_saved_and_deleted(two: list[str]) -> None:
     test = view(visit(RESULTS, run=two[0]), "calibration")
     table = next(one.value for one in test.table)
     assert list(table.columns) == ["As it is", "After"] and all(" to " in one for one in table["After"])
     test.button(key="keep-temperature").click().run()
-    assert fitted.temperature(two[0]) is not None
-    test.button(key="forget-temperature").click().run()
-    assert fitted.temperature(two[0]) is None
+    assert rule_store.saved(two[0]) == rule_store.fit(two[0])
+    test.button(key="forget-rule").click().run()
+    assert rule_store.saved(two[0]) is None
 
 
 def test_a_validation_split_without_a_class(home: Path) -> None:

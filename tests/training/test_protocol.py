@@ -10,7 +10,7 @@ import pytest
 
 from cxr_core.data import datasets, manifest, packing
 from cxr_core.data.packing import StackedPixels
-from cxr_core.evaluation import abstention, ensembles, fitted, prediction_set, predictions
+from cxr_core.evaluation import decision_metrics, decision_rule, ensembles, prediction_set, predictions, rule_store
 from cxr_core.runs import config as settings
 from cxr_core.runs import run_store as runs
 from cxr_core.training import run_training as working
@@ -77,21 +77,21 @@ def test_shifted_copies_are_validated_on_and_have_their_own_table():
     assert runs.history(run_id)["val_accuracy"].iloc[-1] == pytest.approx(right, abs=1e-6)
 
 
-def test_tuned_keeps_its_calibration_and_an_operating_point_that_finds_what_the_recipe_asks_for(
-    monkeypatch: pytest.MonkeyPatch,
-):
-    monkeypatch.setattr(fitted, "FEWEST", 5)
+def test_tuned_saves_a_decision_rule_that_finds_what_the_recipe_asks_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(decision_rule, "MIN_IMAGES", 5)
     run_id = trained(60, sensitivity=0.8)
-    heat, point = fitted.temperature(run_id), fitted.point(run_id)
-    assert heat is not None and point is not None and point.temperature == heat.value
-    assert point.sensitivity is not None and point.sensitivity >= 0.8
+    rule = rule_store.saved(run_id)
+    assert rule is not None and rule.temperature != 1 and rule.target_sensitivity == 0.8
+    for split in rule.splits:
+        found, n = decision_metrics.count(prediction_set.read(run_id, split), rule)["sensitivity"]
+        assert found / n >= 0.8
 
 
 FITTED: dict[str, Callable[[str, str], object]] = {
-    "temperature": lambda run_id, _: fitted.keep_temperature(run_id),
-    "point": lambda run_id, _: fitted.keep_point(run_id, ("viral", "bacterial"), 0.5),
-    "calibrated": lambda run_id, _: fitted.keep_calibrated(run_id, 0.95),
-    "band": lambda run_id, _: abstention.band(fitted.tempered(prediction_set.read(run_id, fitted.SPLIT), 1.0)),
+    "highest probability": lambda run_id, _: rule_store.fit(run_id, min_images=5),
+    "threshold by hand": lambda run_id, _: rule_store.fit(run_id, min_images=5, threshold=0.5),
+    "target sensitivity": lambda run_id, _: rule_store.fit(run_id, min_images=5, target_sensitivity=0.95),
+    "reject threshold": lambda run_id, _: rule_store._of_run.cache_clear() or rule_store.of_run(run_id),
     "weights": lambda run_id, other: ensembles.of_run(ensembles.create([run_id, other], "weighted")).weights,  # type: ignore[union-attr]
 }
 
@@ -100,7 +100,7 @@ FITTED: dict[str, Callable[[str, str], object]] = {
 def test_what_is_fitted_afterwards_does_not_learn_from_the_test_split(
     trained_home: Path, what: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(fitted, "FEWEST", 5)
+    monkeypatch.setattr(decision_rule, "MIN_IMAGES", 5)
     run_id = runs.list_ids()[0]
     other = f"{run_id[:-3]}fff"
     shutil.copytree(runs.folder(run_id), runs.folder(run_id).with_name(other))

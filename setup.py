@@ -7,5 +7,5 @@ PRETRAINED = "cxr_core.pretrained"
 setup(
     packages=[*find_packages(include=["cxr_core", "cxr_core.*"]), PRETRAINED],
     package_dir={PRETRAINED: "artifacts/pretrained"},
-    package_data={"": ["*.j2"], PRETRAINED: ["**/*"]},
+    package_data={"": ["templates/*.j2"], PRETRAINED: ["**/*"]},
 )

@@ -51,7 +51,7 @@ def test_one_run(two: list[str]) -> None:
         assert formatting.estimate(card[name], share=metrics.is_percentage(name)) in " ".join(told.split()), name
     assert all(meaning in told for meaning in metrics.DESCRIPTIONS.values())
     assert "After temperature" in html and "Temperature(" not in told
-    assert html.count("<script>draw(") == 8 and html.count("role=img") == 8
+    assert html.count("<script>draw(") == 8 and html.count('role="img"') == 8
     assert "learning_rate" in told and "Trained for" in told
     for row in found.confusion:
         assert re.search(r"\s+".join(map(str, row)), told)
@@ -86,7 +86,7 @@ def test_one_class_alone_has_no_curves_and_is_reported(home: Path) -> None:
     made = synthetic_runs.run(
         {"test": ([f"test/normal/{n:04d}.jpeg" for n in range(20)], ["normal"] * 20)}, data="kermany"
     )
-    assert report.html([made]).count("role=img") == 6
+    assert report.html([made]).count('role="img"') == 6
 
 
 def test_it_needs_nothing_from_elsewhere(two: list[str]) -> None:
@@ -97,7 +97,7 @@ def test_it_needs_nothing_from_elsewhere(two: list[str]) -> None:
 
 
 def test_predictions_are_in_it_as_csv(two: list[str]) -> None:
-    (content,) = re.findall(r"data:text/csv;base64,([^']+)'", report.html([two[0]], split="val"))
+    (content,) = re.findall('data:text/csv;base64,([^"]+)"', report.html([two[0]], split="val"))
     lines = base64.b64decode(content).decode().splitlines()
     assert lines[0].split(",") == ["id", "true", "p_normal", "p_viral", "p_bacterial"]
     assert len(lines) == len(prediction_set.read(two[0], "val")) + 1

@@ -116,7 +116,7 @@ def paper_set(name: str = "kermany", *, synthetic: bool = False) -> str:
     folder = workspace.dataset(name)
     index.write(folder, table)
     dataset = datasets.Dataset(
-        name=name, classes=paper.CLASSES, counts=datasets.counts(table, paper.CLASSES), images=len(table),
+        name=name, classes=paper.CLASSES, counts=index.counts(table, paper.CLASSES), images=len(table),
         patients=int(table["patient"].nunique()), kind="folder", origin="made up", citation="", synthetic=synthetic,
         root="/nowhere", created="2026-01-01T00:00:00+00:00", skipped=(),
     )  # fmt: skip

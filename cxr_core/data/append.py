@@ -1,6 +1,6 @@
-"""More images for a dataset that is there: only what is new is decoded, and what is there keeps its row.
+"""Append images to a dataset: only new ones are decoded, and every image keeps its row.
 
-Rows are appended, so manifests, decisions and measures of before stay valid. The new description waits in
+Rows are appended, so earlier manifests, decisions and statistics stay valid. The new description waits in
 `<dataset>/extended.json` while the index is replaced; whichever of the two fits the index is the dataset (datasets.py), so
 a kill leaves the dataset as it was or as it should be.
 """
@@ -19,7 +19,6 @@ from cxr_core.data import datasets, index, packing, sources
 from cxr_core.data.datasets import Dataset
 from cxr_core.data.progress import Progress, no_progress, recorded_progress
 from cxr_core.data.sources import ImageFile
-from cxr_core.data.staging import staging
 from cxr_core.errors import BadInput, WorkFailed
 
 Skipped = list[tuple[str, str]]
@@ -27,7 +26,7 @@ Skipped = list[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Appended:
-    """What came of it: the dataset as it is now, how many images were added, and how many of the source are there already."""
+    """Result: the dataset as it is now, and how many images of the source were added, or are in it already."""
 
     dataset: Dataset
     added: int
@@ -48,7 +47,7 @@ def append_images(
     """Add the new images of a source to the dataset `name`.
 
     A dataset that keeps its own images copies them; one that points to a folder takes that folder as `source` and reads it
-    again. Images that are there already, by name or by content, are passed over.
+    again. Images that are in the dataset already, by name or by content, are passed over.
 
     Args:
         name: of the dataset.
@@ -57,110 +56,110 @@ def append_images(
     Raises:
         UnknownName: no such dataset.
         BadInput, BadDataset: the source will not do; nothing has changed.
-        AlreadyExists: the dataset is being extended at this moment.
+        AlreadyExists: images are being added to the dataset at this moment.
         WorkFailed: disk or network; the dataset is as it was.
     """
     dataset = datasets.get(name)
-    with staging(name) as folder:
+    with datasets.staging(name) as folder:
         progress = recorded_progress(folder, progress)
         material = sources.fetch(source, folder / "images", images=images, seed=seed, progress=progress)
-        listing = sources.list_images(
-            material.root, labels=datasets.labels_file(labels), findings=findings, fewest_classes=1
-        )
-        keeps_own = not Path(dataset.root).is_absolute()
-        if not keeps_own and listing.root.resolve() != index.root(name).resolve():
+        listing = sources.list_images(material.root, labels=labels, findings=findings, fewest_classes=1)
+        keeps_images = not Path(dataset.root).is_absolute()
+        if not keeps_images and listing.root.resolve() != index.root(name).resolve():
             raise BadInput(
                 f"'{name}' reads its images in {dataset.root} and keeps none of its own. Put the new ones there, and add that "
                 f"folder again: data add {dataset.root} --name {name} --more. Received: {source}."
             )
         table = index.read(name)
         skipped: Skipped = [*material.skipped, *listing.skipped]
-        fresh, known = _fresh(dataset, table, listing, keeps_own, skipped, progress)
-        if not fresh:
+        new, known = _new_files(dataset, table, listing, keeps_images, skipped, progress)
+        if not new:
             return Appended(dataset, 0, known, tuple(skipped))
-        if keeps_own:
-            _copy(fresh, listing.root, index.root(name), staged=listing.root.is_relative_to(folder))
-        facts = packing.extend(name, [index.root(name) / one.id for one in fresh], length=len(table), progress=progress)
-        good = [(one, fact) for one, fact in zip(fresh, facts, strict=True) if not fact.problem]
-        skipped += [(one.id, fact.problem) for one, fact in zip(fresh, facts, strict=True) if fact.problem]
-        if good:
-            whole = pd.concat([table, datasets.index_rows(good, material.kind)], ignore_index=True)
+        if keeps_images:
+            _copy(new, listing.root, index.root(name), staged=listing.root.is_relative_to(folder))
+        paths = [index.root(name) / file.id for file in new]
+        facts = packing.extend(name, paths, length=len(table), progress=progress)
+        rows, unreadable = datasets.index_rows(new, facts, material.kind)
+        skipped += unreadable
+        if len(rows):
+            whole = pd.concat([table, rows], ignore_index=True)
             dataset = _extended(dataset, whole, material.origin, skipped)
             _commit(dataset, whole)
-        return Appended(dataset, len(good), known, tuple(skipped))
+        return Appended(dataset, len(rows), known, tuple(skipped))
 
 
-def _fresh(
+def _new_files(
     dataset: Dataset,
     table: pd.DataFrame,
-    listing: sources.Listing,
-    keeps_own: bool,
+    listing: sources.ImageListing,
+    keeps_images: bool,
     skipped: Skipped,
     progress: Progress,
 ) -> tuple[list[ImageFile], int]:
-    """The images that are new, and how many are known; what cannot be taken is added to `skipped`."""
+    """The files that are new, and how many are in the dataset already; what cannot be taken is added to `skipped`."""
     content_of = dict(zip(table["id"], table["sha256"], strict=True))
-    seen, fresh, known = set(table["sha256"]), [], 0
-    for done, one in enumerate(listing.found):
-        progress("Looking for new images", done + 1, len(listing.found))
-        there = content_of.get(one.id)
-        if there is not None and not keeps_own:
+    contents, new, known = set(table["sha256"]), [], 0
+    for done, file in enumerate(listing.files):
+        progress("Looking for new images", done + 1, len(listing.files))
+        is_taken = file.id in content_of
+        if is_taken and not keeps_images:
             known += 1
             continue
-        sha256 = _sha256(listing.root / one.id)
-        if sha256 in seen:
+        sha256 = _sha256(listing.root / file.id)
+        if sha256 in contents:
             known += 1
-        elif there is not None:
-            skipped.append((one.id, "Another image of this name is in the dataset already. Rename it to take it in."))
-        elif one.label not in dataset.classes:
-            skipped.append((one.id, f"'{one.label}' is none of the dataset's classes: {', '.join(dataset.classes)}."))
+        elif is_taken:
+            skipped.append((file.id, "Another image of this name is in the dataset already. Rename it to take it in."))
+        elif file.label not in dataset.classes:
+            classes = ", ".join(dataset.classes)
+            skipped.append((file.id, f"'{file.label}' is none of the dataset's classes: {classes}."))
         else:
-            seen.add(sha256)
-            fresh.append(one)
-    return fresh, known
+            contents.add(sha256)
+            new.append(file)
+    return new, known
 
 
-def _sha256(file: Path) -> str:
+def _sha256(path: Path) -> str:
     try:
-        with file.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError:  # told with the unreadable images, when it is to be decoded
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:  # reported with the unreadable images, when it is to be decoded
         return ""
 
 
-def _copy(fresh: Sequence[ImageFile], source: Path, root: Path, *, staged: bool) -> None:
+def _copy(files: Sequence[ImageFile], source: Path, root: Path, *, staged: bool) -> None:
     try:
-        for one in fresh:
-            (root / one.id).parent.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            (root / file.id).parent.mkdir(parents=True, exist_ok=True)
             if staged:
-                (source / one.id).replace(root / one.id)
+                (source / file.id).replace(root / file.id)
             else:
-                shutil.copyfile(source / one.id, root / one.id)
+                shutil.copyfile(source / file.id, root / file.id)
     except OSError as error:
         raise WorkFailed(f"Could not copy images to {root}: {error.strerror or error}.") from error
 
 
-def _extended(dataset: Dataset, whole: pd.DataFrame, origin: str, skipped: Skipped) -> Dataset:
-    there = set(whole["id"])
-    left_out = {one["file"]: one["reason"] for one in dataset.skipped} | dict(skipped)
+def _extended(dataset: Dataset, table: pd.DataFrame, origin: str, skipped: Skipped) -> Dataset:
+    ids = set(table["id"])
+    left_out = {file["file"]: file["reason"] for file in dataset.skipped} | dict(skipped)
     addition = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "source": origin,
-        "images": len(whole) - dataset.images,
+        "images": len(table) - dataset.images,
     }
     return replace(
         dataset,
-        counts=datasets.counts(whole, dataset.classes),
-        images=len(whole),
-        patients=int(whole["patient"].nunique()),
-        skipped=tuple({"file": file, "reason": why} for file, why in left_out.items() if file not in there),
+        counts=index.counts(table, dataset.classes),
+        images=len(table),
+        patients=int(table["patient"].nunique()),
+        skipped=tuple({"file": file, "reason": reason} for file, reason in left_out.items() if file not in ids),
         additions=(*dataset.additions, addition),
     )
 
 
-def _commit(dataset: Dataset, whole: pd.DataFrame) -> None:
+def _commit(dataset: Dataset, table: pd.DataFrame) -> None:
     folder = workspace.dataset(dataset.name)
     workspace.write_json(folder / datasets.EXTENDED, asdict(dataset))
-    index.write(folder, whole)
+    index.write(folder, table)
     workspace.write_json(folder / "dataset.json", asdict(dataset))
     (folder / datasets.EXTENDED).unlink(missing_ok=True)

@@ -11,9 +11,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from cxr_core import dicom
+from cxr_core.data.image_files import is_image, is_visible
 from cxr_core.data.progress import Progress, no_progress
 from cxr_core.errors import BadDataset, WorkFailed
-from cxr_core.images import SUFFIXES
 
 MAX_FILES = 2_000_000
 MAX_BYTES = 200 * 2**30  # NIH ChestX-ray14, the largest set in sight, has 45 GB
@@ -122,12 +122,6 @@ def _check(archive: str, members: list[zipfile.ZipInfo], most_files: int, most_b
             )
 
 
-def is_visible(name: str) -> bool:
-    """Whether a member is none of those that an operating system hides."""
-    parts = PurePosixPath(name.replace("\\", "/")).parts
-    return not any(part.startswith(".") or part == "__MACOSX" for part in parts)
-
-
 def _is_nameless_dicom(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
     if not is_visible(member.filename) or not dicom.is_nameless(member.filename):
         return False
@@ -139,8 +133,8 @@ def _is_nameless_dicom(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool
 
 
 def _is_wanted(name: str, also: Sequence[str]) -> bool:
-    path = PurePosixPath(name.replace("\\", "/"))
-    return is_visible(name) and (path.suffix.lower() in SUFFIXES or any(fnmatchcase(path.name, one) for one in also))
+    file = PurePosixPath(name.replace("\\", "/")).name
+    return is_image(name) or (is_visible(name) and any(fnmatchcase(file, pattern) for pattern in also))
 
 
 def _write(opened: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> str:

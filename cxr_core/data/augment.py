@@ -1,7 +1,7 @@
-"""Changed views of one image, as training shows them (models/augmentation.py), drawn without Keras: for eyes, and for
-manifests that balance a class with changed copies.
+"""Augmentation of one image with NumPy: its limits, and the views that training draws with Keras (models/augmentation.py).
 
-Images are uint8 (S, S) in and out.
+For eyes, for manifests that balance a class with augmented copies, and for features that are computed once. The same
+operations make perturbed validation images (perturbations.py).
 """
 
 import math
@@ -12,11 +12,25 @@ import numpy.typing as npt
 from scipy.ndimage import affine_transform, gaussian_filter
 
 Pixels = npt.NDArray[np.uint8]
+Grey = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True)
 class AugmentationLimits:
-    """How far a view may differ; the names and meanings are those of `runs.config.RunConfig`."""
+    """Largest change of each kind; the names are those of `runs.config.RunConfig`.
+
+    Attributes:
+        rotation: degrees either way.
+        translation: share of the side, both ways.
+        zoom: share in or out.
+        flip: mirror left and right, half the time.
+        brightness: share of the grey range, up or down.
+        contrast: share, up or down.
+        gamma: exponent of the grey curve, e to this power either way.
+        sharpness: blurred (below 0) or sharpened (above) by this share of the difference to the blurred image.
+        noise: standard deviation of added noise, share of the grey range.
+        stretch: wider or narrower by this share, at the same height.
+    """
 
     rotation: float = 7.0
     translation: float = 0.05
@@ -31,49 +45,61 @@ class AugmentationLimits:
 
     @classmethod
     def of(cls, settings: object) -> "AugmentationLimits":
-        """The limits among the settings of a run."""
-        return cls(**{one.name: getattr(settings, one.name) for one in fields(cls)})
+        """Limits among the settings of a run."""
+        return cls(**{field.name: getattr(settings, field.name) for field in fields(cls)})
 
 
 def augmented_view(image: Pixels, seed: int, limits: AugmentationLimits | None = None) -> Pixels:
-    """One changed view; the same seed gives the same view.
+    """One augmented view; the same seed gives the same view.
 
     Args:
         image: uint8 (S, S).
         seed: 0 or more.
-        limits: by default those of `Limits`.
+        limits: by default those of `AugmentationLimits`.
+
+    Returns:
+        uint8 (S, S).
     """
-    most, rng = limits or AugmentationLimits(), np.random.default_rng(seed)
-    angle = math.radians(rng.uniform(-most.rotation, most.rotation))
-    right, down = rng.uniform(-most.translation, most.translation, 2)
-    zoom = rng.uniform(-most.zoom, most.zoom)
-    mirror = bool(rng.random() < 0.5) and most.flip
-    stretch = rng.uniform(-most.stretch, most.stretch) if most.stretch else 0.0
-    moved = affine(image, angle=angle, right=right, down=down, zoom=zoom, mirror=mirror, stretch=stretch)
-    brightness, contrast = rng.uniform(-most.brightness, most.brightness), rng.uniform(-most.contrast, most.contrast)
-    lit = np.clip(moved + brightness * 255, 0, 255)
-    lit = (lit - lit.mean()) * (1 + contrast) + lit.mean()
-    if most.gamma:
-        lit = 255 * (np.clip(lit, 0, 255) / 255) ** math.exp(rng.uniform(-most.gamma, most.gamma))
-    if most.sharpness:
-        lit = lit + rng.uniform(-most.sharpness, most.sharpness) * (lit - gaussian_filter(lit, 1.0, mode="reflect"))
-    if most.noise:
-        lit = lit + rng.uniform(0, most.noise) * 255 * rng.standard_normal(lit.shape)
-    return np.clip(lit + 0.5, 0, 255).astype(np.uint8)
+    limits, rng = limits or AugmentationLimits(), np.random.default_rng(seed)
+    angle = math.radians(rng.uniform(-limits.rotation, limits.rotation))
+    right, down = rng.uniform(-limits.translation, limits.translation, 2)
+    zoom = rng.uniform(-limits.zoom, limits.zoom)
+    mirror = bool(rng.random() < 0.5) and limits.flip
+    stretch = rng.uniform(-limits.stretch, limits.stretch) if limits.stretch else 0.0
+    grey: Grey = affine(image, angle=angle, right=right, down=down, zoom=zoom, mirror=mirror, stretch=stretch)
+    brightness = rng.uniform(-limits.brightness, limits.brightness)
+    contrast = rng.uniform(-limits.contrast, limits.contrast)
+    grey = adjust_contrast(np.clip(grey + brightness * 255, 0, 255), 1 + contrast)
+    if limits.gamma:
+        grey = adjust_gamma(grey, math.exp(rng.uniform(-limits.gamma, limits.gamma)))
+    if limits.sharpness:
+        grey = sharpen(grey, rng.uniform(-limits.sharpness, limits.sharpness), sigma=1.0)
+    if limits.noise:
+        grey = add_noise(grey, rng.uniform(0, limits.noise), rng)
+    return to_pixels(grey)
 
 
 def affine(
-    image: Pixels, *, angle: float, right: float, down: float, zoom: float, mirror: bool, stretch: float = 0.0
+    image: npt.NDArray[np.generic],
+    *,
+    angle: float = 0.0,
+    right: float = 0.0,
+    down: float = 0.0,
+    zoom: float = 0.0,
+    mirror: bool = False,
+    stretch: float = 0.0,
+    border: str = "reflect",
 ) -> npt.NDArray[np.float32]:
-    """Rotate, shift, zoom about the middle, stretch and mirror in one bilinear resampling; beyond the border it is mirrored.
+    """Rotate, shift, zoom about the middle, stretch and mirror in one bilinear resampling.
 
     Args:
-        image: uint8 (S, S).
+        image: uint8 or float (S, S) in 0..255.
         angle: radians.
         right, down: shares of the side.
         zoom: above 0 shows more than the image, below 0 less.
         mirror: left and right change places.
         stretch: above 0 bodies become narrower by about this share, below 0 wider; their height stays.
+        border: what lies beyond the image: "reflect", "nearest" or "constant" (black), as `scipy.ndimage` has them.
 
     Returns:
         float32 (S, S) in 0..255.
@@ -81,9 +107,34 @@ def affine(
     size = len(image)
     side, middle = (-1.0 if mirror else 1.0) * (1 + stretch), (size - 1) / 2
     cos, sin = (1 + zoom) * math.cos(angle), (1 + zoom) * math.sin(angle)
-    # rows then columns, as the array lies: place in the source = matrix @ place in the view + offset
+    # Rows before columns: position in the source = matrix @ position in the view + offset.
     matrix = np.array([[cos, side * sin], [-sin, side * cos]])
     offset = np.array([middle + down * size, middle + right * size]) - matrix @ np.array([middle, middle])
     return np.asarray(
-        affine_transform(image.astype(np.float32), matrix, offset, order=1, mode="reflect"), dtype=np.float32
+        affine_transform(image.astype(np.float32), matrix, offset, order=1, mode=border), dtype=np.float32
     )
+
+
+def adjust_gamma(grey: Grey, exponent: float) -> Grey:
+    """Grey curve: float (S, S) in 0..255, values outside are clipped first."""
+    return 255 * (np.clip(grey, 0, 255) / 255) ** exponent
+
+
+def adjust_contrast(grey: Grey, factor: float) -> Grey:
+    """Contrast about the mean: float (S, S); values may leave 0..255."""
+    return (grey - grey.mean()) * factor + grey.mean()
+
+
+def sharpen(grey: Grey, amount: float, *, sigma: float) -> Grey:
+    """Unsharp mask of a Gaussian of `sigma` pixels; an `amount` below 0 blurs. float (S, S)."""
+    return grey + amount * (grey - gaussian_filter(grey, sigma, mode="reflect"))
+
+
+def add_noise(grey: Grey, deviation: float, rng: np.random.Generator) -> Grey:
+    """Gaussian noise; `deviation` is a share of the grey range. float (S, S)."""
+    return grey + deviation * 255 * rng.standard_normal(grey.shape)
+
+
+def to_pixels(grey: Grey) -> Pixels:
+    """Rounded and clipped: float (S, S) to uint8 (S, S)."""
+    return np.clip(grey + 0.5, 0, 255).astype(np.uint8)

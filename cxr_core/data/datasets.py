@@ -11,24 +11,25 @@ An addition is built in `datasets/.adding/<name>/` and moved into place when it 
 
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from cxr_core import workspace
 from cxr_core.data import index, packing, sources
 from cxr_core.data.progress import Progress, no_progress, recorded_progress
-from cxr_core.data.staging import staging
 from cxr_core.errors import AlreadyExists, BadDataset, BadInput, CxrError, UnknownName, WorkFailed
 
 EXTENDED = "extended.json"
-SYNTHETIC_IMAGES = 900  # made at the first start: enough to learn from in a minute, drawn in seconds
-
-
+SYNTHETIC_IMAGES = 900  # drawn at the first start: enough to learn from in a minute, drawn in seconds
+_JUST_NOW = 60.0  # seconds
 NO_SPLIT = (
     "The source has no split, so all images are in train. Build with a new split, patient by patient; to test, images of "
     "other patients are needed, in a folder test beside a folder train."
@@ -37,11 +38,13 @@ NO_SPLIT = (
 
 @dataclass(frozen=True)
 class Dataset:
-    """What is known of a dataset without reading its index.
+    """Description of a dataset, without its index.
 
-    `counts` are images per split and class; `skipped` lists {"file", "reason"}; `root` is the folder that ids are below,
-    relative to the dataset's own folder if it keeps its own images; `additions` lists {"time", "source", "images"} of what was
-    added later.
+    Attributes:
+        counts: images per split and class.
+        root: folder that ids are below, relative to the dataset's own folder if it keeps its own images.
+        skipped: {"file", "reason"} of files that were left out.
+        additions: {"time", "source", "images"} of images that were added later.
     """
 
     name: str
@@ -60,28 +63,28 @@ class Dataset:
 
     @property
     def version(self) -> str:
-        """Another one whenever its images are others; for caches."""
+        """Changes whenever the images do; for caches."""
         return f"{self.created} {self.images}"
 
     @property
     def advice(self) -> str:
-        """What a person should know before using it, "" if nothing."""
+        """Advice for people before they use it, "" if there is none."""
         return NO_SPLIT if list(self.counts) == ["train"] else ""
 
 
 def list_names() -> list[str]:
     """The datasets of this workspace that can be read, sorted by name."""
-    return [one.name for one in list_datasets()]
+    return [dataset.name for dataset in list_datasets()]
 
 
 def list_datasets() -> list[Dataset]:
     """The datasets of this workspace that can be read, sorted by name; the others are named by `damaged`."""
-    return [one for one in map(_described, _folders()) if isinstance(one, Dataset)]
+    return [dataset for dataset in map(_described, _folders()) if isinstance(dataset, Dataset)]
 
 
 def list_damaged() -> dict[str, str]:
     """Datasets whose description or index cannot be read, with the sentence that says so."""
-    return {name: str(one) for name in _folders() if isinstance(one := _described(name), CxrError)}
+    return {name: str(error) for name in _folders() if isinstance(error := _described(name), CxrError)}
 
 
 def _folders() -> list[str]:
@@ -111,7 +114,7 @@ def _read(name: str, file: str) -> Dataset:
     document = workspace.read_json(workspace.dataset(name) / file)
     lists = {key: tuple(document[key]) for key in ("classes", "skipped")}
     lists["additions"] = tuple(document.get("additions", ()))
-    return Dataset(**{**document, **lists, "name": name})  # what the folder is called, if it was copied or renamed
+    return Dataset(**{**document, **lists, "name": name})  # the folder's name counts, if it was copied or renamed
 
 
 def get(name: str) -> Dataset:
@@ -123,10 +126,10 @@ def get(name: str) -> Dataset:
     """
     if name not in _folders():
         raise UnknownName("dataset", name, list_names())
-    found = _described(name)
-    if isinstance(found, CxrError):
-        raise found
-    return found
+    dataset = _described(name)
+    if isinstance(dataset, CxrError):
+        raise dataset
+    return dataset
 
 
 def add(
@@ -142,13 +145,13 @@ def add(
     """Make a dataset of a source: bring the files, read every image once, write index and packed array.
 
     Args:
-        source: "kaggle", "synthetic", a folder, or a .zip (see sources.py).
+        source: "kaggle", "synthetic", a folder, or a .zip (see sources/).
         name: of the dataset; by default the source's own name.
-        images: how many phantoms, for "synthetic".
+        images: number of phantoms, for "synthetic".
         seed: of the phantoms.
         labels: NIH's table of findings, if it does not lie in the folder itself.
         findings: class to the findings that make it, for NIH; by default normal against abnormal.
-        progress: told stage by stage.
+        progress: gets each stage and the images so far.
 
     Raises:
         AlreadyExists: the name is taken, or is being added at this moment.
@@ -160,7 +163,7 @@ def add(
     with staging(name) as folder:
         progress = recorded_progress(folder, progress)
         material = sources.fetch(source, folder / "images", images=images, seed=seed, progress=progress)
-        listing = sources.list_images(material.root, labels=labels_file(labels), findings=findings)
+        listing = sources.list_images(material.root, labels=labels, findings=findings)
         dataset = _build(name, material, listing, folder, progress)
         workspace.write_json(folder / "dataset.json", asdict(dataset))
         _refuse_taken(name)
@@ -169,8 +172,60 @@ def add(
     return dataset
 
 
+@contextmanager
+def staging(name: str) -> Iterator[Path]:
+    """A fresh folder for one addition, held by a lock that the system drops even if this process is killed.
+
+    What is killed or refused leaves nothing behind.
+
+    Raises:
+        AlreadyExists: an addition of this name is under way.
+    """
+    folder = workspace.staging(name)
+    workspace.ensure_dir(folder.parent)
+    _clear_killed(folder.parent)
+    lock = FileLock(folder.with_name(f".{name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise AlreadyExists(
+            f"A dataset named '{name}' is being added at this moment. Wait for it, or choose another name."
+        ) from error
+    try:
+        shutil.rmtree(folder, ignore_errors=True)  # of an addition that was killed
+        folder.mkdir()
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        Path(lock.lock_file).unlink(missing_ok=True)  # while it is still held: nobody else can be in between
+        lock.release()
+
+
+def discard_staging(name: str) -> None:
+    """Remove the folder of an addition that has ended; one that is under way, in whatever process, keeps its own."""
+    folder = workspace.staging(name)
+    lock_file = folder.with_name(f".{name}.lock")
+    if not folder.parent.is_dir():
+        return
+    with suppress(Timeout), FileLock(lock_file).acquire(timeout=0):
+        shutil.rmtree(folder, ignore_errors=True)
+        lock_file.unlink(missing_ok=True)
+
+
+def _clear_killed(folder: Path) -> None:
+    """Remove the folders of additions that were killed, of any name; not one that begins at this moment."""
+    for lock_file in folder.glob(".*.lock"):
+        lock = FileLock(lock_file)
+        with suppress(Timeout, FileNotFoundError):
+            if time.time() - lock_file.stat().st_mtime < _JUST_NOW:
+                continue
+            with lock.acquire(timeout=0):
+                shutil.rmtree(folder / lock_file.name[1 : -len(".lock")], ignore_errors=True)
+                lock_file.unlink(missing_ok=True)
+
+
 def default_name(source: str) -> str:
-    """A dataset name made of the source's own: 'chest_xray_224.zip' becomes 'chest_xray_224'."""
+    """Name of a dataset, made of its source's: 'chest_xray_224.zip' becomes 'chest_xray_224'."""
     if source in sources.SOURCES:
         return {"kaggle": "kermany"}.get(source, source)
     stem = Path(source).stem if source.lower().endswith(".zip") else Path(source).resolve().name
@@ -181,7 +236,7 @@ def remove(name: str) -> Path | None:
     """Forget a dataset and delete what it keeps of its own; a folder that it only points to stays as it is.
 
     Returns:
-        Where its record of decisions is kept, if it had one: that is a person's work.
+        The file that its record of decisions is kept in, if it had one: that is people's work.
     """
     folder = workspace.dataset(name)
     if not folder.is_dir():
@@ -219,67 +274,45 @@ def _refuse_taken(name: str) -> None:
         )
 
 
-def labels_file(labels: str) -> Path | None:
-    path = Path(labels) if labels else None
-    if path is not None and not path.is_file():
-        raise BadDataset(f"There is no table of findings at '{labels}'. Expected: NIH's Data_Entry_2017.csv.")
-    return path
-
-
 def _build(
-    name: str, material: sources.SourceFolder, listing: sources.Listing, folder: Path, progress: Progress
+    name: str, material: sources.SourceFolder, listing: sources.ImageListing, folder: Path, progress: Progress
 ) -> Dataset:
-    files = [listing.root / one.id for one in listing.found]
-    facts = packing.pack(files, folder / "packed" / f"{packing.SIZE}.npy", progress=progress)
-    bad = [(one.id, fact.problem) for one, fact in zip(listing.found, facts, strict=True) if fact.problem]
-    good = [(one, fact) for one, fact in zip(listing.found, facts, strict=True) if not fact.problem]
-    table = index_rows(good, material.kind)
+    paths = [listing.root / file.id for file in listing.files]
+    facts = packing.pack(paths, folder / "packed" / f"{packing.SIZE}.npy", progress=progress)
+    table, unreadable = index_rows(listing.files, facts, material.kind)
     if table["class"].nunique() < 2:
         raise BadDataset(
-            f"Of {len(files)} images only {len(good)} could be read, which leaves fewer than two classes. "
-            f"The first problem: {bad[0][1]}"
+            f"Of {len(paths)} images only {len(table)} could be read, which leaves fewer than two classes. "
+            f"The first problem: {unreadable[0][1]}"
         )
     index.write(folder, table)
-    own = listing.root.is_relative_to(folder)
+    keeps_images = listing.root.is_relative_to(folder)
+    skipped = [*material.skipped, *listing.skipped, *unreadable]
     return Dataset(
         name=name,
         classes=listing.classes,
-        counts=counts(table, listing.classes),
+        counts=index.counts(table, listing.classes),
         images=len(table),
         patients=int(table["patient"].nunique()),
         kind=material.kind,
         origin=material.origin,
         citation=material.citation or listing.citation,
         synthetic=material.synthetic,
-        root=str(listing.root.relative_to(folder)) if own else str(listing.root),
+        root=str(listing.root.relative_to(folder)) if keeps_images else str(listing.root),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        skipped=tuple({"file": file, "reason": reason} for file, reason in [*material.skipped, *listing.skipped, *bad]),
+        skipped=tuple({"file": file, "reason": reason} for file, reason in skipped),
     )
 
 
-def index_rows(good: Sequence[tuple[sources.ImageFile, packing.FileFacts]], kind: str) -> pd.DataFrame:
-    rows = [
-        (
-            one.id,
-            one.split,
-            one.label,
-            fact.patient or one.patient,
-            kind,
-            fact.format,
-            fact.mode,
-            fact.width,
-            fact.height,
-            fact.bytes,
-            fact.sha256,
-            fact.quality,
-        )
-        for one, fact in good
-    ]
-    return pd.DataFrame(rows, columns=list(index.COLUMNS))
-
-
-def counts(table: pd.DataFrame, classes: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Images per split and class, both in the agreed order; every class is named in every split that has images."""
-    found = table.groupby(["split", "class"], observed=True).size().to_dict()
-    present = [split for split in sources.SPLITS if (table["split"] == split).any()]
-    return {split: {label: int(found.get((split, label), 0)) for label in classes} for split in present}
+def index_rows(
+    files: Sequence[sources.ImageFile], facts: Sequence[packing.FileFacts], kind: str
+) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
+    """Rows of the index (index.COLUMNS) of the files that could be read, in their order, and (file, problem) of the others."""
+    rows, unreadable = [], []
+    for file, fact in zip(files, facts, strict=True):
+        if fact.problem:
+            unreadable.append((file.id, fact.problem))
+            continue
+        described = (fact.format, fact.mode, fact.width, fact.height, fact.bytes, fact.sha256, fact.quality)
+        rows.append((file.id, file.split, file.label, fact.patient or file.patient, kind, *described))
+    return pd.DataFrame(rows, columns=list(index.COLUMNS)), unreadable

@@ -15,7 +15,7 @@ import math
 import shutil
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -179,9 +179,8 @@ def keys(sha256: Sequence[str], views: Iterable[int], limits: AugmentationLimits
 
 
 def _number(seed: int, limits: AugmentationLimits | None) -> int:
-    return (
-        int.from_bytes(hashlib.sha256(f"{seed} {limits or AugmentationLimits()}".encode()).digest()[:7], "little") + 1
-    )
+    values = ", ".join(f"{name}={value!r}" for name, value in asdict(limits or AugmentationLimits()).items())
+    return int.from_bytes(hashlib.sha256(f"{seed} Limits({values})".encode()).digest()[:7], "little") + 1
 
 
 def view_seeds(sha256: str, count: int) -> list[int]:

@@ -1,8 +1,8 @@
-"""What can be measured of an image's pixels and file, so that an audit is a question to a table.
+"""Statistics of the pixels of every image, kept in a table, so that an audit is a question to that table.
 
 <dataset>/measures.parquet    one row a distinct file: COLUMNS, keyed by sha256; files that were measured once are not again
 
-Pixels are the packed ones (`packing.SIZE`), so that figures of images of different sizes can be compared.
+Pixels are the packed ones (`packing.SIZE`), so that images of different sizes can be compared.
 """
 
 import logging
@@ -21,15 +21,15 @@ from cxr_core.data.progress import Progress, no_progress
 COLUMNS = ("sha256", "mean", "low", "high", "entropy", "sharpness", "border", "phash")
 _log = logging.getLogger(__name__)
 _CHUNK = 256
-_ALONE = 1024  # up to so many images, starting more processes costs more than it saves
+_ONE_PROCESS = 1024  # up to so many images, starting more processes costs more than it saves
 _HASH = 12  # side of the perceptual hash: X-rays are so alike that the usual 8 × 8 calls strangers the same
 
 Pixels = npt.NDArray[np.uint8]
-Measures = tuple[float, float, float, float, float, float, str]
+PixelStats = tuple[float, float, float, float, float, float, str]
 
 
 def dataset_stats(name: str, *, progress: Progress = no_progress) -> pd.DataFrame:
-    """The measures of every image of a dataset; files that are new since the last time are measured now.
+    """Statistics of every image of a dataset; files that are new since the last time are measured now.
 
     Returns:
         COLUMNS without sha256, row i is row i of the index:
@@ -45,19 +45,18 @@ def dataset_stats(name: str, *, progress: Progress = no_progress) -> pd.DataFram
         UnknownName: no such dataset.
         WorkFailed: its index is damaged, or images have changed or gone.
     """
-    hashes = index.read(name)["sha256"]
+    hashes = index.column(name, "sha256")
     path = workspace.dataset(name) / "measures.parquet"
-    known = _read(path)
-    missing = np.flatnonzero(~hashes.isin(known["sha256"]).to_numpy() & ~hashes.duplicated().to_numpy())
+    table = _read(path)
+    missing = np.flatnonzero(~hashes.isin(table["sha256"]).to_numpy() & ~hashes.duplicated().to_numpy())
     if len(missing):
-        fresh = pd.DataFrame(
-            _measure_all(packing.open_packed(name, progress=progress), missing, progress), columns=COLUMNS[1:]
-        )
-        fresh.insert(0, "sha256", hashes.to_numpy()[missing])
-        known = pd.concat([known, fresh]) if len(known) else fresh
-        workspace.write_bytes(path, known.to_parquet(index=False))
-    places = pd.Index(known["sha256"]).get_indexer(pd.Index(hashes))
-    return known.drop(columns="sha256").iloc[places].reset_index(drop=True)
+        stats = _measure_all(packing.open_packed(name, progress=progress), missing, progress)
+        new = pd.DataFrame(stats, columns=COLUMNS[1:])
+        new.insert(0, "sha256", hashes.to_numpy()[missing])
+        table = pd.concat([table, new]) if len(table) else new
+        workspace.write_bytes(path, table.to_parquet(index=False))
+    rows = pd.Index(table["sha256"]).get_indexer(pd.Index(hashes))
+    return table.drop(columns="sha256").iloc[rows].reset_index(drop=True)
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -71,30 +70,30 @@ def _read(path: Path) -> pd.DataFrame:
     return pd.DataFrame(columns=list(COLUMNS))
 
 
-def _measure_all(pixels: Pixels, rows: npt.NDArray[np.int64], progress: Progress) -> list[Measures]:
+def _measure_all(pixels: Pixels, rows: npt.NDArray[np.int64], progress: Progress) -> list[PixelStats]:
     path = str(getattr(pixels, "filename", ""))
     chunks = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
-    measures: list[Measures] = []
+    stats: list[PixelStats] = []
 
-    def take(results: Iterable[list[Measures]]) -> None:
-        for found in results:
-            measures.extend(found)
-            progress("Measuring images", len(measures), len(rows))
+    def take(results: Iterable[list[PixelStats]]) -> None:
+        for chunk in results:
+            stats.extend(chunk)
+            progress("Measuring images", len(stats), len(rows))
 
-    if len(rows) <= _ALONE or process.cpu_count() == 1:
+    if len(rows) <= _ONE_PROCESS or process.cpu_count() == 1:
         take(pixel_stats(pixels[chunk]) for chunk in chunks)
     else:
         with process.process_pool() as pool:
             take(pool.map(_measure_rows, [path] * len(chunks), chunks))
-    return measures
+    return stats
 
 
-def _measure_rows(path: str, rows: npt.NDArray[np.int64]) -> list[Measures]:
+def _measure_rows(path: str, rows: npt.NDArray[np.int64]) -> list[PixelStats]:
     return pixel_stats(np.load(path, mmap_mode="r")[rows])
 
 
 @threadpool_limits.wrap(limits=1)
-def pixel_stats(pixels: Pixels) -> list[Measures]:
+def pixel_stats(pixels: Pixels) -> list[PixelStats]:
     """COLUMNS without sha256 for uint8 (N, S, S)."""
     histograms = np.stack([np.bincount(image.ravel(), minlength=256) for image in pixels])
     shares = histograms / histograms.sum(axis=1, keepdims=True)
@@ -130,8 +129,8 @@ def _border(pixels: Pixels) -> npt.NDArray[np.float64]:
     edge = max(1, size // 20)
     whole = pixels.sum(axis=(1, 2), dtype=np.int64)
     inner = pixels[:, edge:-edge, edge:-edge].sum(axis=(1, 2), dtype=np.int64)
-    found: npt.NDArray[np.float64] = (whole - inner) / (size * size - (size - 2 * edge) ** 2)
-    return found
+    means: npt.NDArray[np.float64] = (whole - inner) / (size * size - (size - 2 * edge) ** 2)
+    return means
 
 
 def _hashes(pixels: Pixels) -> list[str]:
@@ -139,6 +138,6 @@ def _hashes(pixels: Pixels) -> list[str]:
     from scipy.fft import dct
 
     waves = dct(np.eye(pixels.shape[1], dtype=np.float32), axis=0)[:_HASH]
-    found = np.matmul(np.matmul(waves, pixels.astype(np.float32)), waves.T).reshape(len(pixels), -1)[:, 1:]
-    signs = found > np.median(found, axis=1, keepdims=True)
+    frequencies = np.matmul(np.matmul(waves, pixels.astype(np.float32)), waves.T).reshape(len(pixels), -1)[:, 1:]
+    signs = frequencies > np.median(frequencies, axis=1, keepdims=True)
     return [row.tobytes().hex() for row in np.packbits(signs, axis=1)]

@@ -35,6 +35,7 @@ COLUMNS = (
     "sha256",
     "quality",
 )
+SPLITS = ("train", "val", "test")  # of sources and manifests, in this order everywhere
 _GROUP = 50_000  # rows that are read to get at one
 _CATEGORIES = ("split", "class", "source", "format", "mode")
 
@@ -115,6 +116,13 @@ def _told(name: str) -> Iterator[Path]:
         yield folder / "index.parquet"
     except (OSError, ValueError) as error:
         raise damaged_error(name) from error
+
+
+def counts(table: pd.DataFrame, classes: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Images of a table per split and class, both in the agreed order; every class is named in every split that has images."""
+    sizes = table.groupby(["split", "class"], observed=True).size().to_dict()
+    present = [split for split in SPLITS if (table["split"] == split).any()]
+    return {split: {label: int(sizes.get((split, label), 0)) for label in classes} for split in present}
 
 
 def root(name: str) -> Path:

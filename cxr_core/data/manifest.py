@@ -13,7 +13,7 @@ Columns
     sha256      of the file
     data, row   dataset, and row in its index and packed arrays
     copy        0 for an image, 1, 2, … for its repeats in train
-    view        0 for the image as it is, else the seed of the changed view (views.py) that this copy shows
+    view        0 for the image as it is, else the seed of the changed view (augment.py) that this copy shows
     weight      in the loss; 1 unless classes are weighed
     was         class in the source
     decisions   numbers of the decisions that touched the row, joined by ", "
@@ -130,8 +130,8 @@ def build(
         balance=balance,
         supplements=tuple(supplements),
         classes=classes,
-        counts=datasets.counts(table, classes),
-        images=datasets.counts(table[table["copy"] == 0], classes),
+        counts=index.counts(table, classes),
+        images=index.counts(table[table["copy"] == 0], classes),
         excluded=int(decisions.resolved(data)["excluded"].sum()),
         relabelled=int((table["was"].astype(str) != table["class"].astype(str)).sum()),
         already_there=made.already_there,

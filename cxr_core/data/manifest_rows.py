@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from cxr_core.data import balancing, datasets, decisions, index, sources
+from cxr_core.data import balancing, datasets, decisions, index
 from cxr_core.errors import BadInput, UnknownName
 
 SPLIT_RULES = {
@@ -88,7 +88,7 @@ def _curated(data: str) -> pd.DataFrame:
     """The rows of a dataset after its decisions; splits and classes as plain strings."""
     table = index.read(data)[["id", "split", "class", "patient", "sha256"]].reset_index(names="row")
     if (dataset := datasets.get(data)).additions:  # in the order of a dataset that was added at once
-        for column, order in (("split", sources.SPLITS), ("class", dataset.classes)):
+        for column, order in (("split", index.SPLITS), ("class", dataset.classes)):
             table[column] = table[column].cat.set_categories(order, ordered=True)
         table = table.sort_values(["split", "class", "id"], ignore_index=True)
     table = table.assign(split=table["split"].astype(str), data=data, copy=0, view=0, weight=1.0)

@@ -1,8 +1,8 @@
-"""Shifted copies of validation images: the same bodies as another hospital, machine or file might have shown them.
+"""Perturbed copies of validation images: the same bodies as another hospital, machine or file might have shown them.
 
 Validation images come from where the training images come from, and share their exposure, sharpness and encoder; a network
-that leans on those looks better on them than it is. Of shifted copies it has to read the lungs. They are drawn once from
-fixed seeds, so all runs are chosen by the same ones.
+that leans on those looks better on them than it is. Of perturbed copies it has to read the lungs. They are drawn once from
+fixed seeds, so that all runs are chosen by the same ones.
 """
 
 import hashlib
@@ -15,47 +15,56 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from cxr_core import images
+from cxr_core.data.augment import Grey, add_noise, adjust_contrast, adjust_gamma, sharpen, to_pixels
 from cxr_core.data.packing import StackedPixels
 
 SPLIT = "shifted"
-_SHARE = 0.7  # of the images, how many each change is made to
+_SHARE = 0.7  # of the images, that each change is made to
 
 Pixels = npt.NDArray[np.uint8]
 
 
 def perturbed(image: Pixels, seed: int) -> Pixels:
-    """One copy, uint8 (S, S) in and out; the same seed gives the same copy.
+    """One perturbed copy, uint8 (S, S) in and out; the same seed gives the same copy.
 
     Each change is made to seven images of ten: exposure (gamma 0.6 to 1.6, contrast and brightness by up to a third and a
     tenth), detail lost (half to all of the pixels, and back), blurred (up to 1 pixel) or sharpened, noise (up to 3 % of the
     grey range), JPEG (quality 20 to 90).
     """
     rng = np.random.default_rng([seed, 8])
+    grey: Grey = image.astype(np.float32)
+    if _chance(rng):
+        grey = adjust_gamma(grey, math.exp(rng.uniform(-0.5, 0.5)))
+        grey = adjust_contrast(grey, rng.uniform(0.67, 1.33)) + rng.uniform(-25, 25)
+    if _chance(rng):
+        grey = _with_lost_detail(grey, rng.uniform(0.5, 1))
+    if _chance(rng):
+        sigma = rng.uniform(0.3, 1.0)
+        blur = rng.random() < 0.5
+        grey = (
+            gaussian_filter(grey, sigma, mode="reflect") if blur else sharpen(grey, rng.uniform(0.3, 1.5), sigma=sigma)
+        )
+    if _chance(rng):
+        grey = add_noise(grey, rng.uniform(0, 0.03), rng)
+    pixels = to_pixels(grey)
+    if _chance(rng):
+        pixels = images.read(images.encode(pixels, quality=int(rng.integers(20, 91))))
+    return pixels
 
-    def made() -> bool:
-        return bool(rng.random() < _SHARE)
 
-    grey: npt.NDArray[np.floating] = image.astype(np.float32)
-    if made():
-        grey = 255 * (grey / 255) ** math.exp(rng.uniform(-0.5, 0.5))
-        grey = (grey - grey.mean()) * rng.uniform(0.67, 1.33) + grey.mean() + rng.uniform(-25, 25)
-    if made():
-        side = max(1, round(len(image) * rng.uniform(0.5, 1)))
-        few = Image.fromarray(grey).resize((side, side), Image.Resampling.BILINEAR, reducing_gap=3.0)
-        grey = np.asarray(few.resize(image.shape[::-1], Image.Resampling.BICUBIC), dtype=np.float32)
-    if made():
-        soft = gaussian_filter(grey, rng.uniform(0.3, 1.0), mode="reflect")
-        grey = soft if rng.random() < 0.5 else grey + rng.uniform(0.3, 1.5) * (grey - soft)
-    if made():
-        grey = grey + rng.uniform(0, 0.03) * 255 * rng.standard_normal(grey.shape)
-    found: Pixels = np.clip(grey + 0.5, 0, 255).astype(np.uint8)
-    if made():
-        found = images.read(images.encode(found, quality=int(rng.integers(20, 91))))
-    return found
+def _chance(rng: np.random.Generator) -> bool:
+    return bool(rng.random() < _SHARE)
+
+
+def _with_lost_detail(grey: Grey, share: float) -> Grey:
+    """Reduced to a share of its side and enlarged again, float (S, S)."""
+    side = max(1, round(len(grey) * share))
+    reduced = Image.fromarray(grey).resize((side, side), Image.Resampling.BILINEAR, reducing_gap=3.0)
+    return np.asarray(reduced.resize(grey.shape[::-1], Image.Resampling.BICUBIC), dtype=np.float32)
 
 
 def with_perturbed_split(pixels: StackedPixels, rows: pd.DataFrame) -> tuple[StackedPixels, pd.DataFrame]:
-    """A shifted copy of every validation image, behind the others, as a split of its own.
+    """Add a perturbed copy of every validation image, behind the others, as a split of its own.
 
     Args:
         pixels: the packed images.
@@ -64,13 +73,13 @@ def with_perturbed_split(pixels: StackedPixels, rows: pd.DataFrame) -> tuple[Sta
     Returns:
         Both with the copies, which have a hash of their own; an image's copy depends on its file alone.
     """
-    own = rows[(rows["split"].astype(str) == "val") & (rows["copy"] == 0)]
-    hashes = [hashlib.sha256(f"{one} {SPLIT}".encode()).hexdigest() for one in own["sha256"]]
+    originals = rows[(rows["split"].astype(str) == "val") & (rows["copy"] == 0)]
+    hashes = [hashlib.sha256(f"{sha256} {SPLIT}".encode()).hexdigest() for sha256 in originals["sha256"]]
     copies = [
-        perturbed(pixels[np.array([place])][0], int(one[:12], 16))
-        for place, one in zip(own["place"], hashes, strict=True)
+        perturbed(pixels[np.array([place])][0], int(sha256[:12], 16))
+        for place, sha256 in zip(originals["place"], hashes, strict=True)
     ]
-    places = len(pixels) + np.arange(len(own))
-    more = own.assign(split=SPLIT, sha256=hashes, place=places, view=0)
-    every = pd.concat([rows.astype({"split": "str"}), more.astype({"split": "str"})], ignore_index=True)
-    return (pixels.followed_by(np.stack(copies)) if copies else pixels), every
+    places = len(pixels) + np.arange(len(originals))
+    added = originals.assign(split=SPLIT, sha256=hashes, place=places, view=0)
+    table = pd.concat([rows.astype({"split": "str"}), added.astype({"split": "str"})], ignore_index=True)
+    return (pixels.followed_by(np.stack(copies)) if copies else pixels), table

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from cxr_core.data import archive
+from cxr_core.data.image_files import is_visible
 from cxr_core.errors import BadDataset, UnreadableImage
 from cxr_core.formatting import plural, printable
 from cxr_core.inference.predict import InputFile
@@ -66,7 +67,7 @@ def _members(name: str, content: bytes | Path) -> tuple[list[InputFile], list[st
     taken = {one.filename for one in wanted}
     others = [one.filename for one in opened.infolist() if one.filename not in taken and not one.is_dir()]
     return [InputFile(printable(f"{name}/{one.filename}"), _reader(opened, one)) for one in wanted], [
-        one for one in others if archive.is_visible(one)
+        one for one in others if is_visible(one)
     ]
 
 

@@ -21,7 +21,6 @@ from cxr_core import process, workspace
 from cxr_core.data import audit as audits
 from cxr_core.data import datasets
 from cxr_core.data.progress import read_progress
-from cxr_core.data.staging import discard
 from cxr_core.errors import AlreadyExists, UnknownName, WorkFailed
 
 Kind = Literal["add", "audit"]
@@ -127,7 +126,7 @@ def stop(name: str) -> None:
         if (job := _job(name)) is not None:
             process.kill(job["owner"])
             if job["kind"] == "add":
-                discard(name)
+                datasets.discard_staging(name)
         shutil.rmtree(workspace.background_job(name), ignore_errors=True)
 
 

@@ -1,6 +1,6 @@
-"""Random changes to training images (PAPER.md: rotation, translation, zoom, flip, brightness, contrast), and some more.
+"""Keras layers that augment training images within the limits of data/augment.py, which draws the same views with NumPy.
 
-They wrap a model for training only; what is saved is the model inside, so a saved model never augments.
+They wrap a model for training only; the model inside is what is saved, so a saved model never augments.
 """
 
 import math
@@ -8,6 +8,8 @@ from typing import Any
 
 import keras
 from keras import layers, ops
+
+from cxr_core.data.augment import AugmentationLimits
 
 
 class RandomAffine(layers.Layer):
@@ -17,32 +19,17 @@ class RandomAffine(layers.Layer):
     disease), so the blur is taken once instead of once per change, and a share of the images is spared it.
 
     Args:
-        rotation: at most so many degrees either way.
-        translation: at most this share of the side, both ways.
-        zoom: at most this share in or out.
-        stretch: wider or narrower by at most this share, at the same height.
-        flip: mirror left and right, half the time.
+        limits: rotation, translation, zoom, stretch and flip of them.
         share: of the images that are moved, in [0, 1]; flips are not counted, since they do not blur.
         seed: makes the changes repeat.
 
     Input and output: float32 (N, S, S, C); beyond the border the image is mirrored. Without `training` nothing changes.
     """
 
-    def __init__(
-        self,
-        *,
-        rotation: float,
-        translation: float,
-        zoom: float,
-        flip: bool,
-        share: float,
-        seed: int,
-        stretch: float = 0.0,
-        **named: Any,
-    ):
-        super().__init__(**named)
-        self._limits = (math.radians(rotation), translation, translation, zoom)
-        self._flip, self._share, self._stretch = flip, share, stretch
+    def __init__(self, limits: AugmentationLimits, *, share: float, seed: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self._maxima = (math.radians(limits.rotation), limits.translation, limits.translation, limits.zoom)
+        self._flip, self._share, self._stretch = limits.flip, share, limits.stretch
         self._seeds = keras.random.SeedGenerator(seed)
 
     def call(self, images: Any, training: bool = False) -> Any:
@@ -53,9 +40,9 @@ class RandomAffine(layers.Layer):
         )
 
     def _transforms(self, count: Any, size: int) -> Any:
-        """float32 (N, 8), as `keras.ops.image.affine_transform` takes them: from places of the result to the source's."""
+        """float32 (N, 8), as `keras.ops.image.affine_transform` takes them: from positions in the result to the source's."""
         moved = ops.cast(self._uniform(count, 0, 1) < self._share, "float32")
-        angle, right, down, zoom = (moved * self._uniform(count, -limit, limit) for limit in self._limits)
+        angle, right, down, zoom = (moved * self._uniform(count, -limit, limit) for limit in self._maxima)
         mirror = ops.where(self._uniform(count, 0, 1) < 0.5, -1.0, 1.0) if self._flip else ops.ones((count,))
         if self._stretch:
             mirror = mirror * (1 + moved * self._uniform(count, -self._stretch, self._stretch))
@@ -76,20 +63,18 @@ class RandomTone(layers.Layer):
     """Grey curve, sharpness and noise: what differs between machines and files rather than between lungs.
 
     Args:
-        gamma: exponent of the grey curve, at most e to this power either way.
-        sharpness: blurred (below 0) or sharpened (above) by at most this share of the difference to the blurred image.
-        noise: standard deviation of added noise, at most this share of the grey range.
+        limits: gamma, sharpness and noise of them.
         seed: makes the changes repeat.
 
     Input and output: float32 (N, S, S, 1) in 0..255. Without `training` nothing changes.
     """
 
-    def __init__(self, *, gamma: float, sharpness: float, noise: float, seed: int, **named: Any):
-        super().__init__(**named)
-        self._gamma, self._sharpness, self._noise = gamma, sharpness, noise
+    def __init__(self, limits: AugmentationLimits, *, seed: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self._gamma, self._sharpness, self._noise = limits.gamma, limits.sharpness, limits.noise
         self._seeds = keras.random.SeedGenerator(seed)
-        bell = [math.exp(-(step**2) / 2) for step in range(-2, 3)]  # of one pixel's deviation
-        self._bell = [one / sum(bell) for one in bell]
+        bell = [math.exp(-(step**2) / 2) for step in range(-2, 3)]  # a deviation of one pixel
+        self._bell = [weight / sum(bell) for weight in bell]
 
     def call(self, images: Any, training: bool = False) -> Any:
         if not training:
@@ -101,8 +86,8 @@ class RandomTone(layers.Layer):
         if self._sharpness:
             x = x + self._uniform(count, -self._sharpness, self._sharpness) * (x - self._blurred(x))
         if self._noise:
-            drawn = keras.random.normal(ops.shape(x), seed=self._seeds)
-            x = x + 255 * self._uniform(count, 0.0, self._noise) * drawn
+            noise = keras.random.normal(ops.shape(x), seed=self._seeds)
+            x = x + 255 * self._uniform(count, 0.0, self._noise) * noise
         return ops.clip(x, 0, 255)
 
     def _blurred(self, x: Any) -> Any:
@@ -119,48 +104,28 @@ class RandomTone(layers.Layer):
         return keras.random.uniform((count, 1, 1, 1), low, high, seed=self._seeds)
 
 
-def training_model(
-    core: keras.Model,
-    *,
-    size: int,
-    seed: int,
-    rotation: float,
-    translation: float,
-    zoom: float,
-    flip: bool,
-    moved: float,
-    brightness: float,
-    contrast: float,
-    gamma: float = 0.0,
-    sharpness: float = 0.0,
-    noise: float = 0.0,
-    stretch: float = 0.0,
-) -> keras.Model:
+def training_model(core: keras.Model, limits: AugmentationLimits, *, size: int, share: float, seed: int) -> keras.Model:
     """Put augmentation in front of `core`; both share the same weights.
 
     Args:
         core: float32 (N, size, size, 3) to (N, classes).
+        limits: of the changes.
         size: side of the images in pixels.
+        share: of the images that are moved, see `RandomAffine`.
         seed: makes the changes repeat.
-        rotation, translation, zoom, stretch, flip, moved: see `RandomAffine`; `moved` is its share.
-        brightness: at most this share of the grey range, up or down.
-        contrast: at most this share, up or down.
-        gamma, sharpness, noise: see `RandomTone`.
 
     Returns:
         uint8 or float32 (N, size, size, 1) in 0..255 to (N, classes). In inference nothing is changed.
     """
     inputs = keras.Input((size, size, 1), name="grey")
     x = inputs
-    if flip or (moved and (rotation or translation or zoom or stretch)):
-        x = RandomAffine(
-            rotation=rotation, translation=translation, zoom=zoom, stretch=stretch, flip=flip, share=moved, seed=seed
-        )(x)
-    if brightness:
-        x = layers.RandomBrightness(brightness, value_range=(0, 255), seed=seed + 1)(x)
-    if contrast:
-        x = layers.RandomContrast((contrast, contrast), value_range=(0, 255), seed=seed + 2)(x)
-    if gamma or sharpness or noise:
-        x = RandomTone(gamma=gamma, sharpness=sharpness, noise=noise, seed=seed + 3)(x)
+    if limits.flip or (share and (limits.rotation or limits.translation or limits.zoom or limits.stretch)):
+        x = RandomAffine(limits, share=share, seed=seed)(x)
+    if limits.brightness:
+        x = layers.RandomBrightness(limits.brightness, value_range=(0, 255), seed=seed + 1)(x)
+    if limits.contrast:
+        x = layers.RandomContrast((limits.contrast, limits.contrast), value_range=(0, 255), seed=seed + 2)(x)
+    if limits.gamma or limits.sharpness or limits.noise:
+        x = RandomTone(limits, seed=seed + 3)(x)
     x = layers.Concatenate(name="three_channels")([x, x, x])
     return keras.Model(inputs, core(x), name="training")

@@ -14,6 +14,7 @@ import psutil
 
 from cxr_core import workspace
 from cxr_core.data import perturbations
+from cxr_core.data.augment import AugmentationLimits
 from cxr_core.data.packing import StackedPixels
 from cxr_core.errors import WorkFailed
 from cxr_core.inference import build_from_config, litert_model
@@ -34,9 +35,6 @@ from cxr_core.training.callbacks import (
 from cxr_core.training.checkpoint import Checkpoint
 from cxr_core.training.feature_extraction import ExtractedFeatures
 
-_AUGMENTATIONS = (
-    "rotation", "translation", "zoom", "stretch", "flip", "moved", "brightness", "contrast", "gamma", "sharpness", "noise",
-)  # fmt: skip
 _MAX_TABLE_BYTES = 2**30  # bytes of features that a network holds itself in training
 
 
@@ -100,9 +98,10 @@ def _fitted(
             learner.set_weights(core.get_weights())
             model = augmentation.training_model(
                 learner,
+                AugmentationLimits.of(config),
                 size=config.image_size,
+                share=config.moved,
                 seed=config.seed,
-                **{name: getattr(config, name) for name in _AUGMENTATIONS},
             )
         kept, features, path = core, None, folder / MODEL
         sources = _image_batches(pixels, rows)

@@ -8,8 +8,8 @@ import streamlit as st
 from cxr_core import formatting
 from cxr_core.data import audit
 from cxr_core.data.audit import Audit, AuditFinding, Undecided
+from cxr_core.data.audit.shortcuts import TRAITS
 from cxr_core.data.datasets import Dataset
-from cxr_core.data.shortcuts import TRAITS
 from cxr_core.jobs import background_jobs
 from pages.ui import cached_data, curation_bar, messages, selectors, url_state
 

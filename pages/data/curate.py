@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from cxr_core import csv_export, formatting
-from cxr_core.data import balancing, datasets, decisions, manifest
+from cxr_core.data import balancing, datasets, decisions, index, manifest
 from cxr_core.data.datasets import Dataset
 from cxr_core.data.manifest import Manifest, Supplement
 from cxr_core.errors import CxrError
@@ -97,7 +97,7 @@ def before_and_after(dataset: Dataset, chosen: dict) -> None:
     """The classes per split, before and after, and what the choice costs."""
     rows = cached_data.plan_of(dataset, **chosen)
     titles = {name: formatting.class_title(name) for name in dataset.classes}
-    after = datasets.counts(rows, dataset.classes)
+    after = index.counts(rows, dataset.classes)
     left, right = st.columns(2)
     for column, title, counts, key in ((left, "Before", dataset.counts, "before"), (right, "After", after, "after")):
         with column, st.container(border=True):

@@ -44,7 +44,8 @@ def test_limits_are_those_of_a_runs_settings():
 def test_a_move_is_what_the_layer_of_training_makes_of_the_same_numbers():
     from cxr_core.models.augmentation import RandomAffine
 
-    layer = RandomAffine(rotation=20, translation=0.15, zoom=0.3, stretch=0.3, flip=True, share=1.0, seed=3)
+    limits = AugmentationLimits(rotation=20, translation=0.15, zoom=0.3, stretch=0.3, flip=True)
+    layer = RandomAffine(limits, share=1.0, seed=3)
     drawn, real = [], layer._uniform
 
     def spy(*arguments):

@@ -79,7 +79,7 @@ def test_several_processes_measure_the_same(xray_tree: Tree, monkeypatch: pytest
     datasets.add(str(xray_tree()), "small")
     alone = image_stats.dataset_stats("small")
     (workspace.dataset("small") / "measures.parquet").unlink()
-    monkeypatch.setattr(image_stats, "_ALONE", 0)
+    monkeypatch.setattr(image_stats, "_ONE_PROCESS", 0)
     monkeypatch.setattr(image_stats, "_CHUNK", 4)
     assert image_stats.dataset_stats("small").equals(alone)
 

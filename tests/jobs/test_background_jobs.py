@@ -11,7 +11,6 @@ import pytest
 
 from cxr_core import process, workspace
 from cxr_core.data import audit, datasets
-from cxr_core.data.staging import staging
 from cxr_core.errors import AlreadyExists, BadInput, UnknownName
 from cxr_core.jobs import background_jobs
 
@@ -223,7 +222,7 @@ def test_an_audit_of_nothing_is_refused():
 
 def test_dismissing_a_failed_addition_leaves_another_process_that_adds_under_its_name_alone():
     """It failed because of that other process, which goes on in the staging folder of the same name."""
-    with staging("mine") as folder:
+    with datasets.staging("mine") as folder:
         (folder / "a.jpeg").write_bytes(b"image")
         background_jobs.add("synthetic", "mine", options=["--images", "60"])
         until(ended)

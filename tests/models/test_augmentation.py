@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from cxr_core import images
+from cxr_core.data.augment import AugmentationLimits
 from cxr_core.models import augmentation, registry
 
 OFF: dict[str, Any] = {
@@ -41,7 +42,9 @@ def core() -> keras.Model:
 
 
 def wrapped(core: keras.Model, *, seed: int = 1, **changes: Any) -> keras.Model:
-    return augmentation.training_model(core, size=32, seed=seed, **{**OFF, **changes})
+    settings = {**OFF, **changes}
+    share = settings.pop("moved")
+    return augmentation.training_model(core, AugmentationLimits(**settings), size=32, share=share, seed=seed)
 
 
 def seen(model: keras.Model, grey: npt.NDArray[Any] = GREY, *, training: bool = True) -> npt.NDArray[np.float32]:

@@ -1,5 +1,6 @@
 """The fit: what a run's settings say is what Keras is asked to do, and the folder gets history and best model."""
 
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
-from cxr_core.data.augment import augmented_view
+from cxr_core.data.augment import AugmentationLimits, augmented_view
 from cxr_core.errors import WorkFailed
 from cxr_core.models import augmentation, registry
 from cxr_core.runs import config as settings
@@ -181,9 +182,9 @@ def test_each_augmentation_gets_its_own_setting(
     given: dict[str, Any] = {}
     real = augmentation.training_model
 
-    def note(core: keras.Model, **settings: Any) -> keras.Model:
-        given.update(settings)
-        return real(core, **settings)
+    def note(core: keras.Model, limits: AugmentationLimits, *, size: int, share: float, seed: int) -> keras.Model:
+        given.update(asdict(limits), size=size, moved=share, seed=seed)
+        return real(core, limits, size=size, share=share, seed=seed)
 
     monkeypatch.setattr(augmentation, "training_model", note)
     wanted = {

@@ -20,7 +20,7 @@ Plant = Callable[[Path], None]
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 36 phantoms, two a patient, without a finding."""
-    from cxr_core.data import synthetic
+    from cxr_core.data.sources import synthetic
 
     place = tmp_path_factory.mktemp("clean") / "set"
     synthetic.write(place, images=36, seed=1, progress=lambda *_: None)

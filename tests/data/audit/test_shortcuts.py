@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
 
-from cxr_core.data import shortcuts
+from cxr_core.data.audit import shortcuts
 
 
 def tables(count: int = 300) -> tuple[pd.DataFrame, pd.DataFrame]:

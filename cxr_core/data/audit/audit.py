@@ -1,9 +1,10 @@
-"""What may be wrong with a dataset: findings, each with the images concerned, and the shortcuts.
+"""Run the audit of a dataset, keep it on disk, and tell what of it is undecided.
 
-<dataset>/audit.json      the findings in short, the shortcuts, and of what they were made
+<dataset>/audit.json      the findings in short, the shortcuts, and the version of the dataset that they are of
 <dataset>/audit.parquet   one row an image of a finding: kind, group, row (of the index)
 
-The second time, and for any page, an audit is a small file to read; after images were added only those are measured.
+Both are made again when one is missing, damaged, or of another version of the dataset. Measuring is the slow part and kept
+for itself (image_stats.py), so after images were added only those are measured.
 """
 
 from dataclasses import asdict, dataclass
@@ -16,13 +17,12 @@ import numpy as np
 import pandas as pd
 
 from cxr_core import workspace
-from cxr_core.data import datasets, duplicates, image_stats, index, shortcuts
-from cxr_core.data.audit_checks import CHECKS, AuditCheck, Groups, Severity
+from cxr_core.data import datasets, image_stats, index
+from cxr_core.data.audit import duplicates, shortcuts
+from cxr_core.data.audit.checks import CHECKS, AuditCheck, Groups, Severity
+from cxr_core.data.audit.shortcuts import Shortcut
 from cxr_core.data.progress import Progress, harmless, no_progress
-from cxr_core.data.shortcuts import Shortcut
 from cxr_core.errors import WorkFailed
-
-__all__ = ["CHECKS", "Audit", "AuditFinding", "Undecided", "finding_rows", "latest", "run", "undecided"]
 
 _VERSION = 2
 _COLUMNS = ["kind", "group", "row"]
@@ -31,7 +31,7 @@ _EXAMPLES = 5  # groups or images named in the short form
 
 @dataclass(frozen=True)
 class AuditFinding:
-    """How many images and groups a kind concerns, with the ids of the first few."""
+    """Images and groups that a check found, with the ids of the first few; `kind` is a key of CHECKS, or "unreadable"."""
 
     kind: str
     title: str
@@ -44,7 +44,7 @@ class AuditFinding:
 
 @dataclass(frozen=True)
 class Undecided:
-    """What of a finding is still to be decided."""
+    """Images and groups of a finding that no decision has settled."""
 
     images: int
     groups: int
@@ -62,46 +62,46 @@ class Audit:
 
 
 def run(name: str, *, progress: Progress = no_progress) -> Audit:
-    """Audit a dataset, or return the audit of before if nothing has changed since.
+    """Audit a dataset, or return the audit on disk if it is whole and nothing has changed since.
 
     Raises:
         UnknownName: no such dataset.
-        WorkFailed: the disk, or a damaged file.
+        WorkFailed: the disk, or images that have changed or gone.
     """
-    if (known := latest(name)) is not None:
-        return known
+    if (audit := latest(name)) is not None:
+        return audit
     progress = harmless(progress)
     dataset, table = datasets.get(name), index.read(name)
-    found_measures = image_stats.dataset_stats(name, progress=progress)
+    stats = image_stats.dataset_stats(name, progress=progress)
     progress("Comparing images", 0, 0)
     table = table.assign(
-        **found_measures,
+        **stats,
         exact=duplicates.exact_groups(table["sha256"]),
-        near=duplicates.near_groups(found_measures["phash"].tolist()),
+        near=duplicates.near_groups(stats["phash"].tolist()),
     )
-    members = {kind: one.find(table) for kind, one in CHECKS.items()}
-    findings = [_short(CHECKS[kind], groups, table["id"]) for kind, groups in members.items() if (groups >= 0).any()]
+    groups = {kind: check.find(table) for kind, check in CHECKS.items()}
+    findings = [_summary(CHECKS[kind], found, table["id"]) for kind, found in groups.items() if (found >= 0).any()]
     if dataset.skipped:
         findings.append(_unreadable(dataset))
     audit = Audit(
         data=name,
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         images=len(table),
-        findings=tuple(sorted(findings, key=lambda one: ("high", "medium", "low").index(one.severity))),
-        shortcuts=tuple(shortcuts.find(table, found_measures)),
+        findings=tuple(sorted(findings, key=lambda finding: ("high", "medium", "low").index(finding.severity))),
+        shortcuts=tuple(shortcuts.find(table, stats)),
     )
     folder = workspace.dataset(name)
-    workspace.write_bytes(folder / "audit.parquet", _members(members).to_parquet(index=False))
-    workspace.write_json(folder / "audit.json", {"of": _stamp(dataset), **asdict(audit)})
+    workspace.write_bytes(folder / "audit.parquet", _members(groups).to_parquet(index=False))
+    workspace.write_json(folder / "audit.json", {"of": _dataset_version(dataset), **asdict(audit)})
     return audit
 
 
 def latest(name: str) -> Audit | None:
     """The audit on disk, if both of its files are whole and of the dataset as it stands; else None, and `run` makes it again."""
-    folder, stamp = workspace.dataset(name), _stamp(datasets.get(name))
+    folder, version = workspace.dataset(name), _dataset_version(datasets.get(name))
     try:
         document = workspace.read_json(folder / "audit.json")
-        if document.pop("of", None) != stamp:
+        if document.pop("of", None) != version:
             return None
         audit = Audit(
             **{
@@ -140,7 +140,7 @@ def finding_rows(name: str, kind: str) -> pd.DataFrame:
 
 
 def undecided(name: str, curated: pd.DataFrame) -> dict[str, Undecided]:
-    """What the decisions in force leave of each finding.
+    """Images and groups of each finding that the decisions in force have not settled.
 
     An image counts while it is not excluded and its group still is what the finding says: at least two images, and
     different ones where they have to differ.
@@ -153,16 +153,16 @@ def undecided(name: str, curated: pd.DataFrame) -> dict[str, Undecided]:
     """
     members = _read_members(name)
     members["in"] = ~curated["excluded"].to_numpy(dtype=bool)[members["row"]]
-    found = {}
+    counts = {}
     for kind, part in members.groupby("kind", sort=False):
-        open_, alone = part[part["in"]], part["group"].is_unique
-        if not alone:
-            differing = CHECKS[str(kind)].differing if kind in CHECKS else ""
-            value = curated[differing].astype(str).to_numpy()[open_["row"]] if differing else open_["row"]
-            groups = open_.assign(value=value).groupby("group")["value"]
-            open_ = open_[groups.transform("nunique").to_numpy() > 1]
-        found[str(kind)] = Undecided(len(open_), int(open_["group"].nunique()))
-    return found
+        remaining = part[part["in"]]
+        if not part["group"].is_unique:  # findings of single images are groups of one
+            column = CHECKS[str(kind)].differing if kind in CHECKS else ""
+            value = curated[column].astype(str).to_numpy()[remaining["row"]] if column else remaining["row"]
+            groups = remaining.assign(value=value).groupby("group")["value"]
+            remaining = remaining[groups.transform("nunique").to_numpy() > 1]
+        counts[str(kind)] = Undecided(len(remaining), int(remaining["group"].nunique()))
+    return counts
 
 
 def _read_members(name: str, **options: Any) -> pd.DataFrame:
@@ -172,18 +172,18 @@ def _read_members(name: str, **options: Any) -> pd.DataFrame:
         raise WorkFailed(f"The audit of '{name}' is missing or damaged. Run it again: data audit {name}") from error
 
 
-def _short(kind: AuditCheck, groups: Groups, ids: pd.Series) -> AuditFinding:
+def _summary(check: AuditCheck, groups: Groups, ids: pd.Series) -> AuditFinding:
     inside = np.flatnonzero(groups >= 0)
     first = inside[groups[inside] < _EXAMPLES]
     examples = [ids.to_numpy()[first[groups[first] == number]].tolist() for number in range(_EXAMPLES)]
     return AuditFinding(
-        kind.name,
-        kind.title,
-        kind.severity,
-        kind.meaning,
+        check.name,
+        check.title,
+        check.severity,
+        check.meaning,
         images=len(inside),
         groups=int(groups.max()) + 1,
-        examples=[one for one in examples if one],
+        examples=[example for example in examples if example],
     )
 
 
@@ -195,18 +195,18 @@ def _unreadable(dataset: datasets.Dataset) -> AuditFinding:
         "They could not be read, or say nothing of their class, so they are not part of the dataset.",
         images=len(dataset.skipped),
         groups=len(dataset.skipped),
-        examples=[[one["file"]] for one in dataset.skipped[:_EXAMPLES]],
+        examples=[[file["file"]] for file in dataset.skipped[:_EXAMPLES]],
     )
 
 
-def _members(members: dict[str, Groups]) -> pd.DataFrame:
+def _members(groups_of: dict[str, Groups]) -> pd.DataFrame:
     parts = []
-    for kind, groups in members.items():
+    for kind, groups in groups_of.items():
         inside = np.flatnonzero(groups >= 0)
         parts.append(pd.DataFrame({"kind": kind, "group": groups[inside], "row": inside}))
     return pd.concat(parts, ignore_index=True)
 
 
-def _stamp(dataset: datasets.Dataset) -> dict[str, Any]:
-    """What an audit depends on."""
+def _dataset_version(dataset: datasets.Dataset) -> dict[str, Any]:
+    """The facts that an audit depends on."""
     return {"version": _VERSION, "created": dataset.created, "images": dataset.images}

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from cxr_core import images
-from cxr_core.data import anatomy, duplicates, image_stats
-from cxr_core.data.phantoms import phantom
+from cxr_core.data import image_stats
+from cxr_core.data.audit import duplicates
+from cxr_core.data.phantoms import draw_body, phantom
 
 
 def hashes(count: int, seed: int = 0) -> np.ndarray:
@@ -65,7 +66,7 @@ def hash_of(pixels: np.ndarray) -> str:
 
 def test_resized_saved_again_or_brightened_is_near_and_another_patient_is_not():
     drawn = [
-        phantom("normal", np.random.default_rng([3, n]), body=anatomy.body(np.random.default_rng(n))) for n in range(8)
+        phantom("normal", np.random.default_rng([3, n]), body=draw_body(np.random.default_rng(n))) for n in range(8)
     ]
     one = drawn[0]
     changed = [

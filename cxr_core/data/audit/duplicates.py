@@ -1,4 +1,4 @@
-"""Which images are the same, or nearly: groups of rows by file hash and by perceptual hash."""
+"""Groups of equal and of nearly equal images, by file hash and by perceptual hash."""
 
 from collections.abc import Sequence
 
@@ -9,25 +9,29 @@ import pandas as pd
 MAX_HASH_DISTANCE = (
     8  # of 143 bits. On the Kermany set strangers differ in 12 or more; re-encoding or resizing changes 0 to 6.
 )
-_BANDS = MAX_HASH_DISTANCE + 1  # two hashes that differ in NEAR bits agree in at least one of NEAR + 1 bands
+_BANDS = MAX_HASH_DISTANCE + 1  # two hashes that differ in so many bits agree in at least one of one band more
 
 Groups = npt.NDArray[np.int64]
 
 
 def exact_groups(sha256: pd.Series) -> Groups:
-    """int (n,): the number of the group of equal files that each row is in, -1 for files that occur once."""
+    """Number of the group of equal files that each row is in, int (n,); -1 for files that occur once."""
     return _numbered(pd.factorize(sha256)[0])
 
 
 def near_groups(phash: Sequence[str]) -> Groups:
-    """As `exact`, for perceptual hashes (hexadecimal, equal length) that differ in at most NEAR bits, directly or in a chain."""
-    from scipy.sparse import coo_matrix  # takes longer to import than an audit of before takes to read
+    """As `exact_groups`, for images whose perceptual hashes are at most MAX_HASH_DISTANCE apart, directly or in a chain.
+
+    Args:
+        phash: hexadecimal, of equal length.
+    """
+    from scipy.sparse import coo_matrix  # takes longer to import than a kept audit takes to read
     from scipy.sparse.csgraph import connected_components
 
     codes, distinct = pd.factorize(np.asarray(phash, dtype=object))
     if not len(distinct):
         return np.empty(0, np.int64)
-    hashes = np.stack([np.frombuffer(bytes.fromhex(one), np.uint8) for one in distinct])
+    hashes = np.stack([np.frombuffer(bytes.fromhex(code), np.uint8) for code in distinct])
     pairs = [_close_pairs(hashes, band) for band in np.array_split(np.arange(hashes.shape[1]), _BANDS)]
     left, right = (np.concatenate(side) for side in zip(*pairs, strict=True))
     graph = coo_matrix((np.ones(len(left)), (left, right)), shape=(len(distinct), len(distinct)))
@@ -37,13 +41,13 @@ def near_groups(phash: Sequence[str]) -> Groups:
 def _close_pairs(
     hashes: npt.NDArray[np.uint8], band: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Pairs of distinct hashes that agree in the bytes `band` and differ in at most NEAR bits."""
+    """Pairs of distinct hashes that agree in the bytes `band` and differ in at most MAX_HASH_DISTANCE bits."""
     keys = np.unique(hashes[:, band], axis=0, return_inverse=True)[1].ravel()
     order = np.argsort(keys, kind="stable")
     ordered, codes = keys[order], hashes[order]
     first, second = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     candidates = np.arange(len(order) - 1)
-    for step in range(1, len(order)):  # each place against its next, second next, … neighbour of equal key
+    for step in range(1, len(order)):  # each position against its next, second next, … neighbour of equal key
         candidates = candidates[candidates < len(order) - step]
         candidates = candidates[ordered[candidates] == ordered[candidates + step]]
         if not len(candidates):

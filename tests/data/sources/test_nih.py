@@ -40,8 +40,8 @@ def nih(tmp_path: Path) -> Make:
     return make
 
 
-def told(listing: sources.Listing) -> dict[str, tuple[str, str, str]]:
-    return {one.id.rsplit("/", 1)[-1]: (one.split, one.label, one.patient) for one in listing.found}
+def told(listing: sources.ImageListing) -> dict[str, tuple[str, str, str]]:
+    return {one.id.rsplit("/", 1)[-1]: (one.split, one.label, one.patient) for one in listing.files}
 
 
 def test_no_finding_is_normal_and_any_other_abnormal(nih: Make):
@@ -99,7 +99,7 @@ def test_a_table_elsewhere_with_marks_of_windows_is_read(nih: Make, tmp_path: Pa
     root = nih()
     table = (root / "Data_Entry_2017_v2020.csv").rename(tmp_path / "labels.csv")
     table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes().replace(b"\n", b"\r\n"))
-    assert len(sources.list_images(root, labels=table).found) == 6
+    assert len(sources.list_images(root, labels=table).files) == 6
 
 
 @pytest.mark.parametrize("content", ["", "a,b\n1,2\n", "\0\1"])

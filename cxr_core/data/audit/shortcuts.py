@@ -1,4 +1,4 @@
-"""Do traits that have nothing to do with the lungs tell the classes apart? Then a network may learn those instead."""
+"""Shortcuts: traits of the files that tell the classes apart without the lungs, so that a network may learn those instead."""
 
 import math
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _SURE = 0.6  # the lower end of the interval has to be above, else it may be cha
 
 @dataclass(frozen=True)
 class Shortcut:
-    """How well one trait tells one class from the others in one split.
+    """Discrimination of one class from the others in one split by one trait.
 
     Attributes:
         auc: area under the ROC curve, 0.5 (chance) to 1; the direction is whichever tells more.
@@ -64,7 +64,7 @@ class Shortcut:
         return f"{name} alone {verdict} ({self.label} images have {'higher' if self.higher else 'lower'} values)."
 
 
-def traits(index: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
+def traits(index: pd.DataFrame, stats: pd.DataFrame) -> pd.DataFrame:
     """One float column per trait, rows as in the index."""
     return pd.DataFrame(
         {
@@ -73,39 +73,44 @@ def traits(index: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
             "shape": index["width"] / index["height"],
             "bytes_per_pixel": index["bytes"] / (index["width"] * index["height"]),
             "quality": index["quality"].astype(float),
-            "mean": measures["mean"],
-            "border": measures["border"],
-            "sharpness": measures["sharpness"],
+            "mean": stats["mean"],
+            "border": stats["border"],
+            "sharpness": stats["sharpness"],
         }
     )
 
 
-def find(index: pd.DataFrame, measures: pd.DataFrame) -> list[Shortcut]:
-    """For each split with at least two classes and each trait: the class that it tells best. Strongest first."""
-    values = traits(index, measures)
+def find(index: pd.DataFrame, stats: pd.DataFrame) -> list[Shortcut]:
+    """The class that each trait tells best, in each split with at least two classes. Strongest first.
+
+    Args:
+        index: of the dataset.
+        stats: of `image_stats.dataset_stats`, row by row.
+    """
+    values = traits(index, stats)
     splits, labels = index["split"].astype(str).to_numpy(), index["class"].astype(str).to_numpy()
-    found = [
+    best = [
         _best(trait, split, values[trait].to_numpy()[splits == split], labels[splits == split])
         for split in sorted(set(splits))
         if len(set(labels[splits == split])) > 1
         for trait in TRAITS
     ]
-    return sorted(found, key=lambda one: (-one.auc, one.split, one.trait))
+    return sorted(best, key=lambda shortcut: (-shortcut.auc, shortcut.split, shortcut.trait))
 
 
 def _best(trait: str, split: str, values: npt.NDArray[np.float64], labels: npt.NDArray[np.str_]) -> Shortcut:
     ranks = np.asarray(pd.Series(values).rank(), dtype=np.float64)
     areas = {label: auc(ranks, labels == label) for label in sorted(set(labels))}
-    label = max(areas, key=lambda one: abs(areas[one] - 0.5))
+    label = max(areas, key=lambda name: abs(areas[name] - 0.5))
     area = max(areas[label], 1 - areas[label])
-    own = int((labels == label).sum())
-    return Shortcut(trait, split, label, area, interval(area, own, len(labels) - own), areas[label] >= 0.5)
+    count = int((labels == label).sum())
+    return Shortcut(trait, split, label, area, interval(area, count, len(labels) - count), areas[label] >= 0.5)
 
 
 def auc(ranks: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]) -> float:
     """Area under the ROC curve from ranks (ties averaged), by the Mann-Whitney statistic."""
-    own = int(positive.sum())
-    return float((ranks[positive].sum() - own * (own + 1) / 2) / (own * (len(ranks) - own)))
+    count = int(positive.sum())
+    return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * (len(ranks) - count)))
 
 
 def interval(area: float, positives: int, negatives: int) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""The questions of an audit: what each finding is called, how severe it is, what it means, and how it is found."""
+"""Checks of an audit: the title, severity and meaning of each finding, and how it is computed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,17 +8,23 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cxr_core.data import duplicates, packing
+from cxr_core.data import packing
+from cxr_core.data.audit import duplicates
 
 Severity = Literal["high", "medium", "low"]
-Groups = npt.NDArray[np.int64]  # (n,): group number of each row of the index, -1 for rows without the finding
+Groups = npt.NDArray[np.int64]  # (n,): number of the group that each row of the index is in, -1 for rows in none
 
 
 @dataclass(frozen=True)
 class AuditCheck:
-    """One question of the audit. `find` answers it with Groups; findings of single images are groups of one.
+    """One check of the audit.
 
-    `differing` names the column that differs within each group, if that is what the finding says.
+    Attributes:
+        name: key of CHECKS.
+        title, meaning: for people.
+        severity: high, medium or low.
+        find: index with image statistics and groups of duplicates to Groups; single images are groups of one.
+        differing: the column that differs within each group, if that is what the finding says.
     """
 
     name: str
@@ -31,8 +37,8 @@ class AuditCheck:
 
 def _where(flags: pd.Series) -> Groups:
     """Each flagged row a group of its own."""
-    found = flags.to_numpy(dtype=bool)
-    return np.where(found, np.cumsum(found) - 1, -1)
+    flagged = flags.to_numpy(dtype=bool)
+    return np.where(flagged, np.cumsum(flagged) - 1, -1)
 
 
 def _varying(table: pd.DataFrame, groups: Groups, column: str) -> Groups:
@@ -67,8 +73,8 @@ def _odd_size(table: pd.DataFrame) -> pd.Series:
 
 
 CHECKS: dict[str, AuditCheck] = {
-    kind.name: kind
-    for kind in (
+    check.name: check
+    for check in (
         AuditCheck(
             "same_patient_in_two_splits",
             "Same patient in two splits",

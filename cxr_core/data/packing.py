@@ -6,9 +6,7 @@
 import hashlib
 import logging
 import os
-import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,24 +62,15 @@ def pack(files: Sequence[Path], target: Path, *, size: int = SIZE, progress: Pro
     Raises:
         WorkFailed: the disk is full or cannot be written.
     """
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     facts: list[FileFacts] = []
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as out:
-            _write_header(out, len(files), size)
-            for chunk, pixels in _decode_all(files, size):
-                out.write(pixels.tobytes())
-                facts.extend(chunk)
-                progress("Reading images", len(facts), len(files))
-            out.seek(0)
-            _write_header(out, sum(not fact.problem for fact in facts), size)
-        part.replace(target)
-    except OSError as error:
-        raise WorkFailed(f"Could not write {target}: {error.strerror or error}.") from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+    with workspace.replacing(target) as part, part.open("wb") as out:
+        _write_header(out, len(files), size)
+        for chunk, pixels in _decode_all(files, size):
+            out.write(pixels.tobytes())
+            facts.extend(chunk)
+            progress("Reading images", len(facts), len(files))
+        out.seek(0)
+        _write_header(out, sum(not fact.problem for fact in facts), size)
     return facts
 
 
@@ -161,7 +150,7 @@ def _pack_once(name: str, target: Path, size: int, progress: Progress) -> None:
     root = index.root(name)
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_name(f".{size}.lock")):
-        for part in target.parent.glob(f".{target.name}.*.part"):  # of a process that was killed
+        for part in target.parent.glob(f".part-*.{target.name}"):  # of a process that was killed
             part.unlink(missing_ok=True)
         table = index.read(name, ("id", "sha256"))
         done = len(_usable_rows(name, target, size, len(table)))

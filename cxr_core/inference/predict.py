@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cxr_core import dicom, images, process
+from cxr_core import dicom, images, process, workspace
 from cxr_core.errors import BadInput, CxrError
 from cxr_core.evaluation import abstention, ensembles, fitted
 from cxr_core.evaluation.abstention import Band
@@ -228,10 +228,10 @@ def load(run_id: str) -> LoadedModel:
     """
     run = runs.get(run_id)
     folder = run.folder
-    beside = _beside(run_id, folder, runs.fingerprint(str(folder), _BESIDE))
+    beside = _beside(run_id, folder, workspace.fingerprint(*(folder / name for name in _BESIDE)))
     members = tuple(model_cache.get(run if one == run_id else runs.get(one)) for one in beside.group.members)
     found = [path for one in members if (path := runs.folder(one.run_id) / "input_check.npz").is_file()]
-    checks = tuple(_input_check(path, path.stat().st_mtime_ns) for path in found)
+    checks = tuple(_input_check(path, workspace.fingerprint(path)) for path in found)
     group = beside.group
     return LoadedModel(run, members, group.way, group.weights, beside.temperature, beside.point, beside.band, checks)
 
@@ -247,7 +247,7 @@ class _Beside:
 
 
 @lru_cache(maxsize=64)
-def _beside(run_id: str, folder: Path, written: tuple[object, ...]) -> _Beside:  # noqa: ARG001 - part of the key
+def _beside(run_id: str, folder: Path, fingerprint: workspace.Fingerprint) -> _Beside:  # noqa: ARG001 - part of the key
     group = ensembles.of_run(run_id) or Ensemble((run_id,), "mean", (1.0,))
     return _Beside(group, fitted.temperature(run_id), fitted.point(run_id), abstention.of_run(run_id))
 
@@ -348,7 +348,7 @@ def _answered(panels: Sequence[LoadedModel], chunk: list[tuple[InputFile, tuple[
 
 
 @lru_cache(maxsize=64)
-def _input_check(path: Path, stamp: int) -> CheckFunction:  # noqa: ARG001 - part of the key
+def _input_check(path: Path, fingerprint: workspace.Fingerprint) -> CheckFunction:  # noqa: ARG001 - part of the key
     return MicroBatcher(InputCheck.load(path).findings, CHUNK)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from cxr_core import workspace
 from cxr_core.runs import run_store as runs
 from cxr_core.runs.status import Reporter
 from cxr_core.training import checkpoint
@@ -92,8 +93,7 @@ class BestModelCheckpoint(keras.callbacks.Callback):
         self._learner, self._kept, self._by = learner, KerasFile(kept), by
         self.best: tuple[float, ...] = ()  # rank of the best epoch
         self._weights: list[Any] = []
-        # A hidden name until it is whole: a reader, or a kill, never meets half a model.
-        self._part, self._whole = path.with_name(f".part{path.suffix}"), path
+        self._path = path
         self.since = 0  # epochs since the best one
 
     def on_test_end(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
@@ -107,11 +107,8 @@ class BestModelCheckpoint(keras.callbacks.Callback):
         rank = runs.epoch_score({**now, "epoch": epoch}, self._by)
         if not self.best or rank > self.best:
             self.best, self.since = rank, 0
-            try:
-                self._kept.write(self._part, self._weights)
-                self._part.replace(self._whole)
-            finally:
-                self._part.unlink(missing_ok=True)  # half a model would keep a full disk full
+            with workspace.replacing(self._path, only_writer=True) as part:
+                self._kept.write(part, self._weights)
 
 
 class EarlyStopping(keras.callbacks.Callback):

@@ -1,6 +1,5 @@
 """The features of a frozen trunk for all images of a manifest: read where they are kept, made where they are not."""
 
-import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,14 +49,8 @@ class ExtractedFeatures:
 def save_backbone(backbone: keras.Model) -> str:
     """Lay the trunk's weights down under the name of their content, and return that name."""
     name = weights.content_digest(backbone)
-    target = workspace.backbone(name)
-    part = target.with_name(f".{name}.{secrets.token_hex(4)}.part.weights.h5")
-    workspace.ensure_dir(target.parent)
-    try:
+    with workspace.replacing(workspace.backbone(name)) as part:  # whatever lies there: it may have been damaged since
         backbone.save_weights(part)
-        part.replace(target)  # whatever lies there: it may have been damaged since
-    finally:
-        part.unlink(missing_ok=True)
     return name
 
 

@@ -277,7 +277,7 @@ def watch(read: list[list[runs.Run]]) -> None:
     Args:
         read: the runs as the page has read them just now, taken out by the first drawing; each later one looks again.
     """
-    found = read.pop() if read else queue.dispatch()
+    found = read.pop() if read else queue.look()
     now = [run for run in found if run.status.at_work]
     run_list.under_way(now, groups.list_groups(found))
     before = st.session_state.get("watched", set())

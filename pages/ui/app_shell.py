@@ -24,8 +24,8 @@ def show(page: st.Page) -> None:
         st.caption(f"Chest X-ray workbench {__version__}")
     body = st.container()
     st.caption(DISCLAIMER)  # below every page too: on a phone the sidebar is folded away
+    queue.look()
     try:
-        queue.dispatch()
         with body:
             page.run()
     except CxrError as error:

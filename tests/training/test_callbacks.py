@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cxr_core.errors import WorkFailed
 from cxr_core.models import registry
 from cxr_core.runs import run_store as runs
 from cxr_core.runs import status as states
@@ -199,7 +200,7 @@ def test_after_each_epoch_the_first_best_so_far_is_there(
         end(keep, epoch - 1, {**LOGS, "val_loss": loss, "val_accuracy": accuracy})
         assert kept_mark(place) == best
         assert keep.since == epoch - best
-        assert not (place / ".part.keras").exists()
+        assert not (place / f".part.{MODEL}").exists()
 
 
 def test_the_weights_kept_are_those_that_were_validated(keep: BestModelCheckpoint, core: keras.Model, place: Path):
@@ -251,16 +252,16 @@ def test_a_write_that_breaks_off_leaves_the_best_model_so_far(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(KerasFile, "write", half)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(WorkFailed, match="No space left"):
         end(keep, 1, {**LOGS, "val_accuracy": 0.9})
     assert kept_mark(place) == 1
-    assert not (place / ".part.keras").exists()
+    assert not (place / f".part.{MODEL}").exists()
 
 
 def test_half_a_file_of_an_earlier_process_never_becomes_the_model(
     keep: BestModelCheckpoint, core: keras.Model, place: Path
 ):
-    (place / ".part.keras").write_bytes(b"half a file")
+    (place / f".part.{MODEL}").write_bytes(b"half a file")
     mark(core, 1)
     end(keep, 0, LOGS)
     assert kept_mark(place) == 1

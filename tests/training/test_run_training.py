@@ -258,7 +258,7 @@ def test_the_log_has_the_traceback_of_an_unexpected_error(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux' always full device")
 def test_a_disk_that_is_full_when_the_model_is_written_is_told(run_id: str):
-    (runs.folder(run_id) / ".part.keras").symlink_to("/dev/full")
+    (runs.folder(run_id) / f".part.{MODEL}").symlink_to("/dev/full")
     run = done(run_id)
     assert (run.status.state, run.status.reason[:17]) == ("failed", "The disk is full.")
     assert not (run.folder / MODEL).exists()

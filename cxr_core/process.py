@@ -106,7 +106,7 @@ def kill(who: ProcessId) -> None:
 
 
 def attended(work: Callable[[], T], look: Callable[[], None], *, seconds: float = 0.5) -> T:
-    """Do `work` in a thread and call `look` in this one every so many seconds; return what `work` returns.
+    """Do `work` in a thread and call `look` in this one, at once and every so many seconds; return what `work` returns.
 
     For work that cannot be interrupted, such as a library's download: what `look` raises gives it up, and its thread
     goes on unattended until it ends, or this process does.
@@ -123,8 +123,9 @@ def attended(work: Callable[[], T], look: Callable[[], None], *, seconds: float 
             result.set_exception(error)
 
     threading.Thread(target=run, name="attended", daemon=True).start()
-    while not wait([result], timeout=seconds).done:
+    while not result.done():
         look()
+        wait([result], timeout=seconds)
     return result.result()
 
 

@@ -7,13 +7,14 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from cxr_core import dicom, images, process, workspace
 from cxr_core.data import index
@@ -149,7 +150,7 @@ def _pack_once(name: str, target: Path, size: int, progress: Progress) -> None:
     """Pack what a size lacks; other callers wait for it."""
     root = index.root(name)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_name(f".{size}.lock")):
+    with _waited_for(FileLock(target.with_name(f".{size}.lock")), progress):
         for part in target.parent.glob(f".part-*.{target.name}"):  # of a process that was killed
             part.unlink(missing_ok=True)
         table = index.read(name, ("id", "sha256"))
@@ -174,6 +175,21 @@ def _pack_once(name: str, target: Path, size: int, progress: Progress) -> None:
                 f"{len(lost or other)} images of '{name}' {what}, the first is {(lost or other)[0]}. "
                 "Put them back, or remove the dataset and add it again."
             )
+
+
+@contextmanager
+def _waited_for(lock: FileLock, progress: Progress) -> Iterator[None]:
+    """Hold a lock; `progress` is told while another process holds it, and what it raises ends the waiting."""
+    while True:
+        try:
+            lock.acquire(timeout=0.5)
+            break
+        except Timeout:
+            progress("Waiting for another process that reads the images", 0, 0)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class StackedPixels:

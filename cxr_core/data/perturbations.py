@@ -16,6 +16,7 @@ from scipy.ndimage import gaussian_filter
 
 from cxr_core import images
 from cxr_core.data.packing import StackedPixels
+from cxr_core.data.progress import Progress, no_progress
 
 SPLIT = "shifted"
 _SHARE = 0.7  # of the images, how many each change is made to
@@ -54,22 +55,25 @@ def perturbed(image: Pixels, seed: int) -> Pixels:
     return found
 
 
-def with_perturbed_split(pixels: StackedPixels, rows: pd.DataFrame) -> tuple[StackedPixels, pd.DataFrame]:
+def with_perturbed_split(
+    pixels: StackedPixels, rows: pd.DataFrame, *, progress: Progress = no_progress
+) -> tuple[StackedPixels, pd.DataFrame]:
     """A shifted copy of every validation image, behind the others, as a split of its own.
 
     Args:
         pixels: the packed images.
         rows: of a manifest (its COLUMNS), with column `place` (in `pixels`).
+        progress: told in images; what it raises ends the work.
 
     Returns:
         Both with the copies, which have a hash of their own; an image's copy depends on its file alone.
     """
     own = rows[(rows["split"].astype(str) == "val") & (rows["copy"] == 0)]
     hashes = [hashlib.sha256(f"{one} {SPLIT}".encode()).hexdigest() for one in own["sha256"]]
-    copies = [
-        perturbed(pixels[np.array([place])][0], int(one[:12], 16))
-        for place, one in zip(own["place"], hashes, strict=True)
-    ]
+    copies: list[Pixels] = []
+    for place, digest in zip(own["place"], hashes, strict=True):
+        progress("Perturbing images", len(copies), len(own))
+        copies.append(perturbed(pixels[np.array([place])][0], int(digest[:12], 16)))
     places = len(pixels) + np.arange(len(own))
     more = own.assign(split=SPLIT, sha256=hashes, place=places, view=0)
     every = pd.concat([rows.astype({"split": "str"}), more.astype({"split": "str"})], ignore_index=True)

@@ -7,12 +7,11 @@ folder. A new source is one function and one line in SOURCES.
 import logging
 import os
 import re
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from cxr_core import process
 from cxr_core.data import archive, file_names, nih, synthetic
 from cxr_core.data.progress import Progress, harmless
 from cxr_core.errors import BadDataset, WorkFailed
@@ -129,20 +128,12 @@ def _from_kaggle(own: Path, images: int, seed: int, progress: Progress) -> Sourc
 
 
 def _download(download: Callable[[str], str], progress: Progress) -> str:
-    """Run the download in a thread, which an interrupt does not wait for, and report its megabytes every second."""
-    result: Future[str] = Future()
-
-    def work() -> None:
-        try:
-            result.set_result(download(KAGGLE_HANDLE))
-        except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
-            result.set_exception(error)
-
-    threading.Thread(target=work, name="kaggle download", daemon=True).start()
-    while not result.done():
-        progress("Downloading from Kaggle, MB", _downloaded_bytes() // 10**6, KAGGLE_MEGABYTES)
-        wait([result], timeout=1)
-    return result.result()
+    """Run the download, which an interrupt does not wait for, and report its megabytes every second."""
+    return process.attended(
+        lambda: download(KAGGLE_HANDLE),
+        lambda: progress("Downloading from Kaggle, MB", _downloaded_bytes() // 10**6, KAGGLE_MEGABYTES),
+        seconds=1,
+    )
 
 
 def _downloaded_bytes() -> int:

@@ -111,16 +111,16 @@ def _complete(
     store: FeatureStore, keys: Keys, backbone: "_Backbone", shown: Callable[[int], npt.NDArray[np.uint8]], tell: Tell
 ) -> npt.NDArray[np.int64]:
     """Make what is missing, one process at a time, and return where everything is."""
-    places = store.sound(keys)
+    places = store.sound(keys, tell)
     while (places < 0).any():
         tell(int((places >= 0).sum()), len(places))
         try:
             with store.turn().acquire(timeout=0.5):
-                places = store.sound(keys)
+                places = store.sound(keys, tell)
                 _make(store, keys, places, backbone, shown, tell)
                 places = store.places(keys)
         except Timeout:  # another training is at it; what it makes need not be made here
-            places = store.sound(keys)
+            places = store.sound(keys, tell)
     return places
 
 

@@ -92,7 +92,7 @@ def _fitted(
     reporter: Reporter,
     state: Checkpoint | None,
 ) -> FitResult:
-    core = build_from_config.build(config, _backbone(config, reporter))
+    core = build_from_config.build(config, _backbone(config, place, reporter))
     if not boundary:
         halves = devices.supports_half_precision() if config.precision == "auto" else None
         with devices.precision_scope(halves):
@@ -175,6 +175,7 @@ class _Learning:
                 self.config = replace(self.config, batch_size=half)
 
     def _epochs(self, began: int, until: int, place: Path, watch: StatusCallback, reporter: Reporter) -> str:
+        raise_if_stop_requested(place)
         done = reporter.status.epoch
         train = self._batches("train", seed=self.config.seed, epoch=done)
         val = self._batches("val", seed=None, epoch=done)
@@ -239,11 +240,12 @@ def _of(rows: pd.DataFrame, split: str) -> npt.NDArray[np.bool_]:
     return rows["split"].isin((split, perturbations.SPLIT) if split == "val" else (split,)).to_numpy()
 
 
-def _backbone(config: RunConfig, reporter: Reporter) -> keras.Model | None:
+def _backbone(config: RunConfig, place: Path, reporter: Reporter) -> keras.Model | None:
     if not catalogue.get(config.model).has_backbone:
         return None
 
     def tell(done: int, total: int) -> None:
+        raise_if_stop_requested(place)
         reporter.tell(soon=True, stage="downloading", batch=done >> 20, batches=total >> 20)
 
     return weights.load_backbone(

@@ -64,3 +64,16 @@ def test_a_copy_depends_on_its_file_alone():
 def test_without_validation_images_nothing_is_added():
     stack, every = perturbations.with_perturbed_split(StackedPixels({"a": images(1)}), rows(split=["train"]))
     assert len(stack) == len(every) == 1
+
+
+def test_each_copy_is_told_and_what_that_raises_ends_the_work():
+    told: list[tuple[int, int]] = []
+
+    def progress(stage: str, done: int, total: int) -> None:
+        told.append((done, total))
+        if done == 1:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        perturbations.with_perturbed_split(StackedPixels({"a": images(3)}), rows(split=["val"] * 3), progress=progress)
+    assert told == [(0, 3), (1, 3)]

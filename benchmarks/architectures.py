@@ -1,8 +1,8 @@
 """What each architecture costs here: `python benchmarks/architectures.py [MODEL …] [--size 180] [--rounds 3]`.
 
 Prints the catalogue's figures (parameters, GFLOP an image, the share of them behind the last block) and, measured in the
-same run, the machine's matrix products, images/s forward and in training, and `pace`: the share of the matrix-product rate
-that a forward pass reaches.
+same run, the machine's matrix products, images/s forward and in training, and `efficiency`: the share of the
+matrix-product rate that a forward pass reaches (`jobs/estimate.py` gives its range).
 """
 
 import argparse
@@ -63,10 +63,9 @@ def figures(name: str, size: int, rounds: int) -> dict[str, float]:
     forward = best(lambda: model.predict_on_batch(seen), rounds)
     model.compile("adam", "categorical_crossentropy")
     step = best(lambda: model.train_on_batch(seen, targets), rounds)
-    machine.gflops.cache_clear()
     found["images_per_s"] = round(BATCH / forward, 1)
     found["training_images_per_s"] = round(BATCH / step, 1)
-    found["pace"] = round(found["gflops"] * BATCH / forward / machine.gflops(), 2)
+    found["efficiency"] = round(found["gflops"] * BATCH / forward / machine.gflops(), 2)
     return found
 
 

@@ -6,12 +6,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from functools import lru_cache
 from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 import psutil
 from threadpoolctl import ThreadpoolController
@@ -25,6 +25,9 @@ _FASTER = {
     # the Custom CNN takes 0.6 of the time (benchmarks/epoch.py).
     "TF_ENABLE_ONEDNN_OPTS": "1",
 }
+
+
+T = TypeVar("T")
 
 
 class ProcessId(TypedDict):
@@ -100,6 +103,30 @@ def kill(who: ProcessId) -> None:
         psutil.wait_procs([process], timeout=5)
     except psutil.NoSuchProcess:
         return
+
+
+def attended(work: Callable[[], T], look: Callable[[], None], *, seconds: float = 0.5) -> T:
+    """Do `work` in a thread and call `look` in this one, at once and every so many seconds; return what `work` returns.
+
+    For work that cannot be interrupted, such as a library's download: what `look` raises gives it up, and its thread
+    goes on unattended until it ends, or this process does.
+
+    Raises:
+        whatever `work` or `look` raises.
+    """
+    result: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that asked
+            result.set_exception(error)
+
+    threading.Thread(target=run, name="attended", daemon=True).start()
+    while not result.done():
+        look()
+        wait([result], timeout=seconds)
+    return result.result()
 
 
 def memory_gb() -> float:

@@ -244,6 +244,24 @@ def test_reproduce_answers_with_the_papers_table(
     assert "no dataset named 'kermany'" in refused(capsys, "reproduce")
 
 
+def test_a_training_that_cannot_start_is_queued_and_what_it_waits_for_told(
+    trained_home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("out of memory")
+
+    monkeypatch.setattr(process, "start", fail)
+    assert cli.main(["train", "--data", "phantoms", "--model", "custom_cnn", "--json"]) == 0
+    streams = capsys.readouterr()
+    run_id = json.loads(streams.out)["run"]
+    assert streams.err == (
+        f"Run {run_id} waits. Its process could not be started (OSError: out of memory). It is tried again.\n"
+    )
+    (first, *_) = answer(capsys, "runs")  # type: ignore[misc]
+    assert (first["id"], first["status"]) == (run_id, "queued")
+    assert "out of memory" in first["waits_for"]
+
+
 def test_features_are_listed_and_cleared(trained_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = features.FeatureStore.of({"model": "vgg16", "weights": "none", "size": 180}, (2, 2, 4))
     (listed,) = answer(capsys, "features")  # type: ignore[misc]

@@ -1,7 +1,7 @@
 """What the processes of this project ask of the machine."""
 
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
+from threading import Barrier, Event
 
 import pytest
 
@@ -38,3 +38,37 @@ def test_trainings_get_the_faster_kernels_unless_somebody_sets_them_otherwise(mo
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     assert process.training_environment()["TF_ENABLE_ONEDNN_OPTS"] == "0"
     assert process.training_environment().keys() >= process.speed_variables().keys()
+
+
+def test_work_in_a_thread_is_looked_after_and_its_result_returned() -> None:
+    looks: list[int] = []
+    ended = Event()
+
+    def look() -> None:
+        looks.append(1)
+        if len(looks) == 3:
+            ended.set()
+
+    assert process.attended(lambda: ended.wait(20) and "result", look, seconds=0.01) == "result"
+    assert len(looks) >= 3
+
+
+@pytest.mark.parametrize("error", [KeyError("a bug"), TimeoutError("of a socket")])
+def test_what_work_in_a_thread_raises_is_raised_here(error: Exception) -> None:
+    def work() -> None:
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        process.attended(work, lambda: None)
+    assert caught.value is error
+
+
+def test_who_looks_may_give_work_up_that_cannot_be_interrupted() -> None:
+    ended = Event()
+
+    def look() -> None:
+        raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        process.attended(lambda: ended.wait(20), look, seconds=0.01)
+    ended.set()

@@ -1,6 +1,7 @@
 """The workspace: where things live, which names are safe, and files that are written whole or not at all."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,98 @@ def test_a_folder_that_cannot_be_made_is_told_in_words(tmp_path: Path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(WorkFailed, match="Could not write"):
         workspace.write_bytes(tmp_path / "file" / "below", b"x")
+
+
+@pytest.mark.parametrize("only_writer", [True, False])
+def test_what_is_being_written_is_hidden_and_keeps_its_suffixes(tmp_path: Path, only_writer: bool):
+    target = tmp_path / "below" / "a.weights.h5"
+    with workspace.replacing(target, only_writer=only_writer) as part:
+        part.write_bytes(b"new")
+        assert part.parent == target.parent
+        assert part.name.startswith(".")
+        assert part.name.endswith(".a.weights.h5")
+        assert not target.exists()
+    assert target.read_bytes() == b"new"
+    assert [path.name for path in target.parent.iterdir()] == ["a.weights.h5"]
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path: Path):
+    with workspace.replacing(tmp_path / "a") as first, workspace.replacing(tmp_path / "a") as second:
+        first.write_bytes(b"first")
+        second.write_bytes(b"second")
+    assert (tmp_path / "a").read_bytes() == b"first"  # the last one to be done
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_the_only_writer_overwrites_what_a_killed_one_left(tmp_path: Path):
+    with workspace.replacing(tmp_path / "a", only_writer=True) as part:
+        left = part
+        part.write_bytes(b"whole")
+    left.write_bytes(b"half")
+    with workspace.replacing(tmp_path / "a", only_writer=True) as part:
+        part.write_bytes(b"next")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("error", [KeyError("bug"), KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_an_error_while_writing_leaves_the_old_content_and_nothing_else(tmp_path: Path, error: BaseException):
+    target = tmp_path / "a"
+    target.write_bytes(b"old")
+    expected = WorkFailed if isinstance(error, OSError) else type(error)
+    with pytest.raises(expected) as caught, workspace.replacing(target) as part:
+        part.write_bytes(b"half")
+        raise error
+    assert target.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert error in (caught.value, caught.value.__cause__)  # whoever handles it can tell a full disk
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path):
+    def write(content: bytes | None) -> None:
+        with workspace.replacing(tmp_path / "folder") as part:
+            part.mkdir()
+            (part / "a").write_bytes(b"a")
+            if content is None:
+                raise OSError(28, "No space left on device")
+            (part / "b").write_bytes(content)
+
+    with pytest.raises(WorkFailed, match="No space left"):
+        write(None)
+    assert list(tmp_path.iterdir()) == []
+    write(b"b")
+    assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == ["a", "b"]
+
+
+def test_with_sync_the_content_is_on_the_disk_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    seen: list[bool] = []
+    monkeypatch.setattr(os, "fsync", lambda _: seen.append((tmp_path / "a").exists()))
+    with workspace.replacing(tmp_path / "a", sync=True) as part:
+        part.write_bytes(b"x")
+    assert seen == [False]
+
+
+def test_the_fingerprint_changes_with_every_change_of_the_files_and_only_then(tmp_path: Path):
+    path, other = tmp_path / "a", tmp_path / "b"
+    states = [workspace.fingerprint(path, other)]
+    assert states == [(None, None)]
+
+    def changed() -> bool:
+        states.append(workspace.fingerprint(path, str(other)))
+        return states[-1] not in states[:-1]
+
+    for content in (b"1", b"2", b"12"):
+        workspace.write_bytes(path, content)
+        assert changed()
+    with path.open("ab") as out:
+        out.write(b"3")
+    assert changed()
+    other.write_bytes(b"")
+    assert changed()
+    path.unlink()
+    assert changed()
+    assert not changed()
+    assert workspace.fingerprint(other / "below") == (None,)
+    hash(states[-1])
 
 
 def test_json_comes_back_as_it_was_written(tmp_path: Path):

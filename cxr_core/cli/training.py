@@ -2,7 +2,7 @@
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -83,7 +83,7 @@ def _add_runs(commands: Any) -> None:
     kept_for = f"For {trash.RETENTION_DAYS} days it can be brought back"
     for name, help_, action in (
         ("stop", "end a run, or all of a group; the best model so far is kept", _runs_stop),
-        ("resume", "go on with a run that was stopped or interrupted, or has failed", _done(queue.resume, "Run {run} goes on.")),
+        ("resume", "go on with a run that was stopped or interrupted, or has failed", _done(_resume, "Run {run} goes on.")),
         ("delete", f"remove a run that has ended. {kept_for}",
          _done(trash.delete, f"Deleted run {{run}}. {kept_for}: runs restore {{run}}")),
         ("restore", "bring a deleted run back", _done(trash.restore, "Run {run} is back.")),
@@ -126,7 +126,14 @@ def _train(chosen: argparse.Namespace) -> None:
         run = _waited(run_id)
         if run.status.state != "finished":
             raise WorkFailed(f"Run {run_id} {run.status.state}: {run.status.reason}")
+    _say_what_waits([run_id])
     print_result(chosen, {"run": run_id}, run_id)
+
+
+def _say_what_waits(run_ids: Sequence[str]) -> None:
+    for run_id in run_ids:
+        if sentence := runs.get(run_id).status.waits_for:
+            print_note(f"Run {run_id} waits. {sentence}")
 
 
 def _waited(run_id: str) -> Run:
@@ -146,6 +153,7 @@ def _reproduce(chosen: argparse.Namespace) -> None:
     if chosen.epochs is not None:
         changes["epochs"] = chosen.epochs
     started = reproduce.submit(chosen.data, weights=weights, changes=changes)
+    _say_what_waits(list(started.values()))
     if not chosen.no_wait:
         for model, run_id in started.items():
             print_note(f"{catalogue.get(model).title}: run {run_id}")
@@ -180,6 +188,7 @@ def _sweep(chosen: argparse.Namespace) -> None:
         balance=chosen.balance,
         supplements=[supplement(one) for one in chosen.supplement],
     )
+    _say_what_waits(ids)
     print_result(chosen, {"group": group, "runs": ids}, "\n".join([group, *ids]))
 
 
@@ -226,8 +235,10 @@ def _features_clear(_: argparse.Namespace) -> None:
 
 def _stage(run: Run) -> str:
     status = run.status
-    if status.state == "queued" and disk_space.shortage(run.config):
-        return "waiting for room on the disk"
+    if status.state == "queued":
+        return status.waits_for or (
+            "waiting for room on the disk" if disk_space.shortage(run.config) else status.stage or "queued"
+        )
     epoch = f" epoch {status.epoch + 1} of {status.epochs}" if status.stage == "training" else ""
     return f"{status.stage or status.state}{epoch}"
 
@@ -245,9 +256,12 @@ def _work(chosen: argparse.Namespace) -> None:
 
 
 def _runs_list(chosen: argparse.Namespace) -> None:
-    queue.dispatch()
+    queue.dispatch(timeout=0)
     found = runs.list_runs()
-    lines = [f"{run.id}  {run.status.state}  epoch {run.status.epoch} of {run.status.epochs}" for run in found]
+    lines = [
+        f"{run.id}  {run.status.state}  epoch {run.status.epoch} of {run.status.epochs}  {run.status.waits_for}".rstrip()
+        for run in found
+    ]
     print_result(
         chosen, [_run_document(run) for run in found], "\n".join(lines) or "No runs yet. Start one with: train"
     )
@@ -265,6 +279,7 @@ def _run_document(run: Run) -> dict[str, Any]:
         "manifest": run.config.manifest,
         "status": run.status.state,
         "reason": run.status.reason,
+        "waits_for": run.status.waits_for,
         "epoch": run.status.epoch,
         "epochs": run.status.epochs,
         "metrics": {split: {name: figures[name] for name in kept} for split, figures in run.metrics.items()},
@@ -296,8 +311,14 @@ def _done(work: Callable[[str], object], said: str) -> Callable[[argparse.Namesp
     return act
 
 
+def _resume(run_id: str) -> None:
+    queue.resume(run_id)
+    _say_what_waits([run_id])
+
+
 def _runs_duplicate(chosen: argparse.Namespace) -> None:
     run_id = queue.duplicate(chosen.run, dict(pair(one) for one in chosen.set))
+    _say_what_waits([run_id])
     print_result(chosen, {"run": run_id}, run_id)
 
 

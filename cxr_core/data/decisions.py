@@ -173,13 +173,9 @@ def resolved(name: str) -> pd.DataFrame:
     return table.astype({"excluded": bool, "id": str, "label": str, "tags": str, "decisions": str}).set_index("id")
 
 
-def fingerprint(name: str) -> tuple[int, int]:
+def fingerprint(name: str) -> workspace.Fingerprint:
     """Changes whenever the record does; cheap, for caches."""
-    path = _path(name)
-    if not path.is_file():
-        return 0, 0
-    about = path.stat()
-    return about.st_size, about.st_mtime_ns
+    return workspace.fingerprint(_path(name))
 
 
 def _path(name: str) -> Path:

@@ -14,7 +14,7 @@ import json
 import math
 import shutil
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ from cxr_core.errors import WorkFailed
 AS_IT_IS, MIRRORED = 0, -1
 _KEY = np.dtype([("sha256", "V32"), ("view", "<i8")])
 _ENTRY = np.dtype([("key", _KEY), ("crc", "<u4")])
+
+_CHECKED_AT_ONCE = 256  # feature maps, 10 to 100 MB
 
 Keys = npt.NDArray[np.void]
 Values = npt.NDArray[np.float32]
@@ -70,11 +72,19 @@ class FeatureStore:
         place = {key.tobytes(): number for number, key in enumerate(self._entries()["key"])}
         return np.array([place.get(key.tobytes(), -1) for key in keys], dtype=np.int64)
 
-    def sound(self, keys: Keys) -> npt.NDArray[np.int64]:
-        """As `places`, but -1 also where the values are not what was written; reads them all."""
+    def sound(self, keys: Keys, tell: Callable[[int, int], None] | None = None) -> npt.NDArray[np.int64]:
+        """As `places`, but -1 also where the values are not what was written; reads them all.
+
+        Args:
+            tell: called now and then with how many of how many were read; what it raises ends the work.
+        """
         places, crc, values = self.places(keys), self._entries()["crc"], self.values()
-        asked = np.unique(places[places >= 0])
-        damaged = [place for place in asked if zlib.crc32(values[place].data) != crc[place]]
+        damaged = []
+        for number, place in enumerate(present := np.unique(places[places >= 0])):
+            if tell and number % _CHECKED_AT_ONCE == 0:
+                tell(number, len(present))
+            if zlib.crc32(values[place].data) != crc[place]:
+                damaged.append(place)
         return np.where(np.isin(places, damaged), -1, places) if damaged else places
 
     def _entries(self) -> npt.NDArray[np.void]:

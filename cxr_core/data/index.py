@@ -67,14 +67,13 @@ def is_complete(name: str, images: int) -> bool:
     """Whether the index is there and has a row for each of so many images, as its footer tells: cheap enough for any page."""
     path = workspace.dataset(name) / "index.parquet"
     try:
-        about = path.stat()
-        return _rows_told(path, about.st_size, about.st_mtime_ns) == images
+        return _count_rows(path, workspace.fingerprint(path)) == images
     except (OSError, ValueError):
         return False
 
 
 @lru_cache(maxsize=256)
-def _rows_told(path: Path, size: int, modified: int) -> int:  # noqa: ARG001 - size and time are part of the key
+def _count_rows(path: Path, fingerprint: workspace.Fingerprint) -> int:  # noqa: ARG001 - part of the key
     with ParquetFile(path) as file:
         return int(file.metadata.num_rows)
 

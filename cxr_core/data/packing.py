@@ -6,16 +6,15 @@
 import hashlib
 import logging
 import os
-import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from cxr_core import images, process, workspace
 from cxr_core.data import index
@@ -64,24 +63,15 @@ def pack(files: Sequence[Path], target: Path, *, size: int = SIZE, progress: Pro
     Raises:
         WorkFailed: the disk is full or cannot be written.
     """
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     facts: list[FileFacts] = []
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as out:
-            _write_header(out, len(files), size)
-            for chunk, pixels in _decode_all(files, size):
-                out.write(pixels.tobytes())
-                facts.extend(chunk)
-                progress("Reading images", len(facts), len(files))
-            out.seek(0)
-            _write_header(out, sum(not fact.problem for fact in facts), size)
-        part.replace(target)
-    except OSError as error:
-        raise WorkFailed(f"Could not write {target}: {error.strerror or error}.") from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+    with workspace.replacing(target) as part, part.open("wb") as out:
+        _write_header(out, len(files), size)
+        for chunk, pixels in _decode_all(files, size):
+            out.write(pixels.tobytes())
+            facts.extend(chunk)
+            progress("Reading images", len(facts), len(files))
+        out.seek(0)
+        _write_header(out, sum(not fact.problem for fact in facts), size)
     return facts
 
 
@@ -160,8 +150,8 @@ def _pack_once(name: str, target: Path, size: int, progress: Progress) -> None:
     """Pack what a size lacks; other callers wait for it."""
     root = index.root(name)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_name(f".{size}.lock")):
-        for part in target.parent.glob(f".{target.name}.*.part"):  # of a process that was killed
+    with _waited_for(FileLock(target.with_name(f".{size}.lock")), progress):
+        for part in target.parent.glob(f".part-*.{target.name}"):  # of a process that was killed
             part.unlink(missing_ok=True)
         table = index.read(name, ("id", "sha256"))
         done = len(_usable_rows(name, target, size, len(table)))
@@ -185,6 +175,21 @@ def _pack_once(name: str, target: Path, size: int, progress: Progress) -> None:
                 f"{len(lost or other)} images of '{name}' {what}, the first is {(lost or other)[0]}. "
                 "Put them back, or remove the dataset and add it again."
             )
+
+
+@contextmanager
+def _waited_for(lock: FileLock, progress: Progress) -> Iterator[None]:
+    """Hold a lock; `progress` is told while another process holds it, and what it raises ends the waiting."""
+    while True:
+        try:
+            lock.acquire(timeout=0.5)
+            break
+        except Timeout:
+            progress("Waiting for another process that reads the images", 0, 0)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class StackedPixels:

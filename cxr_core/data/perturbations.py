@@ -17,6 +17,7 @@ from scipy.ndimage import gaussian_filter
 from cxr_core import images
 from cxr_core.data.augment import Grey, add_noise, adjust_contrast, adjust_gamma, sharpen, to_pixels
 from cxr_core.data.packing import StackedPixels
+from cxr_core.data.progress import Progress, no_progress
 
 SPLIT = "shifted"
 _SHARE = 0.7  # of the images, that each change is made to
@@ -63,22 +64,25 @@ def _with_lost_detail(grey: Grey, share: float) -> Grey:
     return np.asarray(reduced.resize(grey.shape[::-1], Image.Resampling.BICUBIC), dtype=np.float32)
 
 
-def with_perturbed_split(pixels: StackedPixels, rows: pd.DataFrame) -> tuple[StackedPixels, pd.DataFrame]:
+def with_perturbed_split(
+    pixels: StackedPixels, rows: pd.DataFrame, *, progress: Progress = no_progress
+) -> tuple[StackedPixels, pd.DataFrame]:
     """Add a perturbed copy of every validation image, behind the others, as a split of its own.
 
     Args:
         pixels: the packed images.
         rows: of a manifest (its COLUMNS), with column `place` (in `pixels`).
+        progress: told in images; what it raises ends the work.
 
     Returns:
         Both with the copies, which have a hash of their own; an image's copy depends on its file alone.
     """
     originals = rows[(rows["split"].astype(str) == "val") & (rows["copy"] == 0)]
     hashes = [hashlib.sha256(f"{sha256} {SPLIT}".encode()).hexdigest() for sha256 in originals["sha256"]]
-    copies = [
-        perturbed(pixels[np.array([place])][0], int(sha256[:12], 16))
-        for place, sha256 in zip(originals["place"], hashes, strict=True)
-    ]
+    copies: list[Pixels] = []
+    for place, digest in zip(originals["place"], hashes, strict=True):
+        progress("Perturbing images", len(copies), len(originals))
+        copies.append(perturbed(pixels[np.array([place])][0], int(digest[:12], 16)))
     places = len(pixels) + np.arange(len(originals))
     added = originals.assign(split=SPLIT, sha256=hashes, place=places, view=0)
     table = pd.concat([rows.astype({"split": "str"}), added.astype({"split": "str"})], ignore_index=True)

@@ -41,7 +41,7 @@ def of_run(run_id: str) -> DecisionRule:
         WorkFailed: its file is damaged.
     """
     folder = runs.folder(run_id)
-    return _of_run(run_id, folder, runs.fingerprint(str(folder), FILES))
+    return _of_run(run_id, folder, workspace.fingerprint(*(folder / name for name in FILES)))
 
 
 def saved(run_id: str) -> DecisionRule | None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import secrets
 import shutil
 from pathlib import Path
 
@@ -112,23 +111,19 @@ def write(network: keras.Model, path: Path) -> None:
     Raises:
         WorkFailed: it has a layer that LiteRT does not know, the file says something else, or the disk is full.
     """
-    workspace.ensure_dir(path.parent)
     some = np.random.default_rng(0).uniform(0, 255, (1, *network.input.shape[1:])).astype(np.float32)
     expected = np.asarray(network.predict_on_batch(some))  # Keras exports what has been called
-    part = path.with_name(f".{secrets.token_hex(4)}.part.tflite")
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            network.export(str(part), format="litert", verbose=False)
-        apart = float(
-            np.abs(litert_model.Graph(part)(some) - expected).max() / max(float(np.abs(expected).max()), 1e-6)
-        )
-        if not apart <= TOLERANCE:
-            raise ValueError(f"its features are off by {apart:.1e} of the largest")
-        part.replace(path)
+        with workspace.replacing(path) as part:
+            with contextlib.redirect_stdout(io.StringIO()):
+                network.export(str(part), format="litert", verbose=False)
+            apart = float(
+                np.abs(litert_model.Graph(part)(some) - expected).max() / max(float(np.abs(expected).max()), 1e-6)
+            )
+            if not apart <= TOLERANCE:
+                raise ValueError(f"its features are off by {apart:.1e} of the largest")
     except Exception as error:
         raise WorkFailed(f"The network could not be exported ({type(error).__name__}: {str(error)[:200]}).") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _difference(predictor: Predictor, made: LiteRTModel) -> float:

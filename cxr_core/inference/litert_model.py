@@ -225,13 +225,12 @@ def backbone_of(config: RunConfig, digest: str) -> Path:
 def model_fingerprint(run: Run) -> str:
     """Tells one model of a run from a later one, by the directory at the end of the file, which has a checksum of each part."""
     path = next(path for name in MODELS if (path := run.folder / name).is_file())
-    about = path.stat()
-    return _digest(path, about.st_ino, about.st_mtime_ns, about.st_size)
+    return _digest(path, workspace.fingerprint(path))
 
 
 @lru_cache(maxsize=256)
-def _digest(path: Path, *_: int) -> str:
-    """Of the end of a file; the numbers change whenever it is written."""
+def _digest(path: Path, fingerprint: workspace.Fingerprint) -> str:  # noqa: ARG001 - part of the key
+    """SHA-256 of the end of a file."""
     with path.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(max(0, size - 2**16))

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cxr_core import images, process
+from cxr_core import images, process, workspace
 from cxr_core.errors import BadInput, CxrError
 from cxr_core.evaluation import ensembles, rule_store
 from cxr_core.evaluation.decision_rule import DecisionRule, decide
@@ -207,7 +207,7 @@ def load(run_id: str) -> LoadedModel:
     group = ensembles.of_run(run_id) or Ensemble((run_id,), "mean", (1.0,))
     members = tuple(model_cache.get(run if one == run_id else runs.get(one)) for one in group.members)
     found = [path for one in members if (path := runs.folder(one.run_id) / "input_check.npz").is_file()]
-    checks = tuple(_input_check(path, path.stat().st_mtime_ns) for path in found)
+    checks = tuple(_input_check(path, workspace.fingerprint(path)) for path in found)
     rules = tuple(rule_store.of_run(one) for one in group.members)
     return LoadedModel(run, members, group.way, group.weights, rule_store.of_run(run_id), rules, checks)
 
@@ -312,7 +312,7 @@ def _answered(panels: Sequence[LoadedModel], chunk: list[tuple[InputFile, tuple[
 
 
 @lru_cache(maxsize=64)
-def _input_check(path: Path, stamp: int) -> CheckFunction:  # noqa: ARG001 - part of the key
+def _input_check(path: Path, fingerprint: workspace.Fingerprint) -> CheckFunction:  # noqa: ARG001 - part of the key
     return MicroBatcher(InputCheck.load(path).findings, CHUNK)
 
 

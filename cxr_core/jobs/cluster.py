@@ -10,17 +10,26 @@ decides when and where. All else, progress, stop, results, goes through the run'
 Needs `pip install -r requirements-ray.txt` here and on every machine of the cluster.
 """
 
+import logging
 import os
+import secrets
+import shlex
 import sys
+import time
 import urllib.request
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from cxr_core import process, workspace
-from cxr_core.errors import BadInput, WorkFailed
+from cxr_core.errors import BadInput, CxrError, WorkFailed
 
 REVIVALS = 5  # a run whose machine is lost more often than that is left interrupted
+SECONDS = 10.0  # that an answer is waited for
+_PAUSE = 30.0  # seconds in which a cluster that did not answer is not asked again
+
+_log = logging.getLogger(__name__)
 
 
 def address() -> str:
@@ -29,52 +38,111 @@ def address() -> str:
     Raises:
         BadInput: `CXR_EXECUTOR` asks for something else.
     """
-    asked = os.environ.get("CXR_EXECUTOR") or "local"
-    if asked not in ("local", "ray"):
-        raise BadInput(f"CXR_EXECUTOR is local or ray. Received: '{asked}'.")
-    return (os.environ.get("RAY_ADDRESS") or "http://127.0.0.1:8265") if asked == "ray" else ""
+    executor = os.environ.get("CXR_EXECUTOR") or "local"
+    if executor not in ("local", "ray"):
+        raise BadInput(f"CXR_EXECUTOR is local or ray. Received: '{executor}'.")
+    return (os.environ.get("RAY_ADDRESS") or "http://127.0.0.1:8265") if executor == "ray" else ""
 
 
-def submit(run_id: str) -> str:
-    """Hand a queued run over; returns what the cluster calls it.
+def job_name(run_id: str, revived: int) -> str:
+    """A name that no job has had yet, for the next job of a run."""
+    return f"{run_id}-{revived}-{secrets.token_hex(4)}"
+
+
+def submit(run_id: str, job: str) -> None:
+    """Hand a queued run over as the job `job`.
 
     Raises:
-        WorkFailed: the cluster cannot be reached.
+        WorkFailed: the cluster cannot be reached or does not answer.
         BadInput: Ray is not installed here, or an amount is no number.
     """
     package = Path(__file__).resolve().parent.parent
-    log = workspace.run(run_id) / "log.txt"
-    cards = _amount("CXR_RAY_GPUS", float(_has_cards(address())))
-    job: str = _client(address()).submit_job(
-        entrypoint=f"exec {sys.executable} -m {package.name} work {run_id} >> '{log}' 2>&1",
-        entrypoint_num_cpus=_amount("CXR_RAY_CPUS", 1),
-        entrypoint_num_gpus=cards or None,
-        runtime_env={
-            "env_vars": {
-                **process.speed_variables(),
-                "CXR_HOME": str(workspace.home()),
-                "PYTHONPATH": str(package.parent),
-                "PYTHONUNBUFFERED": "1",
-                "CXR_EXECUTOR": "ray",  # a run that ends hands over what waits, as it does on one machine
-                "RAY_ADDRESS": address(),
-            }
-        },
+    command = shlex.join([sys.executable, "-m", package.name, "work", run_id])
+    log = shlex.quote(str(workspace.run(run_id) / "log.txt"))
+    cpus, gpus = _amount("CXR_RAY_CPUS"), _amount("CXR_RAY_GPUS")
+    if gpus is None:
+        gpus = float(_has_gpus(address()))
+    _ask(
+        lambda client: client.submit_job(
+            entrypoint=f"exec {command} >> {log} 2>&1",
+            submission_id=job,
+            entrypoint_num_cpus=1 if cpus is None else cpus,
+            entrypoint_num_gpus=gpus or None,
+            runtime_env={
+                "env_vars": {
+                    **process.speed_variables(),
+                    "CXR_HOME": str(workspace.home()),
+                    "PYTHONPATH": str(package.parent),
+                    "PYTHONUNBUFFERED": "1",
+                    "CXR_EXECUTOR": "ray",  # a run that ends hands over what waits, as it does on one machine
+                    "RAY_ADDRESS": address(),
+                }
+            },
+        )
     )
-    return job
 
 
 def has_failed(job: str) -> bool:
-    """Whether the cluster has given this job up before its process said anything."""
-    try:
-        return str(_client(address()).get_job_status(job)) in ("FAILED", "STOPPED")
-    except RuntimeError:  # a cluster that was started anew knows nothing of it
-        return True
+    """Whether the cluster has given this job up, or, started anew, knows nothing of it.
+
+    Raises:
+        WorkFailed: the cluster cannot be reached or does not answer: then nothing is known.
+        BadInput: Ray is not installed here.
+    """
+
+    def failed(client: Any) -> bool:
+        try:
+            return str(client.get_job_status(job)) in ("FAILED", "STOPPED")
+        except RuntimeError as error:  # how its client tells every HTTP status but 200
+            if "status code 404" in str(error):
+                return True
+            raise
+
+    return bool(_ask(failed))
 
 
 def stop(job: str) -> None:
-    """Take back a job that has not begun; nothing happens without one."""
+    """Take back a job that has not begun; nothing happens without one.
+
+    Raises:
+        WorkFailed: the cluster cannot be reached or does not answer.
+        BadInput: Ray is not installed here.
+    """
     if job and address():
-        _client(address()).stop_job(job)
+        _ask(lambda client: client.stop_job(job))
+
+
+_silent: dict[str, float] = {}  # addresses that did not answer, and until when they are left alone (monotonic seconds)
+
+
+def _ask(question: Callable[[Any], Any]) -> Any:
+    """What the cluster's client answers, within SECONDS.
+
+    Raises:
+        WorkFailed: the cluster cannot be reached, refuses, or does not answer.
+        BadInput: Ray is not installed here.
+    """
+    where = address()
+    hint = "Start it with: ray start --head, or set RAY_ADDRESS to its dashboard."
+    silent = WorkFailed(f"The Ray cluster at {where} does not answer. {hint}")
+    if time.monotonic() < _silent.get(where, 0.0):
+        raise silent
+    limit = time.monotonic() + SECONDS
+
+    def look() -> None:
+        if time.monotonic() > limit:
+            _silent[where] = time.monotonic() + _PAUSE
+            raise silent
+
+    try:
+        return process.attended(lambda: question(_client(where)), look)  # Ray's client waits without limit
+    except CxrError:
+        raise
+    except Exception as error:  # of Ray, requests or urllib, in all their kinds
+        _log.debug("The cluster failed.", exc_info=True)
+        raise WorkFailed(
+            f"The Ray cluster at {where} cannot be reached or refuses ({type(error).__name__}: {str(error)[:200]}). {hint}"
+        ) from error
 
 
 @lru_cache(maxsize=1)
@@ -85,27 +153,34 @@ def _client(where: str) -> Any:
         raise BadInput(
             "CXR_EXECUTOR=ray needs Ray, which is not installed. Install it with: pip install -r requirements-ray.txt"
         ) from error
-    try:
-        return JobSubmissionClient(where)
-    except (ConnectionError, RuntimeError) as error:
-        raise WorkFailed(
-            f"The Ray cluster at {where} cannot be reached. Start it with: ray start --head, or set RAY_ADDRESS to its dashboard."
-        ) from error
+    return JobSubmissionClient(where)
 
 
 @lru_cache(maxsize=1)
-def _has_cards(where: str) -> bool:
-    """Whether any machine of the cluster has a graphics card that it gives to jobs."""
+def _has_gpus(where: str) -> bool:
+    """Whether any machine of the cluster has a graphics card that it gives to jobs.
+
+    Raises:
+        WorkFailed: it does not tell.
+    """
+    token = os.environ.get("RAY_AUTH_TOKEN", "")
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        with urllib.request.urlopen(f"{where}/api/cluster_status", timeout=10) as answer:
-            return '"GPU"' in answer.read().decode()
-    except OSError:
-        return False
+        with urllib.request.urlopen(
+            urllib.request.Request(f"{where}/api/cluster_status", headers=headers), timeout=SECONDS
+        ) as response:
+            return '"GPU"' in response.read().decode()
+    except (OSError, ValueError) as error:
+        raise WorkFailed(
+            f"The Ray cluster at {where} does not tell whether it has graphics cards ({error}). Set CXR_RAY_GPUS to how many "
+            "each run is given, 0 for none."
+        ) from error
 
 
-def _amount(variable: str, usual: float) -> float:
-    asked = os.environ.get(variable)
+def _amount(variable: str) -> float | None:
+    """The number that an environment variable holds; None where it is not set."""
+    text = os.environ.get(variable)
     try:
-        return float(asked) if asked else usual
+        return float(text) if text else None
     except ValueError as error:
-        raise BadInput(f"{variable} is a number. Received: '{asked}'.") from error
+        raise BadInput(f"{variable} is a number. Received: '{text}'.") from error

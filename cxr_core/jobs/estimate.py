@@ -1,23 +1,33 @@
-"""How long a training will take on this machine: from runs like it that were done here, else computed."""
+"""How long a training will take on this machine: from runs like it that were done here, else from its arithmetic alone."""
 
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from cxr_core import machine
+from cxr_core import machine, workspace
 from cxr_core.data import features
+from cxr_core.errors import WorkFailed
 from cxr_core.models import catalogue
 from cxr_core.models.catalogue import ALL, HEAD
 from cxr_core.runs import run_store
 from cxr_core.runs.config import RunConfig
 from cxr_core.runs.run_store import Run
 
-_START = 12.0  # seconds until Keras is up and the network is built
-_STEP = 0.004  # seconds that a step costs besides its arithmetic
-_SCALES = 4  # a run says something of one on up to so many times its images
+Range = tuple[float, float]
+"""The least and the most seconds."""
+
+_START: Range = (5.0, 30.0)  # until Keras is up and the network is built
+_STEP: Range = (0.001, 0.02)  # that a step costs besides its arithmetic
+# Share of the rate of large matrix products that networks reach. More than 1, since convolutions are done with fewer
+# multiplications than are counted; an eighth where they are depthwise and wait for the memory.
+_EFFICIENCY: Range = (0.125, 2.0)
 _BACKWARD = 3.0  # a step forward and back costs about three times a step forward
+_SPREAD: Range = (0.8, 1.3)  # of runs that are alike, as the machine is more or less busy
+_RECENT = 3  # runs; one alone may have had a busy machine
+_MAX_SCALE = 4  # a run tells something of one on up to so many times its images
 
 
 @dataclass(frozen=True)
@@ -30,7 +40,7 @@ class Estimate:
 
 
 def estimate(config: RunConfig, images: Mapping[str, int], runs: Sequence[Run]) -> Estimate | None:
-    """The time a run will take, made of the feature pass, the epochs, and the predictions.
+    """The time a run will take: the start, features of the frozen part, the epochs, and the predictions.
 
     Args:
         config: its settings.
@@ -40,57 +50,107 @@ def estimate(config: RunConfig, images: Mapping[str, int], runs: Sequence[Run]) 
     Returns:
         None on a graphics card on which no run like it was done yet.
     """
-    epoch = _measured_epoch(config, images.get("train", 0), runs)
-    if epoch is None and machine.list_gpus():
+    model = catalogue.get(config.model)
+    train, val, every = images.get("train", 0), images.get("val", 0), sum(images.values())
+    learning = {ALL: 1.0, HEAD: 0.0}.get(
+        config.trained, model.tail
+    )  # share of a forward pass that is done in each step
+    passes = _BACKWARD * train + val  # forward passes that an epoch is worth
+    alike = _alike(config, runs)
+    epoch = _measured_epoch(alike, train)
+    extraction = _measured_extraction(alike)
+    missing = 0 if config.trained == ALL else _missing_features(config, train, every)
+    if machine.list_gpus() and (epoch is None or (missing and extraction is None)):
         return None
-    once, computed = _computed(config, images)
-    seconds = once + config.epochs * (computed if epoch is None else epoch)
-    around = (0.6, 1.8) if epoch is None else (0.8, 1.3)
-    return Estimate(seconds * around[0], seconds * around[1], epoch is not None)
+    forward = _computed_forward(config)
+    if epoch and config.trained == ALL and passes:
+        forward = _times(epoch, 1 / passes)
+    steps = -(-train // config.batch_size) + -(-val // config.batch_size)
+    parts = [
+        _START,
+        _times(extraction or _times(forward, 1 - learning), missing),
+        _times(epoch or _plus(_times(forward, passes * learning), _times(_STEP, steps)), config.epochs),
+        _times(forward, learning * every * (2 if config.test_flip else 1)),
+    ]
+    low, high = _plus(*parts)
+    return Estimate(low, high, epoch is not None)
 
 
-def _measured_epoch(config: RunConfig, train: int, runs: Sequence[Run]) -> float | None:
-    """Seconds of an epoch, by the pace of the latest run of this model on this machine that learnt the same part.
+def _times(range_: Range, factor: float) -> Range:
+    return range_[0] * factor, range_[1] * factor
 
-    The first epoch is left out, since it builds the graphs, and so are runs on much fewer images, where what an epoch costs
-    besides its images would be counted many times over.
-    """
-    alike = ("model", "trained", "image_size", "batch_size")
+
+def _plus(*ranges: Range) -> Range:
+    return sum(low for low, _ in ranges), sum(high for _, high in ranges)
+
+
+def _alike(config: RunConfig, runs: Sequence[Run]) -> list[Run]:
+    """The latest runs on this machine of the same network, at the same size, of which the same part learned."""
+    names = ("model", "trained", "image_size", "batch_size")
+    found: list[Run] = []
     for run in runs:
         owner = run.status.owner
         if owner is None or owner["host"] != socket.gethostname() or not run.status.images:
             continue
-        if any(getattr(run.config, name) != getattr(config, name) for name in alike):
-            continue
+        if all(getattr(run.config, name) == getattr(config, name) for name in names):
+            found.append(run)
+        if len(found) == 2 * _RECENT:
+            break
+    return found
+
+
+def _measured_epoch(alike: Sequence[Run], train: int) -> Range | None:
+    """Seconds of an epoch on `train` images, from the median epoch of each of the latest runs.
+
+    The first epoch of a run is left out, since it builds the graphs, and so are runs on much fewer images, where what an
+    epoch costs besides its images would be counted many times over.
+    """
+    medians = []
+    for run in alike:
         seconds = run_store.history(run.id)["seconds"][1:]
-        if len(seconds) and run.status.images >= train / _SCALES:
-            return float(np.median(seconds)) * train / run.status.images
-    return None
+        if len(seconds) and run.status.images >= train / _MAX_SCALE:
+            medians.append(float(np.median(seconds)) * train / run.status.images)
+        if len(medians) == _RECENT:
+            break
+    return _range_of(medians)
 
 
-def _computed(config: RunConfig, images: Mapping[str, int]) -> tuple[float, float]:
-    """Seconds that it takes once, and for each epoch."""
-    model = catalogue.get(config.model)
-    pass_ = model.gflops * (config.image_size / 180) ** 2 / (model.pace * machine.gflops())  # one image, forward
-    train, val, every = images.get("train", 0), images.get("val", 0), sum(images.values())
-    mirrored = 2 if config.test_flip else 1
-    steps = -(-train // config.batch_size) + -(-val // config.batch_size)
-    if config.trained == ALL:
-        return _START + mirrored * every * pass_, (_BACKWARD * train + val) * pass_ + steps * _STEP
-    behind = 0.0 if config.trained == HEAD else model.tail
-    missing = max(0, every + config.views * train + (every if config.test_flip else 0) - _known(config))
-    learning = (_BACKWARD * train + val) * pass_ * behind + 2 * steps * _STEP
-    return _START + missing * pass_ * (1 - behind) + mirrored * every * pass_ * behind, learning
+def _measured_extraction(alike: Sequence[Run]) -> Range | None:
+    """Seconds of an image whose features were extracted, from the latest runs that extracted any."""
+    found = []
+    for run in alike:
+        document = _description(run)
+        made, seconds = document.get("features_made"), document.get("seconds")
+        if isinstance(made, int) and isinstance(seconds, float | int) and made > 0 and seconds > 0:
+            found.append(seconds / made)
+        if len(found) == _RECENT:
+            break
+    return _range_of(found)
 
 
-def _known(config: RunConfig) -> int:
-    """How many images' features are there already, of whatever dataset."""
+def _description(run: Run) -> dict[str, Any]:
+    """What a run says of its frozen part; empty if it has none, or it is damaged."""
+    try:
+        document = workspace.read_json(run.folder / "trunk.json")
+    except (FileNotFoundError, WorkFailed):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _range_of(values: Sequence[float]) -> Range | None:
+    return (min(values) * _SPREAD[0], max(values) * _SPREAD[1]) if values else None
+
+
+def _computed_forward(config: RunConfig) -> Range:
+    """Seconds of one image through the whole network on this machine's processor."""
+    gflop = catalogue.get(config.model).gflops * (config.image_size / 180) ** 2
+    seconds = gflop / machine.gflops()
+    return seconds / _EFFICIENCY[1], seconds / _EFFICIENCY[0]
+
+
+def _missing_features(config: RunConfig, train: int, every: int) -> int:
+    """How many images' features have to be extracted; those that are there, of whatever dataset, have not."""
     wanted = {name: getattr(config, name) for name in ("model", "weights", "trained", "scaling")}
-    return max(
-        (
-            one.images
-            for one in features.list_stores()
-            if {**wanted, "size": config.image_size}.items() <= one.about.items()
-        ),
-        default=0,
-    )
+    wanted["size"] = config.image_size
+    there = max((store.images for store in features.list_stores() if wanted.items() <= store.about.items()), default=0)
+    return max(0, every + config.views * train + (every if config.test_flip else 0) - there)

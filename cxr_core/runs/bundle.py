@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cxr_core import workspace
-from cxr_core.errors import AlreadyExists, BadInput, WorkFailed
+from cxr_core.errors import AlreadyExists, BadInput
 from cxr_core.runs import run_store
 from cxr_core.runs import status as states
 
@@ -34,18 +34,15 @@ def add_to_bundle(run_id: str, name: str) -> Path:
     target = workspace.pretrained() / run_id
     if target.exists():
         raise AlreadyExists(f"Run '{run_id}' ships already. Delete {target} to ship it anew.")
-    part = target.with_name(f".{run_id}")
-    try:
-        part.mkdir(parents=True, exist_ok=True)
-        for one in _FILES:
-            if (run.folder / one).is_file():
-                shutil.copyfile(run.folder / one, part / one)
-        for one in _FOLDERS:
-            if (run.folder / one).is_dir():
-                shutil.copytree(run.folder / one, part / one, ignore=shutil.ignore_patterns(".*"), dirs_exist_ok=True)
-    except OSError as error:
-        raise WorkFailed(f"Run '{run_id}' could not be copied to {target}: {error.strerror}.") from error
-    workspace.write_json(part / "label.json", {"name": name, "note": run.note})
-    states.write(part, replace(run.status, owner=None))
-    part.replace(target)
+    with workspace.replacing(target, only_writer=True) as part:
+        shutil.rmtree(part, ignore_errors=True)  # of a copy that was killed
+        part.mkdir()
+        for name_ in _FILES:
+            if (run.folder / name_).is_file():
+                shutil.copyfile(run.folder / name_, part / name_)
+        for name_ in _FOLDERS:
+            if (run.folder / name_).is_dir():
+                shutil.copytree(run.folder / name_, part / name_, ignore=shutil.ignore_patterns(".*"))
+        workspace.write_json(part / "label.json", {"name": name, "note": run.note})
+        states.write(part, replace(run.status, owner=None))
     return target

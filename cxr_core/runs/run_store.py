@@ -16,7 +16,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -130,11 +130,11 @@ def get(run_id: str) -> Run:
 
 
 def _at(run_id: str, place: str) -> Run:
-    stamp = fingerprint(place)
+    fingerprint = workspace.fingerprint(*(f"{place}/{name}" for name in _FILES))
     try:
         kept = _kept.get(place)
-        if kept is None or kept[0] != stamp:
-            kept = (stamp, _read(run_id, Path(place)))
+        if kept is None or kept[0] != fingerprint:
+            kept = (fingerprint, _read(run_id, Path(place)))
             _kept[place] = kept
     except FileNotFoundError as error:
         raise WorkFailed(f"Run '{run_id}' lacks {error.filename}. Delete it with: runs delete {run_id}") from error
@@ -143,19 +143,9 @@ def _at(run_id: str, place: str) -> Run:
 
 
 _FILES = ("config.json", "status.json", "metrics.json", "label.json")
-_kept: dict[str, tuple[Any, Run]] = {}  # what was read and is still the same on disk: a page looks at a thousand runs
-
-
-def fingerprint(place: str, names: Sequence[str] = _FILES) -> tuple[tuple[int, int] | None, ...]:
-    """Changes whenever one of these files of a folder is written, since each is written anew under its name."""
-    found: list[tuple[int, int] | None] = []
-    for name in names:
-        try:
-            about = os.stat(f"{place}/{name}")  # noqa: PTH116 - four times faster than by Path
-            found.append((about.st_ino, about.st_mtime_ns))
-        except FileNotFoundError:
-            found.append(None)
-    return tuple(found)
+_kept: dict[
+    str, tuple[workspace.Fingerprint, Run]
+] = {}  # what was read and is still the same on disk: a page looks at a thousand runs
 
 
 def _read(run_id: str, place: Path) -> Run:
@@ -213,19 +203,6 @@ def history(run_id: str) -> pd.DataFrame:
         WorkFailed: the file is damaged.
     """
     return history_of_folder(folder(run_id))
-
-
-def history_fingerprint(run_id: str) -> tuple[int, int] | None:
-    """Changes whenever an epoch is added to the `history`; None before the first.
-
-    Raises:
-        UnknownName: there is no such run.
-    """
-    try:
-        about = (folder(run_id) / "history.csv").stat()
-    except FileNotFoundError:
-        return None
-    return about.st_ino, about.st_mtime_ns
 
 
 def history_of_folder(place: Path) -> pd.DataFrame:

@@ -35,6 +35,7 @@ class Status:
         cards: numbers of the graphics cards that it computes on, joined by commas; empty: whatever there is.
         job: what a cluster calls it, if it was handed to one.
         revived: how often it was started again after its machine was lost.
+        waits_for: what keeps a queued one from starting, as a sentence; empty if it only waits for its turn.
     """
 
     state: State = "queued"
@@ -58,6 +59,7 @@ class Status:
     cards: str = ""
     job: str = ""
     revived: int = 0
+    waits_for: str = ""
 
     @property
     def at_work(self) -> bool:

@@ -80,6 +80,9 @@ def purge(*, days: float = RETENTION_DAYS) -> None:
     for path in workspace.backbone("x").parent.glob("[!.]*"):  # weights, and graphs named <weights>-<graph>
         if path.name.split("-")[0].split(".")[0] not in used and _modified(path) <= latest:
             path.unlink(missing_ok=True)
+    for path in workspace.backbone("x").parent.glob(".part*"):  # of writers that were killed
+        if _modified(path) <= latest:
+            path.unlink(missing_ok=True)
 
 
 def _backbones_in_use() -> set[str] | None:

@@ -2,17 +2,21 @@
 
 import math
 import time
+from collections import deque
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import keras
 
+from cxr_core import workspace
 from cxr_core.runs import run_store as runs
 from cxr_core.runs.status import Reporter
 from cxr_core.training import checkpoint
 from cxr_core.training.checkpoint import Checkpoint
 
 MODEL, HEAD_MODEL = runs.MODELS
+_RECENT_STEPS, _RECENT_EPOCHS = 50, 5
 
 
 class StopRequested(Exception):
@@ -44,32 +48,50 @@ class StatusCallback(keras.callbacks.Callback):
         # Of a resumed training: what came after its last whole epoch is done again.
         before = runs.history_of_folder(folder)
         self._rows: list[dict[Any, Any]] = before[before["epoch"] <= reporter.status.epoch].to_dict("records")
-        self._epoch_began = 0.0
-        self._pace: list[float] = []  # seconds of each whole epoch, validation included
+        self._epoch_began = self._step_began = 0.0
+        self._steps: deque[float] = deque(maxlen=_RECENT_STEPS)  # seconds of each
+        self._others: deque[float] = deque(
+            maxlen=_RECENT_EPOCHS
+        )  # seconds of an epoch besides its steps: the validation
+        self._in_steps = 0.0  # seconds, of this epoch
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        self._epoch_began = time.monotonic()
+        self._epoch_began = self._step_began = time.monotonic()
+        self._in_steps = 0.0
         self._reporter.tell(stage="training", epoch=epoch, batch=0, batches=self.batches, images=self._images)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        done = batch + 1
-        spent = max(time.monotonic() - self._epoch_began, 1e-3)
-        per_epoch = min(self._pace) if self._pace else spent / done * self.batches
-        epochs_left = self._reporter.status.epochs - self._reporter.status.epoch - done / self.batches
+        done, now = batch + 1, time.monotonic()
+        self._steps.append(now - self._step_began)
+        self._in_steps += now - self._step_began
+        self._step_began = now
+        spent = max(now - self._epoch_began, 1e-3)
         self._reporter.tell(
             soon=True,
             batch=done,
             rate=round(self._images * done / self.batches / spent, 1),
-            seconds_left=round(per_epoch * epochs_left, 1),
+            seconds_left=self._seconds_left(done),
         )
         raise_if_stop_requested(self._folder)
 
+    def _seconds_left(self, done: int) -> float:
+        """Until all epochs are done, `done` batches into one: by medians of recent steps and epochs.
+
+        So neither the first step, which builds the graphs, nor a while in which the machine was busy counts for long.
+        """
+        status = self._reporter.status
+        steps = self.batches * (status.epochs - status.epoch) - done
+        others = (status.epochs - status.epoch) * (median(self._others) if self._others else 0.0)
+        return round(max(0.0, steps * median(self._steps) + others), 1)
+
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         seconds = time.monotonic() - self._epoch_began
-        self._pace.append(seconds)
+        self._others.append(max(0.0, seconds - self._in_steps))
         self._rows.append({"epoch": epoch + 1, **(logs or {}), "seconds": round(seconds, 2)})
         runs.write_history(self._folder, self._rows)
         self._reporter.tell(epoch=epoch + 1, batch=0)
+        if self._steps:
+            self._reporter.tell(soon=True, seconds_left=self._seconds_left(0))
 
 
 class BestModelCheckpoint(keras.callbacks.Callback):
@@ -90,8 +112,7 @@ class BestModelCheckpoint(keras.callbacks.Callback):
         self._learner, self._kept, self._by = learner, kept, by
         self.best: tuple[float, ...] = ()  # rank of the best epoch
         self._weights: list[Any] = []
-        # A hidden name until it is whole: a reader, or a kill, never meets half a model.
-        self._part, self._whole = path.with_name(f".part{path.suffix}"), path
+        self._path = path
         self.since = 0  # epochs since the best one
 
     def on_test_end(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
@@ -105,12 +126,9 @@ class BestModelCheckpoint(keras.callbacks.Callback):
         rank = runs.epoch_score({**now, "epoch": epoch}, self._by)
         if not self.best or rank > self.best:
             self.best, self.since = rank, 0
-            try:
+            with workspace.replacing(self._path, only_writer=True) as part:
                 self._kept.set_weights(self._weights)
-                self._kept.save(self._part)
-                self._part.replace(self._whole)
-            finally:
-                self._part.unlink(missing_ok=True)  # half a model would keep a full disk full
+                self._kept.save(part)
 
 
 class EarlyStopping(keras.callbacks.Callback):

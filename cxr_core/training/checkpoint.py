@@ -6,7 +6,6 @@
 The description is written last and whole, so a kill leaves the epoch before. The folder goes when the run is finished.
 """
 
-import os
 import shutil
 import zipfile
 from collections.abc import Sequence
@@ -47,17 +46,11 @@ def write(run_folder: Path, state: Checkpoint, model: keras.Model) -> None:
     Raises:
         WorkFailed: the disk is full or cannot be written.
     """
-    folder = workspace.ensure_dir(run_folder / FOLDER)
-    part, whole = folder / ".part.npz", folder / f"{state.epoch}.npz"
-    try:
-        with part.open("wb") as out:
-            np.savez(out, *[keras.ops.convert_to_numpy(variable) for variable in _variables(model)])
-            out.flush()
-            os.fsync(out.fileno())  # the description must never be on the disk before what it describes
-        part.replace(whole)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise WorkFailed(f"The state of the training could not be written to {folder}: {error.strerror}.") from error
+    folder = run_folder / FOLDER
+    whole = folder / f"{state.epoch}.npz"
+    # The description must never be on the disk before what it describes.
+    with workspace.replacing(whole, sync=True) as part:
+        np.savez(part, *[keras.ops.convert_to_numpy(variable) for variable in _variables(model)])
     workspace.write_json(folder / "checkpoint.json", asdict(state))
     for old in folder.glob("*.npz"):
         if old != whole:

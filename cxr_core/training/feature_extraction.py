@@ -1,6 +1,5 @@
 """Features of a frozen backbone for all images of a manifest: read where stored, computed where not."""
 
-import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,14 +49,8 @@ class ExtractedFeatures:
 def save_backbone(backbone: keras.Model) -> str:
     """Save the backbone's weights under the digest of their content, and return it."""
     name = weights.content_digest(backbone)
-    target = workspace.backbone(name)
-    part = target.with_name(f".{name}.{secrets.token_hex(4)}.part.weights.h5")
-    workspace.ensure_dir(target.parent)
-    try:
+    with workspace.replacing(workspace.backbone(name)) as part:  # whatever lies there: it may have been damaged since
         backbone.save_weights(part)
-        part.replace(target)  # whatever lies there: it may have been damaged since
-    finally:
-        part.unlink(missing_ok=True)
     return name
 
 
@@ -118,16 +111,16 @@ def _complete(
     store: FeatureStore, keys: Keys, backbone: "_Backbone", shown: Callable[[int], npt.NDArray[np.uint8]], tell: Tell
 ) -> npt.NDArray[np.int64]:
     """Make what is missing, one process at a time, and return where everything is."""
-    places = store.sound(keys)
+    places = store.sound(keys, tell)
     while (places < 0).any():
         tell(int((places >= 0).sum()), len(places))
         try:
             with store.turn().acquire(timeout=0.5):
-                places = store.sound(keys)
+                places = store.sound(keys, tell)
                 _make(store, keys, places, backbone, shown, tell)
                 places = store.places(keys)
         except Timeout:  # another training is at it; what it makes need not be made here
-            places = store.sound(keys)
+            places = store.sound(keys, tell)
     return places
 
 

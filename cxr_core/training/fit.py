@@ -90,7 +90,7 @@ def _fitted(
     reporter: Reporter,
     state: Checkpoint | None,
 ) -> FitResult:
-    core = build_from_config.build(config, _backbone(config, reporter))
+    core = build_from_config.build(config, _backbone(config, folder, reporter))
     if not cut_layer:
         halves = devices.supports_half_precision() if config.precision == "auto" else None
         with devices.precision_scope(halves):
@@ -177,6 +177,7 @@ class _Learning:
                 self.config = replace(self.config, batch_size=half)
 
     def _epochs(self, began: int, until: int, folder: Path, status_callback: StatusCallback, reporter: Reporter) -> str:
+        raise_if_stop_requested(folder)
         done = reporter.status.epoch
         train = self._batches("train", seed=self.config.seed, epoch=done)
         val = self._batches("val", seed=None, epoch=done)
@@ -241,11 +242,12 @@ def _of(rows: pd.DataFrame, split: str) -> npt.NDArray[np.bool_]:
     return rows["split"].isin((split, perturbations.SPLIT) if split == "val" else (split,)).to_numpy()
 
 
-def _backbone(config: RunConfig, reporter: Reporter) -> keras.Model | None:
+def _backbone(config: RunConfig, place: Path, reporter: Reporter) -> keras.Model | None:
     if not catalogue.get(config.model).has_backbone:
         return None
 
     def tell(done: int, total: int) -> None:
+        raise_if_stop_requested(place)
         reporter.tell(soon=True, stage="downloading", batch=done >> 20, batches=total >> 20)
 
     return weights.load_backbone(

@@ -21,7 +21,7 @@ from cxr_core.runs.config import RunConfig
 from cxr_core.runs.run_store import Run
 from cxr_core.runs.status import Reporter
 from cxr_core.training import checkpoint, devices, environment
-from cxr_core.training.callbacks import StopRequested
+from cxr_core.training.callbacks import StopRequested, raise_if_stop_requested
 from cxr_core.training.feature_extraction import ExtractedFeatures
 from cxr_core.training.fit import fit
 
@@ -50,37 +50,30 @@ def train_run(run_id: str) -> None:
 
 
 def _train(run: Run, reporter: Reporter) -> None:
-    config = run.config
-    if not workspace.dataset(config.data).is_dir():
-        raise WorkFailed(_removed(config))
-    manifest = manifests.get(config.data, config.manifest)
-    rows = manifests.rows(manifest)
-    pixels = packing.open_stacked(
-        rows["data"].unique(),
-        size=config.image_size,
-        progress=lambda _, done, total: reporter.tell(soon=True, batch=done, batches=total),
-    )
-    rows["place"] = pixels.places(rows["data"], rows["row"])
-    if config.shifted:
-        pixels, rows = perturbations.with_perturbed_split(pixels, rows)
-    workspace.write_json(run.folder / "environment.json", environment.describe())
-    state, features = "finished", None
+    if not workspace.dataset(run.config.data).is_dir():
+        raise WorkFailed(_removed(run.config))
+    state, prepared, extracted = "finished", None, None
     try:
-        result = fit(config, pixels, rows, run.folder, reporter)
-        reason, features = result.reason, result.features
+        prepared = _prepare(run, reporter)
+        workspace.write_json(run.folder / "environment.json", environment.describe())
+        result = fit(run.config, *prepared, run.folder, reporter)
+        reason, extracted = result.reason, result.features
     except StopRequested:
         state = "stopped"
         epoch = reporter.status.epoch
         reason = f"Stopped by hand after {epoch} whole epoch{'' if epoch == 1 else 's'}; the best one is kept."
-    if not run.has_model:
-        reason = "Stopped by hand before the first epoch was done: there is no model to keep."
-        reporter.tell(state=state, stage="", reason=reason, ended=time.time(), seconds_left=0.0)
-        return
-    reporter.tell(stage="predicting", batch=0, batches=len(rows), seconds_left=0.0)
-    if state == "stopped":  # at once, not only when the kept model has answered for thousands of images
+        if not run.has_model:
+            reason = "Stopped by hand before the first epoch was done: there is no model to keep."
+        if not run.has_model or _has_current_predictions(run):
+            reporter.tell(state=state, stage="", reason=reason, ended=time.time(), seconds_left=0.0)
+            return
+        # At once, not only when the kept model has answered for thousands of images.
         reporter.tell(state=state, reason=reason, ended=time.time())
+    reporter.tell(stage="predicting", batch=0, batches=0, seconds_left=0.0)
+    pixels, rows = prepared or _prepare(run, reporter)
+    reporter.tell(batches=len(rows))
     predictor = Predictor.load(run.id)
-    _predict(run, predictor, features, pixels, rows, reporter)
+    _predict(run, predictor, extracted, pixels, rows, reporter)
     reporter.tell(stage="exporting")
     for last in (_calibrate, lambda run: _ready(run, predictor, pixels, rows)):
         try:
@@ -90,6 +83,36 @@ def _train(run: Run, reporter: Reporter) -> None:
     if state == "finished":
         checkpoint.clear(run.folder)
     reporter.tell(state=state, stage="", reason=reason, ended=time.time(), seconds_left=0.0)
+
+
+def _prepare(run: Run, reporter: Reporter) -> tuple[packing.StackedPixels, pd.DataFrame]:
+    """The packed images of a run's manifest, and its rows with column `place` (in those), perturbed copies included.
+
+    Raises:
+        StopRequested: someone asked the run to stop, and it has not been stopped yet.
+        WorkFailed, UnknownName: the dataset or the manifest is gone or damaged.
+    """
+    config = run.config
+
+    def progress(stage: str, done: int, total: int) -> None:  # noqa: ARG001 - the stage has a name of its own here
+        if reporter.status.state != "stopped":
+            raise_if_stop_requested(run.folder)
+        reporter.tell(soon=True, batch=done, batches=total)
+
+    progress("", 0, 0)
+    rows = manifests.rows(manifests.get(config.data, config.manifest))
+    pixels = packing.open_stacked(rows["data"].unique(), size=config.image_size, progress=progress)
+    rows["place"] = pixels.places(rows["data"], rows["row"])
+    if config.shifted:
+        pixels, rows = perturbations.with_perturbed_split(pixels, rows, progress=progress)
+    return pixels, rows
+
+
+def _has_current_predictions(run: Run) -> bool:
+    """Whether the predictions of an earlier stop are those of the model that is there now."""
+    figures = run.folder / "metrics.json"
+    models = [run.folder / name for name in runs.MODELS if (run.folder / name).is_file()]
+    return figures.is_file() and all(model.stat().st_mtime <= figures.stat().st_mtime for model in models)
 
 
 def _calibrate(run: Run) -> None:

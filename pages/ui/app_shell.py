@@ -39,7 +39,7 @@ def show(page: st.Page) -> None:
 def start_waiting_runs(*, notice: bool = True) -> list[Run]:
     """Start what waits in the queue and return all runs; a failure is a notice, if one is wanted, and the page stays."""
     try:
-        return queue.dispatch()
+        return queue.look()
     except (CxrError, OSError) as error:
         if notice:
             st.warning(

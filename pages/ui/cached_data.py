@@ -14,10 +14,11 @@ from cxr_core.data import audit, datasets, decisions, index, manifest, packing, 
 from cxr_core.data.audit import Audit, Undecided
 from cxr_core.data.datasets import Dataset
 from cxr_core.data.query import Query
+from cxr_core.workspace import Fingerprint
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def _index(name: str, version: str, stamp: tuple[int, int]) -> pd.DataFrame:  # noqa: ARG001 - part of the key
+def _index(name: str, version: str, fingerprint: Fingerprint) -> pd.DataFrame:  # noqa: ARG001 - part of the key
     return query.curated_index(name)
 
 
@@ -27,8 +28,8 @@ def index_of(dataset: Dataset) -> pd.DataFrame:
 
 
 @st.cache_data(max_entries=8, show_spinner=False)
-def _left(name: str, version: str, stamp: tuple[int, int], made: str) -> dict[str, Undecided]:  # noqa: ARG001
-    return audit.undecided(name, _index(name, version, stamp))
+def _left(name: str, version: str, fingerprint: Fingerprint, made: str) -> dict[str, Undecided]:  # noqa: ARG001
+    return audit.undecided(name, _index(name, version, fingerprint))
 
 
 def undecided_of(dataset: Dataset, found: Audit) -> dict[str, Undecided]:
@@ -37,14 +38,14 @@ def undecided_of(dataset: Dataset, found: Audit) -> dict[str, Undecided]:
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
-def _order(name: str, version: str, stamp: tuple[int, int], sort: str) -> np.ndarray:
-    return query.sort_order(_index(name, version, stamp), sort)
+def _order(name: str, version: str, fingerprint: Fingerprint, sort: str) -> np.ndarray:
+    return query.sort_order(_index(name, version, fingerprint), sort)
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
-def _selected(name: str, version: str, stamp: tuple[int, int], asked: Query) -> np.ndarray:
-    order = None if asked.sort == "source" else _order(name, version, stamp, asked.sort)
-    return query.select(_index(name, version, stamp), asked, order=order)
+def _selected(name: str, version: str, fingerprint: Fingerprint, asked: Query) -> np.ndarray:
+    order = None if asked.sort == "source" else _order(name, version, fingerprint, asked.sort)
+    return query.select(_index(name, version, fingerprint), asked, order=order)
 
 
 def select(dataset: Dataset, asked: Query) -> np.ndarray:

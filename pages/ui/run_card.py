@@ -11,12 +11,13 @@ from cxr_core import formatting, workspace
 from cxr_core.data import manifest
 from cxr_core.errors import CxrError
 from cxr_core.evaluation import plots
-from cxr_core.jobs import disk_space, queue
+from cxr_core.jobs import queue
 from cxr_core.models import catalogue
 from cxr_core.runs import run_store as runs
 from cxr_core.runs import trash
 from cxr_core.runs.run_store import Run
 from cxr_core.runs.status import Status
+from cxr_core.workspace import Fingerprint
 from pages.ui import messages
 from pages.ui.settings_form import settings_form
 from pages.ui.theme import dark
@@ -72,8 +73,8 @@ def card(run: Run, *, place: int = 0, waiting: int = 0) -> None:
                 f"Number {place} of {waiting} in the queue."
                 + (f" {run.status.stage.capitalize()}." if run.status.job else "")
             )
-            if place == 1 and (why := disk_space.shortage(run.config)):
-                st.warning(why, icon=":material/hard_drive:")
+            if why := queue.obstacle(run) if place == 1 else run.status.waits_for:
+                st.warning(why, icon=":material/hourglass_disabled:")
             return
         if run.status.state == "running" or run.status.at_work:
             _progress(run.status)
@@ -87,15 +88,17 @@ def card(run: Run, *, place: int = 0, waiting: int = 0) -> None:
 
 
 @st.cache_resource(max_entries=100, show_spinner=False)
-def _drawn(run_id: str, stamp: tuple[int, int], keep: str, dark_: bool) -> tuple[go.Figure, int]:  # noqa: ARG001 - part of the key
+def _drawn(run_id: str, history_state: Fingerprint, keep: str, dark_: bool) -> tuple[go.Figure, int]:  # noqa: ARG001 - part of the key
     """The curves and how many epochs they show; whoever watches is shown the same, drawn anew with each epoch."""
     history = runs.history(run_id)
+    if history.empty:
+        return None, 0
     return plots.learning_curves(history, best_epoch=runs.best_epoch(history, keep), dark=dark_), len(history)
 
 
 def _curves(run: Run) -> None:
-    stamp = runs.history_fingerprint(run.id)
-    figure, epochs = _drawn(run.id, stamp, run.config.keep, dark()) if stamp else (None, 0)
+    history_state = workspace.fingerprint(run.folder / "history.csv")
+    figure, epochs = _drawn(run.id, history_state, run.config.keep, dark())
     if epochs:
         st.plotly_chart(
             figure,
@@ -126,8 +129,8 @@ def _actions(run: Run, place: int, waiting: int) -> None:
             key=f"stop-{run.id}",
             icon=":material/stop:",
             disabled=asked or late,
-            on_click=stop,
-            args=(run.id,),
+            on_click=_tried,
+            args=(stop, run.id),
             help="Ends after the batch under way; the best model so far is kept, and it can go on later.",
         )
         return

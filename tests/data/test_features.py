@@ -269,6 +269,20 @@ def test_a_store_without_its_description_is_still_listed_and_cleared(store: Feat
     assert features.list_stores() == []
 
 
+def test_reading_what_is_there_is_told_and_can_be_given_up(store: FeatureStore, monkeypatch: pytest.MonkeyPatch):
+    fill(store, *range(5))
+    monkeypatch.setattr(features, "_CHECKED_AT_ONCE", 2)
+    told: list[tuple[int, int]] = []
+    assert (store.sound(keys(*range(5)), lambda *state: told.append(state)) >= 0).all()
+    assert told == [(0, 5), (2, 5), (4, 5)]
+
+    def enough(done: int, total: int) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        store.sound(keys(1), enough)
+
+
 def test_clear_counts_only_what_is_gone(store: FeatureStore, monkeypatch: pytest.MonkeyPatch):
     fill(store, 1, 2)
     monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)  # as where files may not be deleted

@@ -207,7 +207,7 @@ def test_datasets_are_read_as_one_stack(xray_tree: Tree):
 
 def test_what_a_killed_packing_left_is_cleared_by_the_next(xray_tree: Tree):
     datasets.add(str(xray_tree()), "small")
-    left = workspace.dataset("small") / "packed" / ".20.npy.12345678.part"
+    left = workspace.dataset("small") / "packed" / ".part-12345678.20.npy"
     left.write_bytes(b"half")
     assert packing.open_packed("small", size=20).shape == (13, 20, 20)
     assert not left.exists()

@@ -105,3 +105,16 @@ def test_copies_have_the_very_pixels_that_version_0_1_drew():
     for seed in rng.integers(0, 2**48, 60).tolist():
         for image in (noise, images(1)[0]):
             np.testing.assert_array_equal(perturbations.perturbed(image, seed), of_version_0_1(image, seed))
+
+
+def test_each_copy_is_told_and_what_that_raises_ends_the_work():
+    told: list[tuple[int, int]] = []
+
+    def progress(stage: str, done: int, total: int) -> None:
+        told.append((done, total))
+        if done == 1:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        perturbations.with_perturbed_split(StackedPixels({"a": images(3)}), rows(split=["val"] * 3), progress=progress)
+    assert told == [(0, 3), (1, 3)]

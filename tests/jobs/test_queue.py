@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from filelock import FileLock
 
 from cxr_core import machine, process, workspace
 from cxr_core.errors import BadInput, CxrError, UnknownName, WorkFailed
@@ -186,11 +187,31 @@ def test_a_run_whose_process_cannot_be_started_stays_queued(started: list[str], 
     run_id = run_store.create(settings("a"))
     with monkeypatch.context() as patch:
         patch.setattr(process, "start", fail)
-        with pytest.raises(OSError, match="out of memory"):
-            queue.dispatch()
+        queue.dispatch()
     assert state(run_id) == "queued"
+    expected = "Its process could not be started (OSError: out of memory). It is tried again."
+    assert run_store.get(run_id).status.waits_for == queue.obstacle(run_store.get(run_id)) == expected
     queue.dispatch()
     assert started == [run_id]
+    assert run_store.get(run_id).status.waits_for == ""
+
+
+def test_runs_behind_one_that_cannot_be_started_are_started(started: list[str], monkeypatch: pytest.MonkeyPatch):
+    fast = process.start
+
+    def start(arguments: Sequence[str], *, log: Path, variables: Mapping[str, str]) -> process.ProcessId:
+        log.open("ab").close()
+        return fast(arguments, log=log, variables=variables)
+
+    monkeypatch.setattr(process, "start", start)
+    bad, good = run_store.create(settings("a")), run_store.create(settings("b"))
+    states.write(workspace.run(bad), replace(run_store.get(bad).status, turn=1.0))
+    (workspace.run(bad) / "log.txt").mkdir()
+    queue.dispatch()
+    assert state(bad) == "queued"
+    assert "IsADirectoryError" in run_store.get(bad).status.waits_for
+    assert started == [good]
+    assert state(good) == "running"
 
 
 def test_a_queued_run_that_is_stopped_never_starts(started: list[str]):
@@ -377,8 +398,7 @@ def test_a_start_that_cannot_be_written_down_is_taken_back(started: list[str], m
     with monkeypatch.context() as patch:
         patch.setattr(process, "kill", killed.append)
         patch.setattr(states, "write", full)
-        with pytest.raises(WorkFailed):
-            queue.dispatch()
+        queue.dispatch()
     assert (started, killed) == ([run_id], [process.process_id()])
     assert state(run_id) == "queued"
 
@@ -412,3 +432,93 @@ def test_a_run_that_another_process_trains_is_left_to_it(started: list[str]):
         with pytest.raises(BadInput, match="is running; only one that waits"):
             queue.claim(run_id)
         other.kill()
+
+
+@pytest.mark.parametrize(("variable", "value"), [("CXR_PLACES", "two"), ("CXR_EXECUTOR", "slurm")])
+def test_a_bad_variable_is_told_with_what_waits_and_stops_nobody_from_looking(
+    started: list[str], monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+):
+    first, second = run_store.create(settings("a")), run_store.create(settings("b"))
+    for run_id, turn in ((first, 1.0), (second, 2.0)):
+        states.write(workspace.run(run_id), replace(run_store.get(run_id).status, turn=turn))
+    monkeypatch.setenv(variable, value)
+    for _ in range(2):
+        assert {run.id for run in queue.look()} == {run.id for run in queue.dispatch()} == {first, second}
+    assert f"Received: '{value}'" in run_store.get(first).status.waits_for
+    assert run_store.get(second).status.waits_for == ""
+    assert started == []
+    monkeypatch.delenv(variable)
+    queue.look()
+    assert started == [first]
+    assert run_store.get(first).status.waits_for == ""
+
+
+@pytest.mark.parametrize(("variable", "value"), [("CXR_PLACES", "two"), ("CXR_EXECUTOR", "slurm")])
+def test_a_bad_variable_is_told_before_anything_is_queued(monkeypatch: pytest.MonkeyPatch, variable: str, value: str):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(BadInput, match=f"Received: '{value}'"):
+        submit(1)
+    assert run_store.list_ids() == []
+
+
+def test_the_sentence_goes_when_nothing_but_its_turn_is_missing(started: list[str], monkeypatch: pytest.MonkeyPatch):
+    first, second = submit(2)
+    monkeypatch.setenv("CXR_PLACES", "two")
+    queue.dispatch()
+    assert "CXR_PLACES" in run_store.get(second).status.waits_for
+    monkeypatch.delenv("CXR_PLACES")
+    queue.dispatch()
+    assert run_store.get(second).status.waits_for == ""
+    assert started == [first]
+
+
+def test_looking_does_not_wait_for_another_that_starts_runs(started: list[str]):
+    run_id = run_store.create(settings("a"))
+    with FileLock(workspace.runs() / ".queue.lock"):
+        begun = time.monotonic()
+        assert [run.id for run in queue.look()] == [run_id]
+        assert time.monotonic() - begun < 5
+    assert started == []
+    queue.look()
+    assert started == [run_id]
+
+
+def test_where_nothing_can_start_nobody_takes_the_lock(started: list[str]):
+    submit(2)  # one trains, one waits
+    with FileLock(workspace.runs() / ".queue.lock"):
+        begun = time.monotonic()
+        queue.dispatch()
+        assert time.monotonic() - begun < 5
+
+
+def test_an_action_that_waits_too_long_for_another_is_told():
+    busy = pytest.raises(queue.QueueBusy, match="changing the queue for more than")
+    with queue.queue_lock(), busy, queue.queue_lock(timeout=0.2):
+        pytest.fail("two hold the lock")
+
+
+def test_a_lock_that_cannot_be_opened_is_told_with_what_waits(started: list[str]):
+    run_id = run_store.create(settings("a"))
+    (workspace.runs() / ".queue.lock").mkdir()
+    with pytest.raises(WorkFailed, match=r"The lock .* cannot be opened"), queue.queue_lock():
+        pytest.fail("there is no lock")
+    assert [run.id for run in queue.look()] == [run_id]
+    assert started == []
+
+
+def test_the_operators_log_names_runs_and_how_they_ended(
+    started: list[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    caplog.set_level("INFO", "cxr_core")
+    first, second = submit(2)
+    end(first)
+    queue.dispatch()
+    end(second, "failed")
+    queue.dispatch()
+    pid = process.process_id()["pid"]
+    assert [(one.levelname, one.getMessage()) for one in caplog.records] == [
+        ("INFO", f"Run {first} started as process {pid}."),
+        ("INFO", f"Run {first} ended: finished."),
+        ("INFO", f"Run {second} started as process {pid}."),
+        ("WARNING", f"Run {second} ended: failed."),
+    ]

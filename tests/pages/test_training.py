@@ -14,6 +14,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from cxr_core import process, workspace
+from cxr_core.jobs import queue
 from cxr_core.runs import config as settings
 from cxr_core.runs import groups, trash
 from cxr_core.runs import run_store as runs
@@ -153,6 +154,40 @@ def seconds(test: AppTest) -> float:
         test.run()
         spent.append(time.perf_counter() - start)
     return min(spent)
+
+
+@pytest.mark.parametrize("page", ["pages/overview/home.py", PAGE])
+def test_what_keeps_runs_from_starting_is_told_with_them_and_hides_no_page(
+    trained_home: Path, monkeypatch: pytest.MonkeyPatch, page: str
+) -> None:
+    (run_id,) = queued(1)
+    monkeypatch.setenv("CXR_PLACES", "two")
+    test = visit(page)
+    assert [error.value for error in test.error] == []
+    if page == PAGE:
+        (told,) = (warning.value for warning in visit(page).warning if "CXR_PLACES" in warning.value)
+        assert "Received: 'two'" in told
+    monkeypatch.delenv("CXR_PLACES")
+    visit(page)
+    assert runs.get(run_id).status.state == "running"
+
+
+def test_a_page_is_drawn_while_another_process_starts_runs(trained_home: Path) -> None:
+    queued(1)
+    with queue.queue_lock():
+        assert "Number 1 of 1 in the queue" in text(visit(PAGE))
+
+
+def test_a_stop_that_cannot_be_asked_for_is_told(trained_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (run_id,) = queued(1)
+    test = visit(PAGE)
+
+    def busy(run_id: str) -> None:
+        raise queue.QueueBusy("Another process has been changing the queue.")
+
+    monkeypatch.setattr(queue, "stop", busy)
+    press(test, key=f"stop-{run_id}")
+    assert "Another process has been changing the queue." in [toast.value for toast in test.toast]
 
 
 def test_a_thousand_runs_and_a_long_queue_are_drawn_at_once(trained_home: Path) -> None:

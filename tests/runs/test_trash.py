@@ -175,6 +175,15 @@ def test_a_backbone_that_was_written_a_moment_ago_stays():
     assert not workspace.backbone("a" * 16).exists()
 
 
+def test_what_a_killed_writer_left_among_the_backbones_goes_after_a_week():
+    part = workspace.backbone("a" * 16).with_name(f".part-12345678.{'a' * 16}.weights.h5")
+    workspace.write_bytes(part, b"half")
+    trash.purge()
+    assert part.is_file()  # it may be being written
+    trash.purge(days=0)
+    assert not part.exists()
+
+
 def test_a_purge_that_meets_a_run_as_it_is_moved_away_leaves_it(monkeypatch: pytest.MonkeyPatch):
     old = time.time() - (trash.RETENTION_DAYS + 1) * 86400
     os.utime(placed(ONE, state="finished"), (old, old))

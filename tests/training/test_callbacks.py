@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cxr_core.errors import WorkFailed
 from cxr_core.models import registry
 from cxr_core.runs import run_store as runs
 from cxr_core.runs import status as states
@@ -83,12 +84,44 @@ def test_the_rate_is_images_a_second_and_the_time_left_counts_all_epochs(
     clock.now += 4
     watch.on_train_batch_end(0)  # half of 14 images in 4 s: 8 s an epoch, 2.5 epochs left
     assert (reporter.status.rate, reporter.status.seconds_left) == (1.8, 20.0)
-    clock.now += 6  # with the validation, the epoch took 10 s
+    clock.now += 4
+    watch.on_train_batch_end(1)
+    assert reporter.status.seconds_left == 16.0  # two epochs of 8 s; nothing is known of the validation
+    clock.now += 2  # with the validation, the epoch took 10 s
     watch.on_epoch_end(0, LOGS)
+    assert reporter.status.seconds_left == 20.0
     watch.on_epoch_begin(1)
     clock.now += 1
-    watch.on_train_batch_end(0)
-    assert (reporter.status.rate, reporter.status.seconds_left) == (7.0, 15.0)
+    watch.on_train_batch_end(
+        0
+    )  # one fast step among slow ones: one of 4 s, one validation, and an epoch of 10 s are left
+    assert (reporter.status.rate, reporter.status.seconds_left) == (7.0, 16.0)
+
+
+def ran(watch: StatusCallback, clock: SimpleNamespace, steps: list[float]) -> None:
+    """One whole epoch of these steps, without a validation."""
+    watch.on_epoch_begin(0)
+    for batch, seconds in enumerate(steps):
+        clock.now += seconds
+        watch.on_train_batch_end(batch)
+
+
+def test_the_first_step_which_builds_the_graphs_hardly_counts(
+    reporter: Reporter, watch: StatusCallback, clock: SimpleNamespace
+):
+    watch.batches = 10
+    ran(watch, clock, [60.0, 1.0, 1.0])
+    assert reporter.status.seconds_left == 27.0  # 7 steps of this epoch and 20 of the next two
+
+
+def test_a_while_in_which_the_machine_was_busy_is_forgotten(
+    reporter: Reporter, watch: StatusCallback, clock: SimpleNamespace
+):
+    watch.batches = 100
+    ran(watch, clock, [10.0] * 40)
+    assert reporter.status.seconds_left == 2600.0
+    ran(watch, clock, [1.0] * 26)
+    assert reporter.status.seconds_left == 274.0
 
 
 def test_when_all_is_done_no_time_is_left(reporter: Reporter, watch: StatusCallback, clock: SimpleNamespace):
@@ -198,7 +231,7 @@ def test_after_each_epoch_the_first_best_so_far_is_there(
         end(keep, epoch - 1, {**LOGS, "val_loss": loss, "val_accuracy": accuracy})
         assert kept_mark(place) == best
         assert keep.since == epoch - best
-        assert not (place / ".part.keras").exists()
+        assert not (place / f".part.{MODEL}").exists()
 
 
 def test_the_weights_kept_are_those_that_were_validated(keep: BestModelCheckpoint, core: keras.Model, place: Path):
@@ -250,16 +283,16 @@ def test_a_write_that_breaks_off_leaves_the_best_model_so_far(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(keras.Model, "save", half)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(WorkFailed, match="No space left"):
         end(keep, 1, {**LOGS, "val_accuracy": 0.9})
     assert kept_mark(place) == 1
-    assert not (place / ".part.keras").exists()
+    assert not (place / f".part.{MODEL}").exists()
 
 
 def test_half_a_file_of_an_earlier_process_never_becomes_the_model(
     keep: BestModelCheckpoint, core: keras.Model, place: Path
 ):
-    (place / ".part.keras").write_bytes(b"half a file")
+    (place / f".part.{MODEL}").write_bytes(b"half a file")
     mark(core, 1)
     end(keep, 0, LOGS)
     assert kept_mark(place) == 1

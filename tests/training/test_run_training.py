@@ -2,6 +2,8 @@
 
 import errno
 import json
+import shutil
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,14 +14,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+from filelock import FileLock
 
 from cxr_core import images
-from cxr_core.data import datasets, manifest
+from cxr_core.data import datasets, manifest, packing
 from cxr_core.errors import UnknownName, WorkFailed
 from cxr_core.evaluation import metrics, predictions
 from cxr_core.inference.input_check.checks import InputCheck
 from cxr_core.inference.predictor import Predictor
-from cxr_core.models import registry
+from cxr_core.models import registry, weights
 from cxr_core.runs import config as settings
 from cxr_core.runs import run_store as runs
 from cxr_core.runs.run_store import Run
@@ -54,7 +57,7 @@ def instant(monkeypatch: pytest.MonkeyPatch) -> None:
 def queued(**changes: Any) -> str:
     frozen = manifest.build("small")
     config = settings.make(
-        model="custom_cnn",
+        model=changes.pop("model", "custom_cnn"),
         recipe="paper",
         data="small",
         manifest=frozen.id,
@@ -176,6 +179,96 @@ def test_a_stop_before_the_first_epoch_is_stopped_without_a_model(run_id: str):
     assert not (run.folder / MODEL).exists()
 
 
+def stop_at(run_id: str, moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask the run to stop when its stage is told `moment` times."""
+    tell = Reporter.tell
+    stage, _, count = moment.partition(" ")
+    seen: list[str] = []
+
+    def note(reporter: Reporter, **changes: Any) -> None:
+        tell(reporter, **changes)
+        seen.append(reporter.status.stage)
+        if seen.count(stage) == int(count):
+            (runs.folder(run_id) / "stop").touch()
+
+    monkeypatch.setattr(Reporter, "tell", note)
+
+
+NO_MODEL = "Stopped by hand before the first epoch was done: there is no model to keep."
+
+
+@pytest.mark.parametrize("moment", ["preparing 1", "preparing 2", "preparing 4"])
+def test_a_stop_while_images_are_prepared_is_a_stop(tree: Path, monkeypatch: pytest.MonkeyPatch, moment: str):
+    datasets.add(str(tree), "small")
+    run_id = queued(shifted=True)
+    monkeypatch.setattr(packing, "_CHUNK", 4)  # so that there is a moment between two
+    stop_at(run_id, moment, monkeypatch)
+    monkeypatch.setattr(working, "fit", failing(AssertionError("it was fitted")))
+    run = done(run_id)
+    assert (run.status.state, run.status.stage, run.status.reason) == ("stopped", "", NO_MODEL)
+    assert run.status.ended > 0
+    assert not list((runs.folder(run_id)).glob(".part*"))
+
+
+def test_a_stop_while_another_process_packs_the_images_does_not_wait_for_it(
+    run_id: str, home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    stop_at(run_id, "preparing 3", monkeypatch)
+    folder = home / "datasets" / "small" / "packed"
+    with FileLock(folder / ".32.lock"):
+        assert done(run_id).status.state == "stopped"
+
+
+def test_a_stop_while_weights_are_downloaded_does_not_wait_for_the_server(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    datasets.add(str(tree), "small")
+    run_id = queued(model="vgg16", weights="imagenet")
+    monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path / "keras"))
+    stop_at(run_id, "downloading 2", monkeypatch)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/weights.h5"
+        monkeypatch.setattr("keras.src.applications.vgg16.WEIGHTS_PATH_NO_TOP", address)
+        begun = time.monotonic()
+        run = done(run_id)
+        assert time.monotonic() - begun < weights.TIMEOUT_SECONDS
+    assert (run.status.state, run.status.stage, run.status.reason) == ("stopped", "", NO_MODEL)
+
+
+@pytest.fixture
+def stopped(run_id: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A run that was stopped after three epochs, and is prepared once more."""
+
+    def fit(*given: Any) -> None:
+        keep_a_model(*given)
+        given[-1].tell(epoch=3)
+        raise StopRequested
+
+    monkeypatch.setattr(working, "fit", fit)
+    assert done(run_id).has_predictions
+    monkeypatch.setattr(working, "fit", failing(AssertionError("it was fitted")))
+    (runs.folder(run_id) / "stop").touch()
+    return run_id
+
+
+def test_a_stop_while_a_run_that_goes_on_is_prepared_leaves_what_it_had(stopped: str, monkeypatch: pytest.MonkeyPatch):
+    before = (runs.folder(stopped) / "metrics.json").stat().st_mtime_ns
+    run = done(stopped)
+    assert (run.status.state, run.status.stage) == ("stopped", "")
+    assert run.status.reason == "Stopped by hand after 3 whole epochs; the best one is kept."
+    assert (run.folder / "metrics.json").stat().st_mtime_ns == before
+
+
+def test_a_stop_while_a_run_that_goes_on_is_prepared_predicts_by_a_model_that_has_not_yet(stopped: str):
+    folder = runs.folder(stopped)
+    shutil.rmtree(folder / "predictions")
+    (folder / "metrics.json").unlink()
+    run = done(stopped)
+    assert (run.status.state, run.status.stage) == ("stopped", "")
+    assert run.has_predictions
+    assert {split: len(table) for split, table in tables(stopped).items()} == IMAGES
+
+
 def test_a_stop_later_keeps_the_best_model_with_its_predictions(run_id: str, monkeypatch: pytest.MonkeyPatch):
     def fit(*given: Any) -> None:
         keep_a_model(*given)
@@ -258,7 +351,7 @@ def test_the_log_has_the_traceback_of_an_unexpected_error(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux' always full device")
 def test_a_disk_that_is_full_when_the_model_is_written_is_told(run_id: str):
-    (runs.folder(run_id) / ".part.keras").symlink_to("/dev/full")
+    (runs.folder(run_id) / f".part.{MODEL}").symlink_to("/dev/full")
     run = done(run_id)
     assert (run.status.state, run.status.reason[:17]) == ("failed", "The disk is full.")
     assert not (run.folder / MODEL).exists()

@@ -113,8 +113,8 @@ def latest(name: str) -> Audit | None:
                 ),
             }
         )
-        status = (folder / "audit.parquet").stat()
-        counts, length = _count_members(folder / "audit.parquet", status.st_size, status.st_mtime_ns)
+        members = folder / "audit.parquet"
+        counts, length = _count_members(members, workspace.fingerprint(members))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, WorkFailed):  # a file is missing or damaged
         return None
     whole = all(counts.get(finding.kind, 0) == finding.images for finding in audit.findings if finding.kind in CHECKS)
@@ -122,7 +122,7 @@ def latest(name: str) -> Audit | None:
 
 
 @lru_cache(maxsize=64)
-def _count_members(path: Path, size: int, modified: int) -> tuple[dict[str, int], int]:  # noqa: ARG001 - parts of the key
+def _count_members(path: Path, fingerprint: workspace.Fingerprint) -> tuple[dict[str, int], int]:  # noqa: ARG001 - part of the key
     """Images of each kind in an audit's table, and the length of the index that its rows need."""
     members = pd.read_parquet(path, columns=_COLUMNS)
     counts = {str(kind): int(count) for kind, count in members["kind"].value_counts().items()}

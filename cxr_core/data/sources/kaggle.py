@@ -1,11 +1,10 @@
 """Download of Kaggle's "Chest X-Ray Images (Pneumonia)", the set of Kermany, Zhang and Goldbaum."""
 
 import logging
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future, wait
 from pathlib import Path
 
+from cxr_core import process
 from cxr_core.data.progress import Progress, harmless
 from cxr_core.errors import WorkFailed
 
@@ -43,20 +42,12 @@ def download(progress: Progress) -> Path:
 
 
 def _run(dataset_download: Callable[[str], str], progress: Progress) -> str:
-    """Download in a thread, which an interrupt does not wait for, and report the megabytes every second."""
-    result: Future[str] = Future()
-
-    def work() -> None:
-        try:
-            result.set_result(dataset_download(HANDLE))
-        except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
-            result.set_exception(error)
-
-    threading.Thread(target=work, name="kaggle download", daemon=True).start()
-    while not result.done():
-        progress("Downloading from Kaggle, MB", _downloaded_bytes() // 10**6, _MEGABYTES)
-        wait([result], timeout=1)
-    return result.result()
+    """Run the download, which an interrupt does not wait for, and report its megabytes every second."""
+    return process.attended(
+        lambda: dataset_download(HANDLE),
+        lambda: progress("Downloading from Kaggle, MB", _downloaded_bytes() // 10**6, _MEGABYTES),
+        seconds=1,
+    )
 
 
 def _downloaded_bytes() -> int:

@@ -10,7 +10,7 @@ import psutil
 from cxr_core import __version__
 from cxr_core.training import devices
 
-_PACKAGES = ("tensorflow", "keras", "numpy", "pandas", "pillow", "scikit-learn")
+_PACKAGES = ("tensorflow", "keras", "numpy", "pandas", "pillow", "scipy")
 
 
 def describe() -> dict[str, Any]:

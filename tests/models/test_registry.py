@@ -16,8 +16,20 @@ from cxr_core.models.catalogue import AVERAGE, FLATTEN, SCALINGS
 
 MODELS = list(catalogue.MODELS)
 WITH_BACKBONE = [name for name in MODELS if catalogue.get(name).has_backbone]
-every_model = pytest.mark.parametrize("name", MODELS)
-every_backbone = pytest.mark.parametrize("name", WITH_BACKBONE)
+FAST = ("custom_cnn", "ann", "vgg16", "resnet18")  # to build: one of each kind; the others are built by the slow tests
+every_entry = pytest.mark.parametrize("name", MODELS)
+
+
+def case(name: str, *values: Any) -> Any:
+    return pytest.param(name, *values, marks=() if name in FAST else pytest.mark.slow)
+
+
+def built(names: list[str]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("name", list(map(case, names)))
+
+
+every_model = built(MODELS)
+every_backbone = built(WITH_BACKBONE)
 
 
 def side(name: str) -> int:
@@ -87,7 +99,7 @@ def test_an_unknown_model_lists_the_known_ones(make: Any):
     assert caught.value.known == MODELS
 
 
-@every_model
+@every_entry
 def test_an_entry_says_all_that_pages_show(name: str):
     model = catalogue.get(name)
     assert model.name == name
@@ -129,7 +141,7 @@ def test_other_numbers_of_classes_do_as_well(name: str, classes: int):
     np.testing.assert_allclose(rows.sum(axis=1), 1, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["custom_cnn", "ann", "vgg16", "resnet18", "efficientnetv2b0"])
+@built(["custom_cnn", "ann", "vgg16", "resnet18", "efficientnetv2b0"])
 def test_an_odd_size_does_as_well(name: str):
     model = registry.build(name, classes=3, size=47)
     assert np.asarray(model(pictures(1, 47))).shape == (1, 3)
@@ -204,7 +216,7 @@ def test_a_saved_model_answers_the_same(name: str, tmp_path: Path):
     assert [layer.name for layer in again.layers] == [layer.name for layer in model.layers]
 
 
-@every_model
+@every_entry
 def test_an_image_too_small_is_refused_in_a_sentence(name: str):
     told = catalogue.get(name)
     with pytest.raises(BadInput) as caught:
@@ -251,13 +263,13 @@ TORCH = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("vgg16", lambda x: x - CAFFE),
-        ("vgg19", lambda x: x - CAFFE),
-        ("resnet50", lambda x: x - CAFFE),
-        ("resnet152", lambda x: x - CAFFE),
-        ("resnet152v2", lambda x: x / 127.5 - 1),
-        ("inceptionv3", lambda x: x / 127.5 - 1),
-        ("densenet121", lambda x: (x - TORCH[0]) / TORCH[1]),
+        case("vgg16", lambda x: x - CAFFE),
+        case("vgg19", lambda x: x - CAFFE),
+        case("resnet50", lambda x: x - CAFFE),
+        case("resnet152", lambda x: x - CAFFE),
+        case("resnet152v2", lambda x: x / 127.5 - 1),
+        case("inceptionv3", lambda x: x / 127.5 - 1),
+        case("densenet121", lambda x: (x - TORCH[0]) / TORCH[1]),
     ],
 )
 def test_a_backbone_sees_pixels_as_keras_own_preprocessing_makes_them(name: str, expected: Any):
@@ -275,14 +287,14 @@ def test_a_backbone_sees_pixels_as_keras_own_preprocessing_makes_them(name: str,
     np.testing.assert_allclose(seen, own.preprocess_input(images.copy()), atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["efficientnetv2b0", "convnext_tiny"])
+@built(["efficientnetv2b0", "convnext_tiny"])
 def test_a_backbone_that_scales_its_input_itself_gets_plain_pixels(name: str):
     kinds = [type(one).__name__ for one in shared(name).layers]
     assert not has(shared(name), "as_trained")
     assert {"Rescaling", "Normalization"} & set(kinds)
 
 
-@pytest.mark.parametrize("name", ["custom_cnn", "vgg16", "resnet18", "efficientnetv2b0"])
+@built(["custom_cnn", "vgg16", "resnet18", "efficientnetv2b0"])
 @pytest.mark.parametrize("scaling", SCALINGS)
 def test_only_with_standard_scaling_exposure_does_not_matter(name: str, scaling: str):
     keras.utils.set_random_seed(1)
@@ -295,7 +307,7 @@ def test_only_with_standard_scaling_exposure_does_not_matter(name: str, scaling:
     assert same == (scaling == "standard" or (scaling == "own" and name == "resnet18"))
 
 
-@every_model
+@every_entry
 def test_the_recipes_of_a_model_exist_and_others_are_refused_with_their_list(name: str):
     fitting = catalogue.get(name).recipes
     assert fitting

@@ -57,6 +57,7 @@ def trained(place: Path, *, breaks: tuple[tuple[int, int], ...] = (), **changes:
     return runs.history_of_folder(place).drop(columns="seconds")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -76,6 +77,7 @@ def test_an_interrupted_training_ends_as_an_unbroken_one(tmp_path: Path, changes
     assert (tmp_path / "a" / "model.keras").stat().st_size == (tmp_path / "b" / "model.keras").stat().st_size
 
 
+@pytest.mark.slow
 def test_patience_goes_on_counting_where_it_was(tmp_path: Path):
     changes = {"epochs": 12, "patience": 2, "learning_rate": 0.05, "seed": 3}
     unbroken = trained(tmp_path / "a", **changes)
@@ -84,6 +86,7 @@ def test_patience_goes_on_counting_where_it_was(tmp_path: Path):
     pd.testing.assert_frame_equal(trained(tmp_path / "b", breaks=((last, 1),), **changes), unbroken, check_exact=True)
 
 
+@pytest.mark.slow
 def test_without_a_checkpoint_or_with_a_damaged_one_it_begins_anew(tmp_path: Path):
     unbroken = trained(tmp_path / "a", epochs=2)
     place = tmp_path / "b"

@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from tests.training.test_work import done, queued
 
 from cxr_core.data import datasets, manifest, packing
 from cxr_core.runs import run_store as runs
@@ -17,6 +16,7 @@ from cxr_core.runs.run_store import Run
 from cxr_core.training.batches import Batches
 from cxr_core.training.callbacks import StatusCallback
 from cxr_core.training.run_training import train_run
+from tests.training.test_run_training import done, queued
 
 EPOCHS = 3
 

@@ -16,8 +16,7 @@ from sklearn.datasets import load_sample_images
 
 from cxr_core import images
 from cxr_core.data.phantoms import CLASSES, phantom
-from cxr_core.errors import WorkFailed
-from cxr_core.images import colourfulness
+from cxr_core.errors import CxrError, WorkFailed
 from cxr_core.inference.input_check import ood
 from cxr_core.inference.input_check.checks import (
     CheckInput,
@@ -250,6 +249,10 @@ def test_a_few_images_without_validation_are_enough_and_give_the_same_gate(
     assert sum(refused(first, photographs)) >= 0.9 * len(photographs)
 
 
+def colourfulness(source: bytes | Path) -> float:
+    return images.decode(source).colourfulness
+
+
 def test_colour_of_files(tmp_path: Path) -> None:
     photograph = Image.fromarray(load_sample_images().images[1])
     grey = photograph.convert("L")
@@ -265,13 +268,14 @@ def test_colour_of_files(tmp_path: Path) -> None:
     assert colourfulness(path) == colourfulness(path.read_bytes())
 
 
-def test_colour_never_fails(tmp_path: Path) -> None:
-    photograph = encoded(Image.fromarray(load_sample_images().images[1]), "JPEG")
+def test_what_shows_no_colour_has_none(tmp_path: Path) -> None:
     nothing = encoded(Image.new("RGBA", (40, 40), (255, 0, 0, 0)))
     dicom = Path(str(get_testdata_file("examples_rgb_color.dcm")))
-    assert [
-        colourfulness(one) for one in (b"", b"text", photograph[:500], nothing, dicom, tmp_path, tmp_path / "none")
-    ] == [0.0] * 7
+    assert [colourfulness(source) for source in (nothing, dicom)] == [0.0, 0.0]
+    photograph = encoded(Image.fromarray(load_sample_images().images[1]), "JPEG")
+    for source in (b"", b"text", photograph[:500], tmp_path, tmp_path / "none"):
+        with pytest.raises(CxrError):
+            colourfulness(source)
 
 
 def test_real_xrays(kermany_zip: Path, nih_zip: Path, photographs: list[Pixels]) -> None:

@@ -2,14 +2,15 @@
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 DISCLAIMER = "Research software, not a medical device. Nothing it shows may guide the care of a patient."
 
-SPLITS = {"train": "Training", "val": "Validation", "shifted": "Validation, shifted", "test": "Test"}
+SPLITS = {"train": "Training", "val": "Validation", "shifted": "Validation, perturbed", "test": "Test"}
 CLASSES = {"normal": "Normal", "viral": "Viral pneumonia", "bacterial": "Bacterial pneumonia"}
-SPLIT_RULES = {"official": "As the source has it", "patient": "A new one, patient by patient"}
-RUN_STATES = {  # title, icon, badge colour
+SPLIT_RULES = {"official": "Official, as in the source", "patient": "New, patient-wise"}
+BadgeColour = Literal["blue", "gray", "green", "orange", "red"]
+RUN_STATES: dict[str, tuple[str, str, BadgeColour]] = {  # title, icon, colour
     "queued": ("Queued", ":material/schedule:", "gray"),
     "running": ("Running", ":material/progress_activity:", "blue"),
     "finished": ("Finished", ":material/check_circle:", "green"),

@@ -39,28 +39,32 @@ class RunConfig:
     manifest: str
     classes: tuple[str, ...]
     group: str = ""  # of the runs that were started as one, empty for a run of its own
-    epochs: int = _number(100, 1, 1000, "Epochs", "How often the network sees every training image.")
+    epochs: int = _number(100, 1, 1000, "Epochs", "Passes over the training images.")
     batch_size: int = _number(100, 1, 1024, "Batch size", "Images per step; the paper uses 100.")
     seed: int = _number(0, 0, 2**31 - 1, "Seed", "The same seed and data give the same result on the same machine.")
     weights: str = _choice(
         catalogue.SCRATCH, "Starting weights", f"{', '.join(catalogue.WEIGHTS)}, or the path of a weights file."
     )
-    trained: str = _choice(ALL, "What learns", _options(catalogue.TRAINABLE_PARTS), tuple(catalogue.TRAINABLE_PARTS))
-    head_epochs: int = _number(0, 0, 1000, "Epochs of the head alone", "Before the rest of what learns is released.")
+    trained: str = _choice(
+        ALL, "Trainable layers", _options(catalogue.TRAINABLE_PARTS), tuple(catalogue.TRAINABLE_PARTS)
+    )
+    head_epochs: int = _number(
+        0, 0, 1000, "Warm-up epochs", "The head alone is trained before the other trainable layers are unfrozen."
+    )
     scaling: str = _choice(catalogue.OWN, "Pixel scaling", _options(catalogue.SCALINGS), tuple(catalogue.SCALINGS))
-    head: str = _choice(catalogue.FLATTEN, "Features to a row", _options(catalogue.POOLINGS), tuple(catalogue.POOLINGS))
+    head: str = _choice(catalogue.FLATTEN, "Pooling", _options(catalogue.POOLINGS), tuple(catalogue.POOLINGS))
     image_size: int = _number(180, 32, 512, "Image size", "Side of the square that images are resized to, in pixels.")
     learning_rate: float = _number(0.0005, 1e-6, 1.0, "Learning rate", "Step size of the Adam optimiser.", step=1e-5)
     schedule: str = _choice(
-        "constant", "Learning rate over time", "cosine: from the learning rate down to a hundredth of it.", SCHEDULES
+        "constant", "Learning rate schedule", "cosine: from the learning rate down to a hundredth of it.", SCHEDULES
     )
     weight_decay: float = _number(0.0, 0.0, 1.0, "Weight decay", "Pull of every weight towards 0, per step.", step=1e-5)
     average: float = _number(
         0.0,
         0.0,
         0.9999,
-        "Weight averaging",
-        "Share of the running mean of the weights kept at each step; 0: no averaging.",
+        "EMA decay",
+        "Exponential moving average of the weights: the share of the mean kept at each step; 0: no averaging.",
         step=0.001,
     )
     label_smoothing: float = _number(
@@ -68,14 +72,14 @@ class RunConfig:
     )
     keep: str = _choice(
         "val_accuracy",
-        "Epoch to keep",
-        "By the best validation accuracy, the least validation loss, or the last.",
+        "Checkpoint monitor",
+        "The best epoch by validation accuracy, by validation loss, or the last one.",
         MONITORS,
     )
     shifted: bool = _choice(
         False,
-        "Validate on shifted copies too",
-        "Epochs are chosen by the validation images and a copy of each, re-exposed, blurred or sharpened, and encoded anew.",
+        "Validate on perturbed copies",
+        "The best epoch is selected on the validation images and a perturbed copy of each: exposure, sharpness and encoding.",
     )
     sensitivity: float = _number(
         0.0,
@@ -85,20 +89,24 @@ class RunConfig:
         "Share of the images that are not normal which the decision rule finds on validation images; the rule is saved with the "
         "run. 0: none is fitted, and the highest probability is answered.",
     )
-    patience: int = _number(0, 0, 1000, "Patience", "Epochs without a better one after which it ends; 0: never.")
-    dropout: float = _number(0.2, 0.0, 0.9, "Dropout", "Share of the dense layer that is left out at random.")
-    class_weights: str = _choice("none", "Class weights", "balanced: rarer classes count more.", CLASS_WEIGHTS)
+    patience: int = _number(0, 0, 1000, "Patience", "Training ends after so many epochs without improvement; 0: never.")
+    dropout: float = _number(0.2, 0.0, 0.9, "Dropout", "Share of the dense layer that is dropped at random.")
+    class_weights: str = _choice(
+        "none", "Class weights", "balanced: classes are weighted by the inverse of their frequency.", CLASS_WEIGHTS
+    )
     rotation: float = _number(7.0, 0.0, 45.0, "Rotation", "At most so many degrees either way.")
     translation: float = _number(0.05, 0.0, 0.5, "Translation", "Shift by at most this share of the side.")
     zoom: float = _number(0.1, 0.0, 0.5, "Zoom", "In or out by at most this share.")
-    stretch: float = _number(0.0, 0.0, 0.5, "Stretch", "Wider or narrower by at most this share, at the same height.")
+    stretch: float = _number(
+        0.0, 0.0, 0.5, "Aspect jitter", "Wider or narrower by at most this share, at the same height."
+    )
     flip: bool = _choice(True, "Flip", "Mirror left and right, half of the time.")
     moved: float = _number(
         0.5,
         0.0,
         1.0,
-        "Share moved",
-        "Of the images, how many are rotated, shifted, zoomed and stretched; that blurs them a little.",
+        "Share augmented",
+        "Share of the images that are rotated, shifted, zoomed and stretched, which blurs them a little.",
     )
     brightness: float = _number(0.1, 0.0, 0.9, "Brightness", "Up or down by at most this share of the grey range.")
     contrast: float = _number(0.1, 0.0, 0.9, "Contrast", "Up or down by at most this share.")
@@ -106,11 +114,9 @@ class RunConfig:
     sharpness: float = _number(0.0, 0.0, 2.0, "Sharpness", "Blurred or sharpened by at most this share.")
     noise: float = _number(0.0, 0.0, 0.2, "Noise", "Deviation of added noise, at most this share of the grey range.")
     views: int = _number(
-        0, 0, 20, "Changed views", "Of each training image, where features of a frozen part are computed once."
+        0, 0, 20, "Augmented copies", "Per training image, where features of frozen layers are computed once."
     )
-    test_flip: bool = _choice(
-        False, "Mirror when predicting", "The answer is the mean over the image and its mirror image."
-    )
+    test_flip: bool = _choice(False, "Test-time flip", "Predict the mean over the image and its mirror image.")
     precision: str = _choice(
         "auto", "Precision", "auto: half precision on a graphics card that has it, float32 elsewhere.", PRECISIONS
     )

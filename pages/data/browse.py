@@ -1,20 +1,19 @@
-"""Browse: filter and order the images of a dataset, page through them, open one, decide about some."""
+"""Browse: filter and sort the images of a dataset, page through them, open one, decide about some."""
 
-import numpy as np
 import streamlit as st
 
 from cxr_core import formatting
 from cxr_core.data import query
 from cxr_core.data.datasets import Dataset
 from cxr_core.data.query import Query
-from pages.ui import cached_data, curation_bar, selectors, url_state
+from pages.ui import cached_data, curation_bar, image_selection, selectors, url_state
 
 PER_PAGE = (24, 48, 96)
 
 
-def asked(dataset: Dataset) -> Query:
+def filters(dataset: Dataset) -> Query:
     """The chosen filters and order."""
-    sources = [str(one) for one in cached_data.index_of(dataset)["source"].cat.categories]
+    sources = [str(name) for name in cached_data.index_of(dataset)["source"].cat.categories]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         split = url_state.choices(
             "Split",
@@ -22,7 +21,7 @@ def asked(dataset: Dataset) -> Query:
             key="browse-split",
             address="split",
             titles=formatting.SPLITS,
-            help="Training images teach the network, validation images choose among its states, test images judge it.",
+            help="Training images fit the network, validation images select its best epoch, test images measure it.",
         )
         label = url_state.choices(
             "Class",
@@ -43,7 +42,7 @@ def asked(dataset: Dataset) -> Query:
 
 
 def paging(total: int) -> tuple[slice, bool]:
-    """Which of `total` rows to show, and whether a click ticks an image instead of opening it."""
+    """Which of `total` rows to show, and whether a click selects an image instead of opening it."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         size = st.selectbox("Per page", PER_PAGE, key="per_page", persist_state="session", width=110)
         page = selectors.page(max(1, -(-total // size)), key="page")
@@ -54,22 +53,21 @@ def paging(total: int) -> tuple[slice, bool]:
                 width="content",
             )
         st.space("stretch")
-        choosing = curation_bar.choosing_switch("choosing")
+        choosing = image_selection.choosing_switch("choosing")
     return slice(first, first + size), choosing
 
 
 st.title("Browse", anchor=False)
 dataset = selectors.dataset_or_stop("No images yet")
-found: np.ndarray = cached_data.select(dataset, asked(dataset))
-shown, choosing = paging(len(found))
-if not len(found):
+positions = cached_data.select(dataset, filters(dataset))
+rows, choosing = paging(len(positions))
+if not len(positions):
     st.info("No image matches these filters. Remove one.", icon=":material/filter_alt_off:")
     st.stop()
-place = st.container()
+bar = st.container()
 key = f"browse-{dataset.name}"
-chosen = curation_bar.choosing_gallery(
-    dataset, cached_data.index_of(dataset).iloc[found[shown]], key=key, choosing=choosing
-)
+shown = cached_data.index_of(dataset).iloc[positions[rows]]
+selected = image_selection.dataset_gallery(dataset, shown, key=key, choosing=choosing)
 if choosing:
-    with place:
-        curation_bar.curation_bar(dataset, chosen, key=key)
+    with bar:
+        curation_bar.curation_bar(dataset, selected, key=key)

@@ -18,7 +18,7 @@ from cxr_core.runs.config import RunConfig
 from pages.ui import app_shell, messages, model_card, run_card, run_list, selectors
 from pages.ui.settings_form import settings_form
 
-WAYS = {**formatting.SPLIT_RULES, "manifest": "A manifest"}
+WAYS = {**formatting.SPLIT_RULES, "manifest": "From a manifest"}
 FIRST_LOOK = 10  # epochs proposed for a network that learns as a whole, which takes long on a processor
 
 
@@ -55,19 +55,19 @@ def data_panel() -> Splits:
             messages.synthetic_notice(dataset)
             usual = "patient" if few_to_choose_by(dataset) else "official"
             rule = st.selectbox(
-                "Validation images",
+                "Validation split",
                 list(WAYS),
                 list(WAYS).index("manifest" if "manifest" in st.query_params else usual),
                 format_func=WAYS.__getitem__,
                 key=f"train_split-{name}",
                 persist_state="session",
                 width=320,
-                help="They choose which epoch is kept. " + " ".join(manifest.SPLIT_RULES.values()),
+                help="They select the best epoch. " + " ".join(manifest.SPLIT_RULES.values()),
             )
             share = 0.15
             if rule == "patient":
                 share = st.slider(
-                    "Share for validation",
+                    "Validation fraction",
                     0.05,
                     0.40,
                     0.15,
@@ -82,7 +82,7 @@ def data_panel() -> Splits:
             st.caption(
                 f":material/warning: Only {formatting.plural(sum(val.values()), 'validation image')}"
                 + (f", none of {' or '.join(missing)}" if missing else "")
-                + ". Too few to choose an epoch by: take a new split for anything but the paper's table."
+                + ". Too few to select an epoch: use a new patient-wise split, except to repeat the paper's table."
             )
         return Splits(dataset, rule, share, built(name) if rule == "manifest" else None)
 
@@ -131,7 +131,7 @@ def networks_panel(splits: Splits, done: list[runs.Run]) -> list[RunConfig]:
             key="train_models",
             persist_state="session",
             width=620,
-            help="One or several; each becomes a training of its own, one after the other.",
+            help="One or several; each is trained in a run of its own, one after the other.",
         )
         recipe = st.segmented_control(
             "Recipe",
@@ -143,6 +143,7 @@ def networks_panel(splits: Splits, done: list[runs.Run]) -> list[RunConfig]:
             persist_state="session",
         )
     st.caption(recipes.SUMMARIES[recipe])
+    messages.paper_citation()
     cards = machine.list_gpus()
     where = (
         ", ".join(f"{one.name} ({one.memory_gb:.0f} GB)" for one in cards)
@@ -193,8 +194,8 @@ def network(name: str, recipe: str, splits: Splits, done: list[runs.Run]) -> Run
     usual = fitting.settings.get("batch_size", settings.SETTINGS["batch_size"].default)
     if config.batch_size < usual and changes["batch_size"] == proposed["batch_size"]:
         st.caption(
-            f":material/info: This set is small: with batches of {config.batch_size} instead of {usual} an epoch has enough "
-            "steps to learn from. Advanced settings change it."
+            f":material/info: Small dataset: a batch size of {config.batch_size} instead of {usual} gives an epoch enough steps. "
+            "The advanced settings change it."
         )
     if (
         proposed["epochs"] < fitting.settings.get("epochs", settings.SETTINGS["epochs"].default)
@@ -203,7 +204,7 @@ def network(name: str, recipe: str, splits: Splits, done: list[runs.Run]) -> Run
         full = fitting.settings.get("epochs", settings.SETTINGS["epochs"].default)
         st.caption(
             f":material/info: {FIRST_LOOK} epochs are proposed for a first look; the recipe has up to {full}, "
-            "which takes that much longer."
+            "which take that much longer."
         )
     model_card.facts(entry, config, splits.images, done)
     model_card.layers(entry)
@@ -221,31 +222,31 @@ def proposals(recipe: recipes.Recipe, splits: Splits) -> dict[str, Any]:
 
 
 def repeats() -> tuple[list[int], int]:
-    """Seeds of the trainings, and folds of a cross-validation, for those who want to know how much chance there is."""
+    """Seeds, and folds of a cross-validation, to measure how much a metric varies by chance."""
     with st.expander("Repeat: several seeds, cross-validation", icon=":material/repeat:"):
         st.caption(
-            "How much of a figure is chance? Train the same with several random starts, or on several parts of the patients. "
-            "The runs form one group, shown with their mean and stopped together."
+            "How much does a metric vary by chance? Train with several seeds, or by cross-validation. The runs form one group, "
+            "shown with its mean and stopped together."
         )
         with st.container(horizontal=True):
             seeds = st.number_input(
-                "Random starts",
+                "Seeds",
                 1,
                 20,
                 1,
                 key="train_seeds",
                 persist_state="session",
                 width=200,
-                help="Trainings that differ in their seed only.",
+                help="Number of runs that differ only in their seed.",
             )
             folds = st.selectbox(
                 "Cross-validation",
                 [0, 3, 5, 10],
-                format_func=lambda one: f"{one} parts, by patients" if one else "None",
+                format_func=lambda one: f"{one} folds, by patient" if one else "None",
                 key="train_folds",
                 persist_state="session",
                 width=240,
-                help="Every training image is in the validation part of exactly one training, no patient in two.",
+                help="Every training image is in the validation fold of exactly one run; no patient is in two folds.",
             )
     return list(range(seeds)), folds
 
@@ -266,7 +267,7 @@ def start(configs: list[RunConfig], splits: Splits, seeds: list[int], folds: int
     what = "The training was" if count == 1 else f"{count} trainings were"
     waiting = sum(run.status.state == "queued" for run in runs.list_runs())
     done = f"queued; {waiting} wait now" if waiting else "started"
-    st.toast(f"{what} {done}. It goes on when you leave this page.", icon=":material/play_arrow:")
+    st.toast(f"{what} {done}. It continues when you leave this page.", icon=":material/play_arrow:")
 
 
 def form(found: list[runs.Run]) -> bool:
@@ -318,12 +319,12 @@ except CxrError as error:
     st.error(str(error), icon=":material/error:")
 st.page_link(
     "pages/model/leaderboard.py",
-    label="The paper's three trainings at once, and its Table 4.1, are on the Leaderboard",
+    label="All three models of the paper at once, and its Table 4.1: Leaderboard",
     icon=":material/replay:",
 )
-st.subheader("Under way", anchor=False)
+st.subheader("Running", anchor=False)
 busy = any(run.status.at_work for run in found)
 if not busy:
-    st.caption("No training is under way.")
+    st.caption("No training is running.")
 st.fragment(watch, run_every=1.0 if busy else None)([found])
 run_list.ended([run for run in found if not run.status.at_work])

@@ -19,7 +19,7 @@ def heading(found: list[datasets.Dataset], trained: list[runs.Run]) -> None:
     st.title("Chest X-ray workbench", anchor=False)
     st.markdown(
         "Curate a set of chest X-rays, train networks to tell **normal**, **viral** and **bacterial** pneumonia apart, "
-        "study how good they are, and try them on an image."
+        "measure how good they are, and classify an X-ray with them."
     )
     synthetic = {one.name for one in found if one.synthetic}
     best = max(
@@ -62,12 +62,18 @@ def next_steps(found: list[datasets.Dataset], trained: list[runs.Run]) -> None:
             "Browse",
             bool(found),
         ),
-        ("Audit and curate", "Find what is wrong, leave it out, balance.", "pages/data/audit.py", "Audit", bool(found)),
-        ("Train a model", "Choose a network and watch it learn.", "pages/model/train.py", "Train", bool(found)),
-        ("Read the results", "Confusion matrix, report, the paper's table.", "pages/model/results.py", "Results", True),
         (
-            "Ask about an image",
-            "Upload an X-ray or try one from a set.",
+            "Audit and curate",
+            "Find errors, exclude them, balance the classes.",
+            "pages/data/audit.py",
+            "Audit",
+            bool(found),
+        ),
+        ("Train a model", "Choose a network and follow its training.", "pages/model/train.py", "Train", bool(found)),
+        ("Read the results", "Confusion matrix, calibration, report.", "pages/model/results.py", "Results", True),
+        (
+            "Classify an X-ray",
+            "Upload an image or take an example from a dataset.",
             "pages/model/predict.py",
             "Predict",
             bool(trained),
@@ -83,11 +89,11 @@ def next_steps(found: list[datasets.Dataset], trained: list[runs.Run]) -> None:
 def confirm_remove(name: str) -> None:
     learned = sum(run.config.data == name for run in runs.list_runs())
     st.markdown(
-        f"**{name}** goes with its manifests and the images that it keeps itself; a folder that it only points to stays as it "
-        "is, and so does the record of its decisions (in datasets/.removed)."
+        f"This removes **{name}** with its manifests and the images copied into this workspace. A folder that it refers to stays "
+        "as it is, and so does the record of its decisions (in datasets/.removed)."
         + (f" {formatting.plural(learned, 'run')} trained on it stay, with their results." if learned else "")
     )
-    if st.button("Remove it", type="primary", icon=":material/delete:"):
+    if st.button("Remove", type="primary", icon=":material/delete:"):
         with suppress(UnknownName):  # another browser was a moment faster
             datasets.remove(name)
         st.rerun()
@@ -99,9 +105,7 @@ def dataset_card(dataset: datasets.Dataset) -> None:
             st.markdown(f"**{dataset.name}**", width="content")
             messages.synthetic_notice(dataset)
             st.space("stretch")
-            if st.button(
-                "", key=f"remove-{dataset.name}", icon=":material/delete:", type="tertiary", help="Remove it …"
-            ):
+            if st.button("", key=f"remove-{dataset.name}", icon=":material/delete:", type="tertiary", help="Remove …"):
                 confirm_remove(dataset.name)
         st.caption(
             f"{formatting.plural(dataset.images, 'image')} of {formatting.plural(dataset.patients, 'patient')}. From: {dataset.origin}."
@@ -140,29 +144,29 @@ def add_panel() -> None:
     kaggle, path, upload, synthetic = st.tabs(["Kaggle", "Folder or zip on this machine", "Upload a zip", "Synthetic"])
     with kaggle:
         st.markdown(
-            "The set of the paper: 5,856 chest X-rays of children (Kermany et al., CC BY 4.0), 1.2 GB. "
-            "It needs the internet; no account."
+            "5,856 chest X-rays of children: normal, viral and bacterial pneumonia (Kermany, Zhang, Goldbaum 2018, CC BY 4.0), 1.2 GB. "
+            "Needs internet access, no account."
         )
         st.button(
-            "Get it from Kaggle", icon=":material/download:", type="primary", on_click=_start, args=("kaggle", "")
+            "Download from Kaggle", icon=":material/download:", type="primary", on_click=_start, args=("kaggle", "")
         )
     with path, st.form("by-path", border=False):
         place = st.text_input(
             "Path",
             placeholder="/data/chest_xray.zip",
-            help="Of a folder with train, val and test, or with a folder for each class; of a zip of either; of NIH's folder.",
+            help="A folder with train, val and test, or with a folder for each class; a zip of either; or the folder of NIH ChestX-ray14.",
         )
-        name = st.text_input("Name", placeholder="kermany", help="What to call it here. Empty: the file's own name.")
+        name = st.text_input("Name", placeholder="kermany", help="Name in this workspace; by default that of the file.")
         with st.expander("NIH ChestX-ray14", icon=":material/table:"):
             labels = st.text_input(
                 "Table of findings",
                 placeholder="/data/Data_Entry_2017_v2020.csv",
-                help="Not needed if it lies in the folder itself.",
+                help="Not needed if it is in the folder itself.",
             )
             findings = st.text_input(
                 "Class = findings",
                 placeholder="pneumonia=Pneumonia; effusion=Effusion",
-                help="Which findings make which class. Empty: No Finding is normal, every other abnormal.",
+                help="Which findings form which class. By default No Finding is normal, any other abnormal.",
             )
         if st.form_submit_button("Add", icon=":material/add:"):
             options = ["--labels", labels.strip()] if labels.strip() else []
@@ -170,15 +174,15 @@ def add_panel() -> None:
                 options += ["--finding", one]
             _start(place.strip() or "(nothing)", name.strip(), *options, rerun=True)
     with upload:
-        file = st.file_uploader("A zip with folders of classes, up to 400 MB", type="zip", max_upload_size=400)
+        file = st.file_uploader("A zip with a folder for each class, up to 400 MB", type="zip", max_upload_size=400)
         if file and st.button("Add the upload", icon=":material/add:"):
             _start_upload(file.name, file.getvalue())
     with synthetic:
         st.markdown(
-            "Phantoms drawn by this software, to try everything without real data. They prove nothing about medicine."
+            "Phantoms generated by this software, to try everything without real data. They say nothing about medicine."
         )
         count = st.slider("Images", 60, 3000, datasets.SYNTHETIC_IMAGES, step=60)
-        if st.button("Draw them", icon=":material/draw:"):
+        if st.button("Generate", icon=":material/draw:"):
             _start("synthetic", f"synthetic-{count}", "--images", str(count), rerun=True)
     if problem := st.session_state.pop("add-problem", ""):
         st.error(problem, icon=":material/error:")
@@ -208,13 +212,13 @@ busy = any(one.running and one.kind == "add" for one in background_jobs.list_job
 st.fragment(show_additions, run_every=1.0 if busy else None)()
 if not found and busy:
     st.info(
-        "**First start.** A small synthetic set is being drawn, so that there is something to look at. It takes a few seconds.",
+        "**First start.** A small synthetic dataset is being generated, so that there is something to see. It takes a few seconds.",
         icon=":material/draw:",
     )
 for name, why in datasets.list_damaged().items():
     with st.container(border=True):
         st.error(why, icon=":material/broken_image:")
-        if st.button("Remove it …", key=f"remove-{name}", icon=":material/delete:"):
+        if st.button("Remove …", key=f"remove-{name}", icon=":material/delete:"):
             confirm_remove(name)
 next_steps(found, trained)
 if found:

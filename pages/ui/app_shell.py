@@ -24,16 +24,18 @@ def show(page: st.Page) -> None:
     _first_start()
     url_state.enter(page.url_path)
     with st.sidebar:
-        st.caption(f":material/info: {DISCLAIMER}")
         st.caption(f"Chest X-ray workbench {__version__}")
-    body = st.container()
-    st.caption(DISCLAIMER)  # below every page too: on a phone the sidebar is folded away
+    body, foot = st.container(), st.empty()
+    st.session_state["disclaimed"] = False
     try:
         with body:
             start_waiting_runs()
             page.run()
     except CxrError as error:
         body.error(str(error), icon=":material/error:")
+    finally:  # also where the page ended early
+        if not st.session_state["disclaimed"]:
+            foot.caption(DISCLAIMER)
 
 
 def start_waiting_runs(*, notice: bool = True) -> list[Run]:

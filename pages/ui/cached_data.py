@@ -26,6 +26,11 @@ def index_of(dataset: Dataset) -> pd.DataFrame:
     return _index(dataset.name, dataset.version, decisions.fingerprint(dataset.name))
 
 
+def row_of(dataset: Dataset, row_number: int) -> pd.Series:
+    """One row of `index_of`."""
+    return index_of(dataset).loc[[row_number]].iloc[0]
+
+
 @st.cache_data(max_entries=8, show_spinner=False)
 def _left(name: str, version: str, stamp: tuple[int, int], made: str) -> dict[str, Undecided]:  # noqa: ARG001
     return audit.undecided(name, _index(name, version, stamp))

@@ -1,4 +1,4 @@
-"""What can be taken away of a run: the report and the predictions."""
+"""Export of a run: the report and the predictions."""
 
 import streamlit as st
 
@@ -9,10 +9,10 @@ from cxr_core.runs.run_store import Run
 
 
 def show(run: Run, split: str, answers: PredictionSet) -> None:
-    st.subheader("Take it away", anchor=False)
+    st.subheader("Export", anchor=False)
     st.markdown(
-        f"The report is one file that opens without internet and prints on A4: data, network, and all figures on the "
-        f"{formatting.split_title(split).lower()} images, with their limits. The table has one row per image: its file, true class, and the "
+        f"The report is one file that opens without internet and prints on A4: data, network, and all metrics on the "
+        f"{formatting.split_title(split).lower()} images with their intervals. The table has one row per image: file, true class, and the "
         "probability of each class."
     )
     with st.container(horizontal=True):
@@ -24,7 +24,7 @@ def show(run: Run, split: str, answers: PredictionSet) -> None:
 
 
 def report_button(several: list[Run], split: str) -> None:
-    """Makes the report of one run, or of several compared, when it is clicked."""
+    """Offer the report of one run, or of several compared; it is written when the button is clicked."""
     ids = [run.id for run in several]
     name = ids[0] if len(ids) == 1 else f"comparison-of-{len(ids)}-runs"
     st.download_button(

@@ -1,4 +1,4 @@
-"""One run as a card: its state, how far it is, its curves, and what can be done with it."""
+"""One run as a card: state, progress, learning curves, actions."""
 
 import time
 from collections import Counter
@@ -82,7 +82,7 @@ def card(run: Run, *, place: int = 0, waiting: int = 0) -> None:
         except CxrError as error:
             st.warning(str(error), icon=":material/error:")
         with st.expander("Log and settings", icon=":material/notes:"):
-            st.code(runs.log(run.id) or "Nothing has been printed yet.", language=None, height=220)
+            st.code(runs.log(run.id) or "No output yet.", language=None, height=220)
             st.json({**run.config.__dict__, "run": run.id}, expanded=False)
 
 
@@ -104,7 +104,7 @@ def _curves(run: Run) -> None:
             alt=f"Accuracy and loss over {epochs} epochs",
         )
     elif run.status.state == "running":
-        st.caption("The curves begin when the first epoch is done.")
+        st.caption("The curves appear after the first epoch.")
 
 
 def _actions(run: Run, place: int, waiting: int) -> None:
@@ -128,7 +128,7 @@ def _actions(run: Run, place: int, waiting: int) -> None:
             disabled=asked or late,
             on_click=stop,
             args=(run.id,),
-            help="Ends after the batch under way; the best model so far is kept, and it can go on later.",
+            help="Stops after the current batch. The best epoch so far is saved, and the run can be resumed.",
         )
         return
     if run.has_predictions:
@@ -139,12 +139,12 @@ def _actions(run: Run, place: int, waiting: int) -> None:
         return
     if run.status.state != "finished":
         st.button(
-            "Go on",
+            "Resume",
             key=f"resume-{run.id}",
             icon=":material/play_arrow:",
             on_click=messages.attempt,
             args=(queue.resume, run.id),
-            help="From its last whole epoch, with the result that it would have had.",
+            help="Continues after the last complete epoch, with the result of an uninterrupted run.",
         )
     for label, icon, dialog in (
         ("Name and note …", ":material/edit:", _describe),
@@ -168,14 +168,14 @@ def _stop(run_id: str) -> None:
 def _describe(run: Run) -> None:
     name = st.text_input("Name", run.name, placeholder=title(run), max_chars=80)
     note = st.text_area("Note", run.note)
-    if st.button("Keep", type="primary", icon=":material/check:"):
+    if st.button("Save", type="primary", icon=":material/check:"):
         messages.attempt(lambda: runs.describe(run.id, name=name, note=note))
         st.rerun()
 
 
 @st.dialog("Train again with changes", width="large")
 def _duplicate(run: Run) -> None:
-    st.caption(f"The settings of {title(run)}, on the same frozen splits. Change what you like.")
+    st.caption(f"The settings of {title(run)}, on the same images and splits. Change any of them.")
     chosen = settings_form(run.config.__dict__, key=f"again-{run.id}")
     if st.button("Start training", type="primary", icon=":material/play_arrow:"):
         try:
@@ -189,10 +189,10 @@ def _duplicate(run: Run) -> None:
 @st.dialog("Delete this run?")
 def _delete(run: Run) -> None:
     st.markdown(
-        f"**{title(run)}** goes with its model, predictions and log. For {trash.RETENTION_DAYS} days it can be brought back from "
+        f"This deletes **{title(run)}** with its model, predictions and log. For {trash.RETENTION_DAYS} days it can be restored at "
         "the bottom of this page."
     )
-    if st.button("Delete it", type="primary", icon=":material/delete:"):
+    if st.button("Delete", type="primary", icon=":material/delete:"):
         messages.attempt(trash.delete, run.id)
         st.session_state["deleted-run"] = run.id
         st.rerun()
@@ -212,9 +212,9 @@ def _progress(status: Status) -> None:
             "starting": "Starting TensorFlow",
             "preparing": "Preparing the images",
             "downloading": "Downloading the starting weights (MB)",
-            "features": "Features of the frozen part, computed once",
-            "predicting": "The best model answers for every split",
-            "exporting": "Making it ready for live predictions",
+            "features": "Computing the features of the frozen layers (once)",
+            "predicting": "Predicting every split with the best epoch",
+            "exporting": "Exporting the model",
         }.get(status.stage, status.stage)
         if status.batches:
             text += f", {status.batch:,} of {status.batches:,}"

@@ -1,4 +1,4 @@
-"""Runs one below the other: those under way, in their groups and in the order of the queue, and those that have ended."""
+"""Lists of runs: running and queued ones, by group and in the order of the queue, and ended ones."""
 
 import pandas as pd
 import streamlit as st
@@ -15,7 +15,7 @@ NEXT = 4  # cards of runs that wait; the rest of the queue is a table
 
 
 def under_way(now: list[Run], all_groups: list[Group]) -> None:
-    """Cards of what runs and of what is next, a table of what waits behind it."""
+    """Show cards of running runs and of the next ones, and a table of those that wait behind."""
     ids = {run.config.group for run in now if run.config.group}
     for group in all_groups:
         if group.id in ids:
@@ -27,10 +27,10 @@ def under_way(now: list[Run], all_groups: list[Group]) -> None:
     for place, run in enumerate(waiting[:NEXT], start=1):
         run_card.card(run, place=place, waiting=len(waiting))
     if len(waiting) > NEXT:
-        with st.expander(f"{len(waiting) - NEXT} more wait", icon=":material/schedule:"):
+        with st.expander(f"{len(waiting) - NEXT} more waiting", icon=":material/schedule:"):
             st.dataframe(
                 pd.DataFrame({"Run": [run_card.title(run) for run in waiting[NEXT:]]}),
-                alt="Runs that wait, in the order of the queue",
+                alt="Waiting runs, in the order of the queue",
                 hide_index=True,
             )
 
@@ -53,7 +53,7 @@ def _stop_all(active: list[Run]) -> None:
 
 
 def ended(done: list[Run]) -> None:
-    """The latest that have ended, and a way to take a deletion back."""
+    """Show the latest ended runs, and those that can be restored."""
     _undo()
     if not done:
         return
@@ -63,7 +63,7 @@ def ended(done: list[Run]) -> None:
     if len(done) > RECENT:
         st.page_link(
             "pages/model/results.py",
-            label=f"All {formatting.plural(len(done), 'run')} are in Results",
+            label=f"All {formatting.plural(len(done), 'run')} in Results",
             icon=":material/query_stats:",
         )
 
@@ -74,7 +74,7 @@ def _undo() -> None:
         return
     latest = st.session_state.get("deleted-run", "")
     with st.expander(
-        f"{formatting.plural(len(found), 'deleted run')}, kept for {trash.RETENTION_DAYS} days",
+        f"{formatting.plural(len(found), 'deleted run')}, restorable for {trash.RETENTION_DAYS} days",
         icon=":material/delete:",
         expanded=latest in found,
     ):
@@ -82,7 +82,7 @@ def _undo() -> None:
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.markdown(run_id, width="content")
                 st.button(
-                    "Bring back",
+                    "Restore",
                     key=f"restore-{run_id}",
                     icon=":material/undo:",
                     on_click=messages.attempt,

@@ -67,7 +67,7 @@ def no_dataset(title: str) -> None:
     """The empty state that leads to adding one; the page ends here."""
     messages.empty(
         title,
-        "Add a dataset first. The synthetic one takes a few seconds.",
+        "Add a dataset first; the synthetic one takes a few seconds.",
         page="pages/overview/home.py",
         link="Add a dataset",
         icon=":material/add:",

@@ -1,8 +1,8 @@
-"""What the person's theme is."""
+"""The theme of the page: light or dark."""
 
 import streamlit as st
 
 
 def dark() -> bool:
-    """Whether the screen is dark; figures choose their shades by it."""
+    """Whether the theme is dark; plots choose their shades by it."""
     return st.context.theme.type == "dark"

@@ -57,9 +57,9 @@ def test_cell_to_decision(browser: Browser, serve: Callable[..., Any], trained_h
     # One of its images, large, with the heatmap or word that there is none.
     page.get_by_role("button", name="Open the large view").first.click()
     dialog = page.get_by_role("dialog")
-    expect(dialog.get_by_text("Called viral pneumonia, is normal")).to_be_visible(timeout=MINUTE)
+    expect(dialog.get_by_text("Predicted: viral pneumonia. True class: normal.")).to_be_visible(timeout=MINUTE)
     dialog.get_by_role("radio", name="Heatmap").click()
-    expect(dialog.get_by_text("cannot say where it looked").or_(dialog.get_by_text("Bright:"))).to_be_visible(
+    expect(dialog.get_by_text("This run has no heatmaps").or_(dialog.get_by_text("Bright:"))).to_be_visible(
         timeout=MINUTE
     )
 

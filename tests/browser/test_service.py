@@ -58,7 +58,7 @@ def test_three_runs_are_there_and_moving_whatever_becomes_of_browser_and_server(
     epochs.fill("500")
     epochs.press("Tab")
     page.get_by_text("Repeat: several seeds").click()
-    starts = page.get_by_label("Random starts", exact=True)
+    starts = page.get_by_label("Seeds", exact=True)
     starts.fill("3")
     starts.press("Tab")
     page.get_by_role("button", name="Start 3 trainings").click()

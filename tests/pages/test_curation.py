@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import streamlit as st
 from PIL import Image
@@ -104,15 +105,15 @@ def test_all_but_the_first_of_a_group_are_ticked_excluded_and_come_back(doubled:
     test.session_state["finding"] = "exact_duplicates"
     test.run()
     assert "Exact duplicates: 2 images in 1 group" in "\n".join(test.radio[0].options)
-    press(test, "Tick all but the first of each group")
+    press(test, "Select all but the first of each group")
     decider(test).set_value("Ada").run()
     press(test, "Exclude 1 image")
     (made,) = decisions.record("doubled")
     assert (made.action, made.images, made.who, made.reason) == ("exclude", (doubled,), "Ada", "duplicate")
-    assert "1 of 2 are excluded already" in text(test)
-    assert "Exact duplicates: nothing left of 2 images" in "\n".join(test.radio[0].options)
+    assert "1 of 2 are already excluded" in text(test)
+    assert "Exact duplicates: all 2 images decided" in "\n".join(test.radio[0].options)
     press(test, "Undo: Exclude 1 image, by Ada")
-    assert "Decision 1 (Exclude 1 image, by Ada) is taken back." in [one.value for one in test.toast]
+    assert "Decision 1 (Exclude 1 image, by Ada) is undone." in [one.value for one in test.toast]
     assert decisions.in_force("doubled") == []
 
 
@@ -198,7 +199,7 @@ def test_the_list_of_findings_keeps_its_choice_and_its_badges_count_its_rows(thr
         decisions.decide(three_findings, "exclude", index.read(three_findings)["id"].iloc[images_].tolist(), who="Ada")
         test.run()
         row = test.radio[0].options[kinds.index(kind)]
-        assert "nothing left" in row and "check_circle" in row
+        assert "decided" in row and "undecided" not in row and "check_circle" in row
         assert test.radio[0].value == kind
         assert badges(test) == severities(test)
     assert badges(test)["done"] >= 2
@@ -269,12 +270,25 @@ def test_the_page_builds_the_manifest_that_the_library_builds(trained_home: Path
     test.session_state["build_balance"] = "oversample"
     decisions.decide(NAME, "exclude", index.read(NAME)["id"].tolist()[:5], who="Ada")
     test.run()
-    assert "5 images left out by decision" in text(test)
+    assert "5 images excluded by decision" in text(test)
     press(test, "Build")
     (newest, *_) = manifest.list_manifests(NAME)
     assert newest == manifest.build(NAME, split="official", balance="oversample")
     assert set(newest.counts["train"].values()) == {14}
     assert newest.id in text(test)
+
+
+def test_supplements_are_still_there_when_their_table_is_drawn_again(phantoms: str) -> None:
+    datasets.add("synthetic", "other", images=60, seed=7)
+    entered = pd.DataFrame({"From": ["other"], "Class": ["viral"], "Images": pd.Series([3], dtype="Int64")})
+    test = visit("pages/data/curate.py", data=NAME)
+    assert "from other datasets" not in text(test)
+    test.session_state[f"entered-supplements-{NAME}"] = entered
+    for part in ("record", "build"):
+        test.session_state["part"] = part
+        test.run()
+        assert not test.exception
+    assert "3 images from other datasets" in text(test)
 
 
 def test_too_few_patients_are_told_and_nothing_can_be_built(trained_home: Path) -> None:
@@ -316,8 +330,8 @@ def test_a_manifest_can_be_trained_on(trained_home: Path, monkeypatch: pytest.Mo
 
 
 def test_a_tick_that_came_after_the_button_was_drawn_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pages.ui import curation_bar
+    from pages.ui import image_selection
 
     monkeypatch.setattr(st, "session_state", {"g-True-0": {"chosen": ["a", "b", "gone"]}, "shown-g": {"a", "b", "c"}})
-    assert curation_bar._ticked_now("g", ("a", "other page")) == ("a", "b", "other page")
-    assert curation_bar._ticked_now("h", ("a",)) == ("a",)
+    assert image_selection.selected_now("g", ("a", "other page")) == ("a", "b", "other page")
+    assert image_selection.selected_now("h", ("a",)) == ("a",)

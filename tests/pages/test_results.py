@@ -119,11 +119,11 @@ def test_worst_come_first(two: list[str]) -> None:
 def test_the_images_of_a_cell_are_shown_with_where_the_network_looked(
     trained_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pages.ui import image_drilldown
+    from pages.ui import image_selection
 
     shown: list[list[str]] = []
     monkeypatch.setattr(
-        image_drilldown, "gallery", lambda tiles, **_: shown.append([one.picture for one in tiles]) or NOBODY
+        image_selection, "gallery", lambda tiles, **_: shown.append([one.picture for one in tiles]) or NOBODY
     )
     run_id = runs.list_ids()[0]
     found = prediction_set.read(run_id, "test")

@@ -18,55 +18,69 @@ from cxr_core.runs.config import RunConfig
 from pages.ui import app_shell, messages, model_card, run_card, run_list, selectors
 from pages.ui.settings_form import settings_form
 
-WAYS = {**formatting.SPLIT_RULES, "manifest": "From a manifest"}
+RULES = {**formatting.SPLIT_RULES, "manifest": "From a manifest"}
 FIRST_LOOK = 10  # epochs proposed for a network that learns as a whole, which takes long on a processor
 
 
 @dataclass(frozen=True)
 class Splits:
-    """The chosen data: a frozen manifest, or how to build one."""
+    """The chosen data: a manifest, or how to build one (`rule` is a key of SPLIT_RULES, `fraction` that of validation)."""
 
     dataset: Dataset
     rule: str
-    share: float
+    fraction: float
     frozen: manifest.Manifest | None
 
     @property
     def images(self) -> dict[str, int]:
-        """About how many images each split has."""
+        """About how many images each split has; decisions are not counted."""
         if self.frozen:
-            return {split: sum(row.values()) for split, row in self.frozen.counts.items()}
-        found = {split: sum(row.values()) for split, row in self.dataset.counts.items()}
+            return {split: sum(by_class.values()) for split, by_class in self.frozen.counts.items()}
+        counts = {split: sum(by_class.values()) for split, by_class in self.dataset.counts.items()}
         if self.rule == "patient":
-            pool = found.get("train", 0) + found.get("val", 0)
-            found |= {"train": round(pool * (1 - self.share)), "val": round(pool * self.share)}
-        return found
+            pool = counts.get("train", 0) + counts.get("val", 0)
+            counts |= {"train": round(pool * (1 - self.fraction)), "val": round(pool * self.fraction)}
+        return counts
+
+
+def follow_link() -> None:
+    """Choose the manifest that a link to this page names as "dataset:manifest", once for each link."""
+    linked = st.query_params.get("manifest", "")
+    if not linked or linked == st.session_state.get("manifest-linked"):
+        return
+    st.session_state["manifest-linked"] = linked
+    data, _, manifest_id = linked.partition(":")
+    if data not in datasets.list_names() or manifest_id not in (built.id for built in manifest.list_manifests(data)):
+        st.warning(f"There is no manifest '{formatting.verbatim(linked)}'.", icon=":material/search_off:")
+        return
+    st.session_state.update(
+        {"train_data": data, f"train_split-{data}": "manifest", f"train_manifest-{data}": manifest_id}
+    )
 
 
 def data_panel() -> Splits:
     with st.container(border=True):
         st.markdown("**Data**")
+        follow_link()
         names = datasets.list_names()
-        asked = st.query_params.get("manifest", "").partition(":")[0]
-        place = names.index(asked) if asked in names else 0
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            name = st.selectbox("Dataset", names, place, key="train_data", persist_state="session", width=320)
+            name = st.selectbox("Dataset", names, key="train_data", persist_state="session", width=320)
             dataset = datasets.get(name)
             messages.synthetic_notice(dataset)
-            usual = "patient" if few_to_choose_by(dataset) else "official"
+            usual = "patient" if has_small_validation(dataset) else "official"
             rule = st.selectbox(
                 "Validation split",
-                list(WAYS),
-                list(WAYS).index("manifest" if "manifest" in st.query_params else usual),
-                format_func=WAYS.__getitem__,
+                list(RULES),
+                list(RULES).index(usual),
+                format_func=RULES.__getitem__,
                 key=f"train_split-{name}",
                 persist_state="session",
                 width=320,
                 help="They select the best epoch. " + " ".join(manifest.SPLIT_RULES.values()),
             )
-            share = 0.15
+            fraction = manifest.USUAL_SHARE
             if rule == "patient":
-                share = st.slider(
+                fraction = st.slider(
                     "Validation fraction",
                     0.05,
                     0.40,
@@ -76,58 +90,53 @@ def data_panel() -> Splits:
                     persist_state="session",
                     width=240,
                 )
-        if rule == "official" and few_to_choose_by(dataset):
+        if rule == "official" and has_small_validation(dataset):
             val = dataset.counts.get("val", {})
-            missing = [formatting.class_title(one).lower() for one in dataset.classes if not val.get(one)]
+            missing = [formatting.class_title(name).lower() for name in dataset.classes if not val.get(name)]
             st.caption(
                 f":material/warning: Only {formatting.plural(sum(val.values()), 'validation image')}"
                 + (f", none of {' or '.join(missing)}" if missing else "")
                 + ". Too few to select an epoch: use a new patient-wise split, except to repeat the paper's table."
             )
-        return Splits(dataset, rule, share, built(name) if rule == "manifest" else None)
+        return Splits(dataset, rule, fraction, chosen_manifest(name) if rule == "manifest" else None)
 
 
-def few_to_choose_by(dataset: Dataset) -> bool:
-    """Whether the source's own validation images are too few to choose an epoch by, as the paper's sixteen are."""
+def has_small_validation(dataset: Dataset) -> bool:
+    """Whether the official validation split is too small to select an epoch, as the paper's of sixteen images is."""
     val = dataset.counts.get("val", {})
     return sum(val.values()) < 100 or not all(val.values())
 
 
-def built(data: str) -> manifest.Manifest:
-    """The chosen one of the manifests that were built on the Curate page.
+def chosen_manifest(data: str) -> manifest.Manifest:
+    """The chosen manifest of those built on the Curate page.
 
     Raises:
         BadInput: there is none.
     """
-    found = {one.id: one for one in manifest.list_manifests(data)}
-    if not found:
+    manifests = {built.id: built for built in manifest.list_manifests(data)}
+    if not manifests:
         raise BadInput(f"No manifest of '{data}' has been built yet. Build one on the Curate page.")
-    asked = st.query_params.get("manifest", "").partition(":")[2]
-    place = list(found).index(asked) if asked in found else 0
-    chosen = st.selectbox(
+    manifest_id = st.selectbox(
         "Manifest",
-        list(found),
-        place,
-        format_func=lambda one: f"{one}: {found[one].split} split, balance {found[one].balance}",
+        list(manifests),
+        format_func=lambda name: f"{name}: {manifests[name].split} split, balance {manifests[name].balance}",
         key=f"train_manifest-{data}",
         persist_state="session",
     )
-    counts = found[chosen].counts
-    st.caption(
-        "; ".join(f"{formatting.split_title(split)}: {sum(row.values()):,} images" for split, row in counts.items())
-        + "."
-    )
-    return found[chosen]
+    chosen = manifests[manifest_id]
+    counts = (f"{formatting.split_title(split)}: {sum(row.values()):,} images" for split, row in chosen.counts.items())
+    st.caption("; ".join(counts) + ".")
+    return chosen
 
 
-def networks_panel(splits: Splits, done: list[runs.Run]) -> list[RunConfig]:
-    """The chosen networks, a card for each; their settings, or none while one of them cannot be started."""
+def networks_panel(splits: Splits, ended: list[runs.Run]) -> list[RunConfig]:
+    """Show a card for each chosen network; return their settings, or none while one of them cannot be started."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.multiselect(
             "Architectures",
             list(catalogue.MODELS),
             default=["custom_cnn"],
-            format_func=lambda one: catalogue.MODELS[one].title,
+            format_func=catalogue.title,
             key="train_models",
             persist_state="session",
             width=620,
@@ -144,9 +153,8 @@ def networks_panel(splits: Splits, done: list[runs.Run]) -> list[RunConfig]:
         )
     st.caption(recipes.SUMMARIES[recipe])
     messages.paper_citation()
-    cards = machine.list_gpus()
     where = (
-        ", ".join(f"{one.name} ({one.memory_gb:.0f} GB)" for one in cards)
+        ", ".join(f"{gpu.name} ({gpu.memory_gb:.0f} GB)" for gpu in machine.list_gpus())
         or "this machine's processor; no graphics card found"
     )
     st.caption(f":material/memory: Trains on {where}.")
@@ -157,14 +165,14 @@ def networks_panel(splits: Splits, done: list[runs.Run]) -> list[RunConfig]:
         for column, name in zip(st.columns(2), chosen[start : start + 2], strict=False):
             with column, st.container(border=True):
                 try:
-                    configs.append(network(name, recipe, splits, done))
+                    configs.append(network(name, recipe, splits, ended))
                 except CxrError as error:  # of this card; the others stay as they are
                     st.error(str(error), icon=":material/error:")
     return configs if len(configs) == len(chosen) else []
 
 
-def network(name: str, recipe: str, splits: Splits, done: list[runs.Run]) -> RunConfig:
-    """One architecture's card: what it is, what it starts from, how long it takes, its settings."""
+def network(name: str, recipe: str, splits: Splits, ended: list[runs.Run]) -> RunConfig:
+    """Show one architecture's card: starting weights, settings, cost; return its settings."""
     entry = catalogue.get(name)
     model_card.heading(entry)
     weights = model_card.starting_weights(entry)
@@ -191,34 +199,31 @@ def network(name: str, recipe: str, splits: Splits, done: list[runs.Run]) -> Run
         classes=splits.frozen.classes if splits.frozen else splits.dataset.classes,
         settings={**changes, "weights": weights, "epochs": epochs},
     )
-    usual = fitting.settings.get("batch_size", settings.SETTINGS["batch_size"].default)
-    if config.batch_size < usual and changes["batch_size"] == proposed["batch_size"]:
+    usual = {name: fitting.settings.get(name, settings.SETTINGS[name].default) for name in ("batch_size", "epochs")}
+    if config.batch_size < usual["batch_size"] and changes["batch_size"] == proposed["batch_size"]:
         st.caption(
-            f":material/info: Small dataset: a batch size of {config.batch_size} instead of {usual} gives an epoch enough steps. "
-            "The advanced settings change it."
+            f":material/info: Small dataset: a batch size of {config.batch_size} instead of {usual['batch_size']} gives an epoch "
+            "enough steps. The advanced settings change it."
         )
-    if (
-        proposed["epochs"] < fitting.settings.get("epochs", settings.SETTINGS["epochs"].default)
-        and epochs == FIRST_LOOK
-    ):
-        full = fitting.settings.get("epochs", settings.SETTINGS["epochs"].default)
+    if proposed["epochs"] < usual["epochs"] and epochs == FIRST_LOOK:
         st.caption(
-            f":material/info: {FIRST_LOOK} epochs are proposed for a first look; the recipe has up to {full}, "
+            f":material/info: {FIRST_LOOK} epochs are proposed for a first look; the recipe has up to {usual['epochs']}, "
             "which take that much longer."
         )
-    model_card.facts(entry, config, splits.images, done)
+    model_card.facts(entry, config, splits.images, ended)
     model_card.layers(entry)
     return config
 
 
 def proposals(recipe: recipes.Recipe, splits: Splits) -> dict[str, Any]:
     """The recipe's settings, with a batch for small sets and fewer epochs where each takes long."""
-    found = {name: one.default for name, one in settings.SETTINGS.items()} | recipe.settings
-    usual = settings.SETTINGS["batch_size"].default
-    found["batch_size"] = recipes.batch_size(recipe, usual=usual, images=splits.images.get("train", 0))
-    if found["trained"] == catalogue.ALL:
-        found["epochs"] = min(found["epochs"], FIRST_LOOK)
-    return found
+    proposed: dict[str, Any] = {name: setting.default for name, setting in settings.SETTINGS.items()}
+    usual = int(proposed["batch_size"])
+    proposed |= recipe.settings
+    proposed["batch_size"] = recipes.batch_size(recipe, usual=usual, images=splits.images.get("train", 0))
+    if proposed["trained"] == catalogue.ALL:
+        proposed["epochs"] = min(proposed["epochs"], FIRST_LOOK)
+    return proposed
 
 
 def repeats() -> tuple[list[int], int]:
@@ -242,7 +247,7 @@ def repeats() -> tuple[list[int], int]:
             folds = st.selectbox(
                 "Cross-validation",
                 [0, 3, 5, 10],
-                format_func=lambda one: f"{one} folds, by patient" if one else "None",
+                format_func=lambda count: f"{count} folds, by patient" if count else "None",
                 key="train_folds",
                 persist_state="session",
                 width=240,
@@ -252,29 +257,30 @@ def repeats() -> tuple[list[int], int]:
 
 
 def start(configs: list[RunConfig], splits: Splits, seeds: list[int], folds: int) -> None:
-    every = [settings.with_settings(config, {"seed": config.seed + seed}) for config in configs for seed in seeds]
-    if len(every) == 1 and not folds:
-        config = every[0]
+    repeated = [settings.with_settings(config, {"seed": config.seed + seed}) for config in configs for seed in seeds]
+    if len(repeated) == 1 and not folds:
+        config = repeated[0]
         frozen = splits.frozen or manifest.build(
-            splits.dataset.name, split=splits.rule, val_fraction=splits.share, seed=config.seed
+            splits.dataset.name, split=splits.rule, val_fraction=splits.fraction, seed=config.seed
         )
         queue.submit(settings.with_manifest(config, frozen.id, frozen.classes))
     elif splits.frozen and not folds:
-        sweep.submit_on_manifests(every, [splits.frozen])
+        sweep.submit_on_manifests(repeated, [splits.frozen])
     else:
-        sweep.submit(every, folds=folds, split="patient" if folds else splits.rule, val_fraction=splits.share)
-    count = len(every) * max(1, folds)
-    what = "The training was" if count == 1 else f"{count} trainings were"
+        rule = "patient" if folds else splits.rule
+        sweep.submit(repeated, folds=folds, split=rule, val_fraction=splits.fraction)
+    count = len(repeated) * max(1, folds)
+    subject = "The training was" if count == 1 else f"{count} trainings were"
     waiting = sum(run.status.state == "queued" for run in runs.list_runs())
-    done = f"queued; {waiting} wait now" if waiting else "started"
-    st.toast(f"{what} {done}. It continues when you leave this page.", icon=":material/play_arrow:")
+    outcome = f"queued; {waiting} wait now" if waiting else "started"
+    st.toast(f"{subject} {outcome}. It continues when you leave this page.", icon=":material/play_arrow:")
 
 
-def form(found: list[runs.Run]) -> bool:
-    """Whether a training was started by it just now."""
+def form(all_runs: list[runs.Run]) -> bool:
+    """Show the form; whether it has started a training just now."""
     splits = data_panel()
     above = st.container()  # beside the choice of networks, not below all their cards
-    configs = networks_panel(splits, found)
+    configs = networks_panel(splits, all_runs)
     with above, st.container(horizontal=True, vertical_alignment="center"):
         seeds, folds = repeats()
         count = len(configs) * len(seeds) * max(1, folds)
@@ -286,24 +292,22 @@ def form(found: list[runs.Run]) -> bool:
 
 
 def watch(read: list[list[runs.Run]]) -> None:
-    """The runs under way, redrawn every second; when one ends, the whole page is.
+    """Redraw the running and queued runs every second, and the whole page when one of them ends.
 
     Args:
-        read: the runs as the page has read them just now, taken out by the first drawing; each later one looks again.
+        read: the runs as the page has read them just now, taken out by the first drawing; each later one reads anew.
     """
-    found = read.pop() if read else app_shell.start_waiting_runs(notice=False)
-    now = [run for run in found if run.status.at_work]
-    run_list.under_way(now, groups.list_groups(found))
+    all_runs = read.pop() if read else app_shell.start_waiting_runs(notice=False)
+    active = [run for run in all_runs if run.status.at_work]
+    run_list.under_way(active, groups.list_groups(all_runs))
     before = st.session_state.get("watched", set())
-    st.session_state["watched"] = {run.id for run in now}
+    st.session_state["watched"] = {run.id for run in active}
     for run_id in before - st.session_state["watched"]:
         if run_id in runs.list_ids():
             ended = runs.get(run_id)
             link = f" [Results](/results?run={run_id})" if ended.has_predictions else ""
-            st.toast(
-                f"{run_card.title(ended)}: {ended.status.state}.{link}",
-                icon=formatting.RUN_STATES[ended.status.state][1],
-            )
+            icon = formatting.RUN_STATES[ended.status.state][1]
+            st.toast(f"{run_card.title(ended)}: {ended.status.state}.{link}", icon=icon)
     if before != st.session_state["watched"]:
         st.rerun()
 
@@ -311,10 +315,10 @@ def watch(read: list[list[runs.Run]]) -> None:
 st.title("Train", anchor=False)
 if not datasets.list_names():
     selectors.no_dataset("Nothing to learn from yet")
-found = runs.list_runs()
+all_runs = runs.list_runs()
 try:
-    if form(found):
-        found = runs.list_runs()
+    if form(all_runs):
+        all_runs = runs.list_runs()
 except CxrError as error:
     st.error(str(error), icon=":material/error:")
 st.page_link(
@@ -323,8 +327,8 @@ st.page_link(
     icon=":material/replay:",
 )
 st.subheader("Running", anchor=False)
-busy = any(run.status.at_work for run in found)
+busy = any(run.status.at_work for run in all_runs)
 if not busy:
     st.caption("No training is running.")
-st.fragment(watch, run_every=1.0 if busy else None)([found])
-run_list.ended([run for run in found if not run.status.at_work])
+st.fragment(watch, run_every=1.0 if busy else None)([all_runs])
+run_list.ended([run for run in all_runs if not run.status.at_work])

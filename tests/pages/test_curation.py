@@ -329,6 +329,20 @@ def test_a_manifest_can_be_trained_on(trained_home: Path, monkeypatch: pytest.Mo
     assert runs.list_runs()[0].config.manifest == built.id
 
 
+def test_a_link_to_a_manifest_shows_it_whatever_was_chosen_before(phantoms: str) -> None:
+    older, newer = (manifest.build(NAME, balance=balance) for balance in ("oversample", "undersample"))
+    datasets.add("synthetic", "other", images=60)
+    test = visit("pages/model/train.py")
+    test.selectbox(key="train_data").set_value("other").run()
+    for built in (older, newer):
+        test.query_params["manifest"] = f"{NAME}:{built.id}"
+        test.run()
+        assert test.selectbox(key="train_data").value == NAME
+        assert test.selectbox(key=f"train_manifest-{NAME}").value == built.id
+    test.query_params["manifest"] = f"{NAME}:gone"
+    assert "There is no manifest" in text(test.run())
+
+
 def test_a_tick_that_came_after_the_button_was_drawn_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     from pages.ui import image_selection
 

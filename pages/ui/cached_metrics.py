@@ -1,6 +1,7 @@
-"""What the results pages compute once: answers and figures of runs, keyed by the run's id and its file's time."""
+"""What the results pages compute once: predictions and metrics of runs, keyed by the run's id and its file's time."""
 
 from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,7 +44,7 @@ def _stamp(run: Run, split: str) -> int:
         raise UnknownName("run", run.id, runs.list_ids()) from error
 
 
-def _known(run: Run) -> str:
+def _dataset_created(run: Run) -> str:
     """Changes when the run's dataset is added anew."""
     try:
         return datasets.get(run.config.data).created
@@ -71,7 +72,7 @@ def _called(run_id: str, split: str, stamp: int, rule: DecisionRule | None) -> P
 
 
 def decided_set_of(run: Run, split: str, rule: DecisionRule | None) -> PredictionSet:
-    """As `answers_of`, each image called what the decision rule says; None: the most probable class."""
+    """As `prediction_set_of`, each image called what the decision rule says; None: the most probable class."""
     return _called(run.id, split, _stamp(run, split), rule)
 
 
@@ -102,24 +103,31 @@ def headline_of(run: Run, split: str) -> tuple[float | None, Interval, int, str]
 
 
 @st.cache_resource(max_entries=90, show_spinner=False)
-def _background(run_id: str, split: str, stamp: int, data: str, known: str) -> pd.DataFrame | None:  # noqa: ARG001
+def _background(run_id: str, split: str, stamp: int, data: str, created: str) -> pd.DataFrame | None:  # noqa: ARG001
     return image_metadata.read(_answers(run_id, split, stamp), data)
 
 
 def image_metadata_of(run: Run, split: str) -> pd.DataFrame | None:
-    """What the dataset knows of the images, row by row of `answers_of`; None if it is gone."""
-    return _background(run.id, split, _stamp(run, split), run.config.data, _known(run))
+    """What the dataset knows of the images, row by row of `prediction_set_of`; None if it is gone."""
+    return _background(run.id, split, _stamp(run, split), run.config.data, _dataset_created(run))
 
 
 @st.cache_resource(max_entries=400, show_spinner="Drawing patients again, 2,000 times …")
 def _spread(
-    run_id: str, split: str, stamp: int, data: str, known: str, rule: DecisionRule | None, part: str, temperature: float
+    run_id: str,
+    split: str,
+    stamp: int,
+    data: str,
+    created: str,
+    rule: DecisionRule | None,
+    part: str,
+    temperature: float,
 ) -> tuple[metrics.Resampled, metrics.Metrics]:
     """One part of a run's figures in every resample, and read off; 0.1 to 0.2 MB each."""
-    found = decision_rule.calibrated(_called(run_id, split, stamp, rule), temperature)
-    about = _background(run_id, split, stamp, data, known)
-    how = metrics.resample(found, None if about is None else about["patient"], parts=(part,))
-    return how, metrics.from_resampled(found, how, (part,))
+    predictions = decision_rule.calibrated(_called(run_id, split, stamp, rule), temperature)
+    metadata = _background(run_id, split, stamp, data, created)
+    resampled = metrics.resample(predictions, None if metadata is None else metadata["patient"], parts=(part,))
+    return resampled, metrics.from_resampled(predictions, resampled, (part,))
 
 
 def metrics_of(
@@ -138,8 +146,8 @@ def metrics_of(
     return card
 
 
-def _key(run: Run, split: str, rule: DecisionRule | None) -> tuple:
-    return run.id, split, _stamp(run, split), run.config.data, _known(run), rule
+def _key(run: Run, split: str, rule: DecisionRule | None) -> tuple[Any, ...]:
+    return run.id, split, _stamp(run, split), run.config.data, _dataset_created(run), rule
 
 
 def _heat(rule: DecisionRule | None, part: str, temperature: float | None = None) -> float:
@@ -149,7 +157,7 @@ def _heat(rule: DecisionRule | None, part: str, temperature: float | None = None
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def _fitted(run_id: str, stamps: tuple[int, ...], choice: tuple) -> DecisionRule:
+def _fitted(run_id: str, stamps: tuple[int, ...], choice: tuple[Any, ...]) -> DecisionRule:
     sets = [_answers(run_id, split, stamp) for split, stamp in zip(rule_store.SPLITS, stamps, strict=False)]
     return decision_rule.fit(sets, **dict(choice))
 
@@ -166,23 +174,23 @@ def _subgroups(
     split: str,
     stamp: int,
     data: str,
-    known: str,
-    decided: tuple,  # noqa: ARG001
+    created: str,
+    decided: tuple[Any, ...],  # noqa: ARG001
     rule: DecisionRule | None,
 ) -> pd.DataFrame | None:
-    about = _background(run_id, split, stamp, data, known)
+    about = _background(run_id, split, stamp, data, created)
     return None if about is None else subgroups.subgroup_table(_called(run_id, split, stamp, rule), about)
 
 
 def subgroups_of(run: Run, split: str, *, rule: DecisionRule | None) -> pd.DataFrame | None:
-    """See `subgroups.table`, by a decision rule or the most probable class; None if the dataset is gone."""
-    known = _known(run)
-    decided = decisions.fingerprint(run.config.data) if known else ()
-    return _subgroups(run.id, split, _stamp(run, split), run.config.data, known, decided, rule)
+    """See `subgroups.subgroup_table`, by a decision rule or the most probable class; None if the dataset is gone."""
+    created = _dataset_created(run)
+    decided = decisions.fingerprint(run.config.data) if created else ()
+    return _subgroups(run.id, split, _stamp(run, split), run.config.data, created, decided, rule)
 
 
 @st.cache_resource(max_entries=400, show_spinner="Comparing …")
-def _differences(first: tuple, second: tuple, part: str) -> metrics.Metrics:
+def _differences(first: tuple[Any, ...], second: tuple[Any, ...], part: str) -> metrics.Metrics:
     one, other = _shared(first, second, part)
     about = _background(*first[:5])
     if about is not None:
@@ -190,7 +198,7 @@ def _differences(first: tuple, second: tuple, part: str) -> metrics.Metrics:
     return comparison.differences(one, other, None if about is None else about["patient"], parts=(part,))
 
 
-def _shared(first: tuple, second: tuple, part: str) -> list[PredictionSet]:
+def _shared(first: tuple[Any, ...], second: tuple[Any, ...], part: str) -> list[PredictionSet]:
     """Two runs on the images that both have answered, each by its rule; for TERMS with calibrated probabilities."""
     shared = prediction_set.shared_images([_called(*key[:3], key[5]) for key in (first, second)])
     heats = [_heat(key[5], part) for key in (first, second)]
@@ -198,7 +206,7 @@ def _shared(first: tuple, second: tuple, part: str) -> list[PredictionSet]:
 
 
 @st.cache_resource(max_entries=400, show_spinner=False)
-def _same_images(first: tuple, second: tuple) -> bool:
+def _same_images(first: tuple[Any, ...], second: tuple[Any, ...]) -> bool:
     """Whether two runs have met the same images of the same patients in the same order, so that their draws are one."""
     one, other = _answers(*first[:3]), _answers(*second[:3])
     return (
@@ -227,25 +235,27 @@ def differences_of(
     """
     keys = [_key(run, split, rule) for run, rule in (first, second)]
     same = _same_images(*(key[:5] for key in keys))
-    found: metrics.Metrics = {}
+    differences: metrics.Metrics = {}
     for part in parts:
         if not same:
-            found |= _differences(*keys, part)
+            differences |= _differences(*keys, part)
             continue
-        (one, before), (other, after) = (_spread(*key, part, _heat(key[5], part)) for key in keys)
-        found |= {
-            name: comparison.change(name, before[name].value, after[name].value, one, other)
+        (first_resampled, before), (second_resampled, after) = (
+            _spread(*key, part, _heat(key[5], part)) for key in keys
+        )
+        differences |= {
+            name: comparison.change(name, before[name].value, after[name].value, first_resampled, second_resampled)
             for name in before
             if only in ("", name)
         }
-    return found
+    return differences
 
 
 def points_of(first: Ruled, second: Ruled, split: str) -> list[dict[str, float]]:
     """The figures of both, of which `differences_of` are the differences."""
     keys = [_key(run, split, rule) for run, rule in (first, second)]
-    found: list[dict[str, float]] = [{}, {}]
+    values: list[dict[str, float]] = [{}, {}]
     for part in ALL:
-        for place, one in enumerate(_shared(*keys, part)):
-            found[place] |= metrics.values(one, parts=(part,))
-    return found
+        for number, predictions in enumerate(_shared(*keys, part)):
+            values[number] |= metrics.values(predictions, parts=(part,))
+    return values

@@ -84,7 +84,7 @@ def test_no_image_and_no_place_of_the_machine_ships():
 @pytest.mark.parametrize("run_id", IDS)
 def test_the_figures_beside_it_are_its_own(run_id: str):
     """By its decision rule, and by highest probability: one row each."""
-    told = (PLACE / "README.md").read_text().splitlines()
+    told = (PLACE / run_id / "README.md").read_text().splitlines()
     rows = [line for line in told if line.startswith(f"| `{run_id}`")]
     plain, rule = prediction_set.read(run_id, "test"), rule_store.saved(run_id)
     assert rule is not None and len(rows) == 2
@@ -98,7 +98,7 @@ def test_the_figures_beside_it_are_its_own(run_id: str):
         for figure in (*said, f"{normals:.3f}", f"{pneumonias:.3f}", f"{error:.3f}"):
             assert figure in row, (figure, row)
     title = catalogue.title(runs.get(run_id).config.model)
-    for split, name in (("test", "test"), ("val", "validation"), ("shifted", "shifted copies")):
+    for split, name in (("test", "test"), ("val", "validation"), ("shifted", "perturbed copies")):
         (row,) = [line for line in told if line.startswith(f"| {title} | {name} |")]
         shown = decision_metrics.document(prediction_set.read(run_id, split), rule)
         value = {name: f"{shown[name]['value']:.3f}" for name in decision_metrics.TITLES}

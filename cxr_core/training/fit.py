@@ -242,12 +242,12 @@ def _of(rows: pd.DataFrame, split: str) -> npt.NDArray[np.bool_]:
     return rows["split"].isin((split, perturbations.SPLIT) if split == "val" else (split,)).to_numpy()
 
 
-def _backbone(config: RunConfig, place: Path, reporter: Reporter) -> keras.Model | None:
+def _backbone(config: RunConfig, folder: Path, reporter: Reporter) -> keras.Model | None:
     if not catalogue.get(config.model).has_backbone:
         return None
 
     def tell(done: int, total: int) -> None:
-        raise_if_stop_requested(place)
+        raise_if_stop_requested(folder)
         reporter.tell(soon=True, stage="downloading", batch=done >> 20, batches=total >> 20)
 
     return weights.load_backbone(

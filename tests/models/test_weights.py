@@ -243,6 +243,7 @@ def test_weights_that_a_model_does_not_have_are_refused_with_those_it_has(name: 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty place for what Keras downloads; Keras itself read the variable when it was imported."""
+    (tmp_path / "keras").mkdir()  # where it is missing, Keras downloads to /tmp/.keras
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path / "keras"))
     return tmp_path / "keras/models"

@@ -224,6 +224,7 @@ def test_a_stop_while_weights_are_downloaded_does_not_wait_for_the_server(
 ):
     datasets.add(str(tree), "small")
     run_id = queued(model="vgg16", weights="imagenet")
+    (tmp_path / "keras").mkdir()  # where it is missing, Keras downloads to /tmp/.keras
     monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path / "keras"))
     stop_at(run_id, "downloading 2", monkeypatch)
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -26,16 +26,14 @@ def show(page: st.Page) -> None:
     with st.sidebar:
         st.caption(f"Chest X-ray workbench {__version__}")
     body, foot = st.container(), st.empty()
-    st.session_state["disclaimed"] = False
+    foot.caption(DISCLAIMER)  # before the page, which may end early; `messages.disclaimer` takes it away
+    st.session_state["footer"] = foot
     try:
         with body:
             start_waiting_runs()
             page.run()
     except CxrError as error:
         body.error(str(error), icon=":material/error:")
-    finally:  # also where the page ended early
-        if not st.session_state["disclaimed"]:
-            foot.caption(DISCLAIMER)
 
 
 def start_waiting_runs(*, notice: bool = True) -> list[Run]:

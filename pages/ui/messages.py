@@ -34,7 +34,7 @@ def attempt(work: Callable[..., Any], *arguments: Any) -> None:
 
 def disclaimer() -> None:
     """Show it large, on pages with predictions; all others have it at the foot, see `app_shell.show`."""
-    st.session_state["disclaimed"] = True
+    st.session_state["footer"].empty()  # one a page
     st.warning(f"**{DISCLAIMER}**", icon=":material/health_and_safety:")
 
 

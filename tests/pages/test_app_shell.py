@@ -31,16 +31,14 @@ def test_a_queue_that_cannot_start_runs_replaces_no_page(
     monkeypatch.setenv("CXR_PLACES", "two")
     test = visit(page)
     assert [one.value for one in test.title] == expected
-    assert not test.error
-    notices = [one.value for one in test.warning if "Waiting runs cannot be started" in one.value]
-    assert len(notices) == 1 and "whole number" in notices[0]
+    assert not test.error  # nothing waits: what keeps a waiting run from starting is on its card (test_training.py)
 
 
 @pytest.mark.parametrize("problem", [WorkFailed("The cluster is down."), PermissionError(13, "Permission denied")])
 def test_whatever_keeps_the_queue_from_starting_runs_is_a_notice(
     problem: Exception, phantoms: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail() -> None:
+    def fail(**_: object) -> None:
         raise problem
 
     monkeypatch.setattr(queue, "dispatch", fail)

@@ -1,10 +1,9 @@
 """How a model answers: from the probabilities of its network to a class, and to whether it is confident of it.
 
 The temperature, the threshold and the reject threshold are fitted together on the validation images and their perturbed
-copies. The confidence is the calibrated probability of the class that the rule gives, since of the five confidences compared
-on validation it answers the most images at half of the error rate, and calls the fewest pneumonias confidently normal (Chow's
-rule: C. K. Chow, IEEE Trans. Inf. Theory 16 (1970) 41-46). An answer that only the threshold brings about, against the odds
-of the network, is therefore not a confident one.
+copies. The confidence is the calibrated probability of the class that the rule gives (C. K. Chow, IEEE Trans. Inf. Theory 16
+(1970) 41-46): of the five confidences compared on validation, it answers the most images at half of the error rate, and it does
+not make answers confident that only the threshold brings about, which doubled the pneumonias confidently called normal.
 """
 
 from collections.abc import Callable, Sequence
@@ -159,7 +158,8 @@ def fit(
         criterion: of the threshold that was given, in words.
 
     Raises:
-        UnknownName, BadInput: as `operating.question` and `operating.for_sensitivity`, or the threshold is not in [0, 1].
+        UnknownName: a class that there is not.
+        BadInput: there is no positive image, all classes are positive, or a share is out of range.
     """
     classes, several = sets[0].classes, len(sets) > 1
     true = np.concatenate([found.true for found in sets])

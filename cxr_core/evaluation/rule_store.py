@@ -45,7 +45,10 @@ def of_run(run_id: str) -> DecisionRule:
 
 
 def saved(run_id: str) -> DecisionRule | None:
-    """As `of_run`; None where no rule is saved, or a void one."""
+    """As `of_run`; None where no rule is saved, or a void one: then the run answers by the highest probability."""
+    folder = runs.folder(run_id)
+    if not any((folder / name).is_file() for name in (FILE, *_OLD_FILES)):
+        return None  # without reading its predictions
     rule = of_run(run_id)
     return rule if rule.splits else None
 
@@ -130,7 +133,7 @@ def _digest(run_id: str, splits: Sequence[str]) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=4096)
 def _of_run(run_id: str, folder: Path, written: tuple[object, ...]) -> DecisionRule:  # noqa: ARG001 - part of the key
     classes = runs.get(run_id).config.classes
     sets = _sets(run_id)

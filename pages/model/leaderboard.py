@@ -95,7 +95,7 @@ def _rule(run: Run, calling: str) -> DecisionRule | None:
     Raises:
         WorkFailed: its file is damaged.
     """
-    return rule_store.of_run(run.id) if calling == "own" else None
+    return rule_store.saved(run.id) if calling == "own" else None
 
 
 def _cards(usable: list[Run], split: str, figure: str, named: dict[str, str], calling: str) -> tuple[list, list[str]]:
@@ -106,7 +106,7 @@ def _cards(usable: list[Run], split: str, figure: str, named: dict[str, str], ca
             continue
         try:
             rule = _rule(run, calling)
-            if quick := _quick(run, split, figure, rule):
+            if quick := cached_metrics.share_of(run, split, figure, rule):
                 cards.append((run, named[run.id], {figure: quick[0]}, quick[1]))
                 continue
             card = cached_metrics.metrics_of(run, split, metrics.parts_of(figure), rule=rule)
@@ -114,17 +114,6 @@ def _cards(usable: list[Run], split: str, figure: str, named: dict[str, str], ca
         except (CxrError, OSError) as error:
             problems.append(f"**{named[run.id]}**: {error}")
     return cards, problems
-
-
-def _quick(run: Run, split: str, figure: str, rule: DecisionRule | None) -> tuple[metrics.Estimate, int] | None:
-    """A figure with Wilson's interval, and its images; None for others, which take a bootstrap."""
-    if rule is None or rule.threshold is None:
-        return leaderboard.stored_estimate(run.metrics[split], figure)
-    if figure.split(":", maxsplit=1)[0] not in ("accuracy", "recall", "precision"):
-        return None
-    called = cached_metrics.decided_set_of(run, split, rule)
-    one = metrics.wilson_estimates(called).get(figure)
-    return one and (one, len(called))
 
 
 def _shown(

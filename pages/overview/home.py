@@ -32,12 +32,12 @@ def heading(found: list[datasets.Dataset], trained: list[runs.Run]) -> None:
         st.metric("Datasets", len(found), border=True, width=165, height="stretch")
         st.metric("Trained models", len(trained), border=True, width=165, height="stretch")
         if best is not None:
-            accuracy, interval, n, rule = cached_metrics.headline_of(best, "test")
+            accuracy, n, rule = cached_metrics.headline_of(best, "test")
             drawn = " (synthetic)" if best.config.data in synthetic else ""
             st.metric(
                 f"Best test accuracy, on {best.config.data}{drawn}",
-                formatting.percent(accuracy),
-                delta=f"95 % interval {formatting.interval(interval)}",
+                formatting.percent(accuracy.value),
+                delta=f"95 % interval {formatting.interval(accuracy.interval)}",
                 delta_color="off",
                 delta_arrow="off",
                 border=True,

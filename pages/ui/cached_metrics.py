@@ -16,19 +16,21 @@ from cxr_core.evaluation import (
     decision_metrics,
     decision_rule,
     image_metadata,
+    leaderboard,
     metrics,
     prediction_set,
     rule_store,
     subgroups,
 )
 from cxr_core.evaluation.decision_rule import DecisionRule
-from cxr_core.evaluation.intervals import Interval, Share
+from cxr_core.evaluation.intervals import Share
 from cxr_core.evaluation.prediction_set import PredictionSet
 from cxr_core.runs import run_store as runs
 from cxr_core.runs.run_store import Run
 
 COUNTS, LEVELS, TERMS = ("counts",), ("levels",), ("terms",)  # see `bootstrap.PARTS`
 ALL = bootstrap.PARTS
+Key = tuple[Any, ...]
 
 
 def _stamp(run: Run, split: str) -> int:
@@ -86,20 +88,36 @@ def counts_of(run: Run, split: str, rule: DecisionRule) -> dict[str, Share]:
     return _counts(run.id, split, _stamp(run, split), rule)
 
 
-def headline_of(run: Run, split: str) -> tuple[float | None, Interval, int, str]:
-    """The accuracy of a run with all images called by its decision rule, its 95 % interval, the images, and the rule in words.
+@st.cache_resource(max_entries=4000, show_spinner=False)
+def _shares(run_id: str, split: str, stamp: int, rule: DecisionRule) -> tuple[metrics.Metrics, int]:  # noqa: ARG001 - part of the key
+    decided = decision_rule.decided(prediction_set.read(run_id, split), rule)
+    return metrics.wilson_estimates(decided), len(decided)
 
-    Where the rule cannot be read, or is the highest probability, the accuracy that the run was saved with.
+
+def share_of(run: Run, split: str, metric: str, rule: DecisionRule | None) -> tuple[metrics.Estimate, int] | None:
+    """Accuracy, or a class's recall or precision, and the number of images; None for other metrics. For a thousand runs at once.
+
+    Args:
+        rule: by which images are called; None: the most probable class, of which the run's own file tells.
     """
-    stored = run.metrics[split]
+    if rule is None or rule.threshold is None:
+        return leaderboard.stored_estimate(run.metrics[split], metric)
+    estimates, n = _shares(run.id, split, _stamp(run, split), rule)
+    return (estimates[metric], n) if metric in estimates else None
+
+
+def headline_of(run: Run, split: str) -> tuple[metrics.Estimate, int, str]:
+    """The accuracy of a run with all images called by its decision rule, the number of images, and the rule in words.
+
+    Where the rule or the predictions cannot be read, that by highest probability.
+    """
     try:
-        rule = rule_store.of_run(run.id)
-        if rule.threshold is not None:
-            accuracy = counts_of(run, split, rule)["accuracy_all"]
-            return accuracy.value, accuracy.interval, accuracy.of, formatting.decision_rule(rule)
-    except (CxrError, OSError):  # its own pages say so
-        pass
-    return stored["accuracy"], tuple(stored["ci95"]["accuracy"]), stored["n"], decision_rule.HIGHEST_PROBABILITY
+        rule = rule_store.saved(run.id)
+        share = share_of(run, split, "accuracy", rule)
+    except (CxrError, OSError):  # the pages of the run say why
+        rule, share = None, share_of(run, split, "accuracy", None)
+    estimate, n = share or (metrics.Estimate(None, None, None, metrics.WILSON), 0)
+    return estimate, n, formatting.decision_rule(rule) if rule else decision_rule.HIGHEST_PROBABILITY
 
 
 @st.cache_resource(max_entries=90, show_spinner=False)
@@ -142,22 +160,19 @@ def metrics_of(
     """
     card: metrics.Metrics = {}
     for part in parts:
-        card |= _spread(*_key(run, split, rule), part, _heat(rule, part, temperature))[1]
+        card |= _spread(*_key(run, split, rule, part, temperature))[1]
     return card
 
 
-def _key(run: Run, split: str, rule: DecisionRule | None) -> tuple[Any, ...]:
-    return run.id, split, _stamp(run, split), run.config.data, _dataset_created(run), rule
-
-
-def _heat(rule: DecisionRule | None, part: str, temperature: float | None = None) -> float:
-    if (part,) != TERMS:
-        return 1.0
-    return temperature or (rule.temperature if rule else 1.0)
+def _key(run: Run, split: str, rule: DecisionRule | None, part: str, temperature: float | None = None) -> Key:
+    """Arguments of `_spread`: a rule without a threshold calls the most probable class, and areas know neither rule nor temperature."""
+    calls = rule if rule and rule.threshold is not None and (part,) != LEVELS else None
+    heat = 1.0 if (part,) != TERMS else temperature or (rule.temperature if rule else 1.0)
+    return run.id, split, _stamp(run, split), run.config.data, _dataset_created(run), calls, part, heat
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def _fitted(run_id: str, stamps: tuple[int, ...], choice: tuple[Any, ...]) -> DecisionRule:
+def _fitted(run_id: str, stamps: tuple[int, ...], choice: Key) -> DecisionRule:
     sets = [_answers(run_id, split, stamp) for split, stamp in zip(rule_store.SPLITS, stamps, strict=False)]
     return decision_rule.fit(sets, **dict(choice))
 
@@ -175,7 +190,7 @@ def _subgroups(
     stamp: int,
     data: str,
     created: str,
-    decided: tuple[Any, ...],  # noqa: ARG001
+    decided: Key,  # noqa: ARG001
     rule: DecisionRule | None,
 ) -> pd.DataFrame | None:
     about = _background(run_id, split, stamp, data, created)
@@ -190,23 +205,23 @@ def subgroups_of(run: Run, split: str, *, rule: DecisionRule | None) -> pd.DataF
 
 
 @st.cache_resource(max_entries=400, show_spinner="Comparing …")
-def _differences(first: tuple[Any, ...], second: tuple[Any, ...], part: str) -> metrics.Metrics:
-    one, other = _shared(first, second, part)
+def _differences(first: Key, second: Key) -> metrics.Metrics:
+    one, other = _shared(first, second)
     about = _background(*first[:5])
     if about is not None:
         about = about.iloc[pd.Index(_answers(*first[:3]).ids).get_indexer(pd.Index(one.ids))]
-    return comparison.differences(one, other, None if about is None else about["patient"], parts=(part,))
+    return comparison.differences(one, other, None if about is None else about["patient"], parts=(first[6],))
 
 
-def _shared(first: tuple[Any, ...], second: tuple[Any, ...], part: str) -> list[PredictionSet]:
+def _shared(first: Key, second: Key) -> list[PredictionSet]:
     """Two runs on the images that both have answered, each by its rule; for TERMS with calibrated probabilities."""
     shared = prediction_set.shared_images([_called(*key[:3], key[5]) for key in (first, second)])
-    heats = [_heat(key[5], part) for key in (first, second)]
-    return [decision_rule.calibrated(one, heat) for one, heat in zip(shared.members, heats, strict=True)]
+    pairs = zip(shared.members, (first, second), strict=True)
+    return [decision_rule.calibrated(predictions, key[7]) for predictions, key in pairs]
 
 
 @st.cache_resource(max_entries=400, show_spinner=False)
-def _same_images(first: tuple[Any, ...], second: tuple[Any, ...]) -> bool:
+def _same_images(first: Key, second: Key) -> bool:
     """Whether two runs have met the same images of the same patients in the same order, so that their draws are one."""
     one, other = _answers(*first[:3]), _answers(*second[:3])
     return (
@@ -233,16 +248,13 @@ def differences_of(
     Raises:
         BadInput: other classes, or no image in common.
     """
-    keys = [_key(run, split, rule) for run, rule in (first, second)]
-    same = _same_images(*(key[:5] for key in keys))
     differences: metrics.Metrics = {}
     for part in parts:
-        if not same:
-            differences |= _differences(*keys, part)
+        keys = [_key(run, split, rule, part) for run, rule in (first, second)]
+        if not _same_images(*(key[:5] for key in keys)):
+            differences |= _differences(*keys)
             continue
-        (first_resampled, before), (second_resampled, after) = (
-            _spread(*key, part, _heat(key[5], part)) for key in keys
-        )
+        (first_resampled, before), (second_resampled, after) = (_spread(*key) for key in keys)
         differences |= {
             name: comparison.change(name, before[name].value, after[name].value, first_resampled, second_resampled)
             for name in before
@@ -253,9 +265,9 @@ def differences_of(
 
 def points_of(first: Ruled, second: Ruled, split: str) -> list[dict[str, float]]:
     """The figures of both, of which `differences_of` are the differences."""
-    keys = [_key(run, split, rule) for run, rule in (first, second)]
-    values: list[dict[str, float]] = [{}, {}]
+    both: list[dict[str, float]] = [{}, {}]
     for part in ALL:
-        for number, predictions in enumerate(_shared(*keys, part)):
-            values[number] |= metrics.values(predictions, parts=(part,))
-    return values
+        keys = [_key(run, split, rule, part) for run, rule in (first, second)]
+        for values, predictions in zip(both, _shared(*keys), strict=True):
+            values.update(metrics.values(predictions, parts=(part,)))
+    return both

@@ -92,10 +92,10 @@ def _best(config: RunConfig, runs: list[Run]) -> str:
     if not own:
         return "No result on this data yet."
     best = max(own, key=lambda run: run.metrics["val"]["accuracy"])
-    accuracy, interval, _, rule = cached_metrics.headline_of(best, "test")
+    accuracy, _, rule = cached_metrics.headline_of(best, "test")
     return (
-        f"Best so far, by validation: test accuracy **{formatting.percent(accuracy)}** (95 % interval {formatting.interval(interval)}; "
-        f"decision rule: {rule}), after {formatting.plural(best.status.epoch, 'epoch')} "
+        f"Best so far, by validation: test accuracy **{formatting.percent(accuracy.value)}** (95 % interval "
+        f"{formatting.interval(accuracy.interval)}; decision rule: {rule}), after {formatting.plural(best.status.epoch, 'epoch')} "
         f"at {best.config.image_size} pixels."
     )
 

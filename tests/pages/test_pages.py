@@ -198,7 +198,7 @@ def test_pages_import_no_tensorflow(trained_home: Path) -> None:
         f"for page in {PAGES[1:]}: assert not test.switch_page(page).run().exception\n"
         f"upload = test.switch_page('pages/model/predict.py').run().file_uploader(key='uploads-False')\n"
         f"upload.upload('a.jpeg', Path({str(image)!r}).read_bytes(), 'image/jpeg').run()\n"
-        "assert any('own reckoning' in one.value for one in test.markdown)\n"
+        "assert any('uncalibrated' in one.value for one in test.markdown)\n"
         "assert not {'tensorflow', 'keras'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)

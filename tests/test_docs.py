@@ -190,6 +190,9 @@ def prepared(words: list[str], run_id: str) -> list[str]:
             states.write(folder, replace(states.read(folder), state="stopped", ended=time.time()))
     if command == "runs restore":
         trash.delete(target)
+    if words[0] == "calibrate":  # needs 50 validation images
+        labels = list(synthetic_runs.CLASSES) * 20
+        target = synthetic_runs.run({"val": ([f"val/{number}.jpeg" for number in range(60)], labels)})
     if words[0] == "data":
         table = index.read("kermany")
         real = iter(table.loc[table["split"] == "train", "id"])

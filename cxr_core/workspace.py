@@ -37,10 +37,17 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
 def home() -> Path:
-    """The folder of all that users make; created when something is first written."""
+    """The folder of all that users make; created when something is first written.
+
+    Raises:
+        WorkFailed: CXR_HOME is a file.
+    """
     moved = os.environ.get("CXR_HOME")
     if moved:
-        return _real(_absolute(moved))
+        folder = _real(_absolute(moved))
+        if folder.is_file():
+            raise WorkFailed(f"{folder} is a file. Point CXR_HOME to a folder that can be written.")
+        return folder
     return PROJECT / "artifacts" if _is_clone() else _user_data() / "cxr-workbench"
 
 

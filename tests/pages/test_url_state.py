@@ -20,7 +20,7 @@ FORGOTTEN = {  # widgets that begin anew on purpose when they are drawn again
     "Image": "the link to Predict decides",
     # in a form or dialog, whose fields are sent or thrown away as a whole
     "Path": "", "Name": "", "Table of findings": "", "Class = findings": "", "Images": "", "Note": "",
-    "Rotation, degrees": "", "Translation": "", "Zoom": "", "Stretch": "", "Brightness": "", "Contrast": "", "Flip": "",
+    "Rotation, degrees": "", "Translation": "", "Zoom": "", "Aspect jitter": "", "Brightness": "", "Contrast": "", "Flip": "",
 }  # fmt: skip
 
 

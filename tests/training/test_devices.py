@@ -18,7 +18,7 @@ def has(monkeypatch: pytest.MonkeyPatch, *cards: Device) -> None:
 
 def test_without_a_graphics_card_the_device_is_the_processor_with_its_cores(monkeypatch: pytest.MonkeyPatch):
     has(monkeypatch)
-    monkeypatch.setattr(devices.process, "cores", lambda: 3)
+    monkeypatch.setattr(devices.process, "cpu_count", lambda: 3)
     assert devices.describe() == "CPU, 3 cores"
 
 

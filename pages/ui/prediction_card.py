@@ -123,10 +123,11 @@ def _by_threshold(rule: DecisionRule, answer: Prediction) -> str:
     named = " and ".join(formatting.class_title(name).lower() for name in rule.positive)
     together = f"{named}{' together' if len(rule.positive) > 1 else ''}"
     where = "at least" if answer.label in rule.positive else "below"
+    most_probable = formatting.class_title(answer.most_probable).lower()
     return (
-        f"On the side of **{formatting.class_title(answer.label).lower()}** by the tuned threshold: {together} have {formatting.percent(score)}, "
-        f"{where} the {formatting.percent(rule.threshold)} from which an image is called so. The most probable single class is "
-        f"{formatting.class_title(answer.most_probable).lower()} ({formatting.percent(answer.calibrated[answer.most_probable])})."
+        f"On the side of **{formatting.class_title(answer.label).lower()}** by the tuned threshold: {together} have "
+        f"{formatting.percent(score)}, {where} the {formatting.percent(rule.threshold)} from which an image is called so. The "
+        f"most probable single class is {most_probable} ({formatting.percent(answer.calibrated[answer.most_probable])})."
     )
 
 

@@ -12,8 +12,8 @@ def show(run: Run, split: str, answers: PredictionSet) -> None:
     st.subheader("Export", anchor=False)
     st.markdown(
         f"The report is one file that opens without internet and prints on A4: data, network, and all metrics on the "
-        f"{formatting.split_title(split).lower()} images with their intervals. The table has one row per image: file, true class, and the "
-        "probability of each class."
+        f"{formatting.split_title(split).lower()} images with their intervals. The table has one row per image: file, true class, "
+        "and the probability of each class."
     )
     with st.container(horizontal=True):
         report_button([run], split)

@@ -8,7 +8,12 @@ import streamlit as st
 from cxr_core.data import datasets
 from cxr_core.errors import WorkFailed
 from cxr_core.jobs import background_jobs, queue
+from cxr_core.runs import config as settings
+from cxr_core.runs import run_store as runs
 from tests.pages.test_pages import PAGES, text, visit
+from tests.synthetic_runs import CLASSES
+
+TRAIN = "pages/model/train.py"
 
 
 @pytest.fixture(autouse=True)
@@ -27,11 +32,23 @@ def phantoms(home: Path) -> str:
 def test_a_queue_that_cannot_start_runs_replaces_no_page(
     page: str, phantoms: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = [one.value for one in visit(page).title]
+    expected = [title.value for title in visit(page).title]
     monkeypatch.setenv("CXR_PLACES", "two")
+    run_id = runs.create(
+        settings.make(
+            model="custom_cnn", recipe="paper", data=phantoms, manifest="0" * 12, classes=CLASSES, settings={}
+        )
+    )
     test = visit(page)
-    assert [one.value for one in test.title] == expected
-    assert not test.error  # nothing waits: what keeps a waiting run from starting is on its card (test_training.py)
+    assert [title.value for title in test.title] == expected
+    assert not test.error
+    reason = runs.get(run_id).status.waits_for
+    assert "CXR_PLACES" in reason and "whole number" in reason
+    train = test if page == TRAIN else visit(TRAIN)
+    assert [warning.value for warning in train.warning if "CXR_PLACES" in warning.value] == [
+        reason
+    ]  # on the run's card
+    assert "Number 1 of 1 in the queue" in text(train)
 
 
 @pytest.mark.parametrize("problem", [WorkFailed("The cluster is down."), PermissionError(13, "Permission denied")])

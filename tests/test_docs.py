@@ -17,12 +17,12 @@ from cxr_core import cli, process, workspace
 from cxr_core.data import datasets, decisions, index
 from cxr_core.errors import CxrError
 from cxr_core.evaluation import paper
-from cxr_core.inference import endpoint
 from cxr_core.jobs import queue
 from cxr_core.runs import run_store as runs
 from cxr_core.runs import status as states
 from cxr_core.runs import trash
 from cxr_core.runs.config import with_settings
+from cxr_core.server import endpoint
 from tests import synthetic_runs
 from tests.conftest import PROJECT
 from tests.test_dicom import content, made

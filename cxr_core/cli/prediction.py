@@ -52,7 +52,8 @@ def add_commands(commands: Any) -> None:
 def _predict(chosen: argparse.Namespace) -> None:
     run = runs.get(chosen.run)  # a wrong name is told at once, before the engine is started
     machine.check_backend()
-    from cxr_core.inference import endpoint, predict, uploads
+    from cxr_core.inference import predict, uploads
+    from cxr_core.server import documents
 
     paths, problems = _paths(chosen.files)
     items, others = uploads.input_files([(str(path), path) for path in paths])
@@ -66,7 +67,7 @@ def _predict(chosen: argparse.Namespace) -> None:
         items = [replace(one, frame=chosen.frame) for one in items]
     answers = zip(predict.stream(panel, items), items, strict=True) if panel else iter(())
     for one, item in chain(answers, ((predict.Result(name, problem=sentence), None) for name, sentence in problems)):
-        document = endpoint.document(one)
+        document: dict[str, Any] = {**documents.image_result(one)}
         done, failed = done + 1, failed + (one.answer is None)
         if panel and item and one.answer and not one.answer.refused and chosen.heatmaps:
             document["heatmap"] = _heatmap(panel, item, one.answer.label, chosen.heatmaps, done)
@@ -77,8 +78,8 @@ def _predict(chosen: argparse.Namespace) -> None:
         else:
             print(_line(document), flush=True)
     if chosen.json:
-        beside = endpoint.said_of_all(panel) if panel else {"notice": "", "disclaimer": DISCLAIMER}
-        print_result(chosen, {"results": results, "run": run.id, **beside}, "")
+        notes = documents.model_notes(panel) if panel else {"notice": "", "disclaimer": DISCLAIMER}
+        print_result(chosen, {"results": results, "run": run.id, **notes}, "")
     else:
         (print_note if chosen.jsonl else print)(DISCLAIMER)
     if failed == done:
@@ -164,7 +165,8 @@ def _export(chosen: argparse.Namespace) -> None:
 def _serve(chosen: argparse.Namespace) -> None:
     import uvicorn
 
-    from cxr_core.inference import endpoint, predict
+    from cxr_core.inference import predict
+    from cxr_core.server import endpoint
 
     if chosen.run:
         predict.load(chosen.run)  # a wrong name is told now, and the first request need not wait

@@ -50,7 +50,7 @@ def test_every_test_image_gets_the_probabilities_of_its_row(run_id: str) -> None
 
 def test_neither_keras_nor_what_takes_long_to_import_is_needed(run_id: str) -> None:
     code = (
-        "import sys; from cxr_core.inference import endpoint, predict, prediction_export\n"
+        "import sys; from cxr_core.server import endpoint; from cxr_core.inference import predict, prediction_export\n"
         f"file = predict.InputFile('x', {IMAGE!r})\n"
         f"print(list(predict.stream(predict.load({run_id!r}), [file]))[0].answer.label)\n"
         "late = set(sys.modules) & {'tensorflow', 'keras', 'scipy.stats', 'scipy.optimize', 'scipy.sparse'}\n"
@@ -108,7 +108,7 @@ def test_a_network_that_cannot_be_exported_does_not_answer_and_tensorflow_stays_
     shutil.rmtree(runs.folder(run_id) / litert_model.FOLDER)
     (runs.folder(run_id) / "model.keras").write_bytes(b"no model")
     code = (
-        "import sys; from cxr_core.errors import WorkFailed; from cxr_core.inference import predict, endpoint\n"
+        "import sys; from cxr_core.errors import WorkFailed; from cxr_core.inference import predict; from cxr_core.server import endpoint\n"
         f"try: predict.load({run_id!r})\n"
         "except WorkFailed as error: print(error)\n"
         "assert not set(sys.modules) & {'tensorflow', 'keras'}"

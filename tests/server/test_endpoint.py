@@ -8,9 +8,9 @@ from starlette.testclient import TestClient
 
 from cxr_core import images
 from cxr_core.evaluation import rule_store
-from cxr_core.inference import endpoint
-from cxr_core.inference.endpoint import Limits
 from cxr_core.runs import run_store as runs
+from cxr_core.server import endpoint
+from cxr_core.server.endpoint import Limits
 
 IMAGE = images.encode(np.random.default_rng(0).integers(0, 256, (70, 60), dtype=np.uint8), format="PNG")
 
@@ -111,3 +111,28 @@ def test_it_describes_itself(client: TestClient) -> None:
     fields = document["components"]["schemas"]["Answers"]["properties"]["results"]["items"]["properties"]
     (answer,) = client.post("/api/predict", files={"file": IMAGE}).json()["results"]
     assert set(answer) <= set(fields)
+
+
+def test_what_it_sends_is_what_it_describes(client: TestClient) -> None:
+    def check(value: object, schema: dict) -> None:
+        names = {dict: "object", list: "array", str: "string", bool: "boolean", float: "number", type(None): "null"}
+        types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+        assert names[type(value)] in types, (value, schema)
+        if isinstance(value, dict):
+            assert set(schema.get("required", [])) <= set(value)
+            for name, inner in value.items():
+                if described := schema.get("properties", {}).get(name) or schema.get("additionalProperties"):
+                    check(inner, described)
+                else:
+                    assert "properties" not in schema, name
+        for item in value if isinstance(value, list) else []:
+            check(item, schema["items"])
+
+    document = client.get("/api/openapi.json").json()
+    schemas = document["components"]["schemas"]
+    files = [("file", IMAGE), ("file", b"no image")]
+    check(client.post("/api/predict", files=files).json(), schemas["Answers"])
+    check(client.get("/api/health").json(), schemas["Health"])
+    check(client.post("/api/predict").json(), schemas["Problem"])
+    content = document["paths"]["/api/runs"]["get"]["responses"]["200"]["content"]
+    check(client.get("/api/runs").json(), content["application/json"]["schema"])

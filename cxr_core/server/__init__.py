@@ -1,0 +1,1 @@
+"""Answers over HTTP, beside the pages: the endpoint and what it sends."""

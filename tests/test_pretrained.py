@@ -35,7 +35,7 @@ from tests.pages.test_pages import text, visit
 PLACE = PROJECT / "artifacts" / "pretrained"
 IDS = sorted(one.parent.name for one in PLACE.glob("*/config.json"))
 GROUPS = [one for one in IDS if (PLACE / one / "ensemble.json").is_file()]
-HEADS = [one for one in IDS if (PLACE / one / "head.keras").is_file()]  # their trunks do not ship
+HEADS = [one for one in IDS if (PLACE / one / "head.keras").is_file()]  # their backbones do not ship
 WHOLE = [one for one in IDS if (PLACE / one / "model.keras").is_file()]
 LIMIT = 10 * 2**20  # bytes
 

@@ -160,7 +160,7 @@ MODELS: dict[str, Architecture] = {
         Architecture(
             name="custom_cnn",
             title="Custom CNN",
-            summary="The paper's own small network, trained from nothing: convolution, pooling and batch normalisation, "
+            summary="The paper's own small network, trained from scratch: convolution, pooling and batch normalisation, "
             "then two dense layers.",
             backbone=246_496,
             head=410_115,

@@ -158,6 +158,7 @@ def balance_cost(dataset: Dataset, rows: pd.DataFrame, options: dict[str, Any]) 
 
 def build_panel(dataset: Dataset) -> None:
     options = build_options(dataset)
+    messages.paper_citation()  # the help of the splits speaks of it
     try:
         before_and_after(dataset, options)
     except CxrError as error:

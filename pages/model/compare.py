@@ -29,7 +29,7 @@ def chosen(usable: list[Run]) -> tuple[list[Run], str]:
             former=lambda text: partners[0] if text == first else "",  # it is A now, and B is chosen anew
         )  # fmt: skip
         split = url_state.choice(
-            "Images", ["test", "val", "train"], key="on", kind="split", titles=formatting.SPLITS, width=160
+            "Split", ["test", "val", "train"], key="on", kind="split", titles=formatting.SPLITS, width=160
         )
         others = [one for one in ids if one not in (first, second)]
         more = url_state.choices("Further runs", others, key="more", titles=named, widget=st.multiselect, width=400)
@@ -63,7 +63,7 @@ def pair(first: Run, second: Run, split: str) -> None:
         title: {
             "A": _told(points[0][name], name),
             "B": _told(points[1][name], name),
-            "B less A": formatting.difference(differences[name], share=metrics.is_percentage(name)),
+            "B − A": formatting.difference(differences[name], share=metrics.is_percentage(name)),
         }
         for name, title in metrics.TITLES.items()
     }
@@ -77,7 +77,7 @@ def pair(first: Run, second: Run, split: str) -> None:
         st.markdown(
             f"- Only A right: **{test.first_only:,}**, only B right: **{test.second_only:,}**. McNemar's exact test: "
             f"**p = {test.p:.3g}**, {'more than chance' if test.p < 0.05 else 'may be chance'}.\n"
-            f"- Same answer for **{alike:.1%}** of the images, Cohen's kappa {kappa:.2f}.",
+            f"- Same prediction for **{alike:.1%}** of the images, Cohen's kappa {kappa:.2f}.",
             help="McNemar's test asks whether chance alone could make one run right so much more often on the images on which "
             "only one of them is; below p = 0.05 that is unlikely. Cohen's kappa is the agreement beyond chance: 1 is perfect, "
             "0 is none.",
@@ -101,7 +101,7 @@ def _titled(name: str) -> str:
 
 def differing(first: Run, second: Run, split: str) -> None:
     """The images behind the difference, as one of the two answered them."""
-    st.subheader("The images on which they differ", anchor=False)
+    st.subheader("Disagreements", anchor=False)
     rules = _rules(first, second)
     one, other = prediction_set.shared_images(
         [cached_metrics.decided_set_of(run, split, rule) for run, rule in rules]
@@ -117,7 +117,7 @@ def differing(first: Run, second: Run, split: str) -> None:
         "both": ~one.correct & ~other.correct,
     }[way]
     (run, rule), said = (rules[1], other) if way == "a" else (rules[0], one)
-    st.caption(f"Shown: what {'B' if way == 'a' else 'A'} said.")
+    st.caption(f"Predictions of {'B' if way == 'a' else 'A'}.")
     about = cached_metrics.image_metadata_of(run, split)
     full = cached_metrics.decided_set_of(run, split, rule)
     wanted = pd.Index(full.ids).isin(said.ids[inside])
@@ -143,8 +143,8 @@ def further(first: Run, several: list[Run], split: str) -> None:
             },
             "McNemar's p": f"{comparison.mcnemar(one, other).p:.3g}",
         }
-    st.markdown("**The further runs less A**, with 95 % intervals")
-    st.dataframe(pd.DataFrame.from_dict(rows, orient="index"), alt="Further runs less A")
+    st.markdown("**Further runs − A**, with 95 % intervals")
+    st.dataframe(pd.DataFrame.from_dict(rows, orient="index"), alt="Further runs − A")
 
 
 def _told(value: float, name: str) -> str:
@@ -199,9 +199,9 @@ def _short(run: Run) -> str:
 
 def together(several: list[Run]) -> None:
     """Make an ensemble of the chosen runs."""
-    st.subheader("As one: an ensemble", anchor=False)
+    st.subheader("Ensemble", anchor=False)
     way = url_state.choice(
-        "Way", list(ensembles.METHODS), key="ensemble-way", address="way", default="mean",
+        "Method", list(ensembles.METHODS), key="ensemble-way", address="way", default="mean",
         titles={name: name.capitalize() for name in ensembles.METHODS}, widget=st.segmented_control, required=True,
         help=" ".join(f"**{one}**: {meaning}" for one, meaning in ensembles.METHODS.items()),
     )  # fmt: skip
@@ -226,7 +226,7 @@ if len(usable) < 2:
         st.markdown(f"So far there is one: {run_card.title(only)}.")
     messages.empty(
         "Nothing to compare yet", "A comparison needs two runs with results.", page="pages/model/train.py",
-        link="Train a network", icon=":material/model_training:",
+        link="Train a model", icon=":material/model_training:",
     )  # fmt: skip
     st.stop()
 several, split = chosen(usable)
@@ -239,7 +239,7 @@ try:
     overlaid(several, split)
     differing(several[0], several[1], split)
     together(several)
-    st.subheader("Take it away", anchor=False)
+    st.subheader("Export", anchor=False)
     result_export.report_button(several, split)
     messages.save_plot_hint()
 except (CxrError, OSError) as error:

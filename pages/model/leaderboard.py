@@ -1,4 +1,4 @@
-"""The leaderboard: all runs on any split by any figure, beside the paper and what others published."""
+"""The leaderboard: all runs on any split by any metric, beside the paper and what others published."""
 
 from functools import cache
 
@@ -20,7 +20,7 @@ CALLING = {"own": "Each model's own", "probable": "Highest probability"}
 
 
 def standings_table(found: list[Run]) -> None:
-    """Any figure on any split, with intervals, and the difference from a pinned row."""
+    """Any metric on any split, with intervals, and the difference from a pinned row."""
     usable = [run for run in found if run.has_predictions]
     classes = list(dict.fromkeys(name for run in usable for name in run.config.classes)) or list(paper.CLASSES)
     titles = {
@@ -33,9 +33,9 @@ def standings_table(found: list[Run]) -> None:
     }
     named = run_card.titles(usable)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        figure = url_state.choice("Figure", list(titles), key="figure", titles=titles, width=280)
+        figure = url_state.choice("Metric", list(titles), key="figure", titles=titles, width=280)
         split = url_state.choice(
-            "Images", ["test", "val", "train"], key="on", kind="split", titles=formatting.SPLITS, width=160
+            "Split", ["test", "val", "train"], key="on", kind="split", titles=formatting.SPLITS, width=160
         )
         data = url_state.choice(
             "Dataset",
@@ -46,9 +46,10 @@ def standings_table(found: list[Run]) -> None:
             width=200,
         )
         network = url_state.choice(
-            "Network",
+            "Architecture",
             ["all", *dict.fromkeys(run.config.model for run in usable)],
             key="network",
+            kind="architecture",
             titles={"all": "All", **{run.config.model: catalogue.title(run.config.model) for run in usable}},
             width=200,
         )
@@ -57,11 +58,13 @@ def standings_table(found: list[Run]) -> None:
         )
         fixed = leaderboard.published_rows("accuracy", "test")
         pinned = url_state.choice(
-            "Differences from",
+            "Baseline",
             ["none", *named, *fixed["name"]],
             key="baseline",
             kind="row",
-            titles={"none": "Nothing", **named, **dict(zip(fixed["name"], fixed["name"] + ", published", strict=True))},
+            titles={"none": "None", **named, **dict(zip(fixed["name"], fixed["name"] + ", published", strict=True))},
+            former={"Nothing": "none"}.get,
+            help="The differences from it are shown.",
             width=360,
         )
     cards, problems = _cards(
@@ -78,7 +81,7 @@ def standings_table(found: list[Run]) -> None:
     ]
     table = leaderboard.ranked(parts, smaller_is_better=smaller)
     if table.empty:
-        st.caption("Nobody has this figure on these images.")
+        st.caption("No run has this metric on this split.")
         return
     _shown(table, titles[figure], figure, split, usable, pinned, calling)
 
@@ -132,7 +135,7 @@ def _shown(
     table["told"] = said
     st.caption(
         metrics.DESCRIPTIONS[figure.split(":", maxsplit=1)[0]]
-        + (" The least is the best." if figure in metrics.LOWER_IS_BETTER else "")
+        + (" Lower is better." if figure in metrics.LOWER_IS_BETTER else "")
     )
     if pinned != "none":
         official = _official(usable, split)
@@ -186,7 +189,7 @@ def _shown(
             "difference": st.column_config.TextColumn(
                 "Difference (95 % interval)",
                 help="From a run: on the images that both answered, by paired bootstrap. "
-                "From a published row, whose images are not known one by one: Newcombe's interval, for accuracies.",
+                "From a published row, whose single predictions are not known: Newcombe's interval, for accuracies.",
             ),
             "n": "Images",
             "note": st.column_config.TextColumn(
@@ -195,7 +198,7 @@ def _shown(
                 "it knows the spread between seeds or folds, not the chance of which images were in the split. Of two runs "
                 "their values are given instead.",
             ),
-            "rule": st.column_config.TextColumn("Decision rule", help="How an image is called a class."),
+            "rule": st.column_config.TextColumn("Decision rule", help="How probabilities become a class."),
             "run": "Run",
         },
         key="standings",
@@ -316,12 +319,13 @@ def all_runs(found: list[Run]) -> None:
         alt="Accuracies of the paper's models and of all runs",
     )
     st.caption(
-        "Figures of different data cannot be compared: only runs on the paper's set with its official split stand beside the "
+        "Metrics of different data cannot be compared: only runs on the paper's set with its official split stand beside the "
         "paper's rows. All by highest probability. The paper's validation accuracies are of 16 images."
     )
 
 
 st.title("Leaderboard", anchor=False)
+messages.paper_citation()
 found = runs.list_runs()
 if any(run.has_predictions for run in found):
     messages.disclaimer()

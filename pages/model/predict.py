@@ -1,4 +1,4 @@
-"""Predict: upload X-rays, or take one of a dataset, and see what a run says, why, and how far to trust it."""
+"""Predict: classify uploaded X-rays or examples from a dataset, with heatmaps and the confidence of each prediction."""
 
 import random
 
@@ -28,15 +28,15 @@ from pages.ui import (
 
 MANY = 4  # more images than this are shown as a table
 UPLOAD, FOLDER, EXAMPLE = "upload", "folder", "example"
-WAYS = {UPLOAD: "Upload", FOLDER: "Upload a folder", EXAMPLE: "Take one of a dataset"}
+WAYS = {UPLOAD: "Upload", FOLDER: "Upload a folder", EXAMPLE: "Example from a dataset"}
 
 
 def choose_run(usable: list[Run]) -> tuple[Run, list[Run]]:
     """Who answers, and who is asked for a second opinion."""
     run = selectors.run(
-        "Answering run", usable,
-        help="The trained network, or ensemble, that answers. The newest are on top, above them the most accurate of those that "
-        "were validated on the same images as the newest.",
+        "Model", usable,
+        help="A trained model or an ensemble. The newest are on top, above them the most accurate of those that were validated "
+        "on the same images as the newest.",
     )  # fmt: skip
     if "test" in run.metrics:
         try:
@@ -50,7 +50,7 @@ def choose_run(usable: list[Run]) -> tuple[Run, list[Run]]:
     titles = run_card.titles(usable)
     asked = st.multiselect(
         "Second opinions", [one.id for one in alike], key=f"opinions-{run.id}", persist_state="session", max_selections=5,
-        format_func=titles.__getitem__, placeholder="Other runs to ask about the same image",
+        format_func=titles.__getitem__, placeholder="Other models for the same image",
     )  # fmt: skip
     return run, [one for one in alike if one.id in asked]
 
@@ -73,7 +73,7 @@ def _how_good(run: Run) -> None:
     ]
     if rule.reject_threshold:
         among = formatting.percent(counts["accuracy_answered"].value)
-        sentences.append(f"It is confident of {confident:,} of them, and right in {among} of these.")
+        sentences.append(f"It is confident of {confident:,} of them, and {among} of these are right.")
         if ill:
             sure, well = counts["sensitivity_confident"], counts["specificity_confident"]
             sentences.append(
@@ -86,9 +86,7 @@ def _how_good(run: Run) -> None:
 
 def load_or_stop(run: Run) -> LoadedModel:
     """The run with its networks; the first time they are loaded, and exported if they never were."""
-    with st.spinner(
-        "Getting the network ready (once after the start; a run that never answered before takes longer) …"
-    ):
+    with st.spinner("Loading the model (longer the first time) …"):
         return predict.load(run.id)
 
 
@@ -186,11 +184,10 @@ def example_panel(panel: LoadedModel, others: list[LoadedModel]) -> None:
     row: pd.Series = table[table["id"] == current].iloc[0]
     messages.synthetic_notice(dataset)
     if row["split"] == "train" and name == config.data:
-        st.caption(":material/info: The network has learned from this very image, so its answer proves nothing.")
+        st.caption(":material/info: The model was trained on this very image, so its prediction proves nothing.")
     if name != config.data:
         st.caption(
-            f":material/info: This network has learned from '{config.data}'. Images of another origin are strange to it: "
-            "how good it is on them is not known."
+            f":material/info: This model was trained on '{config.data}'. How good it is on images of another origin is not known."
         )
     true = str(row["class"]) if row["class"] in config.classes else ""
     single_image(panel, others, InputFile(current, datasets.image_path(name, current)), true=true)
@@ -201,10 +198,10 @@ messages.disclaimer()
 usable = [run for run in runs.list_runs() if run.has_predictions]
 if not usable:
     messages.empty(
-        "No trained network yet",
+        "No trained model yet",
         "Train one first. On the synthetic set that takes a few minutes.",
         page="pages/model/train.py",
-        link="Train a network",
+        link="Train a model",
         icon=":material/model_training:",
     )
     st.stop()

@@ -30,11 +30,15 @@ VIEWS = {
     "threshold": "Threshold",
     "groups": "Groups",
     "learning": "Learning",
-    "files": "Take away",
+    "files": "Export",
 }
-
-
 RULES = {"point": "Tuned threshold", "probable": "Highest probability"}
+FORMER = {  # what older addresses hold
+    "Take away": "files",
+    "Operating point": "point",
+    "Most probable class": "probable",
+    "Validation, shifted": "shifted",
+}
 
 
 def choices(usable: list[Run]) -> tuple[Run, str, DecisionRule | None]:
@@ -50,7 +54,8 @@ def choices(usable: list[Run]) -> tuple[Run, str, DecisionRule | None]:
             default=splits[0],
             widget=st.segmented_control,
             required=True,
-            help="Test images judge a network: it has learned nothing from them and nothing was chosen by them.",
+            former=FORMER.get,
+            help="The test split measures a model: it was neither trained nor selected on these images.",
         )
         rule = _rule(run)
         run_card.badge(run.status)
@@ -70,6 +75,7 @@ def _rule(run: Run) -> DecisionRule | None:
         key="by",
         titles=RULES,
         default="point",
+        former=FORMER.get,
         widget=st.segmented_control,
         required=True,
         help=f"As Predict answers: {formatting.decision_rule(rule)}; or the highest probability, as in the paper's tables.",
@@ -90,15 +96,14 @@ def shown_as(run: Run, split: str, rule: DecisionRule | None) -> None:
     told = [f"Decision rule: {formatting.decision_rule(rule)}."]
     if rule.reject_threshold:
         told.append(
-            f"Confident of {formatting.estimate(counts['coverage'])} of the images, from "
-            f"{formatting.percent(rule.reject_threshold)} on, and right in {formatting.estimate(counts['accuracy_answered'])} of "
-            "these."
+            f"Confident (from {formatting.percent(rule.reject_threshold)} on): {formatting.estimate(counts['coverage'])} of the "
+            f"images, {formatting.estimate(counts['accuracy_answered'])} of them correct."
         )
     if counts["sensitivity"].of:
         told.append(
             f"Sensitivity {formatting.estimate(counts['sensitivity'])}, specificity {formatting.estimate(counts['specificity'])}; "
             f"among the confident answers {formatting.percent(counts['sensitivity_answered'].value)} and "
-            f"{formatting.percent(counts['specificity_answered'].value)}; confidently called so of all "
+            f"{formatting.percent(counts['specificity_answered'].value)}; with all others counted as wrong "
             f"{formatting.percent(counts['sensitivity_confident'].value)} and "
             f"{formatting.percent(counts['specificity_confident'].value)}."
         )
@@ -129,9 +134,9 @@ def learning(run: Run) -> None:
     history = runs.history(run.id)
     if not len(history):
         st.caption(
-            "It has learned nothing by itself, so there are no curves."
+            "An ensemble is not trained, so it has no learning curves."
             if run.config.model == ensembles.MODEL
-            else "No epoch of it was recorded."
+            else "No epoch was recorded."
         )
         return
     best = runs.best_epoch(history, run.config.keep)
@@ -143,11 +148,11 @@ def learning(run: Run) -> None:
     )
     if best is not None:
         why = {
-            "val_accuracy": "the best validation accuracy",
-            "val_loss": "the least validation loss",
-            "last": "the last",
+            "val_accuracy": "by validation accuracy",
+            "val_loss": "by validation loss",
+            "last": "the last one",
         }
-        st.caption(f"Epoch {best} of {len(history)} is kept: {why[run.config.keep]}.")
+        st.caption(f"Best epoch: {best} of {len(history)}, {why[run.config.keep]}.")
 
 
 def made_of(run: Run, usable: list[Run]) -> None:
@@ -160,7 +165,7 @@ def made_of(run: Run, usable: list[Run]) -> None:
         f"{named.get(one, one)}" + (f" ({weight:.0%})" if made.way == "weighted" else "")
         for one, weight in zip(made.members, made.weights, strict=True)
     )
-    st.caption(f":material/join: {ensembles.METHODS[made.way]} Its runs: {members}.")
+    st.caption(f":material/join: {ensembles.METHODS[made.way]} Members: {members}.")
 
 
 def one_run(usable: list[Run]) -> None:
@@ -178,7 +183,7 @@ def one_run(usable: list[Run]) -> None:
         st.error(str(error), icon=":material/error:")
         return
     view = url_state.choice(
-        "View", list(VIEWS), key="view", titles=VIEWS, default="matrix",
+        "View", list(VIEWS), key="view", titles=VIEWS, default="matrix", former=FORMER.get,
         widget=st.segmented_control, required=True, label_visibility="collapsed",
     )  # fmt: skip
     show(view, run, split, answers, rule)
@@ -213,9 +218,10 @@ else:
         st.error(problem, icon=":material/error:")
     messages.empty(
         "No results yet",
-        "Train a network first; its results appear here by themselves. The paper's own are on the leaderboard.",
+        "Train a model first; its results appear here. Those of the paper are on the leaderboard.",
         page="pages/model/train.py",
-        link="Train a network",
+        link="Train a model",
         icon=":material/model_training:",
     )
     st.page_link("pages/model/leaderboard.py", label="The paper's results", icon=":material/leaderboard:")
+messages.paper_citation()

@@ -152,7 +152,6 @@ def networks_panel(splits: Splits, ended: list[runs.Run]) -> list[RunConfig]:
             persist_state="session",
         )
     st.caption(recipes.SUMMARIES[recipe])
-    messages.paper_citation()
     where = (
         ", ".join(f"{gpu.name} ({gpu.memory_gb:.0f} GB)" for gpu in machine.list_gpus())
         or "this machine's processor; no graphics card found"
@@ -321,6 +320,7 @@ try:
         all_runs = runs.list_runs()
 except CxrError as error:
     st.error(str(error), icon=":material/error:")
+messages.paper_citation()
 st.page_link(
     "pages/model/leaderboard.py",
     label="All three models of the paper at once, and its Table 4.1: Leaderboard",

@@ -1,4 +1,4 @@
-"""Many images at once: asked one chunk after the other, shown as they come, stopped and gone on with at will."""
+"""Predictions for many images: in chunks, shown as they come; can be stopped and resumed."""
 
 import base64
 import time
@@ -71,7 +71,7 @@ def _work(
         done = len(batch.results)
         if batch.stopped:
             st.markdown(f"Stopped after {done:,} of {formatting.plural(total, 'file')}.", width="content")
-            st.button("Go on", icon=":material/play_arrow:", on_click=_set, args=(batch, False))
+            st.button("Resume", icon=":material/play_arrow:", on_click=_set, args=(batch, False))
             return
         progress = st.progress(done / total, text=f"{done:,} of {total:,}")
         # A click runs the page again, which ends this loop where it is; what is done stays in the session.
@@ -156,7 +156,7 @@ def _table(panel: LoadedModel, others: Sequence[LoadedModel], batch: Batch) -> i
             "text/html", icon=":material/description:", on_click="ignore",
             help="One file with all images and answers; works without internet and on paper.",
         )  # fmt: skip
-    st.caption("Choose a row to see the image large, with what counted for its answer.")
+    st.caption("Choose a row to see its image with the heatmap.")
     rows = [row for row in picked.selection.rows if row < len(shown)]
     return places[rows[0]] if rows else None
 

@@ -15,7 +15,7 @@ from cxr_core.jobs import background_jobs
 from cxr_core.jobs.background_jobs import BackgroundJob
 
 HEATMAP_MEANING = (
-    "Bright: contributed most to the predicted class. A heatmap shows what the network used, not where disease is."
+    "Bright: contributed most to the score of the class. A heatmap shows what the network used, not where disease is."
 )
 
 

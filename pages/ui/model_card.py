@@ -21,9 +21,9 @@ _TITLES = {
     _FILE: "A file",
 }
 _LEARNS = {
-    HEAD: "only the last layer learns, the rest stays frozen and is computed once",
-    LAST_BLOCK: "the last block and the last layer learn, the rest is computed once",
-    ALL: "all of it learns",
+    HEAD: "the head; features of the frozen backbone are computed once",
+    LAST_BLOCK: "the last block and the head; features before it are computed once",
+    ALL: "all layers",
 }
 
 
@@ -66,7 +66,7 @@ def facts(model: Architecture, config: RunConfig, images: Mapping[str, int], run
     of = {"classes": len(config.classes), "head": config.head}
     learning, all_ = model.learning(config.trained, **of), model.parameters(**of)
     lines = [
-        f"{all_:,} parameters (numbers that are fitted), {learning:,} learn: {_LEARNS[config.trained]}.",
+        f"{all_:,} parameters, {learning:,} trainable: {_LEARNS[config.trained]}.",
         f"{model.gflops:.3g} billion multiplications and additions an image of 180 × 180 pixels.",
         _time(config, images, runs),
         _best(config, runs),

@@ -1,4 +1,4 @@
-"""What a run says of one image: the image with what counted for the answer, the answer, and how far to trust it."""
+"""The prediction for one image: the image with its heatmap, the class, and the confidence."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,7 +12,7 @@ from cxr_core.errors import CxrError
 from cxr_core.evaluation import plots
 from cxr_core.evaluation.decision_rule import DecisionRule
 from cxr_core.inference.predict import LoadedModel, Prediction
-from pages.ui import cached_data, cached_metrics, heatmaps, run_card
+from pages.ui import cached_data, cached_metrics, heatmaps, messages, run_card
 from pages.ui.theme import dark
 
 IMAGE, HEATMAP = "image", "heatmap"
@@ -171,7 +171,7 @@ def _picture(panel: LoadedModel, title: str, grey: np.ndarray, answer: Predictio
     def chosen() -> None:
         way = st.segmented_control(
             "What to show", [HEATMAP, IMAGE], default=HEATMAP, required=True, key=f"way-{title}", persist_state="session",
-            format_func={HEATMAP: "What counted", IMAGE: "Image"}.__getitem__, label_visibility="collapsed",
+            format_func={HEATMAP: "Heatmap", IMAGE: "Image"}.__getitem__, label_visibility="collapsed",
         )  # fmt: skip
         if way == IMAGE or not _heat(panel, title, grey, answer):
             st.image(cached_data.jpeg(grey), width="stretch", alt=f"The image {title}")
@@ -183,11 +183,11 @@ def _heat(panel: LoadedModel, title: str, grey: np.ndarray, answer: Prediction) 
     with st.container(horizontal=True, vertical_alignment="bottom"):
         place = panel.classes.index(answer.label)
         label = st.selectbox(
-            "Counted for", panel.classes, place, key=f"for-{title}", format_func=formatting.class_title, width=190,
-            help="Which parts of the image raised the score of this class.",
+            "Class explained", panel.classes, place, key=f"for-{title}", format_func=formatting.class_title, width=190,
+            help="The heatmap shows which parts of the image raised the score of this class.",
         )  # fmt: skip
         strength = st.slider(
-            "Strength", 0, 100, 60, 5, key=f"strength-{title}", persist_state="session", format="%d %%", width=150
+            "Opacity", 0, 100, 60, 5, key=f"strength-{title}", persist_state="session", format="%d %%", width=150
         )
     try:
         laid = heatmaps.laid_over(grey, panel.relevance(grey, label), strength / 100)
@@ -197,9 +197,9 @@ def _heat(panel: LoadedModel, title: str, grey: np.ndarray, answer: Prediction) 
     st.image(
         laid,
         width="stretch",
-        alt=f"The image {title} with what counted for {formatting.class_title(label).lower()} laid over it",
+        alt=f"Heatmap for {formatting.class_title(label).lower()} over the image {title}",
     )
-    st.caption("Bright: this part counted most for the answer. It shows what the network used, not where illness is.")
+    st.caption(messages.HEATMAP_MEANING)
     return True
 
 
@@ -215,14 +215,14 @@ def _opinions(panel: LoadedModel, answer: Prediction, others: Sequence[tuple[Loa
         return
     agreeing = sum(label == answer.label for _, label, _ in rows)
     st.markdown(
-        f"**Other opinions**: {agreeing} of {len(rows)} say {formatting.class_title(answer.label).lower()} too.",
+        f"**Second opinions**: {agreeing} of {len(rows)} say {formatting.class_title(answer.label).lower()} too.",
         help="Each by its own decision rule.",
     )
     table = pd.DataFrame(
         [
             {
-                "Network": name,
-                "Says": formatting.class_title(label),
+                "Model": name,
+                "Prediction": formatting.class_title(label),
                 **{formatting.class_title(one): share for one, share in shares.items()},
             }
             for name, label, shares in rows
@@ -230,7 +230,7 @@ def _opinions(panel: LoadedModel, answer: Prediction, others: Sequence[tuple[Loa
     )
     share = st.column_config.ProgressColumn(min_value=0, max_value=1, format="percent")
     shares = {formatting.class_title(one): share for one in panel.classes}
-    st.dataframe(table, hide_index=True, column_config=shares, alt="What each network says")
+    st.dataframe(table, hide_index=True, column_config=shares, alt="Prediction of each model")
 
 
 def _named(run_id: str) -> str:
@@ -238,10 +238,10 @@ def _named(run_id: str) -> str:
 
 
 def _exact(answer: Prediction) -> None:
-    with st.expander("Exact figures"):
+    with st.expander("Exact probabilities"):
         table = pd.DataFrame({"class": list(answer.probabilities)})
         table["probability"] = [f"{value:.7f}" for value in answer.probabilities.values()]
         if answer.calibrated != answer.probabilities:
             table["after calibration"] = [f"{value:.7f}" for value in answer.calibrated.values()]
         st.dataframe(table, hide_index=True, alt="Probability of each class to seven places")
-        st.caption("The first column is what the network itself says, as in its predictions tables.")
+        st.caption("Probability: the output of the network, as in its prediction tables.")

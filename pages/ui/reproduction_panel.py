@@ -4,7 +4,7 @@ import streamlit as st
 
 from cxr_core import formatting
 from cxr_core.errors import CxrError
-from cxr_core.evaluation import paper, reproduction
+from cxr_core.evaluation import reproduction
 from cxr_core.jobs import reproduce
 from cxr_core.models import catalogue
 from cxr_core.runs import run_store as runs
@@ -14,7 +14,7 @@ from pages.ui import url_state
 
 def show() -> None:
     """The table once there is something in it; until then one sentence and the button."""
-    st.subheader("The paper's Table 4.1, trained again", anchor=False, help=f"{paper.CITATION}.")
+    st.subheader("The paper's Table 4.1, trained again", anchor=False)
     suitable = reproduction.suitable_datasets()
     if not suitable:
         st.markdown(
@@ -50,7 +50,7 @@ def _table(data: str) -> None:
         model, split = catalogue.title(row.model), formatting.split_title(row.split)
         rows.append((model, split, formatting.percent(row.paper), here, difference))
     st.dataframe(
-        [dict(zip(("Model", "Images", "Paper", "Here (95 % interval)", "Ours − paper"), row, strict=True)) for row in rows],
+        [dict(zip(("Model", "Images", "Paper", "Ours (95 % interval)", "Ours − paper"), row, strict=True)) for row in rows],
         hide_index=True,
         column_config={"Ours − paper": st.column_config.TextColumn(help="* The paper's lies outside our interval.")},
         key="table-4-1",

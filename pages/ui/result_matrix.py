@@ -12,7 +12,12 @@ from cxr_core.runs.run_store import Run
 from pages.ui import cached_metrics, image_drilldown, url_state
 from pages.ui.theme import dark
 
-UNITS = {"counts": "Images", "shares": "% of true", "called": "% of called"}
+UNITS = {"counts": "Images", "shares": "% of true", "called": "% of predicted"}
+FORMER = {  # what older addresses hold
+    "Share of the true class": "shares",
+    "Share of what was called so": "called",
+    "% of called": "called",
+}
 
 
 def show(run: Run, split: str, answers: PredictionSet, rule: DecisionRule | None) -> None:
@@ -40,7 +45,7 @@ def _matrix(run: Run, split: str, answers: PredictionSet) -> tuple[int, int] | N
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader("Confusion matrix", anchor=False, width="content")
         unit = url_state.choice(
-            "Large figures", list(UNITS), key="unit", titles=UNITS, default="counts",
+            "Unit", list(UNITS), key="unit", titles=UNITS, default="counts", former=FORMER.get,
             widget=st.segmented_control, required=True, label_visibility="collapsed",
         )  # fmt: skip
     counts = answers.confusion

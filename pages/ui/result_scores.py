@@ -1,4 +1,4 @@
-"""What the probabilities are worth: curves with their areas, calibration before and after a temperature, histograms."""
+"""Quality of the probabilities: curves with their areas, calibration before and after a temperature, histograms."""
 
 import pandas as pd
 import streamlit as st
@@ -56,11 +56,12 @@ def curves(run: Run, split: str, answers: PredictionSet) -> None:
 def calibrated(run: Run, split: str, answers: PredictionSet, rule: DecisionRule | None) -> None:
     """The reliability diagram and the temperature; of the class that each image is called."""
     st.subheader(
-        "Do probabilities mean what they say?",
+        "Reliability diagram",
         anchor=False,
-        help="Of the images that a network is 80 % sure of, 80 % should be right. The expected calibration error is the mean gap.",
+        help="Of the predictions with a confidence of 80 %, 80 % should be correct. The expected calibration error is the mean "
+        "gap.",
     )
-    st.caption(f"Of the class by {'the decision rule' if rule else 'highest probability'}.")
+    st.caption(f"For the class predicted by {'the decision rule' if rule else 'highest probability'}.")
     try:
         saved = rule_store.saved(run.id)
         using = saved or (cached_metrics.fitted_of(run) if "val" in run.metrics else None)
@@ -79,7 +80,7 @@ def calibrated(run: Run, split: str, answers: PredictionSet, rule: DecisionRule 
             key=f"reliability-{run.id}",
             alt="Reliability: "
             + "; ".join(
-                f"sure to {row.confidence:.0%}, right {row.share:.0%}"
+                f"confidence {row.confidence:.0%}, accuracy {row.share:.0%}"
                 for row in next(iter(tables.values())).itertuples()
             ),
         )
@@ -92,9 +93,9 @@ def calibrated(run: Run, split: str, answers: PredictionSet, rule: DecisionRule 
 
 def _errors(run: Run, split: str, using: DecisionRule | None, rule: DecisionRule | None) -> None:
     """What the probabilities are off by, as they are and after the temperature."""
-    cards = {"As it is": cached_metrics.metrics_of(run, split, cached_metrics.TERMS, rule=rule, temperature=1.0)}
+    cards = {"Uncalibrated": cached_metrics.metrics_of(run, split, cached_metrics.TERMS, rule=rule, temperature=1.0)}
     if using is not None:
-        cards["After"] = cached_metrics.metrics_of(
+        cards["Calibrated"] = cached_metrics.metrics_of(
             run, split, cached_metrics.TERMS, rule=rule, temperature=using.temperature
         )
     rows = {
@@ -103,8 +104,8 @@ def _errors(run: Run, split: str, using: DecisionRule | None, rule: DecisionRule
     }
     st.table(pd.DataFrame.from_dict(rows, orient="index"))
     st.caption(
-        "All three are best at 0. Calibration error: the mean gap between what is said and what is so. Brier score and log loss "
-        f"also punish wrong answers. In brackets 95 % intervals ({cards['As it is']['brier'].method})."
+        "Lower is better. Calibration error: the mean gap between confidence and accuracy. Brier score and log loss also "
+        f"penalise wrong predictions. In brackets 95 % intervals ({cards['Uncalibrated']['brier'].method})."
     )
 
 
@@ -116,7 +117,7 @@ def _temperature(run: Run, using: DecisionRule | None, *, saved: bool) -> None:
     copies = " and their perturbed copies" if "shifted" in run.metrics else ""
     st.markdown(
         f"**Temperature {using.temperature:.2f}**, fitted on {formatting.plural(n, 'validation image')}{copies}: "
-        + ("the network is too sure." if using.temperature > 1 else "the network is not sure enough.")
+        + ("overconfident." if using.temperature > 1 else "underconfident.")
     )
     if n < 100:
         st.caption(":material/warning: So few validation images give a temperature that is mostly chance.")

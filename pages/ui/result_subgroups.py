@@ -17,12 +17,12 @@ def show(run: Run, split: str, answers: PredictionSet, rule: DecisionRule | None
     st.subheader(
         "Accuracy by group",
         anchor=False,
-        help="A network that looks at the lungs should be about as good whatever the file is like.",
+        help="A model that uses the lungs should be about as accurate whatever the file is like.",
     )
     table = cached_metrics.subgroups_of(run, split, rule=rule)
     if table is None:
         st.info(
-            f"The dataset '{run.config.data}' is not here (any more), so nothing is known of its files.",
+            f"The dataset '{run.config.data}' is not in this workspace, so nothing is known of its files.",
             icon=":material/info:",
         )
         return

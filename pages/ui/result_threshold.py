@@ -21,6 +21,8 @@ SHARES = {
     "npv": ("NPV", "Negative predictive value: of those called free of it, how many are."),
 }
 
+CRITERIA = {"hand": "Hand", "sensitivity": "Sensitivity at least", "youden": "Best balance"}
+
 
 def questions(classes: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     """Name in the address to positive classes: pneumonia first where there is a normal class, then each class."""
@@ -38,14 +40,16 @@ def show(run: Run, split: str, answers: PredictionSet) -> None:
     }
     with st.container(horizontal=True, vertical_alignment="bottom"):
         name = url_state.choice("Question", list(asked), key="question", titles=titles, width=330)
-        rule = st.segmented_control(
-            "Chosen by", ["hand", "sensitivity", "youden"], default="hand", required=True, key="rule", bind="query-params",
-            format_func={"hand": "Hand", "sensitivity": "Sensitivity at least", "youden": "Best balance"}.__getitem__,
+        rule = url_state.choice(
+            "Chosen by", list(CRITERIA), key="rule", titles=CRITERIA, default="hand",
+            widget=st.segmented_control, required=True,
             help="On the validation images. Best balance: the largest sum of sensitivity and specificity (Youden).",
         )  # fmt: skip
         least = 0.0
         if rule == "sensitivity":
-            least = st.slider("Sensitivity at least", 0.5, 1.0, 0.95, 0.01, key="least", bind="query-params", width=220)
+            least = url_state.value(
+                "Target sensitivity", 0.5, 1.0, key="least", default=0.95, widget=st.slider, step=0.01, width=220
+            )
     positive = asked[name]
     try:
         choice = _choice(run, positive, rule, least)
@@ -65,8 +69,8 @@ def _choice(run: Run, positive: tuple[str, ...], rule: str, least: float) -> dic
     if rule == "hand" or rule_store.SPLITS[0] not in run.metrics:
         if rule != "hand":
             st.caption("This run has no validation predictions, so the threshold is set by hand.")
-        value = st.slider("Threshold", 0.0, 1.0, 0.5, 0.01, key="threshold", bind="query-params")
-        return {"positive": positive, "threshold": float(value), "criterion": "by hand"}
+        threshold = url_state.value("Threshold", 0.0, 1.0, key="threshold", default=0.5, widget=st.slider, step=0.01)
+        return {"positive": positive, "threshold": threshold, "criterion": "by hand"}
     if rule == "sensitivity":
         return {"positive": positive, "target_sensitivity": least}
     val = decision_rule.calibrated(
@@ -131,17 +135,11 @@ def _adjusted(outcome: operating_point.Outcome, here: float) -> None:
         help="Predictive values depend on how many have the illness. Sensitivity and specificity are taken as they are here.",
     )
     left, right = st.columns([1, 2], gap="large")
-    share = left.number_input(
-        f"Prevalence, % (here {100 * here:.1f})",
-        0.1,
-        99.9,
-        10.0,
-        0.5,
-        "%.1f",
-        key="prevalence",
-        bind="query-params",
-        help="How many of 100 people have it.",
-    )
+    with left:
+        share = url_state.value(
+            f"Prevalence, % (here {100 * here:.1f})", 0.1, 99.9, key="prevalence", default=10.0, widget=st.number_input,
+            step=0.5, format="%.1f", help="How many of 100 people have it.",
+        )  # fmt: skip
     ppv = operating_point.ppv_at_prevalence(outcome, share / 100)
     npv = operating_point.ppv_at_prevalence(outcome.mirrored, 1 - share / 100)
     if ppv.value is None and npv.value is None:
@@ -156,7 +154,8 @@ def _saving(run: Run, choice: dict[str, Any]) -> None:
         if rule_store.SPLITS[0] in run.metrics:
             st.button(
                 "Save with the run", icon=":material/save:", key="keep-point", on_click=save, args=(run.id,), kwargs=choice,
-                disabled=run.is_bundled, help="What ships stays as it is." if run.is_bundled else "Predict then answers by it.",
+                disabled=run.is_bundled,
+                help="A model that ships is never changed." if run.is_bundled else "Predict then answers by it.",
             )  # fmt: skip
         saved(run)
 

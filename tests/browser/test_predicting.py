@@ -34,8 +34,8 @@ def test_one_pasted_and_many(browser: Browser, serve: Callable[..., Any], traine
 
     # One: the map lies over it, for the class that is asked for.
     page.locator("input[type=file]").set_input_files(images[0])
-    expect(page.get_by_text("Bright: this part counted most")).to_be_visible(timeout=MINUTE)
-    expect(page.get_by_alt_text("with what counted for")).to_be_visible()
+    expect(page.get_by_text("Bright: contributed most to the score of the class")).to_be_visible(timeout=MINUTE)
+    expect(page.get_by_alt_text("Heatmap for")).to_be_visible()
     page.get_by_role("radio", name="Image", exact=True).click()
     expect(page.get_by_alt_text(f"The image {images[0].name}", exact=True)).to_be_visible(timeout=MINUTE)
 

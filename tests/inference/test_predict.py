@@ -108,7 +108,8 @@ def test_a_network_that_cannot_be_exported_does_not_answer_and_tensorflow_stays_
     shutil.rmtree(runs.folder(run_id) / litert_model.FOLDER)
     (runs.folder(run_id) / "model.keras").write_bytes(b"no model")
     code = (
-        "import sys; from cxr_core.errors import WorkFailed; from cxr_core.inference import predict; from cxr_core.server import endpoint\n"
+        "import sys; from cxr_core.errors import WorkFailed; from cxr_core.inference import predict\n"
+        "from cxr_core.server import endpoint\n"
         f"try: predict.load({run_id!r})\n"
         "except WorkFailed as error: print(error)\n"
         "assert not set(sys.modules) & {'tensorflow', 'keras'}"

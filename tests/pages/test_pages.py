@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from cxr_core import process
 from cxr_core.data import datasets
-from cxr_core.evaluation import metrics, predictions
+from cxr_core.evaluation import metrics, paper, predictions
 from cxr_core.jobs import background_jobs
 from cxr_core.models import catalogue, recipes
 from cxr_core.runs import run_store as runs
@@ -95,6 +95,23 @@ def test_page_with_data_and_a_run(page: str, trained_home: Path) -> None:
     test = visit(page)
     assert not test.error, [error.value for error in test.error]
     assert text(test).count("not a medical device") == 1
+
+
+def all_words(test: AppTest) -> str:
+    """All that the page holds: texts, labels, options, help."""
+    return "\n".join(str(node.proto) for node in (*test.main, *test.sidebar))
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("workspace", ["no_first_start", "trained_home"])
+def test_a_page_that_speaks_of_the_paper_cites_it_once(
+    page: str, workspace: str, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue(workspace)
+    shown = all_words(visit(page))
+    cited = shown.count(paper.CITATION)
+    assert cited == 1 if "the paper" in shown.replace(paper.CITATION, "").lower() else cited <= 1
+    assert cited or page not in ("pages/model/results.py", "pages/model/leaderboard.py")
 
 
 def test_first_start_draws_the_synthetic_set(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ def test_an_upload_is_answered_with_its_reason_and_the_disclaimer(image: Path) -
     test = uploaded(("lungs.jpeg", image.read_bytes()))
     said = text(test)
     assert "(uncalibrated)" in said and "not a medical device" in said and "How good it is" in said
-    assert "Bright: this part counted most" in said
+    assert "Bright: contributed most to the score of the class" in said
     assert test.selectbox(key="for-lungs.jpeg").options == ["Normal", "Viral pneumonia", "Bacterial pneumonia"]
     test.selectbox(key="for-lungs.jpeg").select_index(1).run()
     assert not test.exception
@@ -87,7 +87,7 @@ def test_work_that_was_stopped_goes_on_where_it_was(image: Path) -> None:
     batch.stopped = True
     test.run()
     assert "Stopped after 8 of 20 files" in text(test)
-    next(one for one in test.button if one.label == "Go on").click().run()
+    next(one for one in test.button if one.label == "Resume").click().run()
     assert not test.exception and "20 files" in text(test)
 
 
@@ -109,7 +109,7 @@ def test_other_runs_are_asked_for_their_opinion(image: Path) -> None:
     (second,) = {run_id, other} - {chosen}
     test.multiselect(key=f"opinions-{chosen}").set_value([second]).run()
     test.file_uploader(key="uploads-False").upload("lungs.jpeg", image.read_bytes(), "image/jpeg").run()
-    assert not test.exception and "Other opinions" in text(test) and "1 of 1 say" in text(test)
+    assert not test.exception and "Second opinions" in text(test) and "1 of 1 say" in text(test)
     made_ = ensembles.create([run_id, other])
     test = visit(PAGE)
     test.query_params["run"] = made_
@@ -224,7 +224,7 @@ def test_what_the_gate_stops_gets_no_answer(image: Path, monkeypatch: pytest.Mon
         predict, "basic_findings", lambda *_, **__: [said]
     )  # this run has learned from too few images for a gate
     test = uploaded(("cat.jpeg", image.read_bytes()))
-    assert not [one for one in test.get("button_group") if "What counted" in str(one)]  # nor what would speak for one
+    assert not [one for one in test.get("button_group") if "Heatmap" in str(one)]  # nor one that would explain it
     assert "It seems to be a photograph." in text(test) and "(uncalibrated)" not in text(test)
     if refuses:
         assert "No answer is given" in text(test) and not test.toggle

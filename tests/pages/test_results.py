@@ -180,7 +180,7 @@ def test_images_are_called_by_the_decision_rule_unless_the_highest_probability_i
         calm = decision_rule.calibrated(found, rule.temperature)
         table = next(one.value for one in view(test, "calibration").table)
         error = calibration.expected_calibration_error(calm.confidence, found.correct)
-        assert table.loc["Calibration error", "After"].startswith(f"{error:.3f} ")
+        assert table.loc["Calibration error", "Calibrated"].startswith(f"{error:.3f} ")
 
 
 def test_what_a_person_is_shown_stands_under_the_headline(two: list[str]) -> None:
@@ -232,7 +232,7 @@ def board_row(test: AppTest, run_id: str) -> pd.Series:
 def test_a_rule_is_saved_and_deleted(two: list[str]) -> None:
     test = view(visit(RESULTS, run=two[0]), "calibration")
     table = next(one.value for one in test.table)
-    assert list(table.columns) == ["As it is", "After"] and all(" to " in one for one in table["After"])
+    assert list(table.columns) == ["Uncalibrated", "Calibrated"] and all(" to " in one for one in table["Calibrated"])
     test.button(key="keep-temperature").click().run()
     assert rule_store.saved(two[0]) == rule_store.fit(two[0])
     test.button(key="forget-rule").click().run()
@@ -281,6 +281,33 @@ def test_a_run_without_results_asked_for_by_link_is_called_so(two: list[str], pa
     made = synthetic_runs.on("kermany", patient, seed=9, state="failed")
     told = text(visit(RESULTS, run=made))
     assert f"The run '{made}' has no results: it is failed" in told and "There is no run" not in told
+
+
+def test_addresses_of_older_versions_show_the_same(patient: str) -> None:
+    ids, true = (
+        [f"test/{name}/{n:04d}.jpeg" for name in ("normal", "viral") for n in range(60)],
+        ["normal"] * 60 + ["viral"] * 60,
+    )
+    run_id = synthetic_runs.run({"test": (ids, true), "val": (ids, true), "shifted": (ids, true)}, data="kermany")
+    rule_store.save(run_id, rule_store.fit(run_id, target_sensitivity=0.9))
+    for page, former, expected in (
+        (RESULTS, {"by": "Operating point", "split": "Validation, shifted"}, ("point", "shifted")),
+        (RESULTS, {"by": "Most probable class", "view": "Take away"}, ("probable", "files")),
+        (RESULTS, {"unit": "Share of the true class"}, ("shares",)),
+        (RESULTS, {"unit": "Share of what was called so"}, ("called",)),
+        (RESULTS, {"unit": "% of called", "view": "Matrix and images"}, ("called", "matrix")),
+        (
+            RESULTS,
+            {"view": "Threshold", "rule": "Sensitivity at least", "least": "0.8"},
+            ("threshold", "sensitivity", 0.8),
+        ),
+        (RESULTS, {"view": "Threshold", "rule": "Best balance", "prevalence": "4.5"}, ("threshold", "youden", 4.5)),
+        (RESULTS, {"view": "Threshold", "rule": "Hand", "threshold": "0.25"}, ("threshold", "hand", 0.25)),
+        (BOARD, {"baseline": "Nothing", "figure": "Macro F1"}, ("none", "macro_f1")),
+    ):
+        test = visit(page, run=run_id, **former)
+        assert tuple(test.session_state[key] for key in former) == expected
+        assert "Shown instead" not in text(test) and not test.error
 
 
 def test_a_run_deleted_while_it_is_compared(two: list[str]) -> None:

@@ -15,7 +15,7 @@ WIDGETS = (
 )  # fmt: skip
 FORGOTTEN = {  # widgets that begin anew on purpose when they are drawn again
     "Show the answer all the same": "a refusal is overridden for one image, not for the next of the same name",
-    "Counted for": "of one image",
+    "Class explained": "of one image",
     "label": "a frame of one file",
     "Image": "the link to Predict decides",
     # in a form or dialog, whose fields are sent or thrown away as a whole
@@ -181,6 +181,7 @@ def test_every_widget_keeps_its_value_while_it_is_not_drawn() -> None:
                 continue
             given = {one.arg for one in node.keywords}
             label = ast.unparse(node.args[0]).strip("'")
-            if not given & {"persist_state", "bind", None} and label not in FORGOTTEN:
+            assert "bind" not in given, f"{path.name}:{node.lineno} has another way into the address than url_state"
+            if not given & {"persist_state", None} and label not in FORGOTTEN:
                 lost.append(f"{path.relative_to(PROJECT)}:{node.lineno} {label}")
     assert not lost

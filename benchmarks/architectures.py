@@ -1,4 +1,4 @@
-"""What each architecture costs here: `python benchmarks/architectures.py [MODEL …] [--size 180] [--rounds 3]`.
+"""Measure the cost of each architecture here: `python benchmarks/architectures.py [MODEL …] [--size 180] [--rounds 3]`.
 
 Prints the catalogue's figures (parameters, GFLOP an image, the share of them behind the last block) and, measured in the
 same run, the machine's matrix products, images/s forward and in training, and `efficiency`: the share of the

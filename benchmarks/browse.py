@@ -1,4 +1,4 @@
-"""How long Browse takes on a big dataset: `python benchmarks/browse.py [--rows 1000000] [--rounds 20]`.
+"""Time Browse on a big dataset: `python benchmarks/browse.py [--rows 1000000] [--rounds 20]`.
 
 The index is made up, the packed array a sparse file of black images; times are those of the script on the server.
 """
@@ -76,7 +76,7 @@ def make(count: int) -> None:
     dataset = datasets.Dataset(
         name="big",
         classes=CLASSES,
-        counts=datasets.counts(table, CLASSES),
+        counts=index.counts(table, CLASSES),
         images=count,
         patients=table["patient"].nunique(),
         kind="folder",

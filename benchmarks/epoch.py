@@ -1,4 +1,4 @@
-"""Whether an epoch keeps the processor busy: `python benchmarks/epoch.py DATASET [--model custom_cnn] [--epochs 3]`.
+"""Measure how busy an epoch keeps the processor: `python benchmarks/epoch.py DATASET [--model custom_cnn] [--epochs 3]`.
 
 DATASET is one of the workspace (CXR_HOME). Trains it in this process by the usual settings and prints, over the epochs after
 the first (which builds the graphs), the share of all cores' time that was used, images/s, and how many image files were

@@ -145,7 +145,7 @@ def ordinary_way(chosen: argparse.Namespace, tree: Path, learning_rate: float) -
 
 
 def answered(backbone: Any, images: Any) -> tuple[Any, Any]:
-    """What the frozen network makes of a split, and the classes."""
+    """Features that the frozen network makes of a split, and the classes."""
     seen = [(backbone.predict_on_batch(batch), np.asarray(targets)) for batch, targets in images]
     return np.concatenate([one for one, _ in seen]), np.concatenate([one for _, one in seen])
 

@@ -1,4 +1,4 @@
-"""How many images a second are read, hashed and packed: `python benchmarks/packing.py FOLDER [--rounds 3] [--size WxH]`.
+"""Count the images a second that are read, hashed and packed: `python benchmarks/packing.py FOLDER [--rounds 3] [--size WxH]`.
 
 FOLDER is searched for images. With --size they are first resized to that (300 of them) in a temporary folder.
 """

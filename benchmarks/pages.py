@@ -1,4 +1,4 @@
-"""How long the server works to draw a page again, warm, in the workspace that CXR_HOME names (its data and runs).
+"""Time the server as it draws a page again, warm, in the workspace that CXR_HOME names (its data and runs).
 
     CXR_HOME=… python benchmarks/pages.py [--rounds 20] [--runs 10]
     python benchmarks/pages.py --crowd [--rounds 20] [--profile]

@@ -1,4 +1,4 @@
-"""How many phantoms one core draws a second: `python benchmarks/phantoms.py [--images 300] [--size 224]`."""
+"""Count the phantoms that one core draws a second: `python benchmarks/phantoms.py [--images 300] [--size 224]`."""
 
 import argparse
 import json

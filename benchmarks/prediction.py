@@ -1,4 +1,4 @@
-"""How fast a run answers: `CXR_HOME=… python benchmarks/prediction.py RUN FILE… [--files 500] [--rounds 50] [--keras]
+"""Measure how fast a run answers: `CXR_HOME=… python benchmarks/prediction.py RUN FILE… [--files 500] [--rounds 50] [--keras]
 [--sessions 20]`.
 
 FILEs are images or folders; they are repeated up to --files. Prints JSON:
@@ -10,8 +10,9 @@ batch            images/s of a stream of files, decoding included
 loop             images/s of a bare loop over prepared arrays through the same network, as many at a time
 With --sessions so many threads predict at once, each image from file to heatmap, for --seconds: `crowd_p95_ms`, how many times
 the single median that is, `crowd_rate` in images/s, and by how much memory grew from the first quarter to the end.
-With --keras also the ordinary way in a process of its own: `model.predict` of one prepared image at a time (keras_ms), and of
-8 at a time through `predict_on_batch` (keras_batch, images/s).
+With --keras also the ordinary way: `model.predict` of one prepared image at a time in a process of its own (keras_ms), and a
+forward pass of Keras over the decoded arrays, 32 at a time and without a mirror image, by turns with the stream of files
+(keras_forward, batch_by_turns in images/s; their ratio batch_share_of_keras_forward).
 """
 
 import argparse
@@ -68,6 +69,7 @@ def main() -> None:
     if chosen.keras:
         figures |= part(chosen, "keras", files)
         figures["times_keras"] = round(figures["batch"] / (1000 / figures["keras_ms"]), 1)
+        figures |= against_keras(chosen.run, files)
     print(json.dumps({**figures, "run": chosen.run, "files": len(files), "rounds": chosen.rounds}))
 
 
@@ -89,7 +91,7 @@ def first(run: str, files: list[Path], rounds: int) -> dict[str, Any]:
 
 
 def asked(panel: predict.LoadedModel, file: Path) -> None:
-    """What the page does for an upload."""
+    """Decode, answer and draw the heatmap, as the page does for an upload."""
     image = images.decode(file.read_bytes())
     answer = panel.answers(panel.see([image]))[0]
     panel.relevance(image.grey, answer.label)
@@ -148,10 +150,40 @@ def keras_way(run: str, files: list[Path], rounds: int) -> dict[str, Any]:
     from cxr_core.inference.predictor import Predictor
 
     predictor = Predictor.load(run)
-    batch = images.to_input(np.stack([images.prepare(images.read(one), predictor.size) for one in files]))
-    single = median(lambda number: predictor.model.predict(batch[number % len(batch)][None], verbose=0), rounds)
-    eight = median(lambda _: predictor.model.predict_on_batch(batch[:CHUNK]), max(3, rounds // 5))
-    return {"keras_ms": single, "keras_batch": round(1000 * CHUNK / eight, 1)}
+    batch = images.to_input(np.stack([images.prepare(images.read(path), predictor.size) for path in files]))
+    return {
+        "keras_ms": median(lambda number: predictor.model.predict(batch[number % len(batch)][None], verbose=0), rounds)
+    }
+
+
+def against_keras(run: str, files: list[Path], rounds: int = 5) -> dict[str, Any]:
+    """Images per second of a forward pass of Keras over decoded arrays and of the stream of files, by turns."""
+    from cxr_core.inference.predictor import Predictor
+
+    predictor, model = Predictor.load(run), predict.load(run)
+    prepared = images.to_input(np.stack([images.prepare(images.read(path), predictor.size) for path in files]))
+    inputs = [InputFile(path.name, path.read_bytes()) for path in files]
+
+    def forward() -> None:
+        for start in range(0, len(prepared), 32):
+            predictor.model.predict_on_batch(prepared[start : start + 32])
+
+    def streamed() -> None:
+        for _ in predict.stream(model, inputs):
+            pass
+
+    rates: dict[str, list[float]] = {"keras_forward": [], "batch_by_turns": []}
+    for number in range(rounds + 1):
+        for name, work in (("keras_forward", forward), ("batch_by_turns", streamed)):
+            start = time.perf_counter()
+            work()
+            if number:  # the first turn warms up
+                rates[name].append(len(files) / (time.perf_counter() - start))
+    shares = [ours / keras for keras, ours in zip(*rates.values(), strict=True)]
+    return {
+        **{name: round(statistics.median(values), 1) for name, values in rates.items()},
+        "batch_share_of_keras_forward": round(statistics.median(shares), 3),
+    }
 
 
 def median(work: Callable[[int], object], rounds: int) -> float:

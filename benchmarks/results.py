@@ -1,4 +1,4 @@
-"""How long the results pages take: `python benchmarks/results.py [--images 5856] [--runs 20] [--rounds 20]`.
+"""Time the results pages: `python benchmarks/results.py [--images 5856] [--runs 20] [--rounds 20]`.
 
 Predictions are made up; times are those of the script on the server, `seconds` by the clock and `cpu_seconds` of this process,
 which tells more on a machine that is busy with other work. The bootstrap is of all figures of one run on 5,216 rows.

@@ -1,4 +1,4 @@
-"""What the training service costs beside a bare `fit`: `python benchmarks/service.py [--epochs 16] [--images 600]`.
+"""Measure the cost of the training service beside a bare `fit`: `python benchmarks/service.py [--epochs 16] [--images 600]`.
 
 One training of `custom_cnn` in this process; its epochs take turns, one with all that the service does (progress, status,
 history, the best model and the checkpoint kept), one with nothing but Keras' `fit`. So both see the same network, batches and

@@ -1,4 +1,4 @@
-"""What it costs that ten people watch one training: `python benchmarks/watching.py [--sockets] [--seconds 120] …`.
+"""Measure the cost of ten people who watch one training: `python benchmarks/watching.py [--sockets] [--seconds 120] …`.
 
 A server and a training of `custom_cnn` are started in a workspace of their own. The training is left alone for half of the
 seconds, watched on the Train page by ten sessions for all of them, and left alone for another half. `server` is the share of
@@ -167,7 +167,7 @@ class Pace:
 
 @dataclass
 class Window:
-    """What was seen in some seconds: shares of one core, and seconds of the epochs that lie within."""
+    """Usage over some seconds: shares of one core, and seconds of the epochs that lie within."""
 
     server: float = 0.0
     others: float = 0.0

@@ -66,7 +66,7 @@ _RLE = "1.2.840.10008.1.2.5"
 
 
 def is_dicom(source: bytes | Path) -> bool:
-    """Whether the content says that it is DICOM: "DICM" after a preamble of 128 bytes."""
+    """True if the content says that it is DICOM: "DICM" after a preamble of 128 bytes."""
     if isinstance(source, bytes):
         return source[128:MARK_END] == b"DICM"
     try:
@@ -77,7 +77,7 @@ def is_dicom(source: bytes | Path) -> bool:
 
 
 def is_nameless(name: str) -> bool:
-    """Whether a file is called as on a hospital's disc: without an ending, or by its UID ("1.2.840.113619").
+    """True if a file is named as on a hospital's disc: without an ending, or by its UID ("1.2.840.113619").
 
     DICOMDIR, the disc's table of contents, is none of its images.
     """
@@ -87,7 +87,7 @@ def is_nameless(name: str) -> bool:
 
 @dataclass(frozen=True)
 class DicomHeader:
-    """What may be known of a DICOM file.
+    """Facts of a DICOM file that may be shown.
 
     Attributes:
         photometric: the photometric interpretation, one of GREYS or COLOURS.

@@ -33,7 +33,7 @@ Image.MAX_IMAGE_PIXELS = None  # MAX_PIXELS is checked on the header instead, wi
 
 @dataclass(frozen=True)
 class Header:
-    """What a file states about itself.
+    """Statements of a file about itself.
 
     Attributes:
         format: one of FORMATS.
@@ -70,7 +70,7 @@ class DecodedImage:
 
     @property
     def frames(self) -> int:
-        """How many images the file holds; more than one only in DICOM."""
+        """Number of images that the file holds; more than one only in DICOM."""
         return self.dicom.frames if self.dicom else 1
 
 
@@ -141,7 +141,7 @@ _ORIENTATION = 0x0112  # CIPA DC-008
 
 
 def _stores_luma(image: Image.Image) -> bool:
-    """Whether a JPEG of three components stores luma and chroma, by libjpeg's rules (jdapimin.c, default_decompress_parms)."""
+    """True if a JPEG of three components stores luma and chroma, by libjpeg's rules (jdapimin.c, default_decompress_parms)."""
     if not isinstance(image, JpegImageFile) or image.mode != "RGB":
         return False
     if "jfif" in image.info:
@@ -197,7 +197,7 @@ def prepare(grey: Pixels, size: int) -> Pixels:
 
 
 def to_input(pixels: Pixels) -> npt.NDArray[np.float32]:
-    """What a model takes: uint8 (N, S, S) to float32 (N, S, S, 3), three equal channels, still in 0..255."""
+    """Convert to the input of a model: uint8 (N, S, S) to float32 (N, S, S, 3), three equal channels, still in 0..255."""
     return np.repeat(pixels[..., None], 3, axis=-1).astype(np.float32)
 
 

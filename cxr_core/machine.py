@@ -1,4 +1,4 @@
-"""What this machine can do, without Keras: its graphics cards, and how fast its processor multiplies matrices."""
+"""Capabilities of this machine, without Keras: its graphics cards, and how fast its processor multiplies matrices."""
 
 import os
 import time
@@ -25,7 +25,7 @@ class Gpu:
 
 
 def check_backend() -> None:
-    """What Keras is asked to compute on by `KERAS_BACKEND` can be had here.
+    """Check that the `KERAS_BACKEND` asked for is installed here.
 
     Raises:
         BadInput: it is none of BACKENDS, or is not installed.

@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class ProcessId(TypedDict):
-    """Who works: `born` (seconds since 1970) tells a process from a later one with the same number."""
+    """Identity of a process: `born` (seconds since 1970) tells a process from a later one with the same number."""
 
     host: str
     pid: int
@@ -45,7 +45,7 @@ def process_id(pid: int | None = None) -> ProcessId:
 
 
 def is_alive(who: ProcessId) -> bool:
-    """Whether that very process still runs. Of another machine nothing is known from here: False."""
+    """True if that very process still runs. Of another machine nothing is known from here: False."""
     if who["host"] != socket.gethostname():
         return False
     try:
@@ -135,7 +135,7 @@ def memory_gb() -> float:
 
 
 def cpu_count() -> int:
-    """How many processor cores this process may use, at least 1."""
+    """Number of processor cores that this process may use, at least 1."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -1,4 +1,4 @@
-"""Where everything lives on disk, and how it is written: the only module that knows paths under the artifacts folder.
+"""Paths of everything on disk, and atomic writing: the only module that knows paths under the artifacts folder.
 
     <home>/datasets/<name>/       index, images, packed arrays, manifests of one dataset
     <home>/datasets/.adding/<name>/   one that is being added; moved into place when whole
@@ -65,7 +65,7 @@ def staging(name: str = "") -> Path:
 
 
 def removed_decisions(name: str) -> Path:
-    """Where the record of decisions of the removed dataset `name` is kept; the time tells several apart."""
+    """Path of the record of decisions of the removed dataset `name`; the time tells several apart."""
     return datasets() / ".removed" / f"{validate_name(name)}-{time.strftime('%Y%m%d-%H%M%S')}.jsonl"
 
 
@@ -83,12 +83,12 @@ def run(run_id: str) -> Path:
 
 
 def deleted_run(run_id: str) -> Path:
-    """Where a deleted run waits to be brought back or deleted for good."""
+    """Path where a deleted run waits to be brought back or deleted for good."""
     return runs() / ".deleted" / validate_name(run_id)
 
 
 def features() -> Path:
-    """What frozen trunks made of images; may be deleted at any time, it is made again."""
+    """Folder of the features that frozen backbones made of images; may be deleted at any time, they are made again."""
     return home() / "features"
 
 
@@ -112,7 +112,7 @@ def pretrained() -> Path:
 
 @lru_cache(maxsize=1)
 def _is_clone() -> bool:
-    """Whether the package runs from a clone of the project, not installed among Python's packages."""
+    """True if the package runs from a clone of the project, not installed among Python's packages."""
     return (PROJECT / "pyproject.toml").is_file()
 
 

@@ -25,7 +25,7 @@ _BAD_NAME = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errn
 
 @dataclass(frozen=True)
 class Extraction:
-    """How many files were written, and (file, reason) of those that could not be."""
+    """Number of files written, and (file, reason) of those that could not be."""
 
     files: int
     skipped: tuple[tuple[str, str], ...]

@@ -63,7 +63,7 @@ class FeatureStore:
         return 4 * math.prod(self.shape)
 
     def __len__(self) -> int:
-        """How many whole feature maps are there."""
+        """Number of whole feature maps in the store."""
         entries, values = self._sizes()
         return min(entries // _ENTRY.itemsize, values // self.item_bytes)
 

@@ -8,13 +8,13 @@ from cxr_core.images import SUFFIXES
 
 
 def is_visible(name: str) -> bool:
-    """Whether neither the file nor a folder of its path (slashes of either kind) is one that operating systems hide."""
+    """True if neither the file nor a folder of its path (slashes of either kind) is one that operating systems hide."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
     return not any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
 def is_image(name: str) -> bool:
-    """Whether a path, relative to the dataset, counts as an image: it is visible and has one of `images.SUFFIXES`."""
+    """True if a path, relative to the dataset, counts as an image: it is visible and has one of `images.SUFFIXES`."""
     return PurePosixPath(name.replace("\\", "/")).suffix.lower() in SUFFIXES and is_visible(name)
 
 

@@ -58,13 +58,13 @@ def read(name: str, columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
 
 
 def count_rows(name: str) -> int:
-    """How many images there are, from the file's footer alone."""
+    """Number of images, from the file's footer alone."""
     with _told(name) as path, ParquetFile(path) as file:
         return int(file.metadata.num_rows)
 
 
 def is_complete(name: str, images: int) -> bool:
-    """Whether the index is there and has a row for each of so many images, as its footer tells: cheap enough for any page."""
+    """True if the index is there and has a row for each of so many images, as its footer tells: cheap enough for any page."""
     path = workspace.dataset(name) / "index.parquet"
     try:
         return _count_rows(path, workspace.fingerprint(path)) == images
@@ -86,7 +86,7 @@ def damaged_error(name: str) -> WorkFailed:
 
 
 def row_counts(name: str) -> list[int]:
-    """How many images the dataset has had, from its addition over all that were added later, oldest first."""
+    """Numbers of images that the dataset has had, from its addition over all that were added later, oldest first."""
     document = workspace.read_json(workspace.dataset(name) / "dataset.json")
     lengths = [int(document["images"])]
     for addition in reversed(document.get("additions", ())):

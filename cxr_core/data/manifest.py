@@ -63,7 +63,7 @@ COLUMNS = ("id", "split", "class", "patient", "sha256", "data", "row", "copy", "
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is known of a manifest without reading its rows.
+    """Description of a manifest, without its rows.
 
     Attributes:
         counts: rows per split and class.
@@ -162,7 +162,7 @@ def plan(
 
 
 def files(manifest: Manifest) -> tuple[Path, Path]:
-    """Where its rows (Parquet) and its description (JSON) lie."""
+    """Paths of its rows (Parquet) and its description (JSON)."""
     folder = workspace.dataset(manifest.data) / "manifests"
     return folder / f"{manifest.id}.parquet", folder / f"{manifest.id}.json"
 

@@ -34,7 +34,7 @@ class Supplement:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a manifest will hold.
+    """Contents of a manifest to be.
 
     Attributes:
         rows: the columns of a manifest (manifest.py), and `path`, the id within the image's own dataset.

@@ -32,7 +32,7 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What one file is; `problem` is empty, or the sentence that says why there are no pixels.
+    """One decoded file; `problem` is empty, or the sentence that says why there are no pixels.
 
     `patient` is the pseudonym of a DICOM file's patient, "" where the file does not tell.
     """

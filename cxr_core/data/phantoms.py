@@ -41,7 +41,7 @@ _HIGHEST = Body(0.82, -0.72, 0.50, 1.2, 0.145, 0.03, 1.25, 1.0, -0.6, 1.0, 2**32
 
 
 class Pose(NamedTuple):
-    """How the patient stands and breathes: patient = zoom * rotation(turn) * frame + (right, down)."""
+    """Pose and breath of the patient: patient = zoom * rotation(turn) * frame + (right, down)."""
 
     turn: float
     zoom: float

@@ -31,7 +31,7 @@ Positions = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Query:
-    """Which images; an empty filter lets everything through.
+    """Filter of images; an empty one lets everything through.
 
     Attributes:
         splits, classes, sources: any of these; classes as they are after the decisions.

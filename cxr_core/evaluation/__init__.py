@@ -1,1 +1,1 @@
-"""How good is a model: predictions table, metrics with intervals, the leaderboard, plots and reports."""
+"""Evaluation of a model: predictions table, metrics with intervals, the leaderboard, plots and reports."""

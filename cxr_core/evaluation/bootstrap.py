@@ -39,7 +39,7 @@ Weights = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """Which patients each resample has, how often.
+    """Count of each patient in each resample.
 
     Attributes:
         patients: (n,) int codes 0 to G - 1 of the images' patients.
@@ -79,7 +79,7 @@ class Draws:
 
 
 def draws(true: npt.ArrayLike, patients: npt.ArrayLike | None, *, resamples: int = RESAMPLES, seed: int = 0) -> Draws:
-    """How to draw these images again.
+    """Resampling plan of these images.
 
     Args:
         true: (n,) codes of the true classes.

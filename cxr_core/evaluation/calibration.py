@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say, and the one number that mends the most of it.
+"""Calibration: how far probabilities are from observed shares, and the temperature that mends most of it.
 
 `true` is int (n,) of codes 0 to k - 1, `probabilities` float (n, k) in [0, 1], rows summing to 1.
 """

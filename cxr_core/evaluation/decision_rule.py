@@ -1,4 +1,4 @@
-"""How a model answers: from the probabilities of its network to a class, and to whether it is confident of it.
+"""Decision rule of a model: from the probabilities of its network to a class, and to whether it is confident of it.
 
 The temperature, the threshold and the reject threshold are fitted together on the validation images and their perturbed
 copies. The confidence is the calibrated probability of the class that the rule gives (C. K. Chow, IEEE Trans. Inf. Theory 16

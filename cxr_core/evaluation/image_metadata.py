@@ -1,4 +1,4 @@
-"""What the datasets of this workspace know of the images in a prediction set: their patients and their files."""
+"""Metadata that the datasets of this workspace have of the images in a prediction set: their patients and their files."""
 
 import numpy as np
 import pandas as pd

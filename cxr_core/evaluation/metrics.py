@@ -82,7 +82,7 @@ def parts_of(name: str) -> tuple[str, ...]:
 
 
 def is_percentage(name: str) -> bool:
-    """Whether a metric is written in per cent."""
+    """True if a metric is written in per cent."""
     return parts_of(name) == ("counts",)
 
 

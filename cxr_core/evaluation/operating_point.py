@@ -70,7 +70,7 @@ def question(answers: PredictionSet, positive: Sequence[str]) -> tuple[Flags, Fl
 
 
 def outcome_at(is_positive: Flags, score: Floats, threshold: float) -> Outcome:
-    """What a threshold gives on these images."""
+    """Sensitivity and specificity of a threshold on these images."""
     called = score >= threshold
     tp, fp = int((called & is_positive).sum()), int((called & ~is_positive).sum())
     return Outcome(tp, fp, int(is_positive.sum()) - tp, int((~is_positive).sum()) - fp)

@@ -1,4 +1,4 @@
-"""What the paper (CITATION) printed: models as in the catalogue, classes as in CLASSES, shares in [0, 1] rounded as there."""
+"""Results printed in the paper (CITATION): models as in the catalogue, classes as in CLASSES, shares in [0, 1] rounded as there."""
 
 import pandas as pd
 

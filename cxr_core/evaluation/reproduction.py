@@ -28,7 +28,7 @@ def latest_reproductions(runs: Sequence[Run], data: str) -> dict[str, Run]:
 
 
 def differences(run: Run, compare_images: Callable[[str, str], list[str]] | None = None) -> list[str] | None:
-    """What a run does otherwise than the paper, as short phrases; empty for a reproduction, None for other networks.
+    """List how a run differs from the paper, as short phrases; empty for a reproduction, None for other networks.
 
     A reproduction has the paper's three classes and its real images in the official split, and its recipe with nothing changed
     but the seed; a pretrained network starts from ImageNet's weights, or from a file that a person vouches for.
@@ -55,7 +55,7 @@ def differences(run: Run, compare_images: Callable[[str, str], list[str]] | None
 
 
 def image_differences(data: str, manifest_id: str) -> list[str]:
-    """What a manifest has otherwise than the paper's images and splits."""
+    """List how a manifest differs from the paper's images and splits."""
     try:
         dataset, frozen = datasets.get(data), manifest.get(data, manifest_id)
     except CxrError:

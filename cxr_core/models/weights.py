@@ -178,7 +178,7 @@ def _loaded(name: str, size: int, scaling: str, path: Path) -> keras.Model:
 
 
 def _untouched(fresh: Any, loaded: Any) -> bool:
-    """Whether a random kernel is empty after loading; biases and norms may well be what they were."""
+    """True if a random kernel is empty after loading; biases and norms may well be what they were."""
     return "kernel" in loaded.path and bool(np.asarray(fresh.value).any()) and not np.asarray(loaded.value).any()
 
 
@@ -204,12 +204,12 @@ def available() -> dict[str, list[str]]:
 
 
 def _cache() -> Path:
-    """Where Keras keeps what it has downloaded."""
+    """Folder in which Keras keeps what it has downloaded."""
     return Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models"
 
 
 def is_complete(path: Path) -> bool:
-    """Whether there is a weights file that can be opened, of its full length; its content is not looked at."""
+    """True if there is a weights file that can be opened, of its full length; its content is not looked at."""
     if path.suffix == ".keras":
         return zipfile.is_zipfile(path)
     try:

@@ -13,7 +13,7 @@ from cxr_core.data.features import Values
 from cxr_core.data.packing import StackedPixels
 
 BatchSource = Callable[[npt.NDArray[np.int64], int], npt.NDArray[Any]]
-"""What a network sees of the images number i, int (B,), in an epoch: (B, …)."""
+"""Input of a network for the images number i, int (B,), in an epoch: (B, …)."""
 
 
 class ImageSource:

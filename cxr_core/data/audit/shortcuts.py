@@ -41,7 +41,7 @@ class Shortcut:
 
     @property
     def notable(self) -> bool:
-        """Whether a person should know of it."""
+        """True if a person should know of it."""
         return self.auc >= NOTABLE and self.ci95[0] >= _SURE
 
     @property
@@ -51,7 +51,7 @@ class Shortcut:
 
     @property
     def sentence(self) -> str:
-        """What it means, for a person."""
+        """Sentence that says what it means."""
         name = TRAITS[self.trait]
         if self.auc >= NOTABLE and not self.notable:
             return f"{name} may say something about the class, but there are too few images to tell."

@@ -207,7 +207,7 @@ def type_of_pneumonia(stem: str) -> str:
 
 
 def is_kermany_name(stem: str) -> bool:
-    """Whether a file is named as in the set of Kermany, Zhang and Goldbaum, as Kaggle or Mendeley have it."""
+    """True if a file is named as in the set of Kermany, Zhang and Goldbaum, as Kaggle or Mendeley have it."""
     return any(pattern.search(stem) for pattern in (_KAGGLE_PNEUMONIA, _KAGGLE_NORMAL)) or bool(
         _MENDELEY.fullmatch(stem)
     )

@@ -82,7 +82,7 @@ def class_probabilities(shares: Mapping[str, float], titles: Mapping[str, str], 
 
 
 def pixel_histogram(pixels: npt.NDArray[np.uint8], *, dark: bool = False) -> go.Figure:
-    """How often each grey value of an image occurs, in steps of four.
+    """Histogram of the grey values of an image, in steps of four.
 
     Args:
         pixels: uint8 (H, W).

@@ -1,4 +1,4 @@
-"""What the report says of several runs side by side: differences on the images that both have, and settings."""
+"""Section of the report on several runs side by side: differences on the images that both have, and settings."""
 
 import math
 from collections.abc import Sequence

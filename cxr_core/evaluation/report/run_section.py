@@ -1,4 +1,4 @@
-"""What the report says of one run: its metrics, plots, results by group, data and settings."""
+"""Section of the report on one run: its metrics, plots, results by group, data and settings."""
 
 import base64
 import json
@@ -115,7 +115,7 @@ def _classification_report(predictions: PredictionSet, titles: Mapping[str, str]
 
 
 def _decision(predictions: PredictionSet, rule: DecisionRule) -> pd.DataFrame:
-    """What a person is shown: which answers are confident, and what those are worth."""
+    """Table of the decision rule: which answers are confident, and what those are worth."""
     document = decision_metrics.document(predictions, rule)
     shares = {title: document[name] for name, title in decision_metrics.TITLES.items()}
     rows = {

@@ -11,9 +11,9 @@ def csv(table: pd.DataFrame) -> bytes:
     Numbers stay as they are, so that a negative one can still be computed with.
     """
     safe = table.rename(columns=_harmless)
-    for place in range(safe.shape[1]):
-        if not pd.api.types.is_numeric_dtype(safe.dtypes.iloc[place]):
-            safe.isetitem(place, safe.iloc[:, place].map(_harmless).to_numpy())
+    for column in range(safe.shape[1]):
+        if not pd.api.types.is_numeric_dtype(safe.dtypes.iloc[column]):
+            safe.isetitem(column, safe.iloc[:, column].map(_harmless).to_numpy())
     return safe.to_csv(index=False, float_format="%.6g").encode()
 
 

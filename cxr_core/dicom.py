@@ -318,7 +318,7 @@ def _looked_up(values: Values, item: "Dataset", dataset: "Dataset") -> tuple[Val
 
     Not by pydicom: its 8-bit tables of more than 256 entries wrap around (3.0.2).
     """
-    entries, first, bits = (int(one) for one in item.LUTDescriptor)
+    entries, first, bits = (int(value) for value in item.LUTDescriptor)
     if not 1 <= bits <= MAX_BITS:
         raise ValueError("entries of an impossible depth")
     data = item.LUTData
@@ -327,8 +327,8 @@ def _looked_up(values: Values, item: "Dataset", dataset: "Dataset") -> tuple[Val
         data = np.frombuffer(data, "u1" if packed else "<u2" if dataset.original_encoding[1] else ">u2")
     table = np.atleast_1d(np.asarray(data, np.float64))[: entries or 65536]
     top = float((1 << bits) - 1)
-    place = np.clip(np.rint(values) - first, 0, len(table) - 1).astype(np.intp)
-    return np.clip(table[place], 0, top), top
+    entry = np.clip(np.rint(values) - first, 0, len(table) - 1).astype(np.intp)
+    return np.clip(table[entry], 0, top), top
 
 
 def _number(dataset: "Dataset", keyword: str, default: float) -> float:
@@ -345,4 +345,4 @@ def _fact(value: Any) -> str:
     if isinstance(value, (int, str)):
         text = str(value).strip()
         return text if re.fullmatch(r"[A-Za-z0-9_ ]{1,16}", text) else ""
-    return " × ".join(f"{float(one):g}" for one in value)
+    return " × ".join(f"{float(part):g}" for part in value)

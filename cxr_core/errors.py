@@ -42,8 +42,8 @@ class UnknownName(BadInput):
         known: the names that exist, in the order to list them.
     """
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]):
-        names = list(known)
+    def __init__(self, kind: str, name: str, available: Iterable[str]):
+        names = list(available)
         near = get_close_matches(name, names, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         listed = ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")

@@ -35,7 +35,7 @@ class _DecisionRule(Protocol):
 
 def printable(name: str) -> str:
     """A name that someone else has chosen, without the characters that steer a terminal or cannot be written at all."""
-    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in name)
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in name)
 
 
 def plural(count: int, noun: str) -> str:

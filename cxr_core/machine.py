@@ -30,12 +30,12 @@ def check_backend() -> None:
     Raises:
         BadInput: it is none of BACKENDS, or is not installed.
     """
-    asked = os.environ.get("KERAS_BACKEND") or BACKENDS[0]
-    if asked not in BACKENDS:
-        raise BadInput(f"KERAS_BACKEND is one of {', '.join(BACKENDS)}. Received: '{asked}'.")
-    if find_spec(asked) is None:
+    backend = os.environ.get("KERAS_BACKEND") or BACKENDS[0]
+    if backend not in BACKENDS:
+        raise BadInput(f"KERAS_BACKEND is one of {', '.join(BACKENDS)}. Received: '{backend}'.")
+    if find_spec(backend) is None:
         raise BadInput(
-            f"KERAS_BACKEND={asked} was asked for, but {asked} is not installed. Install it with pip install {asked}, "
+            f"KERAS_BACKEND={backend} was asked for, but {backend} is not installed. Install it with pip install {backend}, "
             "or unset KERAS_BACKEND to compute on TensorFlow."
         )
 
@@ -48,10 +48,10 @@ def list_gpus() -> tuple[Gpu, ...]:
     except pynvml.NVMLError:
         return ()
     try:
-        found = [pynvml.nvmlDeviceGetHandleByIndex(number) for number in range(pynvml.nvmlDeviceGetCount())]
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(number) for number in range(pynvml.nvmlDeviceGetCount())]
         return tuple(
-            Gpu(str(pynvml.nvmlDeviceGetName(one)), round(pynvml.nvmlDeviceGetMemoryInfo(one).total / 2**30, 1))
-            for one in found
+            Gpu(str(pynvml.nvmlDeviceGetName(handle)), round(pynvml.nvmlDeviceGetMemoryInfo(handle).total / 2**30, 1))
+            for handle in handles
         )
     finally:
         pynvml.nvmlShutdown()
@@ -59,10 +59,10 @@ def list_gpus() -> tuple[Gpu, ...]:
 
 def gpu_ids() -> tuple[str, ...]:
     """The graphics cards that trainings may use, as CUDA_VISIBLE_DEVICES names them."""
-    asked = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if asked is None:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
         return tuple(str(number) for number in range(len(list_gpus())))
-    return tuple(one for one in asked.split(",") if one and one != "-1") if list_gpus() else ()
+    return tuple(gpu_id for gpu_id in visible.split(",") if gpu_id and gpu_id != "-1") if list_gpus() else ()
 
 
 def gflops() -> float:

@@ -67,8 +67,8 @@ def training_environment() -> dict[str, str]:
 
 def search_path() -> str:
     """`PYTHONPATH` of a process that is to find this package, and what this process finds by its own."""
-    own = str(Path(__file__).resolve().parent.parent)
-    return os.pathsep.join([own, *filter(None, [os.environ.get("PYTHONPATH")])])
+    package_parent = str(Path(__file__).resolve().parent.parent)
+    return os.pathsep.join([package_parent, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def start(arguments: Sequence[str], *, log: Path, variables: Mapping[str, str] | None = None) -> ProcessId:
@@ -98,8 +98,8 @@ def kill(who: ProcessId) -> None:
         return
     try:
         process = psutil.Process(who["pid"])
-        for one in [*process.children(recursive=True), process]:
-            one.kill()
+        for descendant in [*process.children(recursive=True), process]:
+            descendant.kill()
         psutil.wait_procs([process], timeout=5)
     except psutil.NoSuchProcess:
         return
@@ -184,9 +184,9 @@ def _changed(change: Callable[[], Any]) -> Any:
     try:
         return change()
     finally:
-        for one in _blas().lib_controllers:
-            if hasattr(one, "clear_controlling_thread"):
-                one.clear_controlling_thread(force=True)
+        for controller in _blas().lib_controllers:
+            if hasattr(controller, "clear_controlling_thread"):
+                controller.clear_controlling_thread(force=True)
 
 
 @lru_cache(maxsize=1)

@@ -123,8 +123,8 @@ def _data_add(chosen: argparse.Namespace) -> None:
             name or datasets.default_name(chosen.source), chosen.source, **options, progress=progress
         )
         _say_skipped(grown.skipped)
-        document = {**asdict(grown.dataset), "added": grown.added, "known": grown.known}
-        words = f"{plural(grown.known, 'image')} of the source {'is' if grown.known == 1 else 'are'} there already."
+        document = {**asdict(grown.dataset), "added": grown.added, "known": grown.already_there}
+        words = f"{plural(grown.already_there, 'image')} of the source {'is' if grown.already_there == 1 else 'are'} there already."
         print_result(chosen, document, f"Added {plural(grown.added, 'image')} to '{grown.dataset.name}'. {words}")
         return
     dataset = datasets.add(chosen.source, name, **options, progress=progress)

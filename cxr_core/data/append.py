@@ -30,7 +30,7 @@ class Appended:
 
     dataset: Dataset
     added: int
-    known: int
+    already_there: int
     skipped: tuple[tuple[str, str], ...]
 
 
@@ -72,9 +72,9 @@ def append_images(
             )
         table = index.read(name)
         skipped: Skipped = [*material.skipped, *listing.skipped]
-        new, known = _new_files(dataset, table, listing, keeps_images, skipped, progress)
+        new, already_there = _new_files(dataset, table, listing, keeps_images, skipped, progress)
         if not new:
-            return Appended(dataset, 0, known, tuple(skipped))
+            return Appended(dataset, 0, already_there, tuple(skipped))
         if keeps_images:
             _copy(new, listing.root, index.root(name), staged=listing.root.is_relative_to(folder))
         paths = [index.root(name) / file.id for file in new]
@@ -85,7 +85,7 @@ def append_images(
             whole = pd.concat([table, rows], ignore_index=True)
             dataset = _extended(dataset, whole, material.origin, skipped)
             _commit(dataset, whole)
-        return Appended(dataset, len(rows), known, tuple(skipped))
+        return Appended(dataset, len(rows), already_there, tuple(skipped))
 
 
 def _new_files(
@@ -98,16 +98,16 @@ def _new_files(
 ) -> tuple[list[ImageFile], int]:
     """The files that are new, and how many are in the dataset already; what cannot be taken is added to `skipped`."""
     content_of = dict(zip(table["id"], table["sha256"], strict=True))
-    contents, new, known = set(table["sha256"]), [], 0
+    contents, new, already_there = set(table["sha256"]), [], 0
     for done, file in enumerate(listing.files):
         progress("Looking for new images", done + 1, len(listing.files))
         is_taken = file.id in content_of
         if is_taken and not keeps_images:
-            known += 1
+            already_there += 1
             continue
         sha256 = _sha256(listing.root / file.id)
         if sha256 in contents:
-            known += 1
+            already_there += 1
         elif is_taken:
             skipped.append((file.id, "Another image of this name is in the dataset already. Rename it to take it in."))
         elif file.label not in dataset.classes:
@@ -116,7 +116,7 @@ def _new_files(
         else:
             contents.add(sha256)
             new.append(file)
-    return new, known
+    return new, already_there
 
 
 def _sha256(path: Path) -> str:

@@ -78,11 +78,11 @@ def members(
     Raises:
         BadDataset: a member that points outside, a link, encrypted, too much, or one that would blow up.
     """
-    found = [member for member in opened.infolist() if not member.filename.endswith(("/", "\\"))]
-    _check_names(name, found)
+    members = [member for member in opened.infolist() if not member.filename.endswith(("/", "\\"))]
+    _check_names(name, members)
     wanted = [
         member
-        for member in found
+        for member in members
         if _is_wanted(member.filename, also) or (nameless and _is_nameless_dicom(opened, member))
     ]
     _check(name, wanted, most_files or MAX_FILES, most_bytes or MAX_BYTES)

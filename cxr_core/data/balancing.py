@@ -20,24 +20,26 @@ def balance(table: pd.DataFrame, strategy: str, seed: int) -> pd.DataFrame:
     The same rows, strategy and seed give the same answer. Val and test stay as they are.
     """
     in_train = (table["split"] == "train").to_numpy()
-    places = {
+    rows_of = {
         label: np.flatnonzero(in_train & (table["class"] == label)) for label in sorted(set(table["class"][in_train]))
     }
-    if strategy == "none" or not places:
+    if strategy == "none" or not rows_of:
         return table
-    sizes = {label: len(found) for label, found in places.items()}
+    sizes = {label: len(positions) for label, positions in rows_of.items()}
     if strategy == "class_weights":
         weights = table["weight"].to_numpy(copy=True)
-        for label, found in places.items():
-            weights[found] = sum(sizes.values()) / (len(sizes) * sizes[label])
+        for label, positions in rows_of.items():
+            weights[positions] = sum(sizes.values()) / (len(sizes) * sizes[label])
         return table.assign(weight=weights)
     rng = np.random.default_rng([seed, 1])
     if strategy == "undersample":
         fewest = min(sizes.values())
-        kept = np.concatenate([rng.permutation(found)[:fewest] for found in places.values()])
+        kept = np.concatenate([rng.permutation(positions)[:fewest] for positions in rows_of.values()])
         return table.iloc[np.sort(np.concatenate([np.flatnonzero(~in_train), kept]))].reset_index(drop=True)
     most = max(sizes.values())
-    repeats = pd.concat([_repeats(table.iloc[rng.permutation(found)], most - len(found)) for found in places.values()])
+    repeats = pd.concat(
+        [_repeats(table.iloc[rng.permutation(positions)], most - len(positions)) for positions in rows_of.values()]
+    )
     if strategy == "augment":
         keys = repeats["path"] + "/" + repeats["copy"].astype(str) + f"/{seed}"
         repeats["view"] = [zlib.crc32(key.encode()) | 1 for key in keys]

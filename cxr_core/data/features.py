@@ -69,8 +69,8 @@ class FeatureStore:
 
     def places(self, keys: Keys) -> npt.NDArray[np.int64]:
         """int (n,): where the features of `keys` are, the latest that were written; -1 where they are not."""
-        place = {key.tobytes(): number for number, key in enumerate(self._entries()["key"])}
-        return np.array([place.get(key.tobytes(), -1) for key in keys], dtype=np.int64)
+        position_of = {key.tobytes(): number for number, key in enumerate(self._entries()["key"])}
+        return np.array([position_of.get(key.tobytes(), -1) for key in keys], dtype=np.int64)
 
     def sound(self, keys: Keys, tell: Callable[[int, int], None] | None = None) -> npt.NDArray[np.int64]:
         """As `places`, but -1 also where the values are not what was written; reads them all.
@@ -78,14 +78,14 @@ class FeatureStore:
         Args:
             tell: called now and then with how many of how many were read; what it raises ends the work.
         """
-        places, crc, values = self.places(keys), self._entries()["crc"], self.values()
+        positions, crc, values = self.places(keys), self._entries()["crc"], self.values()
         damaged = []
-        for number, place in enumerate(present := np.unique(places[places >= 0])):
+        for number, position in enumerate(present := np.unique(positions[positions >= 0])):
             if tell and number % _CHECKED_AT_ONCE == 0:
                 tell(number, len(present))
-            if zlib.crc32(values[place].data) != crc[place]:
-                damaged.append(place)
-        return np.where(np.isin(places, damaged), -1, places) if damaged else places
+            if zlib.crc32(values[position].data) != crc[position]:
+                damaged.append(position)
+        return np.where(np.isin(positions, damaged), -1, positions) if damaged else positions
 
     def _entries(self) -> npt.NDArray[np.void]:
         return np.fromfile(self.folder / "entries.bin", _ENTRY, count=len(self)) if len(self) else np.empty(0, _ENTRY)
@@ -110,7 +110,7 @@ class FeatureStore:
             raise WorkFailed("The frozen part makes features that are no numbers. Its starting weights will not do.")
         whole, values = len(self), np.ascontiguousarray(values, dtype="<f4")
         entries = np.zeros(len(keys), _ENTRY)
-        entries["key"], entries["crc"] = keys, [zlib.crc32(one.data) for one in values]
+        entries["key"], entries["crc"] = keys, [zlib.crc32(feature_map.data) for feature_map in values]
         try:
             for name, array, itemsize in (
                 ("values.f32", values, self.item_bytes),
@@ -154,7 +154,7 @@ class StoreInfo:
 
 def list_stores() -> list[StoreInfo]:
     """All stores of this workspace, the largest first."""
-    found = []
+    stores = []
     for name in workspace.list_dirs(workspace.features()):
         folder = workspace.features() / name
         try:
@@ -162,9 +162,9 @@ def list_stores() -> list[StoreInfo]:
             store = FeatureStore(folder, tuple(about["shape"]))
         except (FileNotFoundError, WorkFailed, KeyError, TypeError):
             about, store = {}, FeatureStore(folder, (1,))
-        size = sum(one.stat().st_size for one in folder.iterdir())
-        found.append(StoreInfo(name, about, len(store) if about else 0, size))
-    return sorted(found, key=lambda one: -one.bytes)
+        size = sum(path.stat().st_size for path in folder.iterdir())
+        stores.append(StoreInfo(name, about, len(store) if about else 0, size))
+    return sorted(stores, key=lambda store: -store.bytes)
 
 
 def delete_stores() -> int:
@@ -182,10 +182,10 @@ def keys(sha256: Sequence[str], views: Iterable[int], limits: AugmentationLimits
         views: AS_IT_IS, MIRRORED, or the seed of a changed view.
         limits: of the changed views; they are part of the key.
     """
-    made = np.zeros(len(sha256), _KEY)
-    made["sha256"] = [bytes.fromhex(one) for one in sha256]
-    made["view"] = [number if number in (AS_IT_IS, MIRRORED) else _number(number, limits) for number in views]
-    return made
+    packed = np.zeros(len(sha256), _KEY)
+    packed["sha256"] = [bytes.fromhex(digest) for digest in sha256]
+    packed["view"] = [number if number in (AS_IT_IS, MIRRORED) else _number(number, limits) for number in views]
+    return packed
 
 
 def _number(seed: int, limits: AugmentationLimits | None) -> int:

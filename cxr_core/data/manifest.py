@@ -119,10 +119,10 @@ def build(
         BadInput: a share out of range, too few patients to keep them apart, or too few images to draw from.
     """
     part = manifest_rows.fold_range(split, folds, fold) if folds else (0.0, val_fraction)
-    made = plan_rows(data, split, part, seed, balance, supplements)
-    table, classes = made.rows[list(COLUMNS)], datasets.get(data).classes
+    plan = plan_rows(data, split, part, seed, balance, supplements)
+    table, classes = plan.rows[list(COLUMNS)], datasets.get(data).classes
     manifest = Manifest(
-        id=_content_id(made.rows),
+        id=_content_id(plan.rows),
         data=data,
         split=split,
         val_fraction=part[1] - part[0] if split == "patient" else 0.0,
@@ -134,14 +134,14 @@ def build(
         images=index.counts(table[table["copy"] == 0], classes),
         excluded=int(decisions.resolved(data)["excluded"].sum()),
         relabelled=int((table["was"].astype(str) != table["class"].astype(str)).sum()),
-        already_there=made.already_there,
+        already_there=plan.already_there,
         folds=folds,
         fold=fold,
         provenance=_provenance(data, supplements),
     )
-    known = _known(manifest, table)
-    if known is not None:
-        return known
+    existing = _known(manifest, table)
+    if existing is not None:
+        return existing
     rows_file, description = files(manifest)
     workspace.write_bytes(rows_file, table.to_parquet(index=False))
     workspace.write_json(description, asdict(manifest))
@@ -175,12 +175,12 @@ def get(data: str, manifest_id: str) -> Manifest:
         WorkFailed: its file is damaged.
     """
     folder = workspace.dataset(data) / "manifests"
-    known = sorted(path.stem for path in folder.glob("*.json"))
-    if manifest_id not in known:
-        raise UnknownName(f"manifest of '{data}'", manifest_id, known)
+    ids = sorted(path.stem for path in folder.glob("*.json"))
+    if manifest_id not in ids:
+        raise UnknownName(f"manifest of '{data}'", manifest_id, ids)
     try:
         document: dict[str, Any] = workspace.read_json(folder / f"{manifest_id}.json")
-        supplements = tuple(Supplement(**one) for one in document["supplements"])
+        supplements = tuple(Supplement(**fields_of) for fields_of in document["supplements"])
         provenance = dict(document.get("provenance", {}))
         fields = {
             "data": data,
@@ -195,14 +195,14 @@ def get(data: str, manifest_id: str) -> Manifest:
 
 def list_manifests(data: str) -> list[Manifest]:
     """The manifests of a dataset, newest first; damaged ones are left out here and named by `get`."""
-    found = []
+    manifests = []
     paths = (workspace.dataset(data) / "manifests").glob("*.json")
-    for path in sorted(paths, key=lambda one: one.stat().st_mtime, reverse=True):
+    for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True):
         try:
-            found.append(get(data, path.stem))
+            manifests.append(get(data, path.stem))
         except WorkFailed:
             continue
-    return found
+    return manifests
 
 
 def rows(manifest: Manifest) -> pd.DataFrame:
@@ -223,10 +223,10 @@ def rows(manifest: Manifest) -> pd.DataFrame:
             table.loc[part.index, "data"] = manifest.data
     for name, part in table.groupby("data", observed=True, sort=False):
         try:
-            found = index.column(str(name), "sha256").to_numpy()
+            hashes = index.column(str(name), "sha256").to_numpy()
         except UnknownName as error:
             raise WorkFailed(f"Manifest {manifest.id} needs dataset '{name}', which is gone. Add it again.") from error
-        if part["row"].max() >= len(found) or (found[part["row"]] != part["sha256"].to_numpy()).any():
+        if part["row"].max() >= len(hashes) or (hashes[part["row"]] != part["sha256"].to_numpy()).any():
             raise WorkFailed(f"Dataset '{name}' has changed since manifest {manifest.id} was built. Build it again.")
     return table
 
@@ -234,42 +234,47 @@ def rows(manifest: Manifest) -> pd.DataFrame:
 def _known(manifest: Manifest, table: pd.DataFrame) -> Manifest | None:
     """The one on disk, if it is whole and tells the same of the same rows; only when it was built may differ."""
     try:
-        known = get(manifest.data, manifest.id)
-        there = rows(known)
+        existing = get(manifest.data, manifest.id)
+        there = rows(existing)
     except (UnknownName, WorkFailed):
         return None
-    same = _lasting(known) == _lasting(manifest) and all(
+    same = _lasting(existing) == _lasting(manifest) and all(
         there[column].tolist() == table[column].tolist() for column in ("id", "data", "row", "decisions")
     )
-    return known if same else None
+    return existing if same else None
 
 
 def _lasting(manifest: Manifest) -> dict[str, Any]:
-    about = {key: told for key, told in manifest.provenance.items() if key not in ("built", "software")}
+    about = {key: value for key, value in manifest.provenance.items() if key not in ("built", "software")}
     return {**asdict(manifest), "provenance": about}
 
 
 def _provenance(data: str, supplements: Sequence[Supplement]) -> dict[str, Any]:
-    names = list(dict.fromkeys([data, *(one.data for one in supplements)]))
+    names = list(dict.fromkeys([data, *(supplement.data for supplement in supplements)]))
     of = {name: datasets.get(name) for name in names}
     return {
         "built": datetime.now(UTC).isoformat(timespec="seconds"),
         "software": f"cxr_core {__version__}",
         "datasets": {
-            name: {"origin": one.origin, "citation": one.citation, "added": one.created, "images": one.images}
-            for name, one in of.items()
+            name: {
+                "origin": dataset.origin,
+                "citation": dataset.citation,
+                "added": dataset.created,
+                "images": dataset.images,
+            }
+            for name, dataset in of.items()
         },
         "decisions": [
-            {"data": name, **asdict(one), "images": list(one.images)}
+            {"data": name, **asdict(decision), "images": list(decision.images)}
             for name in names
-            for one in decisions.in_force(name)
+            for decision in decisions.in_force(name)
         ],
     }
 
 
 def _content_id(rows: pd.DataFrame) -> str:
     """12 hexadecimal digits of the SHA-256 over what the rows are, sorted; neither name nor place of any dataset."""
-    told = rows[["path", "split", "class", "sha256", "copy", "view"]].astype(str)
-    told["weight"] = [f"{weight:.6g}" for weight in rows["weight"]]
-    lines = sorted("\t".join(row) for row in told.itertuples(index=False))
+    described = rows[["path", "split", "class", "sha256", "copy", "view"]].astype(str)
+    described["weight"] = [f"{weight:.6g}" for weight in rows["weight"]]
+    lines = sorted("\t".join(row) for row in described.itertuples(index=False))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]

@@ -73,11 +73,11 @@ def plan_rows(
     if table.empty:
         raise BadInput(f"All images of '{data}' are excluded; there is nothing to build from. Undo a decision first.")
     # All of the dataset's files, excluded ones too: what was left out is not to come back, least of all from test.
-    own, drawn_before, passed_over = set(index.column(data, "sha256")), set[str](), set[str]()
-    for one in supplements:
-        drawn, in_dataset = _drawn(one, data, classes, seed, own, drawn_before)
-        table = pd.concat([table, drawn], ignore_index=True)
-        drawn_before |= set(drawn["sha256"])
+    in_data, drawn_before, passed_over = set(index.column(data, "sha256")), set[str](), set[str]()
+    for supplement in supplements:
+        chosen, in_dataset = _drawn(supplement, data, classes, seed, in_data, drawn_before)
+        table = pd.concat([table, chosen], ignore_index=True)
+        drawn_before |= set(chosen["sha256"])
         passed_over |= in_dataset
     if split == "patient":
         table = _by_patient(table, part, seed)
@@ -103,7 +103,7 @@ def _curated(data: str) -> pd.DataFrame:
 
 
 def _drawn(
-    supplement: Supplement, data: str, classes: tuple[str, ...], seed: int, own: set[str], drawn_before: set[str]
+    supplement: Supplement, data: str, classes: tuple[str, ...], seed: int, in_data: set[str], drawn_before: set[str]
 ) -> tuple[pd.DataFrame, set[str]]:
     """Its rows, and what of its class is passed over since the file is among the dataset's `own`."""
     if supplement.data == data:
@@ -112,20 +112,24 @@ def _drawn(
         raise UnknownName(f"class in {data}", supplement.label, classes)
     table = _curated(supplement.data)
     every = table[table["class"] == supplement.label].sort_values("id")
-    in_dataset, drawn = every["sha256"].isin(own), every["sha256"].isin(drawn_before)
-    pool = every[~in_dataset & ~drawn].drop_duplicates("sha256")
+    in_dataset, is_drawn = every["sha256"].isin(in_data), every["sha256"].isin(drawn_before)
+    pool = every[~in_dataset & ~is_drawn].drop_duplicates("sha256")
     if not 0 < supplement.images <= len(pool):
         raise BadInput(
             f"'{supplement.data}' has {len(pool):,} {supplement.label} images to draw from."
             + (f" {in_dataset.sum():,} more are in '{data}' already." if in_dataset.any() else "")
-            + (f" {(drawn & ~in_dataset).sum():,} more are drawn by the supplements before." if drawn.any() else "")
+            + (
+                f" {(is_drawn & ~in_dataset).sum():,} more are drawn by the supplements before."
+                if is_drawn.any()
+                else ""
+            )
             + f" Received: {supplement.images:,}."
         )
     lots = pool["sha256"].map(lambda sha256: _lot(seed, sha256))
     chosen = pool.loc[lots.sort_values().index[: supplement.images]].sort_values("id")
     prefix = supplement.data + ":"
     named = chosen.assign(split="train", id=prefix + chosen["id"], patient=prefix + chosen["patient"])
-    return named, {prefix + one for one in every.loc[in_dataset, "id"]}
+    return named, {prefix + image_id for image_id in every.loc[in_dataset, "id"]}
 
 
 def _lot(seed: int, what: str) -> str:
@@ -154,15 +158,15 @@ def _by_patient(table: pd.DataFrame, part: tuple[float, float], seed: int) -> pd
     about = pool.groupby("patient").agg(images=("id", "size"), person=("person", "first"), file=("sha256", "min"))
     patients = about.assign(label=labels, order=[_lot(seed, name) for name in about["person"]])
     chosen: set[str] = set()
-    for _, own in patients.sort_values(by=["order", "file"]).groupby("label"):
-        images = np.concatenate([[0], own["images"].cumsum()])
+    for _, of_label in patients.sort_values(by=["order", "file"]).groupby("label"):
+        images = np.concatenate([[0], of_label["images"].cumsum()])
         first, end = (int(np.abs(images - share * images[-1]).argmin()) for share in part)
-        if not 0 < end - first < len(own):
+        if not 0 < end - first < len(of_label):
             fewest = int(patients["label"].value_counts().min())
             raise BadInput(
                 f"A validation share of {val_fraction:.3g} needs at least {math.ceil(1 / val_fraction)} patients in each class; "
                 f"one class has {fewest}. Choose a larger share, or the official split."
             )
-        chosen.update(own.index[first:end])
+        chosen.update(of_label.index[first:end])
     split = np.where(table["split"] == "test", "test", np.where(table["patient"].isin(chosen), "val", "train"))
     return table.assign(split=split.astype(str))

@@ -201,7 +201,7 @@ class StackedPixels:
 
     def __init__(self, arrays: Mapping[str, Pixels]):
         self._arrays = list(arrays.values())
-        ends = np.cumsum([len(one) for one in self._arrays])
+        ends = np.cumsum([len(array) for array in self._arrays])
         self._starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
         self._first = dict(zip(arrays, self._starts.tolist(), strict=True))
         self.shape = (int(ends[-1]), *self._arrays[0].shape[1:])
@@ -209,24 +209,24 @@ class StackedPixels:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, places: npt.NDArray[np.int64]) -> Pixels:
+    def __getitem__(self, positions: npt.NDArray[np.int64]) -> Pixels:
         """uint8 (n, S, S) of int (n,) places."""
-        found = np.empty((len(places), *self.shape[1:]), np.uint8)
-        whose = np.searchsorted(self._starts, places, side="right") - 1
+        selected = np.empty((len(positions), *self.shape[1:]), np.uint8)
+        whose = np.searchsorted(self._starts, positions, side="right") - 1
         for number, array in enumerate(self._arrays):
-            own = whose == number
-            if own.any():
-                found[own] = array[places[own] - self._starts[number]]
-        return found
+            is_of = whose == number
+            if is_of.any():
+                selected[is_of] = array[positions[is_of] - self._starts[number]]
+        return selected
 
     def followed_by(self, pixels: Pixels) -> "StackedPixels":
         """This stack with more images behind it, uint8 (m, S, S), that belong to no dataset."""
-        found = StackedPixels({"": pixels})
-        found._arrays = [*self._arrays, pixels]
-        found._starts = np.append(self._starts, len(self))
-        found._first = dict(self._first)
-        found.shape = (len(self) + len(pixels), *self.shape[1:])
-        return found
+        longer = StackedPixels({"": pixels})
+        longer._arrays = [*self._arrays, pixels]
+        longer._starts = np.append(self._starts, len(self))
+        longer._first = dict(self._first)
+        longer.shape = (len(self) + len(pixels), *self.shape[1:])
+        return longer
 
     def places(self, data: pd.Series, rows: pd.Series) -> npt.NDArray[np.int64]:
         """int (n,): where the rows of those datasets lie in this stack."""

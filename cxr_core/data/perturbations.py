@@ -80,10 +80,10 @@ def with_perturbed_split(
     originals = rows[(rows["split"].astype(str) == "val") & (rows["copy"] == 0)]
     hashes = [hashlib.sha256(f"{sha256} {SPLIT}".encode()).hexdigest() for sha256 in originals["sha256"]]
     copies: list[Pixels] = []
-    for place, digest in zip(originals["place"], hashes, strict=True):
+    for position, digest in zip(originals["place"], hashes, strict=True):
         progress("Perturbing images", len(copies), len(originals))
-        copies.append(perturbed(pixels[np.array([place])][0], int(digest[:12], 16)))
-    places = len(pixels) + np.arange(len(originals))
-    added = originals.assign(split=SPLIT, sha256=hashes, place=places, view=0)
+        copies.append(perturbed(pixels[np.array([position])][0], int(digest[:12], 16)))
+    positions = len(pixels) + np.arange(len(originals))
+    added = originals.assign(split=SPLIT, sha256=hashes, place=positions, view=0)
     table = pd.concat([rows.astype({"split": "str"}), added.astype({"split": "str"})], ignore_index=True)
     return (pixels.followed_by(np.stack(copies)) if copies else pixels), table

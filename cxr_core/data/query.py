@@ -70,7 +70,7 @@ def curated_index(name: str) -> pd.DataFrame:
     table.loc[rows, "tags"] = decided["tags"].to_numpy()
     labels = decided["label"].to_numpy()
     changed = rows[labels != ""]
-    fresh = [one for one in pd.unique(labels[labels != ""]) if one not in table["class"].cat.categories]
+    fresh = [label for label in pd.unique(labels[labels != ""]) if label not in table["class"].cat.categories]
     table["class"] = table["class"].cat.add_categories(fresh)
     table.loc[changed, "class"] = labels[labels != ""]
     table["relabelled"] = table["class"].astype(str) != table["was"].astype(str)
@@ -99,8 +99,8 @@ def select(table: pd.DataFrame, query: Query, *, order: Positions | None = None)
         keep &= np.logical_or.reduce([_state(table, state) for state in query.states])
     if query.sort == "source":
         return np.flatnonzero(keep)
-    found = sort_order(table, query.sort) if order is None else order
-    return found[keep[found]]
+    positions = sort_order(table, query.sort) if order is None else order
+    return positions[keep[positions]]
 
 
 def sort_order(table: pd.DataFrame, sort: str) -> Positions:
@@ -122,18 +122,18 @@ def _isin(column: pd.Series, wanted: Sequence[str]) -> npt.NDArray[np.bool_]:
 
 
 def _mentions(table: pd.DataFrame, text: str) -> npt.NDArray[np.bool_]:
-    found = np.zeros(len(table), dtype=bool)
+    matches = np.zeros(len(table), dtype=bool)
     for column in ("id", "patient"):
-        found |= table[column].str.contains(text, case=False, regex=False).to_numpy(dtype=bool)
+        matches |= table[column].str.contains(text, case=False, regex=False).to_numpy(dtype=bool)
     tagged = np.flatnonzero((table["tags"] != "").to_numpy(dtype=bool))  # few of them
-    found[tagged] |= table["tags"].iloc[tagged].str.contains(text, case=False, regex=False).to_numpy(dtype=bool)
-    return found
+    matches[tagged] |= table["tags"].iloc[tagged].str.contains(text, case=False, regex=False).to_numpy(dtype=bool)
+    return matches
 
 
 def _state(table: pd.DataFrame, state: str) -> npt.NDArray[np.bool_]:
-    found = {
+    masks = {
         "excluded": table["excluded"].to_numpy(dtype=bool),
         "relabelled": table["relabelled"].to_numpy(dtype=bool),
         "tagged": (table["tags"] != "").to_numpy(dtype=bool),
     }
-    return ~np.logical_or.reduce(list(found.values())) if state == "open" else found[state]
+    return ~np.logical_or.reduce(list(masks.values())) if state == "open" else masks[state]

@@ -29,8 +29,8 @@ def brier(true: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
 def brier_terms(true: npt.ArrayLike, probabilities: npt.ArrayLike) -> Floats:
     """(n,) each image's part of `brier`."""
     values, codes = np.asarray(probabilities, dtype=np.float64), np.asarray(true, dtype=np.intp)
-    found: Floats = (values**2).sum(axis=1) - 2 * values[np.arange(len(codes)), codes] + 1
-    return found
+    scores: Floats = (values**2).sum(axis=1) - 2 * values[np.arange(len(codes)), codes] + 1
+    return scores
 
 
 def log_loss(true: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
@@ -42,8 +42,8 @@ def log_loss_terms(true: npt.ArrayLike, probabilities: npt.ArrayLike) -> Floats:
     """(n,) each image's part of `log_loss`; probabilities below 1e-12 count as that."""
     values, codes = np.asarray(probabilities, dtype=np.float64), np.asarray(true, dtype=np.intp)
     shares = values / values.sum(axis=1, keepdims=True)
-    found: Floats = -np.log(np.clip(shares[np.arange(len(codes)), codes], _LEAST, 1.0))
-    return found
+    losses: Floats = -np.log(np.clip(shares[np.arange(len(codes)), codes], _LEAST, 1.0))
+    return losses
 
 
 def bin_numbers(confidence: npt.ArrayLike, bins: int = BINS) -> npt.NDArray[np.intp]:
@@ -72,15 +72,15 @@ def reliability(confidence: npt.ArrayLike, right: npt.ArrayLike, bins: int = 10)
         low, high (of the bin), n, confidence (mean), share (right), share_low, share_high (95 %, Wilson).
     """
     sure, hits = np.asarray(confidence, dtype=np.float64), np.asarray(right, dtype=bool)
-    places = bin_numbers(sure, bins)
-    counts = np.bincount(places, minlength=bins)
-    means = np.bincount(places, weights=sure, minlength=bins)
-    found = np.bincount(places, weights=hits, minlength=bins).astype(int)
+    bin_of = bin_numbers(sure, bins)
+    counts = np.bincount(bin_of, minlength=bins)
+    means = np.bincount(bin_of, weights=sure, minlength=bins)
+    hits_in = np.bincount(bin_of, weights=hits, minlength=bins).astype(int)
     rows = []
-    for place in np.flatnonzero(counts):
-        n, successes = int(counts[place]), int(found[place])
+    for number in np.flatnonzero(counts):
+        n, successes = int(counts[number]), int(hits_in[number])
         low, high = intervals.wilson(successes, n)
-        rows.append((place / bins, (place + 1) / bins, n, means[place] / n, successes / n, low, high))
+        rows.append((number / bins, (number + 1) / bins, n, means[number] / n, successes / n, low, high))
     return pd.DataFrame(rows, columns=["low", "high", "n", "confidence", "share", "share_low", "share_high"])
 
 
@@ -117,13 +117,13 @@ def fit_temperature(true: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
     values = np.asarray(probabilities, dtype=np.float64)
     if not len(values):
         return 1.0
-    found = minimize_scalar(
+    minimum = minimize_scalar(
         lambda log: log_loss(true, apply_temperature(values, float(np.exp(log)))),
         bounds=(np.log(COLDEST), np.log(HOTTEST)),
         method="bounded",
         options={"xatol": 1e-6},
     )
-    return float(np.exp(found.x))
+    return float(np.exp(minimum.x))
 
 
 def apply_temperature(probabilities: npt.ArrayLike, temperature: float) -> Floats:

@@ -35,37 +35,37 @@ TITLES = {
 }
 
 
-def count(found: PredictionSet, rule: DecisionRule) -> dict[str, Share]:
+def count(predictions: PredictionSet, rule: DecisionRule) -> dict[str, Share]:
     """The counts of each of TITLES on images with their true classes; 0 of 0 where nothing is ill or nobody could say.
 
     Args:
         found: probabilities of the network itself.
     """
-    decisions = decide(found.probabilities, rule)
-    confident, correct = decisions.confident, decisions.predicted == found.true
-    codes = [found.code(name) for name in rule.positive or operating_point.pneumonia_classes(found.classes)]
-    is_ill, called_ill = np.isin(found.true, codes), np.isin(decisions.predicted, codes)
-    known = bool(codes)
+    decisions = decide(predictions.probabilities, rule)
+    confident, correct = decisions.confident, decisions.predicted == predictions.true
+    codes = [predictions.code(name) for name in rule.positive or operating_point.pneumonia_classes(predictions.classes)]
+    is_ill, called_ill = np.isin(predictions.true, codes), np.isin(decisions.predicted, codes)
+    has_positive = bool(codes)
 
     def share(part: np.ndarray, whole: np.ndarray) -> Share:
         return Share(int((part & whole).sum()), int(whole.sum()))
 
     counts = {
-        "coverage": share(confident, np.ones(len(found), bool)),
+        "coverage": share(confident, np.ones(len(predictions), bool)),
         "accuracy_answered": share(correct, confident),
-        "accuracy_all": share(correct, np.ones(len(found), bool)),
+        "accuracy_all": share(correct, np.ones(len(predictions), bool)),
     }
     for name, is_so, called_so in (("sensitivity", is_ill, called_ill), ("specificity", ~is_ill, ~called_ill)):
-        counts[name] = share(called_so, is_so & known)
-        counts[f"{name}_answered"] = share(called_so, is_so & known & confident)
-        counts[f"{name}_confident"] = share(called_so & confident, is_so & known)
+        counts[name] = share(called_so, is_so & has_positive)
+        counts[f"{name}_answered"] = share(called_so, is_so & has_positive & confident)
+        counts[f"{name}_confident"] = share(called_so & confident, is_so & has_positive)
     return counts
 
 
-def document(found: PredictionSet, rule: DecisionRule) -> dict[str, Any]:
+def document(predictions: PredictionSet, rule: DecisionRule) -> dict[str, Any]:
     """`decision` of `evaluate --json`: each metric's value (None: not defined), interval and counts, and the rule."""
     shares = {
         name: {"value": share.value, "ci95": list(share.interval), "count": share.images, "of": share.of}
-        for name, share in count(found, rule).items()
+        for name, share in count(predictions, rule).items()
     }
-    return {**shares, "n": len(found), "rule": rule.document()}
+    return {**shares, "n": len(predictions), "rule": rule.document()}

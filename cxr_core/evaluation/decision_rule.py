@@ -82,7 +82,7 @@ class DecisionRule:
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in document.items()
         }
-        return cls(**{one.name: values[one.name] for one in fields(cls)})
+        return cls(**{field.name: values[field.name] for field in fields(cls)})
 
     def operating_point(self) -> dict[str, Any] | None:
         """The threshold as version 0.1 gave it to scripts; None without one."""
@@ -123,18 +123,18 @@ def decide(probabilities: npt.ArrayLike, rule: DecisionRule) -> Decisions:
     return Decisions(values, predicted, confidence, confidence >= rule.reject_threshold)
 
 
-def decided(found: PredictionSet, rule: DecisionRule | None) -> PredictionSet:
+def decided(predictions: PredictionSet, rule: DecisionRule | None) -> PredictionSet:
     """The same probabilities, each image called what the rule says; None: the most probable class."""
-    return found if rule is None else found.with_assigned(decide(found.probabilities, rule).predicted)
+    return predictions if rule is None else predictions.with_assigned(decide(predictions.probabilities, rule).predicted)
 
 
-def calibrated(found: PredictionSet, temperature: float) -> PredictionSet:
+def calibrated(predictions: PredictionSet, temperature: float) -> PredictionSet:
     """The same images, called the same, with their probabilities after a temperature; 1 changes nothing."""
     if temperature == 1:
-        return found
-    return found.with_probabilities(calibration.apply_temperature(found.probabilities, temperature)).with_assigned(
-        found.predicted
-    )
+        return predictions
+    return predictions.with_probabilities(
+        calibration.apply_temperature(predictions.probabilities, temperature)
+    ).with_assigned(predictions.predicted)
 
 
 def fit(
@@ -162,13 +162,13 @@ def fit(
         BadInput: there is no positive image, all classes are positive, or a share is out of range.
     """
     classes, several = sets[0].classes, len(sets) > 1
-    true = np.concatenate([found.true for found in sets])
-    probabilities = np.concatenate([found.probabilities for found in sets])
+    true = np.concatenate([part.true for part in sets])
+    probabilities = np.concatenate([part.probabilities for part in sets])
     rule = DecisionRule(classes, calibration.fit_temperature(true, probabilities))
     positive = tuple(positive) or operating_point.pneumonia_classes(classes)
     if target_sensitivity is not None:
         questions = [
-            operating_point.question(calibrated(found, rule.temperature), positive) for found in sets if positive
+            operating_point.question(calibrated(part, rule.temperature), positive) for part in sets if positive
         ]
         threshold = min(
             (operating_point.threshold_for_sensitivity(*each, target_sensitivity) for each in questions), default=None
@@ -194,8 +194,8 @@ def fit_reject_threshold(sets: Sequence[PredictionSet], rule: DecisionRule) -> f
     Returns:
         In [0, 1]; 0 where there are too few images or no errors to learn from.
     """
-    decisions = [decide(found.probabilities, rule) for found in sets]
-    wrong = [each.predicted != found.true for each, found in zip(decisions, sets, strict=True)]
+    decisions = [decide(part.probabilities, rule) for part in sets]
+    wrong = [each.predicted != part.true for each, part in zip(decisions, sets, strict=True)]
     if min(map(len, sets)) < MIN_IMAGES or not np.concatenate(wrong).any():
         return 0.0
     candidates = np.unique(np.concatenate([each.confidence for each in decisions]))

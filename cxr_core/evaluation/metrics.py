@@ -167,7 +167,8 @@ def from_resampled(
 def to_dict(metrics: Metrics) -> dict[str, dict[str, Any]]:
     """Plain values for JSON: value, low, high and `how` the interval was computed."""
     return {
-        name: {"value": one.value, "low": one.low, "high": one.high, "how": one.method} for name, one in metrics.items()
+        name: {"value": estimate.value, "low": estimate.low, "high": estimate.high, "how": estimate.method}
+        for name, estimate in metrics.items()
     }
 
 

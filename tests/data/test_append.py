@@ -47,7 +47,7 @@ def test_new_images_of_a_folder_are_appended_and_only_they_are_decoded(root: Pat
         packing, "_decode_chunk", lambda files, size: (decoded.extend(map(str, files)), real(files, size))[1]
     )
     made = append.append_images("small", str(root))
-    assert (made.added, made.known, made.skipped) == (3, 13, ())
+    assert (made.added, made.already_there, made.skipped) == (3, 13, ())
     assert sorted(decoded) == sorted(str(root / name) for name in NEW)
     table, packed = index.read("small"), packing.open_packed("small")
     assert table["id"].tolist() == [*before["id"], *NEW[:2], NEW[2]]
@@ -93,7 +93,7 @@ def test_a_dataset_that_keeps_its_own_takes_images_of_a_folder_and_of_a_zip(own:
     second = append.append_images(
         "small", str(zipped(draw(tmp_path / "again", *NEW), tmp_path / "again.zip", below="x/"))
     )
-    assert (first.added, first.known, second.added, second.known) == (1, 0, 2, 1)
+    assert (first.added, first.already_there, second.added, second.already_there) == (1, 0, 2, 1)
     shutil.rmtree(tmp_path / "more")
     assert all(datasets.image_path("small", one).is_file() for one in index.read("small")["id"])
     assert len(packing.open_packed("small", size=40)) == 16
@@ -106,7 +106,7 @@ def test_what_is_there_by_content_or_by_name_is_passed_over_and_told(own: datase
         (more / name).write_bytes(there)
     shutil.copy(more / NEW[0], more / "train/NORMAL/IM-0099-0001.jpeg")
     made = append.append_images("small", str(more))
-    assert (made.added, made.known) == (1, 3)
+    assert (made.added, made.already_there) == (1, 3)
     assert dict(made.skipped) == {
         "train/NORMAL/IM-0002-0001.jpeg": "Another image of this name is in the dataset already. Rename it to take it in.",
         "train/CAT/a.jpeg": "'cat' is none of the dataset's classes: normal, viral, bacterial.",
@@ -116,7 +116,7 @@ def test_what_is_there_by_content_or_by_name_is_passed_over_and_told(own: datase
 def test_nothing_new_changes_nothing(root: Path):
     before = {path: path.stat().st_mtime_ns for path in workspace.dataset("small").rglob("*") if path.is_file()}
     made = append.append_images("small", str(root))
-    assert (made.added, made.known) == (0, 13)
+    assert (made.added, made.already_there) == (0, 13)
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 

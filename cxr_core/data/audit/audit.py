@@ -80,7 +80,11 @@ def run(name: str, *, progress: Progress = no_progress) -> Audit:
         near=duplicates.near_groups(stats["phash"].tolist()),
     )
     groups = {kind: check.find(table) for kind, check in CHECKS.items()}
-    findings = [_summary(CHECKS[kind], found, table["id"]) for kind, found in groups.items() if (found >= 0).any()]
+    findings = [
+        _summary(CHECKS[kind], groups_of_kind, table["id"])
+        for kind, groups_of_kind in groups.items()
+        if (groups_of_kind >= 0).any()
+    ]
     if dataset.skipped:
         findings.append(_unreadable(dataset))
     audit = Audit(

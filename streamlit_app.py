@@ -2,8 +2,10 @@
 
 import streamlit as st
 
+from cxr_core import logs
 from pages.ui import app_shell
 
+logs.configure()
 st.set_page_config(page_icon=app_shell.ICON, layout="wide")
 
 page = st.navigation(

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from cxr_core import dicom, images, machine, workspace
+from cxr_core import dicom, images, logs, machine, workspace
 from cxr_core.cli.terminal import command, json_flag, print_note, print_result
 from cxr_core.errors import BadInput
 from cxr_core.formatting import DISCLAIMER, printable
@@ -176,6 +176,7 @@ def _serve(chosen: argparse.Namespace) -> None:
     token = os.environ.get("CXR_API_TOKEN", "")
     if chosen.host not in ("127.0.0.1", "localhost", "::1") and not token:
         raise BadInput("To listen beyond this machine, set CXR_API_TOKEN to a secret that requests have to carry.")
+    logs.configure()
     print_note(f"http://{chosen.host}:{chosen.port}/api/predict, described at /api/openapi.json. {DISCLAIMER}")
     uvicorn.run(
         endpoint.app(chosen.run, token=token, limits=limits),

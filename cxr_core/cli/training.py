@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_core import machine
+from cxr_core import logs, machine
 from cxr_core.cli.data import build_options, built, supplement
 from cxr_core.cli.terminal import ProgressMeter, command, json_flag, pair, print_note, print_result
 from cxr_core.data import datasets, features, manifest
@@ -244,6 +244,7 @@ def _stage(run: Run) -> str:
 
 
 def _work(chosen: argparse.Namespace) -> None:
+    logs.configure()
     run = queue.claim(chosen.run)
     try:
         machine.check_backend()

@@ -9,6 +9,7 @@
 The folder is gone when the work is done; a failed errand keeps it until it is put away or tried again.
 """
 
+import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,9 @@ from cxr_core.data.progress import read_progress
 from cxr_core.errors import AlreadyExists, UnknownName, WorkFailed
 
 Kind = Literal["add", "audit"]
+_TITLES: dict[Kind, str] = {"add": "addition", "audit": "audit"}
+_log = logging.getLogger(__name__)
+_seen_running: set[str] = set()  # names of the jobs whose end this process has yet to log
 _CUT_OFF = "It was cut off unfinished, and nothing of it is left. Run it again."
 
 
@@ -108,6 +112,8 @@ def _begin(kind: Kind, source: str, name: str, arguments: Sequence[str]) -> None
     folder.mkdir(exist_ok=True)
     who = process.start(arguments, log=folder / "log.txt")
     workspace.write_json(folder / "job.json", {"kind": kind, "source": source, "owner": who})
+    _seen_running.add(name)
+    _log.info("The %s of dataset %s started as process %d.", _TITLES[kind], name, who["pid"])
 
 
 def list_jobs() -> list[BackgroundJob]:
@@ -125,6 +131,7 @@ def stop(name: str) -> None:
     with _turn():  # one that is just beginning has a process before it says so
         if (job := _job(name)) is not None:
             process.kill(job["owner"])
+            _log_ended(job["kind"], name, "stopped")
             if job["kind"] == "add":
                 datasets.discard_staging(name)
         shutil.rmtree(workspace.background_job(name), ignore_errors=True)
@@ -151,11 +158,22 @@ def _look(name: str) -> BackgroundJob | None:
         return None
     kind = job["kind"]
     if process.is_alive(job["owner"]):
+        _seen_running.add(name)
         stage, done, total = read_progress(workspace.staging(name) if kind == "add" else workspace.background_job(name))
         return BackgroundJob(kind, name, job["source"], stage, done, total, "")
     if name in datasets.list_names() and (kind == "add" or audits.latest(name) is not None):
         shutil.rmtree(workspace.background_job(name), ignore_errors=True)
+        _log_ended(kind, name, "finished")
         return None
+    _log_ended(kind, name, "failed")
     log = workspace.background_job(name) / "log.txt"
     lines = log.read_text(errors="replace").strip().splitlines() if log.is_file() else []
     return BackgroundJob(kind, name, job["source"], "", 0, 0, lines[-1] if lines else _CUT_OFF)
+
+
+def _log_ended(kind: Kind, name: str, state: Literal["finished", "stopped", "failed"]) -> None:
+    """Log once how a job ended; not why, since that names files."""
+    if name in _seen_running:
+        _seen_running.discard(name)
+        level = logging.WARNING if state == "failed" else logging.INFO
+        _log.log(level, "The %s of dataset %s ended: %s.", _TITLES[kind], name, state)

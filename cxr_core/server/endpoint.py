@@ -5,10 +5,11 @@
     POST /api/predict       multipart/form-data with one or more `file` fields; ?run=RUN
     GET  /api/openapi.json  the description of all this
 
-Nothing that is sent is written to disk or to a log.
+Nothing that is sent is written to disk or to the log (request_log.py).
 """
 
 import hmac
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
@@ -31,7 +33,9 @@ from cxr_core.runs import run_store as runs
 from cxr_core.runs.run_store import Run
 from cxr_core.server.documents import Answers, Health, ImageResult, UsableRun, image_result, model_notes
 from cxr_core.server.openapi import Operation, describe
+from cxr_core.server.request_log import RequestLog
 
+_log = logging.getLogger(__name__)
 _MAX_CLIENTS = 10_000  # whose requests are counted
 _PREDICT_REQUEST = {
     "parameters": [{"name": "run", "in": "query", "schema": {"type": "string"}}],
@@ -61,11 +65,11 @@ class Limits:
 
 
 class _RefusedRequest(Exception):
-    """A request that is not even looked into; `code` of HTTP."""
+    """A request that is not processed; `code` of HTTP, and for the log the `reason`, which quotes nothing that was sent."""
 
-    def __init__(self, code: int, sentence: str, headers: Mapping[str, str] | None = None):
+    def __init__(self, code: int, sentence: str, headers: Mapping[str, str] | None = None, *, reason: str = ""):
         super().__init__(sentence)
-        self.code, self.headers = code, headers
+        self.code, self.headers, self.reason = code, headers, reason or sentence
 
 
 def app(run_id: str = "", *, token: str = "", limits: Limits | None = None) -> Starlette:
@@ -120,14 +124,14 @@ def app(run_id: str = "", *, token: str = "", limits: Limits | None = None) -> S
         Operation("GET", "/api/health", get_health, Health, "Health check."),
     ]  # fmt: skip
 
-    async def get_description(_: Request) -> JSONResponse:
-        return JSONResponse(describe(operations, token=bool(token)))
-
+    description = JSONResponse(describe(operations, token=bool(token)))
+    routes = [
+        *(Route(operation.path, operation.handler, methods=[operation.method]) for operation in operations),
+        Route("/api/openapi.json", description, methods=["GET"]),
+    ]
     return Starlette(
-        routes=[
-            *(Route(operation.path, operation.handler, methods=[operation.method]) for operation in operations),
-            Route("/api/openapi.json", get_description),
-        ],
+        routes=routes,
+        middleware=[Middleware(RequestLog, paths={route.path for route in routes})],
         exception_handlers={_RefusedRequest: _refusal, CxrError: _refusal},
     )
 
@@ -136,10 +140,13 @@ async def _refusal(_: Request, error: Exception) -> JSONResponse:
     headers = None
     if isinstance(error, _RefusedRequest):
         code, headers = error.code, error.headers
-    elif isinstance(error, UnknownName):
-        code = 404
+        _log.warning("Refused with %d: %s", code, error.reason)
+    elif isinstance(error, BadInput):
+        code = 404 if isinstance(error, UnknownName) else 400
+        _log.warning("Refused with %d: %s.", code, type(error).__name__)
     else:
-        code = 400 if isinstance(error, BadInput) else 500
+        code = 500
+        _log.error("A run could not answer.", exc_info=error)
     return JSONResponse({"error": str(error)}, status_code=code, headers=headers)
 
 
@@ -172,6 +179,8 @@ def answer(run_id: str, files: list[tuple[str, bytes]], seconds: float) -> Answe
     late = f"Not looked at: the request had taken {seconds:g} seconds already. Send fewer or smaller images."
     results += [{"file": item.name, "error": late} for item in items[len(results) :]]
     results += [{"file": name, "error": sentence} for name, sentence in problems]
+    refused, unread = (sum(bool(result.get(key)) for result in results) for key in ("refused", "error"))
+    _log.info("Run %s: %d results, %d refused, %d with an error.", run_id, len(results), refused, unread)
     return {"run": run_id, "results": results, **model_notes(model)}
 
 
@@ -202,8 +211,9 @@ async def _read_files(request: Request, limits: Limits) -> list[tuple[str, bytes
             fields = [field for field in form.getlist("file") if not isinstance(field, str)]
             files = [((field.filename or "image")[:200], await field.read()) for field in fields]
     except (HTTPException, MultiPartException, ClientDisconnect) as error:
-        reason = getattr(error, "detail", "it is cut short")
-        raise _RefusedRequest(400, f"The form could not be read ({reason}).") from error
+        detail = getattr(error, "detail", "it is cut short")
+        sentence = f"The form could not be read ({detail})."
+        raise _RefusedRequest(400, sentence, reason="The form could not be read.") from error
     if not files:
         raise _RefusedRequest(400, "There was no image. Send one or more files in fields called 'file'.")
     return files

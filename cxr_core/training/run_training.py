@@ -1,6 +1,7 @@
 """The whole work of a run's process: prepare, fit, predict every split, and leave a status that says how it ended."""
 
 import errno
+import logging
 import time
 import traceback
 from contextlib import suppress
@@ -25,6 +26,7 @@ from cxr_core.training.callbacks import StopRequested, raise_if_stop_requested
 from cxr_core.training.feature_extraction import ExtractedFeatures
 from cxr_core.training.fit import fit
 
+_log = logging.getLogger(__name__)
 _FEWEST, _MOST = 100, 6_000  # training images that an input check is fitted on; with fewer it would refuse at random
 
 
@@ -41,12 +43,16 @@ def train_run(run_id: str) -> None:
                 owner=process.process_id(),
                 device=devices.describe(),
             )
+            _log.info("Training of run %s begins on %s.", run.id, reporter.status.device)
             _train(run, reporter)
         except Exception as error:  # noqa: BLE001 - the last line of defence: the run must not look alive
             if not isinstance(error, CxrError | MemoryError):
                 with suppress(OSError):  # on a full disk the log cannot grow either
                     traceback.print_exc()
             reporter.tell(state="failed", stage="", reason=_sentence(error, run.config), ended=time.time())
+            _log.error("Training of run %s failed (%s).", run.id, type(error).__name__)
+        else:
+            _log.info("Training of run %s ended: %s.", run.id, reporter.status.state)
 
 
 def _train(run: Run, reporter: Reporter) -> None:

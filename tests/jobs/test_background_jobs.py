@@ -91,7 +91,10 @@ def test_an_addition_that_is_stopped_leaves_no_process_and_no_file():
     assert staged() == []
 
 
-def test_an_addition_that_fails_says_why_until_it_is_put_away_or_tried_again(tmp_path: Path, xray_tree: Tree):
+def test_an_addition_that_fails_says_why_until_it_is_put_away_or_tried_again(
+    tmp_path: Path, xray_tree: Tree, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("INFO", "cxr_core")
     (tmp_path / "empty").mkdir()
     background_jobs.add(str(tmp_path / "empty"), "small")
     until(ended)
@@ -103,6 +106,13 @@ def test_an_addition_that_fails_says_why_until_it_is_put_away_or_tried_again(tmp
     until(ended)
     assert background_jobs.list_jobs() == []
     assert datasets.get("small").images == 13
+    assert [message.split(" as process")[0] for message in caplog.messages] == [
+        "The addition of dataset small started",
+        "The addition of dataset small ended: failed.",
+        "The addition of dataset small started",
+        "The addition of dataset small ended: finished.",
+    ]
+    assert str(tmp_path) not in caplog.text
 
 
 def test_a_failed_addition_that_is_put_away_leaves_nothing(tmp_path: Path):

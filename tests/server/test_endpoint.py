@@ -1,17 +1,23 @@
 """The HTTP endpoint: right answers, and a clear sentence for whatever is sent instead of images."""
 
+import logging
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from cxr_core import images
+from cxr_core import images, logs
+from cxr_core.errors import WorkFailed
 from cxr_core.evaluation import rule_store
 from cxr_core.runs import run_store as runs
 from cxr_core.server import endpoint
 from cxr_core.server.endpoint import Limits
+from tests.test_dicom import RAMP, content, made
 
+TELLTALE = "patient-7.png"
 IMAGE = images.encode(np.random.default_rng(0).integers(0, 256, (70, 60), dtype=np.uint8), format="PNG")
 
 
@@ -46,8 +52,6 @@ def test_images_are_answered_in_their_order(client: TestClient) -> None:
 def test_what_is_no_request_gets_a_sentence(client: TestClient, arguments: dict, code: int, words: str) -> None:
     found = client.post("/api/predict", **arguments)
     assert found.status_code == code
-    import re
-
     assert re.search(words, found.json()["error"])
 
 
@@ -136,3 +140,77 @@ def test_what_it_sends_is_what_it_describes(client: TestClient) -> None:
     check(client.post("/api/predict").json(), schemas["Problem"])
     content = document["paths"]["/api/runs"]["get"]["responses"]["200"]["content"]
     check(client.get("/api/runs").json(), content["application/json"]["schema"])
+
+
+@pytest.fixture
+def log(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
+    """What the server has written to stderr, with the log that an operator has."""
+    logger = logging.getLogger("cxr_core")
+    handlers, level = logger.handlers[:], logger.level
+    monkeypatch.setenv("CXR_LOG_LEVEL", "debug")
+    logger.handlers.clear()
+    logs.configure()
+    yield lambda: capsys.readouterr().err
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
+
+
+def test_the_log_has_requests_and_refusals_and_nothing_of_what_was_sent(
+    trained_home: Path, log: Callable[[], str]
+) -> None:
+    dicom = content(made(RAMP, PatientName="TELLTALE^TAG", PatientID="TELLTALE-ID"))
+    client = TestClient(endpoint.app(token="TELLTALE-TOKEN", limits=Limits(megabytes=1, files=3)))
+    files = [("file", ("TELLTALE.dcm", dicom)), ("file", ("TELLTALE.png", b"TELLTALE"))]
+    bearer = {"authorization": "Bearer TELLTALE-TOKEN"}
+    first, second = client.post("/api/predict", files=files, headers=bearer).json()["results"]
+    assert "label" in first and "error" in second
+    assert client.post("/api/predict", files=files, headers={"authorization": "Bearer TELLTALE"}).status_code == 401
+    assert client.post("/api/predict", params={"run": "TELLTALE"}, files=files, headers=bearer).status_code == 404
+    assert client.get("/TELLTALE", headers=bearer).status_code == 404
+    assert client.request("TELLTALE", "/api/runs", headers=bearer).status_code == 405
+    too_many = [("file", ("TELLTALE.png", IMAGE))] * 4
+    assert client.post("/api/predict", files=too_many, headers=bearer).status_code == 400
+    text = log()
+    lines = [re.sub(r"^\S+ \S+ |[\d.]+ ms$", "", line) for line in text.splitlines()]
+    assert lines == [
+        f"INFO cxr_core.server.endpoint: Run {runs.list_ids()[0]}: 2 results, 1 refused, 1 with an error.",
+        "INFO cxr_core.server.request_log: POST /api/predict 200 ",
+        "WARNING cxr_core.server.endpoint: Refused with 401: This endpoint asks for a token: "
+        "send 'Authorization: Bearer TOKEN'.",
+        "INFO cxr_core.server.request_log: POST /api/predict 401 ",
+        "WARNING cxr_core.server.endpoint: Refused with 404: UnknownName.",
+        "INFO cxr_core.server.request_log: POST /api/predict 404 ",
+        "INFO cxr_core.server.request_log: GET (unknown path) 404 ",
+        "INFO cxr_core.server.request_log: (other method) /api/runs 405 ",
+        "WARNING cxr_core.server.endpoint: Refused with 400: The form could not be read.",
+        "INFO cxr_core.server.request_log: POST /api/predict 400 ",
+    ]
+    assert "TELLTALE" not in text.upper()
+
+
+@pytest.mark.parametrize("error", [ValueError, WorkFailed])
+def test_an_error_is_logged_with_its_traceback_and_without_its_message(
+    client: TestClient, log: Callable[[], str], monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def fail(run_id: str) -> None:
+        try:
+            raise KeyError(TELLTALE)
+        except KeyError as cause:
+            raise error(TELLTALE) from cause
+
+    monkeypatch.setattr(endpoint.predict, "load", fail)
+    response = client.post("/api/predict", files={"file": ("TELLTALE.png", IMAGE)})
+    assert response.status_code == 500 and response.json()["error"]
+    text = log()
+    assert "ERROR" in text and error.__name__ in text and "KeyError" in text and "in fail\n" in text
+    assert TELLTALE not in text
+    assert "POST /api/predict 500" in text
+
+
+def test_an_unknown_level_is_told_and_the_log_goes_on(log: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    logging.getLogger("cxr_core").handlers.clear()
+    monkeypatch.setenv("CXR_LOG_LEVEL", "loud")
+    logs.configure()
+    logs.configure()  # the pages do at every rerun
+    assert log().count("CXR_LOG_LEVEL is one of DEBUG, INFO, WARNING, ERROR. Received: 'LOUD'") == 1
+    assert logging.getLogger("cxr_core").level == logging.INFO

@@ -67,12 +67,12 @@ def watch(dataset: Dataset) -> None:
 
 
 def severity(finding: AuditFinding, undecided: Undecided | None) -> str:
-    """Of what is still to be decided: one of SEVERITIES, or "done"."""
+    """The severity of the undecided images of a finding: a key of SEVERITIES."""
     return "done" if undecided is not None and not undecided.images else finding.severity
 
 
 def summary(latest: Audit, undecided: Mapping[str, Undecided]) -> None:
-    """How many images were audited, and how many rows of the list below are of each severity or done."""
+    """Show the number of audited images, and of findings by severity."""
     severities = [severity(finding, undecided.get(finding.kind)) for finding in latest.findings]
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"**{formatting.plural(latest.images, 'image')}** audited", width="content")

@@ -42,7 +42,7 @@ def filters(dataset: Dataset) -> Query:
 
 
 def paging(total: int) -> tuple[slice, bool]:
-    """Which of `total` rows to show, and whether a click selects an image instead of opening it."""
+    """The rows of `total` to show, and whether a click selects an image instead of opening it."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         size = st.selectbox("Per page", PER_PAGE, key="per_page", persist_state="session", width=110)
         page = selectors.page(max(1, -(-total // size)), key="page")

@@ -1,7 +1,5 @@
 """Curate: build the set that models are trained on, and the record of every decision behind it."""
 
-from typing import Any
-
 import pandas as pd
 import streamlit as st
 
@@ -13,6 +11,7 @@ from cxr_core.data.manifest import Manifest, Supplement
 from cxr_core.errors import CxrError
 from cxr_core.evaluation import plots
 from pages.ui import cached_data, curation_bar, messages, selectors, url_state
+from pages.ui.cached_data import BuildOptions
 from pages.ui.theme import dark
 
 BALANCES = {
@@ -25,7 +24,7 @@ BALANCES = {
 PARTS = {"build": "Build a set", "record": curation_bar.RECORD}
 
 
-def build_options(dataset: Dataset) -> dict[str, Any]:
+def build_options(dataset: Dataset) -> BuildOptions:
     """The chosen arguments of `manifest.build`."""
     left, right = st.columns(2)
     with left, st.container(border=True, height="stretch"):
@@ -91,7 +90,7 @@ def supplement_editor(dataset: Dataset) -> tuple[Supplement, ...]:
     )
 
 
-def before_and_after(dataset: Dataset, options: dict[str, Any]) -> None:
+def before_and_after(dataset: Dataset, options: BuildOptions) -> None:
     """Show the classes per split, before and after, and what the options cost."""
     rows = cached_data.plan_of(dataset, **options)
     titles = {name: formatting.class_title(name) for name in dataset.classes}
@@ -110,8 +109,8 @@ def before_and_after(dataset: Dataset, options: dict[str, Any]) -> None:
     st.markdown("\n".join(f"- {line}" for line in changes(dataset, rows, options)))
 
 
-def changes(dataset: Dataset, rows: pd.DataFrame, options: dict[str, Any]) -> list[str]:
-    """What the options change, in sentences."""
+def changes(dataset: Dataset, rows: pd.DataFrame, options: BuildOptions) -> list[str]:
+    """Changes by the options, in sentences."""
     lines = []
     excluded = int(cached_data.index_of(dataset)["excluded"].sum())
     if excluded:
@@ -134,11 +133,12 @@ def changes(dataset: Dataset, rows: pd.DataFrame, options: dict[str, Any]) -> li
     return lines or ["No changes."]
 
 
-def balance_cost(dataset: Dataset, rows: pd.DataFrame, options: dict[str, Any]) -> str:
-    """What balancing costs, as a sentence; "" without it."""
+def balance_cost(dataset: Dataset, rows: pd.DataFrame, options: BuildOptions) -> str:
+    """Cost of balancing, as a sentence; "" without it."""
     train = rows[rows["split"] == "train"]
     if options["balance"] == "undersample":
-        unbalanced = cached_data.plan_of(dataset, **{**options, "balance": "none"})
+        without: BuildOptions = {**options, "balance": "none"}
+        unbalanced = cached_data.plan_of(dataset, **without)
         unused = int((unbalanced["split"] == "train").sum()) - len(train)
         return f"Undersampling leaves {formatting.plural(unused, 'training image')} unused."
     if options["balance"] in ("oversample", "augment"):

@@ -1,6 +1,7 @@
 """The leaderboard: all runs on any split by any metric, beside the paper and what others published."""
 
 from functools import cache
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -17,11 +18,12 @@ from pages.ui import cached_metrics, messages, reproduction_panel, run_card, url
 from pages.ui.theme import dark
 
 CALLING = {"own": "Each model's own", "probable": "Highest probability"}
+GROUP = "Group of runs"
+Row = dict[Any, Any]  # of `leaderboard.COLUMNS`, as pandas types it
 
 
-def standings_table(found: list[Run]) -> None:
+def standings_table(usable: list[Run]) -> None:
     """Any metric on any split, with intervals, and the difference from a pinned row."""
-    usable = [run for run in found if run.has_predictions]
     classes = list(dict.fromkeys(name for run in usable for name in run.config.classes)) or list(paper.CLASSES)
     titles = {
         **metrics.TITLES,
@@ -33,7 +35,7 @@ def standings_table(found: list[Run]) -> None:
     }
     named = run_card.titles(usable)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        figure = url_state.choice("Metric", list(titles), key="figure", titles=titles, width=280)
+        metric = url_state.choice("Metric", list(titles), key="figure", titles=titles, width=280)
         split = url_state.choice(
             "Split", ["test", "val", "train"], key="on", kind="split", titles=formatting.SPLITS, width=160
         )
@@ -56,44 +58,53 @@ def standings_table(found: list[Run]) -> None:
         calling = url_state.choice(
             "Decision rule", list(CALLING), key="calling", kind="decision rule", titles=CALLING, width=200
         )
-        fixed = leaderboard.published_rows("accuracy", "test")
+        published = leaderboard.published_rows("accuracy", "test")["name"]
         pinned = url_state.choice(
             "Baseline",
-            ["none", *named, *fixed["name"]],
+            ["none", *named, *published],
             key="baseline",
             kind="row",
-            titles={"none": "None", **named, **dict(zip(fixed["name"], fixed["name"] + ", published", strict=True))},
+            titles={"none": "None", **named, **{name: f"{name}, published" for name in published}},
             former={"Nothing": "none"}.get,
             help="The differences from it are shown.",
             width=360,
         )
-    cards, problems = _cards(
+    entries, problems = _entries(
         [run for run in usable if data in ("all", run.config.data) and network in ("all", run.config.model)],
-        split, figure, named, calling,
+        split, metric, named, calling,
     )  # fmt: skip
     for problem in problems:
         st.warning(problem, icon=":material/error:")
-    smaller = figure in metrics.LOWER_IS_BETTER
+    smaller = metric in metrics.LOWER_IS_BETTER
     parts = [
-        leaderboard.published_rows(figure, split),
-        leaderboard.run_rows(figure, cards),
-        leaderboard.group_rows(figure, cards),
+        leaderboard.published_rows(metric, split),
+        leaderboard.run_rows(metric, entries),
+        leaderboard.group_rows(metric, entries),
     ]
     table = leaderboard.ranked(parts, smaller_is_better=smaller)
     if table.empty:
         st.caption("No run has this metric on this split.")
         return
-    _shown(table, titles[figure], figure, split, usable, pinned, calling)
+    _shown(table, titles[metric], metric, split, usable, pinned, calling)
 
 
 def _datasets(usable: list[Run]) -> list[str]:
-    """One dataset at a time, real X-rays first, since figures of different images say little of one another; then all."""
-    drawn = {one.name for one in datasets.list_datasets() if one.synthetic}
-    return [*sorted(dict.fromkeys(run.config.data for run in usable), key=drawn.__contains__), "all"]
+    """The datasets of the runs, real X-rays first, then "all": metrics of different images cannot be compared."""
+    return [*sorted(dict.fromkeys(run.config.data for run in usable), key=_synthetic().__contains__), "all"]
+
+
+def _synthetic() -> set[str]:
+    return {dataset.name for dataset in datasets.list_datasets() if dataset.synthetic}
+
+
+def _marked(names: pd.Series) -> list[str]:
+    """Names of datasets; synthetic ones are marked."""
+    synthetic = _synthetic()
+    return [f"{name} (synthetic)" if name in synthetic else name for name in names]
 
 
 def _rule(run: Run, calling: str) -> DecisionRule | None:
-    """The rule by which a run's images are called; None: the highest probability.
+    """The rule by which a run's classes are predicted; None: the highest probability.
 
     Raises:
         WorkFailed: its file is damaged.
@@ -101,67 +112,64 @@ def _rule(run: Run, calling: str) -> DecisionRule | None:
     return rule_store.saved(run.id) if calling == "own" else None
 
 
-def _cards(usable: list[Run], split: str, figure: str, named: dict[str, str], calling: str) -> tuple[list, list[str]]:
-    """Run, title, figures and images of each that has the split; and what could not be read."""
-    cards, problems = [], []
+def _entries(
+    usable: list[Run], split: str, metric: str, named: dict[str, str], calling: str
+) -> tuple[list[leaderboard.Entry], list[str]]:
+    """Entries of the runs that have the split, and sentences about those that cannot be read."""
+    entries: list[leaderboard.Entry] = []
+    problems = []
     for run in usable:
         if split not in run.metrics:
             continue
         try:
             rule = _rule(run, calling)
-            if quick := cached_metrics.share_of(run, split, figure, rule):
-                cards.append((run, named[run.id], {figure: quick[0]}, quick[1]))
+            if share := cached_metrics.share_of(run, split, metric, rule):
+                entries.append((run, named[run.id], {metric: share[0]}, share[1]))
                 continue
-            card = cached_metrics.metrics_of(run, split, metrics.parts_of(figure), rule=rule)
-            cards.append((run, named[run.id], card, len(cached_metrics.prediction_set_of(run, split))))
+            estimates = cached_metrics.metrics_of(run, split, metrics.parts_of(metric), rule=rule)
+            entries.append((run, named[run.id], estimates, len(cached_metrics.prediction_set_of(run, split))))
         except (CxrError, OSError) as error:
             problems.append(f"**{named[run.id]}**: {error}")
-    return cards, problems
+    return entries, problems
 
 
 def _shown(
-    table: pd.DataFrame, title: str, figure: str, split: str, usable: list[Run], pinned: str, calling: str
+    table: pd.DataFrame, title: str, metric: str, split: str, usable: list[Run], pinned: str, calling: str
 ) -> None:
-    drawn = {one.name for one in datasets.list_datasets() if one.synthetic}
-    share = metrics.is_percentage(figure)
+    share = metrics.is_percentage(metric)
     by_id = {run.id: run for run in usable}
-    table["data"] = [f"{one} (synthetic)" if one in drawn else one for one in table["data"]]
-    said = [
-        formatting.estimate(
-            metrics.Estimate(row.value, *((row.low, row.high) if pd.notna(row.low) else (None, None)), ""), share=share
-        )
-        for row in table.itertuples()
-    ]
-    table["told"] = said
+    table["data"] = _marked(table["data"])
+    table["estimate"] = [_estimate(row, share=share) for row in table.to_dict("records")]
     st.caption(
-        metrics.DESCRIPTIONS[figure.split(":", maxsplit=1)[0]]
-        + (" Lower is better." if figure in metrics.LOWER_IS_BETTER else "")
+        metrics.DESCRIPTIONS[metric.split(":", maxsplit=1)[0]]
+        + (" Lower is better." if metric in metrics.LOWER_IS_BETTER else "")
     )
     if pinned != "none":
+        rows = table.to_dict("records")
+        baseline = next((row for row in rows if pinned == (row["run"] or row["name"])), None)
         official = _official(usable, split)
-        rows = table.itertuples()
         table["difference"] = [
-            _difference(by_id, table, row, figure, split, pinned, share, official, calling) for row in rows
+            _difference(by_id, row, baseline, pinned, metric, split, official, calling) for row in rows
         ]
     table["rule"] = [_rule_words(by_id.get(run_id), calling) for run_id in table["run"]]
     plotted = pd.DataFrame(
         {
             "name": [
-                f"{place}. {row.name}{', synthetic' if row.data.endswith('(synthetic)') else ''}"
-                for place, row in enumerate(table.itertuples(), start=1)
+                f"{rank}. {name}{', synthetic' if data.endswith('(synthetic)') else ''}"
+                for rank, (name, data) in enumerate(zip(table["name"], table["data"], strict=True), start=1)
             ],
             "value": table["value"],
             "low": table["low"],
             "high": table["high"],
             "mark": table["origin"]
-            .map({"This workbench": 0, "Ensemble": 1, "Group of runs": 2, "Paper, Table 4.1": 3})
+            .map({"This workbench": 0, "Ensemble": 1, GROUP: 2, "Paper, Table 4.1": 3})
             .fillna(4),
-            "hover": [f"{row.name}, {row.origin}: {row.told}" for row in table.itertuples()],
+            "hover": table["name"] + ", " + table["origin"] + ": " + table["estimate"],
         }
     )
     st.plotly_chart(
         plots.forest(plotted.head(40), title=f"{title} with its 95 % interval", share=share, dark=dark()),
-        config=plots.config(f"leaderboard-{figure}-{split}"),
+        config=plots.config(f"leaderboard-{metric}-{split}"),
         key="standings-plot",
         alt="; ".join(plotted["hover"].head(40)),
     )
@@ -170,7 +178,7 @@ def _shown(
         hide_index=True,
         column_order=[
             "name",
-            "told",
+            "estimate",
             *(["difference"] if pinned != "none" else []),
             "origin",
             "data",
@@ -185,7 +193,7 @@ def _shown(
             "origin": "Source",
             "data": "Data",
             "recipe": "Recipe",
-            "told": f"{title} (95 % interval)",
+            "estimate": f"{title} (95 % interval)",
             "difference": st.column_config.TextColumn(
                 "Difference (95 % interval)",
                 help="From a run: on the images that both answered, by paired bootstrap. "
@@ -210,46 +218,52 @@ def _shown(
         "are of the official test split of 624 images."
     )
     st.download_button(
-        "Table as CSV", lambda: csv_export.csv(table.drop(columns="told")), f"leaderboard-{figure}-{split}.csv", "text/csv",
+        "Table as CSV", lambda: csv_export.csv(table.drop(columns="estimate")), f"leaderboard-{metric}-{split}.csv", "text/csv",
         icon=":material/table:", key="standings-csv", on_click="ignore",
     )  # fmt: skip
     messages.save_plot_hint()
 
 
+def _estimate(row: Row, *, share: bool) -> str:
+    low: float | None = None if pd.isna(row["low"]) else row["low"]
+    high: float | None = None if pd.isna(row["high"]) else row["high"]
+    return formatting.estimate(metrics.Estimate(row["value"], low, high, ""), share=share)
+
+
 def _difference(
     by_id: dict[str, Run],
-    table: pd.DataFrame,
-    row: object,
-    figure: str,
-    split: str,
+    row: Row,
+    baseline: Row | None,
     pinned: str,
-    share: bool,
+    metric: str,
+    split: str,
     official: set[str],
     calling: str,
 ) -> str:
-    if pinned in (row.run, row.name) and row.origin != "Group of runs":
+    """The difference of a row from the pinned one, whose row `baseline` is None if it has no such metric."""
+    if row is baseline:
         return "baseline"
     try:
-        if pinned in by_id and row.run in by_id:
-            pair = [(run, _rule(run, calling)) for run in (by_id[pinned], by_id[row.run])]
-            one = cached_metrics.difference_of(*pair, split, figure)
+        if pinned in by_id and row["run"] in by_id:
+            first, second = ((run, _rule(run, calling)) for run in (by_id[pinned], by_id[row["run"]]))
+            difference = cached_metrics.difference_of(first, second, split, metric)
         else:
-            base = table[(table["run"] == pinned) | ((table["run"] == "") & (table["name"] == pinned))]
-            if not len(base):
+            if baseline is None:
                 return "–"
-            both = {row.data, base["data"].iloc[0]}
-            if len(both) > 1 and not both <= official:
+            data = {row["data"], baseline["data"]}
+            if len(data) > 1 and not data <= official:
                 return "other images"
-            one = leaderboard.unpaired_difference(
-                figure if row.origin != "Group of runs" else "", row.value, row.n, *base.iloc[0][["value", "n"]]
+            counted = metric if row["origin"] != GROUP else ""
+            difference = leaderboard.unpaired_difference(
+                counted, row["value"], row["n"], baseline["value"], baseline["n"]
             )
     except (CxrError, OSError) as error:
         return str(error).split(".")[0]
-    return formatting.difference(one, share=share)
+    return formatting.difference(difference, share=metrics.is_percentage(metric))
 
 
 def _rule_words(run: Run | None, calling: str) -> str:
-    """How the images of a row were called; empty for groups and published rows, of which it is not known."""
+    """The decision rule of a row; empty for groups and published rows, of which it is not known."""
     if run is None:
         return ""
     rule = _rule(run, calling)
@@ -257,30 +271,28 @@ def _rule_words(run: Run | None, calling: str) -> str:
 
 
 def _official(usable: list[Run], split: str) -> set[str]:
-    """What the rows of the published figures call their images, and datasets with those images, by their counts."""
+    """The `data` of published rows, and of runs on the same images, by their counts."""
     return {"official set"} | {
         run.config.data
         for run in usable
         if split in run.metrics
-        and {name: one["support"] for name, one in run.metrics[split]["per_class"].items()} == paper.SUPPORTS.get(split)
+        and {name: row["support"] for name, row in run.metrics[split]["per_class"].items()} == paper.SUPPORTS.get(split)
     }
 
 
-def all_runs(found: list[Run]) -> None:
+def all_runs(usable: list[Run]) -> None:
     st.subheader("All runs beside the paper's Table 4.1", anchor=False)
-    table = leaderboard.accuracy_table(found)
+    table = leaderboard.accuracy_table(usable)
     table["test_range"] = [
         formatting.interval((low, high)) if pd.notna(low) else ""
         for low, high in zip(table["test_low"], table["test_high"], strict=True)
     ]
-    drawn = {one.name for one in datasets.list_datasets() if one.synthetic}
     compare_images = cache(reproduction.image_differences)
-    differences = {run.id: reproduction.differences(run, compare_images) for run in found}
+    differences = {run.id: reproduction.differences(run, compare_images) for run in usable}
     table["differs"] = ["; ".join(differences.get(run_id) or []) for run_id in table["run"]]
-    table["data"] = [f"{one} (synthetic)" if one in drawn else one for one in table["data"]]
+    table["data"] = _marked(table["data"])
     table["origin"] = table["origin"].map({"paper": "Paper, Table 4.1", "run": "This workbench"})
     table[["train", "test", "val"]] = table[["train", "test", "val"]].astype(float) * 100
-    share = {"format": "%.1f %%"}
     st.dataframe(
         table,
         hide_index=True,
@@ -304,10 +316,10 @@ def all_runs(found: list[Run]) -> None:
             "data": "Data",
             "recipe": "Recipe",
             "epochs": "Epochs",
-            "train": st.column_config.NumberColumn("Train accuracy", **share),
-            "test": st.column_config.NumberColumn("Test accuracy", **share),
+            "train": st.column_config.NumberColumn("Train accuracy", format="%.1f %%"),
+            "test": st.column_config.NumberColumn("Test accuracy", format="%.1f %%"),
             "test_range": st.column_config.TextColumn("95 % interval", help="Of the test accuracy (Wilson)."),
-            "val": st.column_config.NumberColumn("Val accuracy", **share),
+            "val": st.column_config.NumberColumn("Val accuracy", format="%.1f %%"),
             "macro_f1": st.column_config.NumberColumn("Macro F1 (test)", format="%.2f"),
             "differs": st.column_config.TextColumn(
                 "Differs from the paper in", help="Empty: one of its trainings repeated, or another network."
@@ -326,12 +338,12 @@ def all_runs(found: list[Run]) -> None:
 
 st.title("Leaderboard", anchor=False)
 messages.paper_citation()
-found = runs.list_runs()
-if any(run.has_predictions for run in found):
+usable = [run for run in runs.list_runs() if run.has_predictions]
+if usable:
     messages.disclaimer()
-    for name in sorted({run.config.data for run in found if run.has_predictions}):
+    for name in sorted({run.config.data for run in usable}):
         messages.synthetic_mark(name)
-standings_table(found)
+standings_table(usable)
 with st.expander("Accuracies of all splits side by side"):
-    all_runs(found)
+    all_runs(usable)
 reproduction_panel.show()

@@ -32,7 +32,7 @@ WAYS = {UPLOAD: "Upload", FOLDER: "Upload a folder", EXAMPLE: "Example from a da
 
 
 def choose_run(usable: list[Run]) -> tuple[Run, list[Run]]:
-    """Who answers, and who is asked for a second opinion."""
+    """The chosen model, and the others chosen for a second opinion."""
     run = selectors.run(
         "Model", usable,
         help="A trained model or an ensemble. The newest are on top, above them the most accurate of those that were validated "
@@ -40,23 +40,23 @@ def choose_run(usable: list[Run]) -> tuple[Run, list[Run]]:
     )  # fmt: skip
     if "test" in run.metrics:
         try:
-            _how_good(run)
+            _performance(run)
         except CxrError as error:
             st.warning(str(error), icon=":material/error:")
     messages.synthetic_mark(run.config.data)
-    alike = [one for one in usable if one.id != run.id and one.config.classes == run.config.classes]
-    if not alike:
+    others = {other.id: other for other in usable if other.id != run.id and other.config.classes == run.config.classes}
+    if not others:
         return run, []
     titles = run_card.titles(usable)
-    asked = st.multiselect(
-        "Second opinions", [one.id for one in alike], key=f"opinions-{run.id}", persist_state="session", max_selections=5,
+    chosen = st.multiselect(
+        "Second opinions", list(others), key=f"opinions-{run.id}", persist_state="session", max_selections=5,
         format_func=titles.__getitem__, placeholder="Other models for the same image",
     )  # fmt: skip
-    return run, [one for one in alike if one.id in asked]
+    return run, [others[run_id] for run_id in others if run_id in chosen]
 
 
-def _how_good(run: Run) -> None:
-    """What the run gave on its test images, as it answers an upload."""
+def _performance(run: Run) -> None:
+    """Show the metrics of a run on its test images, by the rule that classifies uploads."""
     rule = rule_store.of_run(run.id)
     test, counts = cached_metrics.decided_set_of(run, "test", rule), cached_metrics.counts_of(run, "test", rule)
     recalls = ", ".join(
@@ -85,27 +85,27 @@ def _how_good(run: Run) -> None:
 
 
 def load_or_stop(run: Run) -> LoadedModel:
-    """The run with its networks; the first time they are loaded, and exported if they never were."""
+    """Load the networks of a run, and export them if they never were."""
     with st.spinner("Loading the model (longer the first time) …"):
         return predict.load(run.id)
 
 
 def load_others(others: list[Run]) -> list[LoadedModel]:
-    """Those of `others` that can answer here; of any that cannot, why."""
-    found = []
+    """Load the runs that can predict on this machine, and show why for any that cannot."""
+    loaded = []
     for run in others:
         try:
-            found.append(load_or_stop(run))
+            loaded.append(load_or_stop(run))
         except CxrError as error:
             name = formatting.verbatim(run_card.titles(others)[run.id])
             st.warning(f"No second opinion by {name}: {error}", icon=":material/error:")
-    return found
+    return loaded
 
 
 def single_image(
-    panel: LoadedModel, others: list[LoadedModel], item: InputFile, *, title: str = "", true: str = ""
+    model: LoadedModel, others: list[LoadedModel], item: InputFile, *, title: str = "", true: str = ""
 ) -> None:
-    """One image with its answer, or the sentence that says why there is none."""
+    """Show one image with its prediction, or the sentence that says why there is none."""
     title = title or item.name
     try:
         image = _decoded(item, title)
@@ -113,16 +113,16 @@ def single_image(
         messages.unreadable(item.name, str(error))
         return
 
-    def said(one: LoadedModel) -> Prediction:
-        return one.answers(one.see([image]))[0]
+    def prediction(network: LoadedModel) -> Prediction:
+        return network.answers(network.see([image]))[0]
 
-    opinions = [(other, said(other)) for other in others]
+    opinions = [(other, prediction(other)) for other in others]
     facts = dict(image.dicom.facts) if image.dicom else {}
-    prediction_card.show(panel, title, image.grey, said(panel), others=opinions, true=true, facts=facts)
+    prediction_card.show(model, title, image.grey, prediction(model), others=opinions, true=true, facts=facts)
 
 
 def _decoded(item: InputFile, title: str) -> DecodedImage:
-    """The image, of a DICOM file with several the one that is chosen beneath its name."""
+    """The decoded image; of a DICOM file with several frames the chosen one."""
     key = f"frame-{title}"
     frame = int(st.session_state.get(key, (item.frame or 0) + 1)) - 1
     image = images.decode(predict.content_of(item), frame=frame)
@@ -132,7 +132,7 @@ def _decoded(item: InputFile, title: str) -> DecodedImage:
     return image
 
 
-def upload_panel(panel: LoadedModel, others: list[LoadedModel], *, whole_folder: bool) -> None:
+def upload_panel(model: LoadedModel, others: list[LoadedModel], *, whole_folder: bool) -> None:
     files = st.file_uploader(
         "A folder of X-ray images" if whole_folder else "X-ray images, or a zip of them",
         accept_multiple_files="directory" if whole_folder else True, key=f"uploads-{whole_folder}", max_upload_size=200,
@@ -143,27 +143,26 @@ def upload_panel(panel: LoadedModel, others: list[LoadedModel], *, whole_folder:
         clipboard.to_uploader()
     if not files:
         return
-    items, problems = uploads.input_files([(one.name, one.getvalue()) for one in files])
+    items, problems = uploads.input_files([(file.name, file.getvalue()) for file in files])
     if len(items) + len(problems) <= MANY:
         for name, problem in problems:
             messages.unreadable(name, problem)
-        for place, item in enumerate(items, start=1):
-            single_image(
-                panel, others, item, title=item.name if len(items) == 1 else f"{item.name} ({place} of {len(items)})"
-            )
+        for number, item in enumerate(items, start=1):
+            title = item.name if len(items) == 1 else f"{item.name} ({number} of {len(items)})"
+            single_image(model, others, item, title=title)
         return
-    key = (panel.run.id, *(one.run.id for one in others), *(one.file_id for one in files))
-    chosen = batch_predictions.show(panel, others, items, problems, key=key)
+    key = (model.run.id, *(other.run.id for other in others), *(file.file_id for file in files))
+    chosen = batch_predictions.show(model, others, items, problems, key=key)
     if chosen is not None:
-        single_image(panel, others, items[chosen], title=f"{items[chosen].name} ({chosen + 1} of {len(items)})")
+        single_image(model, others, items[chosen], title=f"{items[chosen].name} ({chosen + 1} of {len(items)})")
 
 
-def example_panel(panel: LoadedModel, others: list[LoadedModel]) -> None:
-    names, config = datasets.list_names(), panel.run.config
+def example_panel(model: LoadedModel, others: list[LoadedModel]) -> None:
+    names, config = datasets.list_names(), model.run.config
     if not names:
         st.caption("There is no dataset to take an image from.")
         return
-    names.sort(key=lambda one: one != config.data)  # the run's own first
+    names.sort(key=lambda name: name != config.data)  # the run's own first
     with st.container(horizontal=True, vertical_alignment="bottom"):
         name = url_state.choice("Dataset", names, key="example-data", address="data", width=260)
         dataset = datasets.get(name)
@@ -190,31 +189,25 @@ def example_panel(panel: LoadedModel, others: list[LoadedModel]) -> None:
             f":material/info: This model was trained on '{config.data}'. How good it is on images of another origin is not known."
         )
     true = str(row["class"]) if row["class"] in config.classes else ""
-    single_image(panel, others, InputFile(current, datasets.image_path(name, current)), true=true)
+    single_image(model, others, InputFile(current, datasets.image_path(name, current)), true=true)
 
 
 st.title("Predict", anchor=False)
 messages.disclaimer()
 usable = [run for run in runs.list_runs() if run.has_predictions]
 if not usable:
-    messages.empty(
-        "No trained model yet",
-        "Train one first. On the synthetic set that takes a few minutes.",
-        page="pages/model/train.py",
-        link="Train a model",
-        icon=":material/model_training:",
-    )
+    messages.no_model("No trained model yet", "Train one first. On the synthetic set that takes a few minutes.")
     st.stop()
 run, more = choose_run(usable)
 way = st.segmented_control(
     "Image", list(WAYS), default=EXAMPLE if "image" in st.query_params else UPLOAD, required=True, key="way",
     format_func=WAYS.__getitem__, label_visibility="collapsed",
 )  # fmt: skip
-panel = load_or_stop(run)
-if panel.notice:
-    st.caption(f":material/info: {panel.notice}")
+model = load_or_stop(run)
+if model.notice:
+    st.caption(f":material/info: {model.notice}")
 others = load_others(more)
 if way == EXAMPLE:
-    example_panel(panel, others)
+    example_panel(model, others)
 else:
-    upload_panel(panel, others, whole_folder=way == FOLDER)
+    upload_panel(model, others, whole_folder=way == FOLDER)

@@ -1,4 +1,4 @@
-"""Results of one run: every figure with its uncertainty, and the images behind it."""
+"""Results of one run: every metric with its interval, and the images behind it."""
 
 import streamlit as st
 
@@ -42,7 +42,7 @@ FORMER = {  # what older addresses hold
 
 
 def choices(usable: list[Run]) -> tuple[Run, str, DecisionRule | None]:
-    """The run, the split, and the decision rule by which its images are called; None: the highest probability."""
+    """The chosen run, split, and decision rule; None: the highest probability."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         run = selectors.run("Run", usable, width=440)
         splits = [split for split in ("test", "val", "shifted", "train") if split in run.metrics]
@@ -65,7 +65,7 @@ def choices(usable: list[Run]) -> tuple[Run, str, DecisionRule | None]:
 def _rule(run: Run) -> DecisionRule | None:
     try:
         rule = rule_store.of_run(run.id)
-    except CxrError:  # its file is damaged, as `shown_as` says
+    except CxrError:  # its file is damaged, as `show_rule` says
         return None
     if rule.threshold is None:
         return rule
@@ -83,8 +83,8 @@ def _rule(run: Run) -> DecisionRule | None:
     return rule if way == "point" else None
 
 
-def shown_as(run: Run, split: str, rule: DecisionRule | None) -> None:
-    """The decision rule, and how many images it answers confidently."""
+def show_rule(run: Run, split: str, rule: DecisionRule | None) -> None:
+    """Show the decision rule, the share of confident predictions, sensitivity and specificity."""
     if rule is None:
         st.caption("Decision rule: highest probability, without a reject threshold.")
         try:
@@ -93,39 +93,34 @@ def shown_as(run: Run, split: str, rule: DecisionRule | None) -> None:
             st.warning(str(error), icon=":material/error:")
         return
     counts = cached_metrics.counts_of(run, split, rule)
-    told = [f"Decision rule: {formatting.decision_rule(rule)}."]
+    sentences = [f"Decision rule: {formatting.decision_rule(rule)}."]
     if rule.reject_threshold:
-        told.append(
+        sentences.append(
             f"Confident (from {formatting.percent(rule.reject_threshold)} on): {formatting.estimate(counts['coverage'])} of the "
             f"images, {formatting.estimate(counts['accuracy_answered'])} of them correct."
         )
     if counts["sensitivity"].of:
-        told.append(
+        sentences.append(
             f"Sensitivity {formatting.estimate(counts['sensitivity'])}, specificity {formatting.estimate(counts['specificity'])}; "
             f"among the confident answers {formatting.percent(counts['sensitivity_answered'].value)} and "
             f"{formatting.percent(counts['specificity_answered'].value)}; with all others counted as wrong "
             f"{formatting.percent(counts['sensitivity_confident'].value)} and "
             f"{formatting.percent(counts['specificity_confident'].value)}."
         )
-    st.caption(" ".join(told))
+    st.caption(" ".join(sentences))
 
 
-def headline(n: int, card: metrics.Metrics) -> None:
-    """Accuracy, macro F1, balanced accuracy with their intervals."""
+def headline(n: int, estimates: metrics.Metrics) -> None:
+    """Show accuracy, macro F1 and balanced accuracy with their intervals."""
     with st.container(horizontal=True):
-        st.metric("Images", f"{n:,}", border=True, width=170, height="stretch")
+        messages.metric("Images", f"{n:,}")
         for name in ("accuracy", "macro_f1", "balanced_accuracy"):
-            st.metric(
+            messages.metric(
                 metrics.TITLES[name],
-                formatting.percent(card[name].value),
-                delta=formatting.interval(card[name].interval),
-                delta_color="off",
-                delta_arrow="off",
-                help=f"{metrics.DESCRIPTIONS[name]} Below: the 95 % interval, the range that other images of the same kind would "
-                f"likely give ({card[name].method}).",
-                border=True,
-                width=170,
-                height="stretch",
+                formatting.percent(estimates[name].value),
+                interval=formatting.interval(estimates[name].interval),
+                about=f"{metrics.DESCRIPTIONS[name]} Below: the 95 % interval, the range that other images of the same kind would "
+                f"likely give ({estimates[name].method}).",
             )
 
 
@@ -155,17 +150,17 @@ def learning(run: Run) -> None:
         st.caption(f"Best epoch: {best} of {len(history)}, {why[run.config.keep]}.")
 
 
-def made_of(run: Run, usable: list[Run]) -> None:
-    """The members of an ensemble with their weights."""
-    made = ensembles.of_run(run.id)
-    if made is None:
+def show_members(run: Run, usable: list[Run]) -> None:
+    """Show the members of an ensemble with their weights."""
+    ensemble = ensembles.of_run(run.id)
+    if ensemble is None:
         return
-    named = run_card.titles(usable)
+    titles = run_card.titles(usable)
     members = ", ".join(
-        f"{named.get(one, one)}" + (f" ({weight:.0%})" if made.way == "weighted" else "")
-        for one, weight in zip(made.members, made.weights, strict=True)
+        f"{titles.get(run_id, run_id)}" + (f" ({weight:.0%})" if ensemble.way == "weighted" else "")
+        for run_id, weight in zip(ensemble.members, ensemble.weights, strict=True)
     )
-    st.caption(f":material/join: {ensembles.METHODS[made.way]} Members: {members}.")
+    st.caption(f":material/join: {ensembles.METHODS[ensemble.way]} Members: {members}.")
 
 
 def one_run(usable: list[Run]) -> None:
@@ -175,10 +170,10 @@ def one_run(usable: list[Run]) -> None:
     if run.status.reason:
         st.info(run.status.reason, icon=formatting.RUN_STATES[run.status.state][1])
     try:
-        made_of(run, usable)
-        answers = cached_metrics.prediction_set_of(run, split)
-        headline(len(answers), cached_metrics.metrics_of(run, split, cached_metrics.COUNTS, rule=rule))
-        shown_as(run, split, rule)
+        show_members(run, usable)
+        predictions = cached_metrics.prediction_set_of(run, split)
+        headline(len(predictions), cached_metrics.metrics_of(run, split, cached_metrics.COUNTS, rule=rule))
+        show_rule(run, split, rule)
     except (CxrError, OSError) as error:
         st.error(str(error), icon=":material/error:")
         return
@@ -186,25 +181,25 @@ def one_run(usable: list[Run]) -> None:
         "View", list(VIEWS), key="view", titles=VIEWS, default="matrix", former=FORMER.get,
         widget=st.segmented_control, required=True, label_visibility="collapsed",
     )  # fmt: skip
-    show(view, run, split, answers, rule)
+    show(view, run, split, predictions, rule)
     messages.save_plot_hint()
 
 
-def show(view: str, run: Run, split: str, answers: PredictionSet, rule: DecisionRule | None) -> None:
-    """One of VIEWS."""
+def show(view: str, run: Run, split: str, predictions: PredictionSet, rule: DecisionRule | None) -> None:
+    """Show one of VIEWS."""
     if view == "matrix":
         result_matrix.show(run, split, cached_metrics.decided_set_of(run, split, rule), rule)
     elif view == "curves":
-        result_scores.curves(run, split, answers)
-        result_scores.histograms(run, split, answers)
+        result_scores.curves(run, split, predictions)
+        result_scores.histograms(run, split, predictions)
     elif view == "calibration":
         result_scores.calibrated(run, split, cached_metrics.decided_set_of(run, split, rule), rule)
     elif view == "threshold":
-        result_threshold.show(run, split, answers)
+        result_threshold.show(run, split, predictions)
     elif view == "groups":
         result_subgroups.show(run, split, cached_metrics.decided_set_of(run, split, rule), rule)
     elif view == "files":
-        result_export.show(run, split, answers)
+        result_export.show(run, split, predictions)
     else:
         learning(run)
 
@@ -216,12 +211,7 @@ if usable:
 else:
     if problem := selectors.why_no_results(st.query_params.get("run", "")):
         st.error(problem, icon=":material/error:")
-    messages.empty(
-        "No results yet",
-        "Train a model first; its results appear here. Those of the paper are on the leaderboard.",
-        page="pages/model/train.py",
-        link="Train a model",
-        icon=":material/model_training:",
-    )
+    words = "Train a model first; its results appear here. Those of the paper are on the leaderboard."
+    messages.no_model("No results yet", words)
     st.page_link("pages/model/leaderboard.py", label="The paper's results", icon=":material/leaderboard:")
 messages.paper_citation()

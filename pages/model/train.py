@@ -1,4 +1,4 @@
-"""Train: choose networks, their data and settings, start them, and watch."""
+"""Train: choose architectures, data and settings, start trainings, and watch them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -102,7 +102,7 @@ def data_panel() -> Splits:
 
 
 def has_small_validation(dataset: Dataset) -> bool:
-    """Whether the official validation split is too small to select an epoch, as the paper's of sixteen images is."""
+    """Check whether the official validation split is too small to select an epoch, as the paper's of sixteen images is."""
     val = dataset.counts.get("val", {})
     return sum(val.values()) < 100 or not all(val.values())
 
@@ -298,7 +298,7 @@ def watch(read: list[list[runs.Run]]) -> None:
     """
     all_runs = read.pop() if read else app_shell.start_waiting_runs(notice=False)
     active = [run for run in all_runs if run.status.at_work]
-    run_list.under_way(active, groups.list_groups(all_runs))
+    run_list.running(active, groups.list_groups(all_runs))
     before = st.session_state.get("watched", set())
     st.session_state["watched"] = {run.id for run in active}
     for run_id in before - st.session_state["watched"]:

@@ -1,4 +1,4 @@
-"""Home: what is here, how good it is, what to do next."""
+"""Home: datasets, the best run, next steps."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -7,6 +7,7 @@ import streamlit as st
 
 from cxr_core import formatting
 from cxr_core.data import datasets
+from cxr_core.data.datasets import Dataset
 from cxr_core.errors import CxrError, UnknownName
 from cxr_core.evaluation import plots
 from cxr_core.jobs import background_jobs
@@ -15,36 +16,32 @@ from pages.ui import cached_metrics, messages
 from pages.ui.theme import dark
 
 
-def heading(found: list[datasets.Dataset], trained: list[runs.Run]) -> None:
+def heading(usable: list[Dataset], trained: list[runs.Run]) -> None:
     st.title("Chest X-ray workbench", anchor=False)
     st.markdown(
         "Curate a set of chest X-rays, train networks to tell **normal**, **viral** and **bacterial** pneumonia apart, "
         "measure how good they are, and classify an X-ray with them."
     )
-    synthetic = {one.name for one in found if one.synthetic}
+    synthetic = {dataset.name for dataset in usable if dataset.synthetic}
     best = max(
         (run for run in trained if "test" in run.metrics),
-        key=lambda run: (run.config.data not in synthetic, _validation(run)),  # real X-rays before drawn ones
+        key=lambda run: (run.config.data not in synthetic, _validation(run)),  # real X-rays first
         default=None,
     )
     with st.container(horizontal=True):
-        st.metric("Images", f"{sum(one.images for one in found):,}", border=True, width=165, height="stretch")
-        st.metric("Datasets", len(found), border=True, width=165, height="stretch")
-        st.metric("Trained models", len(trained), border=True, width=165, height="stretch")
+        messages.metric("Images", f"{sum(dataset.images for dataset in usable):,}", width=165)
+        messages.metric("Datasets", str(len(usable)), width=165)
+        messages.metric("Trained models", str(len(trained)), width=165)
         if best is not None:
             accuracy, n, rule = cached_metrics.headline_of(best, "test")
-            drawn = " (synthetic)" if best.config.data in synthetic else ""
-            st.metric(
-                f"Best test accuracy, on {best.config.data}{drawn}",
+            mark = " (synthetic)" if best.config.data in synthetic else ""
+            messages.metric(
+                f"Best test accuracy, on {best.config.data}{mark}",
                 formatting.percent(accuracy.value),
-                delta=f"95 % interval {formatting.interval(accuracy.interval)}",
-                delta_color="off",
-                delta_arrow="off",
-                border=True,
+                interval=f"95 % interval {formatting.interval(accuracy.interval)}",
                 width=330,
-                height="stretch",
-                help=f"Run {best.id}, chosen by its validation macro F1 among all runs, on {n:,} test images of "
-                f"'{best.config.data}' that it has not learned from. Decision rule: {rule}.",
+                about=f"Run {best.id}, the best of all by validation macro F1, on {n:,} test images of "
+                f"'{best.config.data}', none of which it was trained on. Decision rule: {rule}.",
             )
 
 
@@ -52,46 +49,33 @@ def _validation(run: runs.Run) -> float:
     return (run.metrics["val"]["macro_f1"] or 0.0) if "val" in run.metrics else 0.0
 
 
-def next_steps(found: list[datasets.Dataset], trained: list[runs.Run]) -> None:
+def next_steps(usable: list[Dataset], trained: list[runs.Run]) -> None:
     st.subheader("What to do next", anchor=False)
     steps = [
-        (
-            "Look at the images",
-            "Filter by split and class, open any one.",
-            "pages/data/browse.py",
-            "Browse",
-            bool(found),
-        ),
-        (
-            "Audit and curate",
-            "Find errors, exclude them, balance the classes.",
-            "pages/data/audit.py",
-            "Audit",
-            bool(found),
-        ),
-        ("Train a model", "Choose a network and follow its training.", "pages/model/train.py", "Train", bool(found)),
-        ("Read the results", "Confusion matrix, calibration, report.", "pages/model/results.py", "Results", True),
-        (
-            "Classify an X-ray",
-            "Upload an image or take an example from a dataset.",
-            "pages/model/predict.py",
-            "Predict",
-            bool(trained),
-        ),
+        ("Look at the images", "Filter by split and class, open any one.", "data/browse", bool(usable)),
+        ("Audit and curate", "Find errors, exclude them, balance the classes.", "data/audit", bool(usable)),
+        ("Train a model", "Choose an architecture and follow its training.", "model/train", bool(usable)),
+        ("Read the results", "Confusion matrix, calibration, report.", "model/results", True),
+        ("Classify an X-ray", "Upload an image or take an example from a dataset.", "model/predict", bool(trained)),
     ]
-    for column, (title, text, page, link, ready) in zip(st.columns(len(steps)), steps, strict=True):
+    for column, (title, text, page, ready) in zip(st.columns(len(steps)), steps, strict=True):
         with column, st.container(border=True, height="stretch"):
             st.markdown(f"**{title}**  \n{text}")
-            st.page_link(page, label=link, icon=":material/arrow_forward:", disabled=not ready)
+            link = page.split("/")[1].capitalize()
+            st.page_link(f"pages/{page}.py", label=link, icon=":material/arrow_forward:", disabled=not ready)
 
 
 @st.dialog("Remove this dataset?")
 def confirm_remove(name: str) -> None:
-    learned = sum(run.config.data == name for run in runs.list_runs())
+    trained_on_it = sum(run.config.data == name for run in runs.list_runs())
     st.markdown(
         f"This removes **{name}** with its manifests and the images copied into this workspace. A folder that it refers to "
         "stays as it is, and so does the record of its decisions (in datasets/.removed)."
-        + (f" {formatting.plural(learned, 'run')} trained on it stay, with their results." if learned else "")
+        + (
+            f" {formatting.plural(trained_on_it, 'run')} trained on it stay, with their results."
+            if trained_on_it
+            else ""
+        )
     )
     if st.button("Remove", type="primary", icon=":material/delete:"):
         with suppress(UnknownName):  # another browser was a moment faster
@@ -99,7 +83,7 @@ def confirm_remove(name: str) -> None:
         st.rerun()
 
 
-def dataset_card(dataset: datasets.Dataset) -> None:
+def dataset_card(dataset: Dataset) -> None:
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"**{dataset.name}**", width="content")
@@ -130,18 +114,21 @@ def dataset_card(dataset: datasets.Dataset) -> None:
 
 
 def show_additions() -> None:
-    """Redrawn every second while something is being added; the whole page when the last one is done."""
-    now = [one for one in background_jobs.list_jobs() if one.kind == "add"]
-    for one in now:
-        messages.background_job(one)
-    if {one.name for one in now if one.running} != st.session_state.get("adding", set()):
-        st.session_state["adding"] = {one.name for one in now if one.running}
+    """Redraw every second while something is being added, and the whole page when a job has ended."""
+    jobs = [job for job in background_jobs.list_jobs() if job.kind == "add"]
+    for job in jobs:
+        messages.background_job(job)
+    adding = {job.name for job in jobs if job.running}
+    if adding != st.session_state.get("adding", set()):
+        st.session_state["adding"] = adding
         st.rerun()
 
 
 def add_panel() -> None:
     st.subheader("Add a dataset", anchor=False)
-    kaggle, path, upload, synthetic = st.tabs(["Kaggle", "Folder or zip on this machine", "Upload a zip", "Synthetic"])
+    kaggle, on_disk, upload, synthetic = st.tabs(
+        ["Kaggle", "Folder or zip on this machine", "Upload a zip", "Synthetic"]
+    )
     with kaggle:
         st.markdown(
             "5,856 chest X-rays of children: normal, viral and bacterial pneumonia (Kermany, Zhang, Goldbaum 2018, CC BY 4.0), "
@@ -150,8 +137,8 @@ def add_panel() -> None:
         st.button(
             "Download from Kaggle", icon=":material/download:", type="primary", on_click=_start, args=("kaggle", "")
         )
-    with path, st.form("by-path", border=False):
-        place = st.text_input(
+    with on_disk, st.form("by-path", border=False):
+        path = st.text_input(
             "Path",
             placeholder="/data/chest_xray.zip",
             help="A folder with train, val and test, or with a folder for each class; a zip of either; or the folder of NIH "
@@ -171,9 +158,9 @@ def add_panel() -> None:
             )
         if st.form_submit_button("Add", icon=":material/add:"):
             options = ["--labels", labels.strip()] if labels.strip() else []
-            for one in filter(None, (part.strip() for part in findings.split(";"))):
-                options += ["--finding", one]
-            _start(place.strip() or "(nothing)", name.strip(), *options, rerun=True)
+            for finding in filter(None, (part.strip() for part in findings.split(";"))):
+                options += ["--finding", finding]
+            _start(path.strip() or "(nothing)", name.strip(), *options, rerun=True)
     with upload:
         file = st.file_uploader("A zip with a folder for each class, up to 400 MB", type="zip", max_upload_size=400)
         if file and st.button("Add the upload", icon=":material/add:"):
@@ -206,12 +193,12 @@ def _start_upload(file: str, content: bytes) -> None:
     st.rerun()
 
 
-found = datasets.list_datasets()
+usable = datasets.list_datasets()
 trained = [run for run in runs.list_runs() if run.has_predictions]
-heading(found, trained)
-busy = any(one.running and one.kind == "add" for one in background_jobs.list_jobs())
+heading(usable, trained)
+busy = any(job.running and job.kind == "add" for job in background_jobs.list_jobs())
 st.fragment(show_additions, run_every=1.0 if busy else None)()
-if not found and busy:
+if not usable and busy:
     st.info(
         "**First start.** A small synthetic dataset is being generated, so that there is something to see. It takes a few "
         "seconds.",
@@ -222,11 +209,11 @@ for name, why in datasets.list_damaged().items():
         st.error(why, icon=":material/broken_image:")
         if st.button("Remove …", key=f"remove-{name}", icon=":material/delete:"):
             confirm_remove(name)
-next_steps(found, trained)
-if found:
+next_steps(usable, trained)
+if usable:
     st.subheader("Datasets", anchor=False)
-    for place, column in enumerate(st.columns(2)):
+    for first, column in enumerate(st.columns(2)):
         with column:
-            for dataset in found[place::2]:
+            for dataset in usable[first::2]:
                 dataset_card(dataset)
 add_panel()

@@ -1,1 +1,1 @@
-"""What several pages show alike; the only place with Streamlit caches."""
+"""Parts that several pages share; the only place with Streamlit caches."""

@@ -1,4 +1,4 @@
-"""What surrounds every page: first start, start of waiting runs, footer, and errors as sentences."""
+"""Frame of every page: first start, start of waiting runs, footer, and errors as sentences."""
 
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -61,7 +61,7 @@ def _first_start() -> None:
 
 @st.cache_resource(show_spinner=False)
 def _server() -> dict[str, bool]:
-    """What this server process remembers."""
+    """State of this server process."""
     return {"warm": False}
 
 

@@ -10,6 +10,7 @@ import streamlit as st
 
 from cxr_core import formatting, images
 from cxr_core.inference import predict, prediction_export
+from cxr_core.inference.litert_model import CHUNK
 from cxr_core.inference.predict import InputFile, LoadedModel, Result
 from pages.ui import messages
 
@@ -19,7 +20,7 @@ FILTERS = {ALL: "All", UNSURE: "Not confident", ODD: "With a remark", NONE: "Wit
 
 @dataclass
 class Batch:
-    """What one session has asked for: results so far, in the order of the items."""
+    """The results of one session so far, in the order of the items."""
 
     key: tuple[object, ...]
     results: list[Result] = field(default_factory=list)
@@ -28,22 +29,22 @@ class Batch:
 
 
 def show(
-    panel: LoadedModel,
+    model: LoadedModel,
     others: Sequence[LoadedModel],
     items: list[InputFile],
     problems: list[tuple[str, str]],
     *,
     key: tuple[object, ...],
 ) -> int | None:
-    """Ask about the items and show a table of them.
+    """Predict the items and show a table of them.
 
     Args:
-        others: asked for a second opinion on each.
+        others: models for a second opinion on each.
         problems: names and sentences of what could not be taken.
         key: of these files and this run; others begin anew.
 
     Returns:
-        The place of the chosen item, if one was chosen that can be shown.
+        The position of the chosen item, if one was chosen that can be shown.
     """
     batch: Batch = st.session_state.get("batch") or Batch(())
     if batch.key != key:
@@ -51,16 +52,16 @@ def show(
     left = items[len(batch.results) - len(problems) :]
     bar = st.container()
     if left:
-        _work(panel, others, batch, left, len(items) + len(problems), bar)
-    place = _table(panel, others, batch)
-    if place is not None and place < len(problems):
-        messages.unreadable(*problems[place])
+        _work(model, others, batch, left, len(items) + len(problems), bar)
+    position = _table(model, others, batch)
+    if position is not None and position < len(problems):
+        messages.unreadable(*problems[position])
         return None
-    return None if place is None else place - len(problems)
+    return None if position is None else position - len(problems)
 
 
 def _work(
-    panel: LoadedModel,
+    model: LoadedModel,
     others: Sequence[LoadedModel],
     batch: Batch,
     left: list[InputFile],
@@ -78,15 +79,15 @@ def _work(
         st.button("Stop", icon=":material/stop:", on_click=_set, args=(batch, True))
     begun = time.monotonic()
     before = batch.seconds
-    for here, one in enumerate(predict.stream(panel, left, others=others), start=1):
-        batch.results.append(one)
+    for count, result in enumerate(predict.stream(model, left, others=others), start=1):
+        batch.results.append(result)
         spent = time.monotonic() - begun
         batch.seconds = before + spent
-        if here % predict.CHUNK == 0 or here == len(left):
-            rest = spent / here * (len(left) - here)
+        if count % CHUNK == 0 or count == len(left):
+            rest = spent / count * (len(left) - count)
             progress.progress(
                 len(batch.results) / total,
-                text=f"{len(batch.results):,} of {total:,}, {here / spent:.0f} images a second, about "
+                text=f"{len(batch.results):,} of {total:,}, {count / spent:.0f} images a second, about "
                 f"{formatting.duration(rest)} left",
             )
     st.rerun()
@@ -96,18 +97,18 @@ def _set(batch: Batch, stopped: bool) -> None:
     batch.stopped = stopped
 
 
-def _table(panel: LoadedModel, others: Sequence[LoadedModel], batch: Batch) -> int | None:
-    """The place of the chosen result, if any."""
+def _table(model: LoadedModel, others: Sequence[LoadedModel], batch: Batch) -> int | None:
+    """Show the table and return the position of the chosen result, if any."""
     results = batch.results
     if not results:
         return None
-    answered = [one for one in results if one.answer and not one.answer.refused]
-    counts = Counter(one.answer.label for one in answered if one.answer and one.answer.confident)
-    unsure = sum(not one.answer.confident for one in answered if one.answer)
-    parts = [f"**{formatting.class_title(name)}** {counts[name]:,}" for name in panel.classes]
+    answers = [result.answer for result in results if result.answer and not result.answer.refused]
+    counts = Counter(answer.label for answer in answers if answer.confident)
+    unsure = sum(not answer.confident for answer in answers)
+    parts = [f"**{formatting.class_title(name)}** {counts[name]:,}" for name in model.classes]
     st.markdown(
         f"{formatting.plural(len(results), 'file')}: {', '.join(parts)}; **not confident** {unsure:,}; **without an answer** "
-        f"{len(results) - len(answered):,}. {batch.seconds:.1f} s."
+        f"{len(results) - len(answers):,}. {batch.seconds:.1f} s."
     )
     wanted = (
         st.pills(
@@ -120,18 +121,18 @@ def _table(panel: LoadedModel, others: Sequence[LoadedModel], batch: Batch) -> i
         )
         or ALL
     )
-    places = [place for place, one in enumerate(results) if _fits(one, wanted)]
-    shown = [results[place] for place in places]
+    positions = [position for position, result in enumerate(results) if _matches(result, wanted)]
+    shown = [results[position] for position in positions]
     if not shown:
         st.caption("There is no such file.")
         return None
     share = st.column_config.ProgressColumn(min_value=0, max_value=1, format="percent", width=130)
-    shares = {formatting.class_title(name): share for name in panel.classes}
-    table = prediction_export.table(panel, shown).rename(
-        columns={name: formatting.class_title(name) for name in panel.classes}
+    shares = {formatting.class_title(name): share for name in model.classes}
+    table = prediction_export.table(model, shown).rename(
+        columns={name: formatting.class_title(name) for name in model.classes}
     )
-    table["answer"] = [_called(*pair) for pair in zip(table["answer"], table["nearest"], strict=True)]
-    table.insert(0, "image", [_thumbnail(one) for one in shown])
+    table["answer"] = [_short(*pair) for pair in zip(table["answer"], table["nearest"], strict=True)]
+    table.insert(0, "image", [_thumbnail(result) for result in shown])
     picked = st.dataframe(
         table[["image", "file", "answer", *(["alike"] if others else []), *shares, "remarks"]],
         hide_index=True, key=f"batch-{wanted}", on_select="rerun",
@@ -145,24 +146,24 @@ def _table(panel: LoadedModel, others: Sequence[LoadedModel], batch: Batch) -> i
         },
         alt="Answers by file",
     )  # fmt: skip
-    st.caption(f"Decision rule: {formatting.decision_rule(panel.rule)}.")
+    st.caption(f"Decision rule: {formatting.decision_rule(model.rule)}.")
     with st.container(horizontal=True):
         st.download_button(
-            "All answers as CSV", prediction_export.csv(panel, results, others), "predictions.csv", "text/csv",
+            "All answers as CSV", prediction_export.csv(model, results, others), "predictions.csv", "text/csv",
             icon=":material/download:", on_click="ignore",
         )  # fmt: skip
         st.download_button(
-            "All answers as a report", lambda: prediction_export.html(panel, results, others), "predictions.html",
+            "All answers as a report", lambda: prediction_export.html(model, results, others), "predictions.html",
             "text/html", icon=":material/description:", on_click="ignore",
             help="One file with all images and answers; works without internet and on paper.",
         )  # fmt: skip
     st.caption("Choose a row to see its image with the heatmap.")
     rows = [row for row in picked.selection.rows if row < len(shown)]
-    return places[rows[0]] if rows else None
+    return positions[rows[0]] if rows else None
 
 
-def _called(answer: str, nearest: str) -> str:
-    """In a few words, the telling ones first: a phone shows no more."""
+def _short(answer: str, nearest: str) -> str:
+    """An answer in a few words, the telling ones first: a phone shows no more."""
     if answer == prediction_export.UNSURE:
         return f"Not confident ({formatting.class_title(nearest).lower()}?)"
     return {prediction_export.REFUSED: "Refused", prediction_export.UNREADABLE: "Unreadable"}.get(
@@ -170,8 +171,8 @@ def _called(answer: str, nearest: str) -> str:
     ) or formatting.class_title(answer)
 
 
-def _fits(one: Result, wanted: str) -> bool:
-    answer = one.answer
+def _matches(result: Result, wanted: str) -> bool:
+    answer = result.answer
     return {
         ALL: True,
         UNSURE: answer is not None and not answer.confident and not answer.refused,
@@ -180,9 +181,8 @@ def _fits(one: Result, wanted: str) -> bool:
     }[wanted]
 
 
-def _thumbnail(one: Result) -> str:
-    if one.small is None:
+def _thumbnail(result: Result) -> str:
+    if result.small is None:
         return ""
-    return (
-        "data:image/jpeg;base64," + base64.b64encode(images.encode(images.prepare(one.small, 96), quality=75)).decode()
-    )
+    content = images.encode(images.prepare(result.small, 96), quality=75)
+    return f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"

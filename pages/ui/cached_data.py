@@ -1,8 +1,9 @@
-"""What pages read more than once, cached; every key holds what changes when the content does."""
+"""Cached data that pages read more than once; every key holds what changes when the content does."""
 
 import base64
 from functools import cache
 from io import BytesIO
+from typing import TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
@@ -33,13 +34,13 @@ def row_of(dataset: Dataset, row_number: int) -> pd.Series:
 
 
 @st.cache_data(max_entries=8, show_spinner=False)
-def _left(name: str, version: str, fingerprint: Fingerprint, made: str) -> dict[str, Undecided]:  # noqa: ARG001
+def _undecided(name: str, version: str, fingerprint: Fingerprint, audited: str) -> dict[str, Undecided]:  # noqa: ARG001
     return audit.undecided(name, _index(name, version, fingerprint))
 
 
-def undecided_of(dataset: Dataset, found: Audit) -> dict[str, Undecided]:
-    """What the decisions in force leave of each finding of the audit `found`."""
-    return _left(dataset.name, dataset.version, decisions.fingerprint(dataset.name), found.made)
+def undecided_of(dataset: Dataset, latest: Audit) -> dict[str, Undecided]:
+    """Images of each finding of the audit `latest` on which there is no decision in force."""
+    return _undecided(dataset.name, dataset.version, decisions.fingerprint(dataset.name), latest.made)
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
@@ -48,14 +49,14 @@ def _order(name: str, version: str, fingerprint: Fingerprint, sort: str) -> np.n
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
-def _selected(name: str, version: str, fingerprint: Fingerprint, asked: Query) -> np.ndarray:
-    order = None if asked.sort == "source" else _order(name, version, fingerprint, asked.sort)
-    return query.select(_index(name, version, fingerprint), asked, order=order)
+def _selected(name: str, version: str, fingerprint: Fingerprint, filters: Query) -> np.ndarray:
+    order = None if filters.sort == "source" else _order(name, version, fingerprint, filters.sort)
+    return query.select(_index(name, version, fingerprint), filters, order=order)
 
 
-def select(dataset: Dataset, asked: Query) -> np.ndarray:
-    """Positions in `index_of` of the images asked for."""
-    return _selected(dataset.name, dataset.version, decisions.fingerprint(dataset.name), asked)
+def select(dataset: Dataset, filters: Query) -> np.ndarray:
+    """Positions in `index_of` of the images that match the filters, sorted."""
+    return _selected(dataset.name, dataset.version, decisions.fingerprint(dataset.name), filters)
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
@@ -75,23 +76,34 @@ def _file(name: str, version: str, row: int) -> pd.Series:  # noqa: ARG001
 
 
 def file_of(dataset: Dataset, row: int) -> pd.Series:
-    """All that the index knows of one image."""
+    """The row of one image in the index."""
     return _file(dataset.name, dataset.version, row)
 
 
-@st.cache_data(max_entries=8, show_spinner="Working it out …")
-def _plan(name: str, stamps: tuple, choices: tuple) -> pd.DataFrame:  # noqa: ARG001
-    return manifest.plan(name, **dict(choices))
+class BuildOptions(TypedDict):
+    """Arguments of `manifest.build`."""
+
+    split: str
+    val_fraction: float
+    seed: int
+    balance: str
+    supplements: tuple[manifest.Supplement, ...]
 
 
-def plan_of(dataset: Dataset, **choices: object) -> pd.DataFrame:
+@st.cache_data(max_entries=8, show_spinner="Computing the splits …")
+def _plan(name: str, versions: tuple[tuple[str, str, Fingerprint], ...], options: BuildOptions) -> pd.DataFrame:  # noqa: ARG001
+    return manifest.plan(name, **options)
+
+
+def plan_of(dataset: Dataset, **options: Unpack[BuildOptions]) -> pd.DataFrame:
     """The rows that `manifest.build` with these arguments would freeze."""
-    stamps = tuple((one, datasets.get(one).version, decisions.fingerprint(one)) for one in datasets.list_names())
-    return _plan(dataset.name, stamps, tuple(sorted(choices.items())))
+    names = datasets.list_names()
+    versions = tuple((name, datasets.get(name).version, decisions.fingerprint(name)) for name in names)
+    return _plan(dataset.name, versions, options)
 
 
 def pixels_of(dataset: Dataset, row: int) -> np.ndarray:
-    """What a network gets of row `row` of the index: uint8 (180, 180)."""
+    """The input of a network for row `row` of the index: uint8 (180, 180)."""
     return np.asarray(_packed(dataset.name, dataset.version)[row])
 
 

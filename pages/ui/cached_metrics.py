@@ -1,13 +1,13 @@
-"""What the results pages compute once: predictions and metrics of runs, keyed by the run's id and its file's time."""
+"""Cached predictions and metrics of runs, keyed by the run's id and its file's fingerprint."""
 
 from collections.abc import Collection
-from typing import Any
+from typing import NamedTuple, TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
-from cxr_core import formatting
+from cxr_core import formatting, workspace
 from cxr_core.data import datasets, decisions
 from cxr_core.errors import CxrError, UnknownName
 from cxr_core.evaluation import (
@@ -27,69 +27,96 @@ from cxr_core.evaluation.intervals import Share
 from cxr_core.evaluation.prediction_set import PredictionSet
 from cxr_core.runs import run_store as runs
 from cxr_core.runs.run_store import Run
+from cxr_core.workspace import Fingerprint
 
 COUNTS, LEVELS, TERMS = ("counts",), ("levels",), ("terms",)  # see `bootstrap.PARTS`
 ALL = bootstrap.PARTS
-Key = tuple[Any, ...]
 
 
-def _stamp(run: Run, split: str) -> int:
+class _Images(NamedTuple):
+    """Arguments of `_metadata`; the first three are those of `_predictions`."""
+
+    run_id: str
+    split: str
+    fingerprint: Fingerprint
+    data: str
+    created: str  # changes when the dataset is added anew; "" if it is gone
+
+
+class _Key(NamedTuple):
+    """Arguments of `_resampled`."""
+
+    images: _Images
+    rule: DecisionRule | None
+    part: str
+    temperature: float
+
+
+class RuleChoice(TypedDict, total=False):
+    """Arguments of `decision_rule.fit`."""
+
+    positive: tuple[str, ...]
+    threshold: float
+    criterion: str
+    target_sensitivity: float
+
+
+def _fingerprint(run: Run, split: str) -> Fingerprint:
     """Changes whenever the predictions are written anew.
 
     Raises:
         UnknownName: the run or its predictions are gone.
     """
-    path = runs.predictions_path(run.id, split)
-    try:
-        return path.stat().st_mtime_ns
-    except FileNotFoundError as error:  # deleted between two looks
-        raise UnknownName("run", run.id, runs.list_ids()) from error
+    fingerprint = workspace.fingerprint(runs.predictions_path(run.id, split))
+    if fingerprint == (None,):  # deleted meanwhile
+        raise UnknownName("run", run.id, runs.list_ids())
+    return fingerprint
 
 
-def _dataset_created(run: Run) -> str:
-    """Changes when the run's dataset is added anew."""
+def _images(run: Run, split: str) -> _Images:
     try:
-        return datasets.get(run.config.data).created
+        created = datasets.get(run.config.data).created
     except CxrError:
-        return ""
+        created = ""
+    return _Images(run.id, split, _fingerprint(run, split), run.config.data, created)
 
 
 @st.cache_resource(max_entries=90, show_spinner=False)
-def _answers(run_id: str, split: str, stamp: int) -> PredictionSet:  # noqa: ARG001 - part of the key
+def _predictions(run_id: str, split: str, fingerprint: Fingerprint) -> PredictionSet:  # noqa: ARG001 - part of the key
     return prediction_set.read(run_id, split)
 
 
 def prediction_set_of(run: Run, split: str) -> PredictionSet:
-    """What a run said of a split; shared by all sessions, so never change it.
+    """Predictions of a run on a split; shared by all sessions, so never change them.
 
     Raises:
-        CxrError: it has no such predictions (any more), or they are not valid.
+        CxrError: it has no such predictions, or they are not valid.
     """
-    return _answers(run.id, split, _stamp(run, split))
+    return _predictions(run.id, split, _fingerprint(run, split))
 
 
 @st.cache_resource(max_entries=90, show_spinner=False)
-def _called(run_id: str, split: str, stamp: int, rule: DecisionRule | None) -> PredictionSet:
-    return decision_rule.decided(_answers(run_id, split, stamp), rule)
+def _decided(run_id: str, split: str, fingerprint: Fingerprint, rule: DecisionRule | None) -> PredictionSet:
+    return decision_rule.decided(_predictions(run_id, split, fingerprint), rule)
 
 
 def decided_set_of(run: Run, split: str, rule: DecisionRule | None) -> PredictionSet:
-    """As `prediction_set_of`, each image called what the decision rule says; None: the most probable class."""
-    return _called(run.id, split, _stamp(run, split), rule)
+    """`prediction_set_of` with the classes of a decision rule; None: the most probable ones."""
+    return _decided(run.id, split, _fingerprint(run, split), rule)
 
 
 @st.cache_resource(max_entries=4000, show_spinner=False)
-def _counts(run_id: str, split: str, stamp: int, rule: DecisionRule) -> dict[str, Share]:  # noqa: ARG001 - part of the key
+def _counts(run_id: str, split: str, fingerprint: Fingerprint, rule: DecisionRule) -> dict[str, Share]:  # noqa: ARG001 - part of the key
     return decision_metrics.count(prediction_set.read(run_id, split), rule)
 
 
 def counts_of(run: Run, split: str, rule: DecisionRule) -> dict[str, Share]:
     """See `decision_metrics.count`; raises CxrError if the run has no such predictions."""
-    return _counts(run.id, split, _stamp(run, split), rule)
+    return _counts(run.id, split, _fingerprint(run, split), rule)
 
 
 @st.cache_resource(max_entries=4000, show_spinner=False)
-def _shares(run_id: str, split: str, stamp: int, rule: DecisionRule) -> tuple[metrics.Metrics, int]:  # noqa: ARG001 - part of the key
+def _shares(run_id: str, split: str, fingerprint: Fingerprint, rule: DecisionRule) -> tuple[metrics.Metrics, int]:  # noqa: ARG001 - part of the key
     decided = decision_rule.decided(prediction_set.read(run_id, split), rule)
     return metrics.wilson_estimates(decided), len(decided)
 
@@ -98,16 +125,16 @@ def share_of(run: Run, split: str, metric: str, rule: DecisionRule | None) -> tu
     """Accuracy, or a class's recall or precision, and the number of images; None for other metrics. For a thousand runs at once.
 
     Args:
-        rule: by which images are called; None: the most probable class, of which the run's own file tells.
+        rule: None: the highest probability, whose metrics are in the run's own file.
     """
     if rule is None or rule.threshold is None:
         return leaderboard.stored_estimate(run.metrics[split], metric)
-    estimates, n = _shares(run.id, split, _stamp(run, split), rule)
+    estimates, n = _shares(run.id, split, _fingerprint(run, split), rule)
     return (estimates[metric], n) if metric in estimates else None
 
 
 def headline_of(run: Run, split: str) -> tuple[metrics.Estimate, int, str]:
-    """The accuracy of a run with all images called by its decision rule, the number of images, and the rule in words.
+    """The accuracy of a run by its decision rule, confident or not, the number of images, and the rule in words.
 
     Where the rule or the predictions cannot be read, that by highest probability.
     """
@@ -121,29 +148,22 @@ def headline_of(run: Run, split: str) -> tuple[metrics.Estimate, int, str]:
 
 
 @st.cache_resource(max_entries=90, show_spinner=False)
-def _background(run_id: str, split: str, stamp: int, data: str, created: str) -> pd.DataFrame | None:  # noqa: ARG001
-    return image_metadata.read(_answers(run_id, split, stamp), data)
+def _metadata(run_id: str, split: str, fingerprint: Fingerprint, data: str, created: str) -> pd.DataFrame | None:  # noqa: ARG001
+    return image_metadata.read(_predictions(run_id, split, fingerprint), data)
 
 
 def image_metadata_of(run: Run, split: str) -> pd.DataFrame | None:
-    """What the dataset knows of the images, row by row of `prediction_set_of`; None if it is gone."""
-    return _background(run.id, split, _stamp(run, split), run.config.data, _dataset_created(run))
+    """Metadata of the images, row by row of `prediction_set_of`; None if the dataset is gone."""
+    return _metadata(*_images(run, split))
 
 
-@st.cache_resource(max_entries=400, show_spinner="Drawing patients again, 2,000 times …")
-def _spread(
-    run_id: str,
-    split: str,
-    stamp: int,
-    data: str,
-    created: str,
-    rule: DecisionRule | None,
-    part: str,
-    temperature: float,
+@st.cache_resource(max_entries=400, show_spinner="Bootstrapping, 2,000 resamples of patients …")
+def _resampled(
+    images: _Images, rule: DecisionRule | None, part: str, temperature: float
 ) -> tuple[metrics.Resampled, metrics.Metrics]:
-    """One part of a run's figures in every resample, and read off; 0.1 to 0.2 MB each."""
-    predictions = decision_rule.calibrated(_called(run_id, split, stamp, rule), temperature)
-    metadata = _background(run_id, split, stamp, data, created)
+    """One part of a run's metrics: replicates and estimates; 0.1 to 0.2 MB each."""
+    predictions = decision_rule.calibrated(_decided(*images[:3], rule), temperature)
+    metadata = _metadata(*images)
     resampled = metrics.resample(predictions, None if metadata is None else metadata["patient"], parts=(part,))
     return resampled, metrics.from_resampled(predictions, resampled, (part,))
 
@@ -151,110 +171,103 @@ def _spread(
 def metrics_of(
     run: Run, split: str, parts: Collection[str], *, rule: DecisionRule | None, temperature: float | None = None
 ) -> metrics.Metrics:
-    """Figures of a run on a split with their intervals.
+    """Metrics of a run on a split with their intervals.
 
     Args:
         parts: of ALL; each is computed once, when it is first asked for. Areas are those of the network itself.
-        rule: by which images are called; None: the most probable class.
+        rule: None: the most probable class.
         temperature: for TERMS; by default that of the rule.
     """
-    card: metrics.Metrics = {}
+    estimates: metrics.Metrics = {}
     for part in parts:
-        card |= _spread(*_key(run, split, rule, part, temperature))[1]
-    return card
+        estimates |= _resampled(*_key(run, split, rule, part, temperature))[1]
+    return estimates
 
 
-def _key(run: Run, split: str, rule: DecisionRule | None, part: str, temperature: float | None = None) -> Key:
-    """Arguments of `_spread`; a rule without a threshold predicts the most probable class, areas depend on neither."""
-    calls = rule if rule and rule.threshold is not None and (part,) != LEVELS else None
-    heat = 1.0 if (part,) != TERMS else temperature or (rule.temperature if rule else 1.0)
-    return run.id, split, _stamp(run, split), run.config.data, _dataset_created(run), calls, part, heat
+def _key(run: Run, split: str, rule: DecisionRule | None, part: str, temperature: float | None = None) -> _Key:
+    """Normalise a rule without a threshold to None, and rule and temperature where the metrics do not depend on them."""
+    used_rule = rule if rule and rule.threshold is not None and (part,) != LEVELS else None
+    used_temperature = 1.0 if (part,) != TERMS else temperature or (rule.temperature if rule else 1.0)
+    return _Key(_images(run, split), used_rule, part, used_temperature)
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def _fitted(run_id: str, stamps: tuple[int, ...], choice: Key) -> DecisionRule:
-    sets = [_answers(run_id, split, stamp) for split, stamp in zip(rule_store.SPLITS, stamps, strict=False)]
-    return decision_rule.fit(sets, **dict(choice))
+def _fitted(run_id: str, fingerprints: tuple[Fingerprint, ...], choice: RuleChoice) -> DecisionRule:
+    pairs = zip(rule_store.SPLITS, fingerprints, strict=False)
+    return decision_rule.fit([_predictions(run_id, split, fingerprint) for split, fingerprint in pairs], **choice)
 
 
-def fitted_of(run: Run, **choice: object) -> DecisionRule:
+def fitted_of(run: Run, **choice: Unpack[RuleChoice]) -> DecisionRule:
     """See `decision_rule.fit`, on the run's validation images, however few, and their perturbed copies."""
     splits = [split for split in rule_store.SPLITS if split in run.metrics]
-    return _fitted(run.id, tuple(_stamp(run, split) for split in splits), tuple(choice.items()))
+    return _fitted(run.id, tuple(_fingerprint(run, split) for split in splits), choice)
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
-def _subgroups(
-    run_id: str,
-    split: str,
-    stamp: int,
-    data: str,
-    created: str,
-    decided: Key,  # noqa: ARG001
-    rule: DecisionRule | None,
-) -> pd.DataFrame | None:
-    about = _background(run_id, split, stamp, data, created)
-    return None if about is None else subgroups.subgroup_table(_called(run_id, split, stamp, rule), about)
+def _subgroups(images: _Images, rule: DecisionRule | None, decided: Fingerprint) -> pd.DataFrame | None:  # noqa: ARG001
+    metadata = _metadata(*images)
+    return None if metadata is None else subgroups.subgroup_table(_decided(*images[:3], rule), metadata)
 
 
 def subgroups_of(run: Run, split: str, *, rule: DecisionRule | None) -> pd.DataFrame | None:
     """See `subgroups.subgroup_table`, by a decision rule or the most probable class; None if the dataset is gone."""
-    created = _dataset_created(run)
-    decided = decisions.fingerprint(run.config.data) if created else ()
-    return _subgroups(run.id, split, _stamp(run, split), run.config.data, created, decided, rule)
+    images = _images(run, split)
+    return _subgroups(images, rule, decisions.fingerprint(run.config.data) if images.created else ())
 
 
 @st.cache_resource(max_entries=400, show_spinner="Comparing …")
-def _differences(first: Key, second: Key) -> metrics.Metrics:
-    one, other = _shared(first, second)
-    about = _background(*first[:5])
-    if about is not None:
-        about = about.iloc[pd.Index(_answers(*first[:3]).ids).get_indexer(pd.Index(one.ids))]
-    return comparison.differences(one, other, None if about is None else about["patient"], parts=(first[6],))
+def _differences(first: _Key, second: _Key) -> metrics.Metrics:
+    first_set, second_set = _shared(first, second)
+    metadata = _metadata(*first.images)
+    if metadata is not None:
+        metadata = metadata.iloc[pd.Index(_predictions(*first.images[:3]).ids).get_indexer(pd.Index(first_set.ids))]
+    patients = None if metadata is None else metadata["patient"]
+    return comparison.differences(first_set, second_set, patients, parts=(first.part,))
 
 
-def _shared(first: Key, second: Key) -> list[PredictionSet]:
-    """Two runs on the images that both have answered, each by its rule; for TERMS with calibrated probabilities."""
-    shared = prediction_set.shared_images([_called(*key[:3], key[5]) for key in (first, second)])
-    pairs = zip(shared.members, (first, second), strict=True)
-    return [decision_rule.calibrated(predictions, key[7]) for predictions, key in pairs]
+def _shared(first: _Key, second: _Key) -> list[PredictionSet]:
+    """Predictions of two runs on their common images, each by its rule; for TERMS with calibrated probabilities."""
+    keys = (first, second)
+    shared = prediction_set.shared_images([_decided(*key.images[:3], key.rule) for key in keys])
+    pairs = zip(shared.members, keys, strict=True)
+    return [decision_rule.calibrated(predictions, key.temperature) for predictions, key in pairs]
 
 
 @st.cache_resource(max_entries=400, show_spinner=False)
-def _same_images(first: Key, second: Key) -> bool:
-    """Whether two runs have met the same images of the same patients in the same order, so that their draws are one."""
-    one, other = _answers(*first[:3]), _answers(*second[:3])
+def _same_images(first: _Images, second: _Images) -> bool:
+    """Check whether two runs have the same images of the same patients in the same order, so that resamples are shared."""
+    first_set, second_set = _predictions(*first[:3]), _predictions(*second[:3])
     return (
-        first[3:5] == second[3:5]
-        and one.classes == other.classes
-        and np.array_equal(one.ids, other.ids)
-        and np.array_equal(one.true, other.true)
+        first[3:] == second[3:]
+        and first_set.classes == second_set.classes
+        and np.array_equal(first_set.ids, second_set.ids)
+        and np.array_equal(first_set.true, second_set.true)
     )
 
 
-Ruled = tuple[Run, DecisionRule | None]  # a run, and the rule by which its images are called
+RuledRun = tuple[Run, DecisionRule | None]  # a run, and the rule by which its classes are predicted
 
 
-def difference_of(first: Ruled, second: Ruled, split: str, figure: str) -> metrics.Estimate:
-    """One figure of `differences_of`."""
-    return differences_of(first, second, split, metrics.parts_of(figure), only=figure)[figure]
+def difference_of(first: RuledRun, second: RuledRun, split: str, metric: str) -> metrics.Estimate:
+    """One metric of `differences_of`."""
+    return differences_of(first, second, split, metrics.parts_of(metric), only=metric)[metric]
 
 
 def differences_of(
-    first: Ruled, second: Ruled, split: str, parts: Collection[str] = ALL, *, only: str = ""
+    first: RuledRun, second: RuledRun, split: str, parts: Collection[str] = ALL, *, only: str = ""
 ) -> metrics.Metrics:
-    """Second less first on the images that both have answered, figure by figure, or of one figure only.
+    """Second - first on the images that both have predicted, of every metric or of one only.
 
     Raises:
         BadInput: other classes, or no image in common.
     """
     differences: metrics.Metrics = {}
     for part in parts:
-        keys = [_key(run, split, rule, part) for run, rule in (first, second)]
-        if not _same_images(*(key[:5] for key in keys)):
-            differences |= _differences(*keys)
+        first_key, second_key = (_key(run, split, rule, part) for run, rule in (first, second))
+        if not _same_images(first_key.images, second_key.images):
+            differences |= _differences(first_key, second_key)
             continue
-        (first_resampled, before), (second_resampled, after) = (_spread(*key) for key in keys)
+        (first_resampled, before), (second_resampled, after) = _resampled(*first_key), _resampled(*second_key)
         differences |= {
             name: comparison.change(name, before[name].value, after[name].value, first_resampled, second_resampled)
             for name in before
@@ -263,11 +276,11 @@ def differences_of(
     return differences
 
 
-def points_of(first: Ruled, second: Ruled, split: str) -> list[dict[str, float]]:
-    """The figures of both, of which `differences_of` are the differences."""
-    both: list[dict[str, float]] = [{}, {}]
+def points_of(first: RuledRun, second: RuledRun, split: str) -> list[dict[str, float]]:
+    """Metrics of both runs, of which `differences_of` are the differences."""
+    points: list[dict[str, float]] = [{}, {}]
     for part in ALL:
-        keys = [_key(run, split, rule, part) for run, rule in (first, second)]
-        for values, predictions in zip(both, _shared(*keys), strict=True):
+        first_key, second_key = (_key(run, split, rule, part) for run, rule in (first, second))
+        for values, predictions in zip(points, _shared(first_key, second_key), strict=True):
             values.update(metrics.values(predictions, parts=(part,)))
-    return both
+    return points

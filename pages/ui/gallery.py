@@ -123,7 +123,7 @@ def gallery(tiles: Sequence[Tile], *, key: str, choosing: bool = False, chosen: 
         choosing: a click ticks a tile instead of opening it.
         chosen: the ids that are ticked when the tiles are first shown under this key.
     """
-    found = _GRID(
+    state = _GRID(
         data={"tiles": [asdict(tile) for tile in tiles], "choosing": choosing, "chosen": list(chosen)},
         key=key,
         default={"chosen": list(chosen)},
@@ -131,4 +131,6 @@ def gallery(tiles: Sequence[Tile], *, key: str, choosing: bool = False, chosen: 
         on_chosen_change=lambda: None,
     )
     shown = {tile.id for tile in tiles}
-    return Picked(found.opened, tuple(one for one in found.chosen or () if one in shown) if choosing else ())
+    return Picked(
+        state.opened, tuple(tile_id for tile_id in state.chosen or () if tile_id in shown) if choosing else ()
+    )

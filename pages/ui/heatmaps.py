@@ -1,4 +1,4 @@
-"""Where a run looked, laid over an image, for any page."""
+"""Heatmaps over images, for any page."""
 
 import base64
 from io import BytesIO
@@ -18,13 +18,13 @@ WIDEST = 1024  # pixels; a screen shows no more of an image beside its answer
 
 
 def heatmap_of(run: Run, grey: np.ndarray, label: str, strength: float = heatmap.STRENGTH) -> bytes | None:
-    """What speaks for the class `label`, laid over the image.
+    """Compute the heatmap for the class `label` over an image.
 
     Args:
         grey: uint8 (H, W).
 
     Returns:
-        A JPEG of the same shape, at most WIDEST pixels a side, or None where there is no network that can say.
+        A JPEG of the same shape, at most WIDEST pixels a side, or None where no network can be loaded.
     """
     try:
         return laid_over(grey, predict.load(run.id).relevance(grey, label), strength)
@@ -33,9 +33,9 @@ def heatmap_of(run: Run, grey: np.ndarray, label: str, strength: float = heatmap
 
 
 def thumbnail(run: Run, dataset: Dataset, row: int, label: str) -> str:
-    """A small picture of row `row` of the index with what speaks for the class over it, as a data address.
+    """A thumbnail of row `row` of the index with the heatmap for the class over it, as a data address.
 
-    It is the plain picture where there is no network that can say.
+    It is the plain thumbnail where no network can be loaded.
     """
     return _thumbnail(run.id, run.status.ended, dataset.name, dataset.version, row, label)
 

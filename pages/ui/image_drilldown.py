@@ -12,7 +12,7 @@ from cxr_core.errors import CxrError
 from cxr_core.evaluation import plots
 from cxr_core.evaluation.prediction_set import PredictionSet
 from cxr_core.runs.run_store import Run
-from pages.ui import cached_data, curation_bar, heatmaps, image_selection, messages, selectors
+from pages.ui import cached_data, curation_bar, heatmaps, image_selection, image_view, messages, selectors
 from pages.ui.gallery import Tile
 from pages.ui.theme import dark
 
@@ -109,16 +109,9 @@ def _tile(predictions: PredictionSet, position: int, row: pd.Series, picture: st
         "correct" if true == predicted else f"true: {true_title} ({100 * probabilities[true]:.0f} %)",
         formatting.shortened_start(str(predictions.ids[position]).rsplit("/", 1)[-1]),
         plots.class_colour(predictions.classes[predicted], predicted),
-        note=_decisions_note(row),
+        note=image_view.decisions_note(row),
         excluded=bool(row["excluded"]),
     )
-
-
-def _decisions_note(row: pd.Series) -> str:
-    """What was decided about an image since the run was trained."""
-    notes = ["Excluded"] if row["excluded"] else []
-    notes += [f"Relabelled as {formatting.class_title(row['class']).lower()}"] if row["relabelled"] else []
-    return " · ".join([*notes, *(f"#{tag}" for tag in row["tags"].split(", ") if tag)])
 
 
 @st.dialog("X-ray", width="large", on_dismiss="rerun")  # the tile behind it shows what was decided meanwhile
@@ -147,7 +140,7 @@ def large_view(run: Run, predictions: PredictionSet, metadata: pd.DataFrame, pos
             alt=", ".join(f"{titles[name]} {formatting.percent(value)}" for name, value in probabilities.items()),
         )
         messages.synthetic_notice(dataset)
-        if note := _decisions_note(row):
+        if note := image_view.decisions_note(row):
             st.markdown(note)
         st.caption(
             f"{formatting.verbatim(row['id'])} · patient {formatting.verbatim(row['patient'])} · "

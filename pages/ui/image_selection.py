@@ -13,7 +13,7 @@ from pages.ui.gallery import Picked, Tile, gallery
 
 
 def choosing_switch(key: str) -> bool:
-    """Whether a click selects an image instead of opening it."""
+    """Draw the switch by which a click selects an image instead of opening it."""
     return st.toggle(
         "Choose images",
         key=key,

@@ -54,9 +54,11 @@ def show(dataset: Dataset, row: pd.Series) -> None:
 
 
 def decisions_note(row: pd.Series) -> str:
-    """What was decided about an image: 'Excluded · Was normal · #look again'; "" if nothing was."""
+    """Decisions about an image: 'Excluded · Relabelled as viral pneumonia (was normal) · #look again'; "" if there are none."""
     notes = ["Excluded"] if row["excluded"] else []
-    notes += [f"Was {formatting.class_title(row['was']).lower()}"] if row["relabelled"] else []
+    if row["relabelled"]:
+        label, former = (formatting.class_title(row[name]).lower() for name in ("class", "was"))
+        notes.append(f"Relabelled as {label} (was {former})")
     return " · ".join([*notes, *(f"#{tag}" for tag in row["tags"].split(", ") if tag)])
 
 

@@ -20,7 +20,7 @@ HEATMAP_MEANING = (
 
 
 def unreadable(name: str, sentence: str) -> None:
-    """A file that has no answer, and why; its name may be anything."""
+    """Show why a file has no answer; its name may be anything."""
     st.error(f"**{formatting.verbatim(name)}**: {formatting.verbatim(sentence)}", icon=":material/broken_image:")
 
 
@@ -71,15 +71,28 @@ def synthetic_notice(dataset: Dataset) -> None:
 
 
 def empty(title: str, words: str, *, page: str, link: str, icon: str) -> None:
-    """An empty state: what is missing, and the way on."""
+    """Show an empty state with a link to the page that fills it."""
     with st.container(border=True, horizontal_alignment="center"):
         st.subheader(title, anchor=False, text_alignment="center")
         st.markdown(words, text_alignment="center")
         st.page_link(page, label=link, icon=icon)
 
 
+def no_model(title: str, words: str) -> None:
+    """Show the empty state that leads to training."""
+    empty(title, words, page="pages/model/train.py", link="Train a model", icon=":material/model_training:")
+
+
+def metric(label: str, value: str, *, interval: str = "", width: int = 170, about: str | None = None) -> None:
+    """Show a value in a box, with its 95 % interval below."""
+    st.metric(
+        label, value, delta=interval or None, delta_color="off", delta_arrow="off", border=True, width=width,
+        height="stretch", help=about,
+    )  # fmt: skip
+
+
 def synthetic_mark(name: str) -> None:
-    """The synthetic mark, for the dataset called `name`, if it is still here."""
+    """Mark a synthetic dataset by its name, if it is still here."""
     if name in datasets.list_names():
         synthetic_notice(datasets.get(name))
 
@@ -87,15 +100,15 @@ def synthetic_mark(name: str) -> None:
 _DOING = {"add": ("Adding", "added"), "audit": ("Auditing", "audited")}
 
 
-def background_job(one: BackgroundJob) -> None:
-    """How far work on a dataset is, with a way to stop it; or why it failed."""
-    doing, done = _DOING[one.kind]
+def background_job(job: BackgroundJob) -> None:
+    """Show the progress of work on a dataset with a button that stops it, or the reason why it failed."""
+    doing, done = _DOING[job.kind]
     with st.container(border=True):
-        if one.problem:
-            st.error(f"**{one.name}** could not be {done}. {one.problem}", icon=":material/error:")
+        if job.problem:
+            st.error(f"**{job.name}** could not be {done}. {job.problem}", icon=":material/error:")
         else:
-            share = one.done / one.total if one.total else 0.0
-            count = f" {one.done:,} of {one.total:,}" if one.total else " …"
-            st.progress(min(share, 1.0), text=f"{doing} **{one.name}**: {one.stage}{count}")
-        label = "Dismiss" if one.problem else "Stop"
-        st.button(label, key=f"stop-{one.name}", on_click=attempt, args=(background_jobs.stop, one.name))
+            share = job.done / job.total if job.total else 0.0
+            count = f" {job.done:,} of {job.total:,}" if job.total else " …"
+            st.progress(min(share, 1.0), text=f"{doing} **{job.name}**: {job.stage}{count}")
+        label = "Dismiss" if job.problem else "Stop"
+        st.button(label, key=f"stop-{job.name}", on_click=attempt, args=(background_jobs.stop, job.name))

@@ -1,4 +1,4 @@
-"""One architecture as a card: what it is, what it starts from, what it costs here, how good it was so far."""
+"""Card of an architecture: summary, starting weights, cost on this machine, best result so far."""
 
 from collections.abc import Mapping
 
@@ -63,10 +63,10 @@ def starting_weights(model: Architecture) -> str:
 
 def facts(model: Architecture, config: RunConfig, images: Mapping[str, int], runs: list[Run]) -> None:
     """Parameters, cost, expected time and the best result so far."""
-    of = {"classes": len(config.classes), "head": config.head}
-    learning, all_ = model.learning(config.trained, **of), model.parameters(**of)
+    total = model.parameters(len(config.classes), config.head)
+    trainable = model.learning(config.trained, len(config.classes), config.head)
     lines = [
-        f"{all_:,} parameters, {learning:,} trainable: {_LEARNS[config.trained]}.",
+        f"{total:,} parameters, {trainable:,} trainable: {_LEARNS[config.trained]}.",
         f"{model.gflops:.3g} billion multiplications and additions an image of 180 × 180 pixels.",
         _time(config, images, runs),
         _best(config, runs),
@@ -83,15 +83,15 @@ def _time(config: RunConfig, images: Mapping[str, int], runs: list[Run]) -> str:
 
 
 def _best(config: RunConfig, runs: list[Run]) -> str:
-    """The run of this model on this data with the best validation accuracy, and what it gave on test."""
-    own = [
+    """The test accuracy of the run of this model on this data with the best validation accuracy, as a sentence."""
+    comparable = [
         run
         for run in runs
         if (run.config.model, run.config.data) == (config.model, config.data) and {"val", "test"} <= set(run.metrics)
     ]
-    if not own:
+    if not comparable:
         return "No result on this data yet."
-    best = max(own, key=lambda run: run.metrics["val"]["accuracy"])
+    best = max(comparable, key=lambda run: run.metrics["val"]["accuracy"])
     accuracy, _, rule = cached_metrics.headline_of(best, "test")
     return (
         f"Best so far, by validation: test accuracy **{formatting.percent(accuracy.value)}** (95 % interval "

@@ -19,7 +19,7 @@ IMAGE, HEATMAP = "image", "heatmap"
 
 
 def show(
-    panel: LoadedModel,
+    model: LoadedModel,
     title: str,
     grey: np.ndarray,
     answer: Prediction,
@@ -28,25 +28,25 @@ def show(
     true: str = "",
     facts: dict[str, str] | None = None,
 ) -> None:
-    """The answer beside its image.
+    """Show the prediction beside its image.
 
     Args:
         grey: uint8 (H, W).
         others: second opinions on it.
         true: its class, if that is known.
-        facts: what its file says of itself.
+        facts: metadata of its file.
     """
     with st.container(border=True):
         left, right = st.columns([3, 2], gap="large")
         with left:  # on a phone the left column is the upper one
             passed = _passed(title, answer)
             if passed:
-                _words(panel, title, answer, true)
-                _opinions(panel, answer, others)
+                _answer(model, title, answer, true)
+                _opinions(model, answer, others)
                 _exact(answer)
         with right:
             if passed:
-                _picture(panel, title, grey, answer)
+                _picture(model, title, grey, answer)
             else:
                 st.image(cached_data.jpeg(grey), width="stretch", alt=f"The image {title}")
             st.caption(f"{formatting.verbatim(title)} · {grey.shape[1]:,} × {grey.shape[0]:,} pixels")
@@ -55,34 +55,34 @@ def show(
 
 
 def _passed(title: str, answer: Prediction) -> bool:
-    """Tell what is odd about the image; whether its answer is to be shown."""
+    """Show the findings about the image and return whether its answer is to be shown."""
     if not answer.remarks:
         return True
-    for one in answer.remarks:
-        if one.refuses:
-            st.error(one.text, icon=":material/block:")
+    for finding in answer.remarks:
+        if finding.refuses:
+            st.error(finding.text, icon=":material/block:")
         else:
-            st.warning(one.text, icon=":material/warning:")
+            st.warning(finding.text, icon=":material/warning:")
     if answer.refused:
         st.markdown("**No answer is given for this image.** It would mean nothing.")
         return False
     return st.toggle("Show the answer all the same", key=f"override-{title}")
 
 
-def _words(panel: LoadedModel, title: str, answer: Prediction, true: str) -> None:
+def _answer(model: LoadedModel, title: str, answer: Prediction, true: str) -> None:
     share = formatting.percent(answer.calibrated[answer.label])
-    st.markdown("The network's answer" if len(panel.members) == 1 else "The answer of the ensemble")
+    st.markdown("The network's answer" if len(model.members) == 1 else "The answer of the ensemble")
     if answer.confident:
         st.header(formatting.class_title(answer.label), anchor=False)
-        st.markdown(f"with a probability of **{share}** {_meaning(panel.rule)}.")
+        st.markdown(f"with a probability of **{share}** {_meaning(model.rule)}.")
     else:
         st.header("Not confident", anchor=False)
         st.markdown(
-            f"The nearest is **{formatting.class_title(answer.label)}** with **{share}** {_meaning(panel.rule)}."
+            f"The nearest is **{formatting.class_title(answer.label)}** with **{share}** {_meaning(model.rule)}."
         )
     if answer.label != answer.most_probable:
-        st.markdown(_by_threshold(panel.rule, answer))
-    _confidence(panel, answer)
+        st.markdown(_by_threshold(model.rule, answer))
+    _confidence(model, answer)
     if true:
         right = true == answer.label
         st.badge(
@@ -90,35 +90,36 @@ def _words(panel: LoadedModel, title: str, answer: Prediction, true: str) -> Non
             icon=":material/check:" if right else ":material/close:",
             color="green" if right else "red",
         )
-    found = answer.calibrated
+    probabilities = answer.calibrated
+    titles = {name: formatting.class_title(name) for name in probabilities}
     st.plotly_chart(
-        plots.class_probabilities(found, {name: formatting.class_title(name) for name in found}, dark=dark()),
+        plots.class_probabilities(probabilities, titles, dark=dark()),
         config=plots.config(f"probabilities-{title}"),
         key=f"probabilities-{title}",
-        alt=", ".join(f"{formatting.class_title(name)} {formatting.percent(value)}" for name, value in found.items()),
+        alt=", ".join(f"{titles[name]} {formatting.percent(value)}" for name, value in probabilities.items()),
     )
-    if panel.rule.threshold is not None:
-        st.caption(_rule(panel))
+    if model.rule.threshold is not None:
+        st.caption(_rule(model))
 
 
-def _rule(panel: LoadedModel) -> str:
-    """The decision rule, and what it gives on the images that it was fitted on and on others."""
-    gives = []
+def _rule(model: LoadedModel) -> str:
+    """The decision rule with its metrics on validation and test images, as a sentence."""
+    metrics = []
     for split in ("val", "test"):
         with suppress(CxrError):  # it has none
-            counts = cached_metrics.counts_of(panel.run, split, panel.rule)
-            gives.append(
+            counts = cached_metrics.counts_of(model.run, split, model.rule)
+            metrics.append(
                 f"on {counts['coverage'].of:,} {formatting.split_title(split).lower()} images its sensitivity is "
                 f"{formatting.percent(counts['sensitivity'].value)} and its specificity "
                 f"{formatting.percent(counts['specificity'].value)}, those of the confident answers "
                 f"{formatting.percent(counts['sensitivity_answered'].value)} and "
                 f"{formatting.percent(counts['specificity_answered'].value)}"
             )
-    return f":material/tune: Decision rule: {'; '.join([formatting.decision_rule(panel.rule), *gives])}."
+    return f":material/tune: Decision rule: {'; '.join([formatting.decision_rule(model.rule), *metrics])}."
 
 
 def _by_threshold(rule: DecisionRule, answer: Prediction) -> str:
-    """Why the answer is not the most probable class."""
+    """The reason why the answer is not the most probable class, as a sentence."""
     score = sum(answer.calibrated[name] for name in rule.positive)
     named = " and ".join(formatting.class_title(name).lower() for name in rule.positive)
     together = f"{named}{' together' if len(rule.positive) > 1 else ''}"
@@ -137,11 +138,11 @@ def _meaning(rule: DecisionRule) -> str:
     return "(uncalibrated)"
 
 
-def _confidence(panel: LoadedModel, answer: Prediction) -> None:
-    """Whether the answer is confident, and what that is worth on validation images."""
-    least = panel.rule.reject_threshold
+def _confidence(model: LoadedModel, answer: Prediction) -> None:
+    """Show whether the answer is confident, and how accurate confident answers are on validation images."""
+    least = model.rule.reject_threshold
     try:
-        counts = cached_metrics.counts_of(panel.run, "val", panel.rule)
+        counts = cached_metrics.counts_of(model.run, "val", model.rule)
     except CxrError:  # it has none
         counts = {}
     if not least or not counts:
@@ -151,51 +152,51 @@ def _confidence(panel: LoadedModel, answer: Prediction) -> None:
         )
         return
     (confident, n), (_, ill) = counts["coverage"], counts["sensitivity_confident"]
-    told = (
+    sentence = (
         f"Of the {n:,} validation images, {confident:,} had an answer of at least {formatting.percent(least)}; of these "
         f"{formatting.estimate(counts['accuracy_answered'])} were right, of all {formatting.percent(counts['accuracy_all'].value)}."
     )
     if ill:
-        told += (
+        sentence += (
             f" Of the ill ones {formatting.percent(counts['sensitivity_confident'].value)} were confidently called so, of the "
             f"others {formatting.percent(counts['specificity_confident'].value)} confidently not."
         )
     if answer.confident:
-        st.caption(f":material/verified: Confident. {told}")
+        st.caption(f":material/verified: Confident. {sentence}")
     else:
-        st.info(f"**Not confident.** {told}", icon=":material/help:")
+        st.info(f"**Not confident.** {sentence}", icon=":material/help:")
 
 
-def _picture(panel: LoadedModel, title: str, grey: np.ndarray, answer: Prediction) -> None:
+def _picture(model: LoadedModel, title: str, grey: np.ndarray, answer: Prediction) -> None:
     @st.fragment
     def chosen() -> None:
-        way = st.segmented_control(
+        view = st.segmented_control(
             "What to show", [HEATMAP, IMAGE], default=HEATMAP, required=True, key=f"way-{title}", persist_state="session",
             format_func={HEATMAP: "Heatmap", IMAGE: "Image"}.__getitem__, label_visibility="collapsed",
         )  # fmt: skip
-        if way == IMAGE or not _heat(panel, title, grey, answer):
+        if view == IMAGE or not _heat(model, title, grey, answer):
             st.image(cached_data.jpeg(grey), width="stretch", alt=f"The image {title}")
 
     chosen()
 
 
-def _heat(panel: LoadedModel, title: str, grey: np.ndarray, answer: Prediction) -> bool:
+def _heat(model: LoadedModel, title: str, grey: np.ndarray, answer: Prediction) -> bool:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        place = panel.classes.index(answer.label)
         label = st.selectbox(
-            "Class explained", panel.classes, place, key=f"for-{title}", format_func=formatting.class_title, width=190,
+            "Class explained", model.classes, model.classes.index(answer.label), key=f"for-{title}",
+            format_func=formatting.class_title, width=190,
             help="The heatmap shows which parts of the image raised the score of this class.",
         )  # fmt: skip
-        strength = st.slider(
+        opacity = st.slider(
             "Opacity", 0, 100, 60, 5, key=f"strength-{title}", persist_state="session", format="%d %%", width=150
         )
     try:
-        laid = heatmaps.laid_over(grey, panel.relevance(grey, label), strength / 100)
+        overlay = heatmaps.laid_over(grey, model.relevance(grey, label), opacity / 100)
     except CxrError as error:
         st.caption(f":material/info: {error}")
         return False
     st.image(
-        laid,
+        overlay,
         width="stretch",
         alt=f"Heatmap for {formatting.class_title(label).lower()} over the image {title}",
     )
@@ -203,9 +204,9 @@ def _heat(panel: LoadedModel, title: str, grey: np.ndarray, answer: Prediction) 
     return True
 
 
-def _opinions(panel: LoadedModel, answer: Prediction, others: Sequence[tuple[LoadedModel, Prediction]]) -> None:
-    """What the members of an ensemble, and other runs that were asked, say."""
-    titles = run_card.titles([one.run for one in (panel, *(other for other, _ in others))])
+def _opinions(model: LoadedModel, answer: Prediction, others: Sequence[tuple[LoadedModel, Prediction]]) -> None:
+    """Show the predictions of the members of an ensemble and of the models of a second opinion."""
+    titles = run_card.titles([model.run, *(other.run for other, _ in others)])
     rows = [
         (f"Member {number}: {_named(run_id)}", answer.member_labels[run_id], probabilities)
         for number, (run_id, probabilities) in enumerate(answer.votes.items(), 1)
@@ -222,15 +223,15 @@ def _opinions(panel: LoadedModel, answer: Prediction, others: Sequence[tuple[Loa
         [
             {
                 "Model": name,
-                "Prediction": formatting.class_title(label),
-                **{formatting.class_title(one): share for one, share in shares.items()},
+                "Prediction": formatting.class_title(predicted),
+                **{formatting.class_title(label): share for label, share in probabilities.items()},
             }
-            for name, label, shares in rows
+            for name, predicted, probabilities in rows
         ]
     )
     share = st.column_config.ProgressColumn(min_value=0, max_value=1, format="percent")
-    shares = {formatting.class_title(one): share for one in panel.classes}
-    st.dataframe(table, hide_index=True, column_config=shares, alt="Prediction of each model")
+    columns = {formatting.class_title(label): share for label in model.classes}
+    st.dataframe(table, hide_index=True, column_config=columns, alt="Prediction of each model")
 
 
 def _named(run_id: str) -> str:

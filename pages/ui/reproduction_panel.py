@@ -42,13 +42,13 @@ def _table(data: str) -> None:
     """Refreshed while one of the runs is queued or running."""
     table = reproduction.table(reproduction.latest_reproductions(runs.list_runs(), data))
     rows = []
-    for row in table[table["run"] != ""].itertuples():
-        here, difference = formatting.RUN_STATES[row.state][0], ""
-        if row.within is not None:
-            here = f"{formatting.percent(row.here)} ({formatting.interval((row.low, row.high))})"
-            difference = formatting.points(row.difference) + ("" if row.within else " *")
-        model, split = catalogue.title(row.model), formatting.split_title(row.split)
-        rows.append((model, split, formatting.percent(row.paper), here, difference))
+    for row in table[table["run"] != ""].to_dict("records"):
+        ours, difference = formatting.RUN_STATES[row["state"]][0], ""
+        if row["within"] is not None:
+            ours = f"{formatting.percent(row['here'])} ({formatting.interval((row['low'], row['high']))})"
+            difference = formatting.points(row["difference"]) + ("" if row["within"] else " *")
+        model, split = catalogue.title(row["model"]), formatting.split_title(row["split"])
+        rows.append((model, split, formatting.percent(row["paper"]), ours, difference))
     st.dataframe(
         [dict(zip(("Model", "Images", "Paper", "Ours (95 % interval)", "Ours − paper"), row, strict=True)) for row in rows],
         hide_index=True,

@@ -8,7 +8,7 @@ from cxr_core.evaluation.prediction_set import PredictionSet
 from cxr_core.runs.run_store import Run
 
 
-def show(run: Run, split: str, answers: PredictionSet) -> None:
+def show(run: Run, split: str, predictions: PredictionSet) -> None:
     st.subheader("Export", anchor=False)
     st.markdown(
         f"The report is one file that opens without internet and prints on A4: data, network, and all metrics on the "
@@ -18,7 +18,7 @@ def show(run: Run, split: str, answers: PredictionSet) -> None:
     with st.container(horizontal=True):
         report_button([run], split)
         st.download_button(
-            "Predictions as CSV", lambda: csv_export.csv(answers.table()), f"{run.id}-{split}.csv", "text/csv",
+            "Predictions as CSV", lambda: csv_export.csv(predictions.table()), f"{run.id}-{split}.csv", "text/csv",
             icon=":material/table:", key="csv", on_click="ignore",
         )  # fmt: skip
 

@@ -20,58 +20,58 @@ FORMER = {  # what older addresses hold
 }
 
 
-def show(run: Run, split: str, answers: PredictionSet, rule: DecisionRule | None) -> None:
-    """Of the answers by this decision rule; None: the highest probability."""
+def show(run: Run, split: str, predictions: PredictionSet, rule: DecisionRule | None) -> None:
+    """Show the matrix and the report of predictions by this decision rule; None: the highest probability."""
     left, right = st.columns(2, gap="large")
     with left:
-        cell = _matrix(run, split, answers)
+        cell = _matrix(run, split, predictions)
     with right:
-        _report(run, split, answers, rule)
+        _report(run, split, predictions, rule)
     if cell is None:
         st.caption(":material/ads_click: Click a cell, or choose one, to see its images.")
         return
     row, column = cell
-    true, called = (formatting.class_title(answers.classes[code]) for code in cell)
+    true, called = (formatting.class_title(predictions.classes[code]) for code in cell)
     st.subheader(
         f"{true}, rightly called so" if row == column else f"{true}, wrongly called {called.lower()}", anchor=False
     )
-    inside = (answers.true == row) & (answers.predicted == column)
-    about = cached_metrics.image_metadata_of(run, split)
-    image_drilldown.show(run, answers, about, inside, key=f"cell-{run.id}-{split}-{row}-{column}")
+    mask = (predictions.true == row) & (predictions.predicted == column)
+    metadata = cached_metrics.image_metadata_of(run, split)
+    image_drilldown.show(run, predictions, metadata, mask, key=f"cell-{run.id}-{split}-{row}-{column}")
 
 
-def _matrix(run: Run, split: str, answers: PredictionSet) -> tuple[int, int] | None:
-    """Draws it; returns the chosen cell."""
+def _matrix(run: Run, split: str, predictions: PredictionSet) -> tuple[int, int] | None:
+    """Draw the matrix and return the chosen cell."""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader("Confusion matrix", anchor=False, width="content")
         unit = url_state.choice(
             "Unit", list(UNITS), key="unit", titles=UNITS, default="counts", former=FORMER.get,
             widget=st.segmented_control, required=True, label_visibility="collapsed",
         )  # fmt: skip
-    counts = answers.confusion
-    titles = [formatting.class_title(name) for name in answers.classes]
+    counts = predictions.confusion
+    titles = [formatting.class_title(name) for name in predictions.classes]
     cells = {
         f"{true},{called}": (row, column)
-        for row, true in enumerate(answers.classes)
-        for column, called in enumerate(answers.classes)
+        for row, true in enumerate(predictions.classes)
+        for column, called in enumerate(predictions.classes)
     }
-    said = {
+    cell_titles = {
         name: f"{titles[row]} called {titles[column].lower()}: {formatting.plural(int(counts[row, column]), 'image')}"
         for name, (row, column) in cells.items()
     }
-    place = st.container()
+    above = st.container()
     name = url_state.choice(
         "Images of a cell",
         ["none", *cells],
         key="cell",
         kind="cell",
-        titles={"none": "None", **said},
+        titles={"none": "None", **cell_titles},
         default="none",
         width=420,
     )
     chosen = cells.get(name)
     key = f"confusion-{run.id}-{split}"
-    with place:
+    with above:
         st.plotly_chart(
             plots.confusion_matrix(
                 counts.tolist(), titles, shares=unit != "counts", by="predicted" if unit == "called" else "true",
@@ -80,9 +80,9 @@ def _matrix(run: Run, split: str, answers: PredictionSet) -> tuple[int, int] | N
             theme=None,
             config=plots.config(key),
             key=key,
-            on_select=lambda: _clicked(key, answers.classes),
+            on_select=lambda: _clicked(key, predictions.classes),
             selection_mode="points",
-            alt=f"Confusion matrix of {run.id} on {split}. " + "; ".join(said.values()),
+            alt=f"Confusion matrix of {run.id} on {split}. " + "; ".join(cell_titles.values()),
         )  # fmt: skip
     return chosen
 
@@ -94,41 +94,44 @@ def _clicked(key: str, classes: tuple[str, ...]) -> None:
         st.session_state["cell"] = f"{classes[row]},{classes[column]}"
 
 
-def _report(run: Run, split: str, answers: PredictionSet, rule: DecisionRule | None) -> None:
+def _report(run: Run, split: str, predictions: PredictionSet, rule: DecisionRule | None) -> None:
     st.subheader(
         "Classification report",
         anchor=False,
         help="Precision: of the images called so, how many are. Recall: of the images that are so, how many were called so. "
         "F1: their harmonic mean. Support: the number of images.",
     )
-    table = confusion.classification_report(answers.classes, answers.confusion)
-    table.index = [formatting.class_title(name) if name in answers.classes else name for name in table.index]
+    table = confusion.classification_report(predictions.classes, predictions.confusion)
+    table.index = [formatting.class_title(name) if name in predictions.classes else name for name in table.index]
     st.table(_printed(table))
     if run.config.model in paper.REPORTS.get(split, {}):
         with st.expander(f"The paper's report, {formatting.split_title(split).lower()} images"):
             printed = paper.report(run.config.model, split)
             printed.index = [formatting.class_title(name) if name in paper.CLASSES else name for name in printed.index]
             st.table(_printed(printed))
-    _intervals(answers, cached_metrics.metrics_of(run, split, cached_metrics.COUNTS, rule=rule))
+    _intervals(predictions, cached_metrics.metrics_of(run, split, cached_metrics.COUNTS, rule=rule))
 
 
 def _printed(table: pd.DataFrame) -> Styler:
-    """Two decimals, as in the paper; what is not defined stays empty."""
+    """Format with two decimals, as in the paper; undefined values stay empty."""
     return table.style.format("{:.2f}", subset=["precision", "recall", "f1-score"], na_rep="")
 
 
-def _intervals(answers: PredictionSet, card: metrics.Metrics) -> None:
-    """Each class's figures with their 95 % intervals."""
+def _intervals(predictions: PredictionSet, estimates: metrics.Metrics) -> None:
+    """Show the metrics of each class with their 95 % intervals."""
     rows = {
         formatting.class_title(name): {
-            metrics.PER_CLASS[of]: formatting.estimate(card[f"{of}:{name}"]) for of in ("recall", "precision", "f1")
+            metrics.PER_CLASS[of]: formatting.estimate(estimates[f"{of}:{name}"])
+            for of in ("recall", "precision", "f1")
         }
-        for name in answers.classes
+        for name in predictions.classes
     }
     st.markdown("With 95 % intervals")
     st.table(pd.DataFrame.from_dict(rows, orient="index"))
     missing = [
-        formatting.class_title(name).lower() for name, n in zip(answers.classes, answers.support, strict=True) if not n
+        formatting.class_title(name).lower()
+        for name, n in zip(predictions.classes, predictions.support, strict=True)
+        if not n
     ]
     if missing:
-        st.markdown(f"This split has no {' and no '.join(missing)} images, so nothing is known of them here.")
+        st.markdown(f"This split has no {' and no '.join(missing)} images, so they have no metrics here.")

@@ -13,13 +13,13 @@ from pages.ui import cached_metrics, result_threshold
 from pages.ui.theme import dark
 
 
-def _titles(answers: PredictionSet) -> dict[str, str]:
-    return {name: formatting.class_title(name) for name in answers.classes}
+def _titles(predictions: PredictionSet) -> dict[str, str]:
+    return {name: formatting.class_title(name) for name in predictions.classes}
 
 
-def curves(run: Run, split: str, answers: PredictionSet) -> None:
-    """ROC and precision-recall of each class against the rest, and the areas with intervals."""
-    rocs, recalls = plots.class_curves(answers, _titles(answers))
+def curves(run: Run, split: str, predictions: PredictionSet) -> None:
+    """Show ROC and precision-recall of each class against the rest, and the areas with intervals."""
+    rocs, recalls = plots.class_curves(predictions, _titles(predictions))
     if not rocs:
         st.info("A curve needs images of at least two classes in this split.", icon=":material/info:")
         return
@@ -36,25 +36,25 @@ def curves(run: Run, split: str, answers: PredictionSet) -> None:
                 key=f"{title}-{run.id}",
                 alt=f"{title}: " + "; ".join(line[0] for line in lines),
             )
-    card = cached_metrics.metrics_of(run, split, cached_metrics.LEVELS, rule=None)
+    estimates = cached_metrics.metrics_of(run, split, cached_metrics.LEVELS, rule=None)
     rows = {
         formatting.class_title(name): {
-            metrics.PER_CLASS[of]: formatting.estimate(card[f"{of}:{name}"], share=False) for of in ("auc", "ap")
+            metrics.PER_CLASS[of]: formatting.estimate(estimates[f"{of}:{name}"], share=False) for of in ("auc", "ap")
         }
-        for name in answers.classes
+        for name in predictions.classes
     }
     rows["Mean"] = {
-        metrics.PER_CLASS[of]: formatting.estimate(card[f"macro_{of}"], share=False) for of in ("auc", "ap")
+        metrics.PER_CLASS[of]: formatting.estimate(estimates[f"macro_{of}"], share=False) for of in ("auc", "ap")
     }
     st.table(pd.DataFrame.from_dict(rows, orient="index"))
     st.caption(
-        f"95 % intervals: {card['macro_auc'].method}, 2,000 times within each class. **{metrics.PER_CLASS['auc']}**: "
+        f"95 % intervals: {estimates['macro_auc'].method}, 2,000 times within each class. **{metrics.PER_CLASS['auc']}**: "
         f"{metrics.DESCRIPTIONS['auc']} **{metrics.PER_CLASS['ap']}**: {metrics.DESCRIPTIONS['ap']}"
     )
 
 
-def calibrated(run: Run, split: str, answers: PredictionSet, rule: DecisionRule | None) -> None:
-    """The reliability diagram and the temperature; of the class that each image is called."""
+def calibrated(run: Run, split: str, predictions: PredictionSet, rule: DecisionRule | None) -> None:
+    """Show the reliability diagram and the temperature, for the predicted class of each image."""
     st.subheader(
         "Reliability diagram",
         anchor=False,
@@ -68,11 +68,13 @@ def calibrated(run: Run, split: str, answers: PredictionSet, rule: DecisionRule 
     except CxrError as error:
         st.warning(str(error), icon=":material/error:")
         saved = using = None
-    versions = {"Uncalibrated": answers}
+    versions = {"Uncalibrated": predictions}
     if using is not None:
-        versions[f"After temperature {using.temperature:.2f}"] = decision_rule.calibrated(answers, using.temperature)
+        versions[f"After temperature {using.temperature:.2f}"] = decision_rule.calibrated(
+            predictions, using.temperature
+        )
     left, right = st.columns([3, 2], gap="large")
-    tables = {title: calibration.reliability(one.confidence, one.correct) for title, one in versions.items()}
+    tables = {title: calibration.reliability(each.confidence, each.correct) for title, each in versions.items()}
     with left:
         st.plotly_chart(
             plots.reliability(tables, dark=dark()),
@@ -92,20 +94,24 @@ def calibrated(run: Run, split: str, answers: PredictionSet, rule: DecisionRule 
 
 
 def _errors(run: Run, split: str, using: DecisionRule | None, rule: DecisionRule | None) -> None:
-    """What the probabilities are off by, as they are and after the temperature."""
-    cards = {"Uncalibrated": cached_metrics.metrics_of(run, split, cached_metrics.TERMS, rule=rule, temperature=1.0)}
+    """Show the calibration errors before and after the temperature."""
+    by_version = {
+        "Uncalibrated": cached_metrics.metrics_of(run, split, cached_metrics.TERMS, rule=rule, temperature=1.0)
+    }
     if using is not None:
-        cards["Calibrated"] = cached_metrics.metrics_of(
+        by_version["Calibrated"] = cached_metrics.metrics_of(
             run, split, cached_metrics.TERMS, rule=rule, temperature=using.temperature
         )
     rows = {
-        metrics.TITLES[name]: {title: formatting.estimate(card[name], share=False) for title, card in cards.items()}
+        metrics.TITLES[name]: {
+            title: formatting.estimate(estimates[name], share=False) for title, estimates in by_version.items()
+        }
         for name in ("ece", "brier", "log_loss")
     }
     st.table(pd.DataFrame.from_dict(rows, orient="index"))
     st.caption(
         "Lower is better. Calibration error: the mean gap between confidence and accuracy. Brier score and log loss also "
-        f"penalise wrong predictions. In brackets 95 % intervals ({cards['Uncalibrated']['brier'].method})."
+        f"penalise wrong predictions. In brackets 95 % intervals ({by_version['Uncalibrated']['brier'].method})."
     )
 
 
@@ -130,24 +136,22 @@ def _temperature(run: Run, using: DecisionRule | None, *, saved: bool) -> None:
         result_threshold.saved(run)
 
 
-def histograms(run: Run, split: str, answers: PredictionSet) -> None:
-    """How the probability of each class is spread among its own images and the others."""
+def histograms(run: Run, split: str, predictions: PredictionSet) -> None:
+    """Show the distribution of the probability of each class by true class."""
     st.subheader("Probabilities by true class", anchor=False)
-    for column, (code, name) in zip(st.columns(len(answers.classes)), enumerate(answers.classes), strict=True):
+    present = [(code, name) for code, name in enumerate(predictions.classes) if predictions.support[code]]
+    for column, (code, name) in zip(st.columns(len(predictions.classes)), enumerate(predictions.classes), strict=True):
         title = formatting.class_title(name)
         groups = {
-            formatting.class_title(other): answers.probabilities[answers.true == place, code]
-            for place, other in enumerate(answers.classes)
-            if answers.support[place]
+            formatting.class_title(true): predictions.probabilities[predictions.true == true_code, code]
+            for true_code, true in present
         }
-        shades = [
-            plots.class_colour(other, place) for place, other in enumerate(answers.classes) if answers.support[place]
-        ]
+        shades = [plots.class_colour(true, true_code) for true_code, true in present]
         with column:
             st.plotly_chart(
                 plots.score_distributions(groups, shades, title=f"Probability of {title.lower()}", dark=dark()),
                 config=plots.config(f"probability-of-{name}-{run.id}-{split}"),
                 key=f"scores-{name}",
                 alt=f"Probability of {title.lower()}: "
-                + "; ".join(f"median {pd.Series(values).median():.2f} for {who}" for who, values in groups.items()),
+                + "; ".join(f"median {pd.Series(values).median():.2f} for {true}" for true, values in groups.items()),
             )

@@ -12,8 +12,8 @@ from pages.ui import cached_metrics
 from pages.ui.theme import dark
 
 
-def show(run: Run, split: str, answers: PredictionSet, rule: DecisionRule | None) -> None:
-    """Of the answers by this decision rule; None: the highest probability."""
+def show(run: Run, split: str, predictions: PredictionSet, rule: DecisionRule | None) -> None:
+    """Show accuracy and recall by group, for a decision rule; None: the highest probability."""
     st.subheader(
         "Accuracy by group",
         anchor=False,
@@ -29,9 +29,9 @@ def show(run: Run, split: str, answers: PredictionSet, rule: DecisionRule | None
     if table.empty:
         st.caption("There are too few images to be put into groups.")
         return
-    apart = ((table["difference_low"] > 0) | (table["difference_high"] < 0)).to_numpy()
-    accuracy = float(answers.correct.mean())
-    drawn = pd.DataFrame(
+    differs = (table["difference_low"] > 0) | (table["difference_high"] < 0)
+    accuracy = float(predictions.correct.mean())
+    plotted = pd.DataFrame(
         {
             "name": [
                 f"{trait}: {formatting.class_title(group) if trait == 'True class' else group}"
@@ -40,48 +40,42 @@ def show(run: Run, split: str, answers: PredictionSet, rule: DecisionRule | None
             "value": table["accuracy"],
             "low": table["low"],
             "high": table["high"],
-            "mark": apart.astype(int),
+            "mark": differs.astype(int),
             "hover": [
-                f"{row.n:,} images: {row.accuracy:.1%} right ({row.low:.1%} to {row.high:.1%})"
-                for row in table.itertuples()
+                f"{row['n']:,} images: {row['accuracy']:.1%} right ({row['low']:.1%} to {row['high']:.1%})"
+                for row in table.to_dict("records")
             ],
         }
     )
     st.plotly_chart(
-        plots.forest(drawn, title="Accuracy with its 95 % interval", reference=accuracy, dark=dark()),
+        plots.forest(plotted, title="Accuracy with its 95 % interval", reference=accuracy, dark=dark()),
         config=plots.config(f"groups-{run.id}-{split}"),
         key=f"groups-{run.id}",
-        alt="; ".join(drawn["name"] + " " + drawn["hover"]),
+        alt="; ".join(plotted["name"] + " " + plotted["hover"]),
     )
     st.caption(
         f"Dotted: all images ({accuracy:.1%}). Diamonds differ from the rest beyond chance (Newcombe's 95 % interval); of "
         f"{len(table)} groups about {max(1, round(len(table) / 20))} would by luck alone."
     )
-    told = table.assign(
-        group=drawn["name"],
-        apart=[
-            f"{100 * row.difference:+.1f} ({100 * row.difference_low:+.1f} to {100 * row.difference_high:+.1f})"
-            for row in table.itertuples()
+    recalls = {f"recall {name}": f"Recall, {formatting.class_title(name).lower()}" for name in predictions.classes}
+    shown = table[["n", "accuracy", *recalls]].assign(
+        group=plotted["name"],
+        difference=[
+            f"{100 * row['difference']:+.1f} ({100 * row['difference_low']:+.1f} to {100 * row['difference_high']:+.1f})"
+            for row in table.to_dict("records")
         ],
-    ).drop(columns=["trait", "right", "difference", "difference_low", "difference_high"])
-    recalls = [name for name in told if name.startswith("recall ")]
-    told[["accuracy", *recalls]] *= 100
-    share = {"format": "%.1f %%"}
+    )
+    shown[["accuracy", *recalls]] *= 100
     st.dataframe(
-        told,
+        shown,
         hide_index=True,
-        column_order=["group", "n", "accuracy", "apart", *recalls],
+        column_order=["group", "n", "accuracy", "difference", *recalls],
         column_config={
             "group": "Group",
             "n": "Images",
-            "accuracy": st.column_config.NumberColumn("Accuracy", **share),
-            "apart": st.column_config.TextColumn("Points from the rest", help="With Newcombe's 95 % interval."),
-            **{
-                name: st.column_config.NumberColumn(
-                    f"Recall, {formatting.class_title(name.removeprefix('recall ')).lower()}", **share
-                )
-                for name in recalls
-            },
+            "accuracy": st.column_config.NumberColumn("Accuracy", format="%.1f %%"),
+            "difference": st.column_config.TextColumn("Points from the rest", help="With Newcombe's 95 % interval."),
+            **{name: st.column_config.NumberColumn(title, format="%.1f %%") for name, title in recalls.items()},
         },
         placeholder="–",
         alt="Accuracy and recall by group",

@@ -1,6 +1,6 @@
-"""The threshold of the decision rule, chosen on validation, and what it gives on test and in other populations."""
+"""The threshold of the decision rule, chosen on validation, and its metrics on a split and in other populations."""
 
-from typing import Any
+from typing import Unpack
 
 import pandas as pd
 import streamlit as st
@@ -11,7 +11,8 @@ from cxr_core.evaluation import decision_rule, operating_point, plots, rule_stor
 from cxr_core.evaluation.decision_rule import DecisionRule
 from cxr_core.evaluation.prediction_set import PredictionSet
 from cxr_core.runs.run_store import Run
-from pages.ui import cached_metrics, url_state
+from pages.ui import cached_metrics, messages, url_state
+from pages.ui.cached_metrics import RuleChoice
 from pages.ui.theme import dark
 
 SHARES = {
@@ -26,52 +27,52 @@ CRITERIA = {"hand": "Hand", "sensitivity": "Sensitivity at least", "youden": "Be
 
 def questions(classes: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     """Name in the address to positive classes: pneumonia first where there is a normal class, then each class."""
-    found = {}
-    if len(ill := operating_point.pneumonia_classes(classes)) > 1:
-        found["pneumonia"] = ill
-    return found | {name: (name,) for name in classes}
+    ill = operating_point.pneumonia_classes(classes)
+    return ({"pneumonia": ill} if len(ill) > 1 else {}) | {name: (name,) for name in classes}
 
 
-def show(run: Run, split: str, answers: PredictionSet) -> None:
-    asked = questions(answers.classes)
+def show(run: Run, split: str, predictions: PredictionSet) -> None:
+    positives = questions(predictions.classes)
     titles = {
         name: "Pneumonia against normal" if name == "pneumonia" else f"{formatting.class_title(name)} against the rest"
-        for name in asked
+        for name in positives
     }
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        name = url_state.choice("Question", list(asked), key="question", titles=titles, width=330)
-        rule = url_state.choice(
+        name = url_state.choice("Question", list(positives), key="question", titles=titles, width=330)
+        criterion = url_state.choice(
             "Chosen by", list(CRITERIA), key="rule", titles=CRITERIA, default="hand",
             widget=st.segmented_control, required=True,
             help="On the validation images. Best balance: the largest sum of sensitivity and specificity (Youden).",
         )  # fmt: skip
         least = 0.0
-        if rule == "sensitivity":
+        if criterion == "sensitivity":
             least = url_state.value(
                 "Target sensitivity", 0.5, 1.0, key="least", default=0.95, widget=st.slider, step=0.01, width=220
             )
-    positive = asked[name]
+    positive = positives[name]
     try:
-        choice = _choice(run, positive, rule, least)
-        known = rule_store.SPLITS[0] in run.metrics
-        fitted = cached_metrics.fitted_of(run, **choice) if known else DecisionRule(answers.classes, **choice)
-        if rule != "hand":
-            _on_validation(run, fitted)
-        calm = decision_rule.calibrated(answers, fitted.temperature)
-        _shown(run, split, calm, positive, fitted.threshold or 0.0, titles[name])
+        choice = _choice(run, positive, criterion, least)
+        has_validation = rule_store.SPLITS[0] in run.metrics
+        rule = (
+            cached_metrics.fitted_of(run, **choice) if has_validation else DecisionRule(predictions.classes, **choice)
+        )
+        if criterion != "hand":
+            _on_validation(run, rule)
+        calibrated = decision_rule.calibrated(predictions, rule.temperature)
+        _outcome(run, split, calibrated, positive, rule.threshold or 0.0, titles[name])
         _saving(run, choice)
     except CxrError as error:
         st.warning(str(error), icon=":material/error:")
 
 
-def _choice(run: Run, positive: tuple[str, ...], rule: str, least: float) -> dict[str, Any]:
+def _choice(run: Run, positive: tuple[str, ...], criterion: str, least: float) -> RuleChoice:
     """Arguments of `decision_rule.fit`."""
-    if rule == "hand" or rule_store.SPLITS[0] not in run.metrics:
-        if rule != "hand":
+    if criterion == "hand" or rule_store.SPLITS[0] not in run.metrics:
+        if criterion != "hand":
             st.caption("This run has no validation predictions, so the threshold is set by hand.")
         threshold = url_state.value("Threshold", 0.0, 1.0, key="threshold", default=0.5, widget=st.slider, step=0.01)
         return {"positive": positive, "threshold": threshold, "criterion": "by hand"}
-    if rule == "sensitivity":
+    if criterion == "sensitivity":
         return {"positive": positive, "target_sensitivity": least}
     val = decision_rule.calibrated(
         cached_metrics.prediction_set_of(run, "val"), cached_metrics.fitted_of(run).temperature
@@ -91,19 +92,19 @@ def _on_validation(run: Run, rule: DecisionRule) -> None:
         st.caption(":material/warning: So few validation images give a threshold that is mostly chance.")
 
 
-def _shown(
-    run: Run, split: str, answers: PredictionSet, positive: tuple[str, ...], threshold: float, title: str
+def _outcome(
+    run: Run, split: str, predictions: PredictionSet, positive: tuple[str, ...], threshold: float, title: str
 ) -> None:
-    is_positive, score = operating_point.question(answers, positive)
+    is_positive, score = operating_point.question(predictions, positive)
     outcome = operating_point.outcome_at(is_positive, score, threshold)
     st.subheader(f"{title}, on {formatting.split_title(split).lower()} images", anchor=False)
     with st.container(horizontal=True):
         for name, (short, meaning) in SHARES.items():
-            st.metric(
-                short, formatting.percent(getattr(outcome, name).value), delta=formatting.interval(getattr(outcome, name).interval),
-                delta_color="off", delta_arrow="off", help=f"{meaning} Below: the 95 % interval (Wilson).", border=True,
-                width=170, height="stretch",
-            )  # fmt: skip
+            share = getattr(outcome, name)
+            about = f"{meaning} Below: the 95 % interval (Wilson)."
+            messages.metric(
+                short, formatting.percent(share.value), interval=formatting.interval(share.interval), about=about
+            )
     left, right = st.columns(2, gap="large")
     with left:
         counts = [[outcome.tp, outcome.fn], [outcome.fp, outcome.tn]]
@@ -113,7 +114,7 @@ def _shown(
             alt=f"{outcome.tp} found, {outcome.fn} missed, {outcome.fp} false alarms, {outcome.tn} free",
         )  # fmt: skip
     with right:
-        called = " or ".join(formatting.class_title(name).lower() for name in positive)
+        names = " or ".join(formatting.class_title(name).lower() for name in positive)
         shades = (
             plots.class_colour(positive[0]),
             plots.class_colour("normal") if "normal" not in positive else "#7A828C",
@@ -121,7 +122,7 @@ def _shown(
         st.plotly_chart(
             plots.score_distributions(
                 {"Positive": score[is_positive], "Negative": score[~is_positive]}, shades,
-                title=f"Probability of {called}", threshold=threshold, dark=dark(),
+                title=f"Probability of {names}", threshold=threshold, dark=dark(),
             ),
             config=plots.config(f"score-{run.id}-{split}"), key=f"score-{run.id}",
             alt="How the score is spread among positive and negative images",
@@ -149,18 +150,18 @@ def _adjusted(outcome: operating_point.Outcome, here: float) -> None:
     right.table(pd.DataFrame({"at this prevalence (95 % interval)": values}, index=["PPV", "NPV"]))
 
 
-def _saving(run: Run, choice: dict[str, Any]) -> None:
+def _saving(run: Run, choice: RuleChoice) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         if rule_store.SPLITS[0] in run.metrics:
             st.button(
-                "Save with the run", icon=":material/save:", key="keep-point", on_click=save, args=(run.id,), kwargs=choice,
+                "Save with the run", icon=":material/save:", key="keep-point", on_click=save, args=(run.id,), kwargs=dict(choice),
                 disabled=run.is_bundled,
-                help="A model that ships is never changed." if run.is_bundled else "Predict then answers by it.",
+                help="A model that ships is never changed." if run.is_bundled else "Predict then uses it.",
             )  # fmt: skip
         saved(run)
 
 
-def save(run_id: str, **choice: Any) -> None:
+def save(run_id: str, **choice: Unpack[RuleChoice]) -> None:
     """Fit a decision rule (see `decision_rule.fit`) and save it with its run."""
     try:
         rule_store.save(run_id, rule_store.fit(run_id, min_images=1, **choice))
@@ -169,7 +170,7 @@ def save(run_id: str, **choice: Any) -> None:
 
 
 def saved(run: Run) -> None:
-    """The saved rule of a run, if it has one, and what deletes it."""
+    """Show the saved rule of a run, if it has one, and the button that deletes it."""
     rule = rule_store.saved(run.id)
     if rule is None:
         return

@@ -24,24 +24,24 @@ from pages.ui.theme import dark
 
 
 def title(run: Run) -> str:
-    """What a person calls a run: network, data, which of its group it is, when it was made."""
-    made = time.localtime(run.status.created)
-    year = "" if made.tm_year == time.localtime().tm_year else " %Y"
+    """The name of a run, else its architecture, dataset, part of its group and time."""
+    created = time.localtime(run.status.created)
+    year = "" if created.tm_year == time.localtime().tm_year else " %Y"
     if run.name:
         return run.name
     part = f", {_part(run.config.data, run.config.manifest) or f'seed {run.config.seed}'}" if run.config.group else ""
-    when = time.strftime(f"%d %b{year} %H:%M:%S", made)
+    when = time.strftime(f"%d %b{year} %H:%M:%S", created)
     return f"{catalogue.title(run.config.model)} on {run.config.data}{part}, {when}"
 
 
 @st.cache_data(max_entries=1000, show_spinner=False)
-def _part(data: str, frozen: str) -> str:
+def _part(data: str, manifest_id: str) -> str:
     """'fold 2 of 5', if that is what the manifest is."""
     try:
-        found = manifest.get(data, frozen)
+        fold, folds = (built := manifest.get(data, manifest_id)).fold, built.folds
     except CxrError:
         return ""
-    return f"fold {found.fold} of {found.folds}" if found.folds else ""
+    return f"fold {fold} of {folds}" if folds else ""
 
 
 def titles(runs_: Sequence[Run]) -> dict[str, str]:
@@ -56,25 +56,25 @@ def badge(status: Status) -> None:
     st.badge(text, icon=icon, color=shade)
 
 
-def card(run: Run, *, place: int = 0, waiting: int = 0) -> None:
-    """The card of a run that is queued (as number `place` of `waiting`), running, or has ended."""
+def card(run: Run, *, position: int = 0, waiting: int = 0) -> None:
+    """Show the card of a run that is queued (as number `position` of `waiting`), running, or has ended."""
     with st.container(border=True, key=f"card-{run.id}"):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"**{title(run)}**", width="content")
             badge(run.status)
             st.space("stretch")
-            _actions(run, place, waiting)
+            _actions(run, position, waiting)
         if run.note:
             st.caption(run.note)
         if run.status.reason:
             st.markdown(run.status.reason)
-        if place:
+        if position:
             st.caption(
-                f"Number {place} of {waiting} in the queue."
+                f"Number {position} of {waiting} in the queue."
                 + (f" {run.status.stage.capitalize()}." if run.status.job else "")
             )
-            if why := queue.obstacle(run) if place == 1 else run.status.waits_for:
-                st.warning(why, icon=":material/hourglass_disabled:")
+            if reason := queue.obstacle(run) if position == 1 else run.status.waits_for:
+                st.warning(reason, icon=":material/hourglass_disabled:")
             return
         if run.status.state == "running" or run.status.at_work:
             _progress(run.status)
@@ -88,8 +88,8 @@ def card(run: Run, *, place: int = 0, waiting: int = 0) -> None:
 
 
 @st.cache_resource(max_entries=100, show_spinner=False)
-def _drawn(run_id: str, history_state: Fingerprint, keep: str, dark_: bool) -> tuple[go.Figure, int]:  # noqa: ARG001 - part of the key
-    """The curves and how many epochs they show; whoever watches is shown the same, drawn anew with each epoch."""
+def _figure(run_id: str, history_state: Fingerprint, keep: str, dark_: bool) -> tuple[go.Figure | None, int]:  # noqa: ARG001 - part of the key
+    """The learning curves and their number of epochs, one figure for all sessions."""
     history = runs.history(run_id)
     if history.empty:
         return None, 0
@@ -98,7 +98,7 @@ def _drawn(run_id: str, history_state: Fingerprint, keep: str, dark_: bool) -> t
 
 def _curves(run: Run) -> None:
     history_state = workspace.fingerprint(run.folder / "history.csv")
-    figure, epochs = _drawn(run.id, history_state, run.config.keep, dark())
+    figure, epochs = _figure(run.id, history_state, run.config.keep, dark())
     if epochs:
         st.plotly_chart(
             figure,
@@ -110,25 +110,25 @@ def _curves(run: Run) -> None:
         st.caption("The curves appear after the first epoch.")
 
 
-def _actions(run: Run, place: int, waiting: int) -> None:
-    if place:
+def _actions(run: Run, position: int, waiting: int) -> None:
+    if position:
         for to, icon, help_, useless in (
-            ("first", ":material/vertical_align_top:", "Next to start", place == 1),
-            ("earlier", ":material/arrow_upward:", "Earlier", place == 1),
-            ("later", ":material/arrow_downward:", "Later", place == waiting),
+            ("first", ":material/vertical_align_top:", "Next to start", position == 1),
+            ("earlier", ":material/arrow_upward:", "Earlier", position == 1),
+            ("later", ":material/arrow_downward:", "Later", position == waiting),
         ):
             st.button(
                 "", key=f"{to}-{run.id}", icon=icon, type="tertiary", help=help_, disabled=useless,
                 on_click=messages.attempt, args=(queue.move, run.id, to),
             )  # fmt: skip
     if run.status.state in ("queued", "running"):
-        asked = (run.folder / "stop").exists()
+        stopping = (run.folder / "stop").exists()
         late = run.status.stage in ("predicting", "exporting")  # nothing is left to stop
         st.button(
-            "Finishing …" if late else "Stopping …" if asked else "Stop",
+            "Finishing …" if late else "Stopping …" if stopping else "Stop",
             key=f"stop-{run.id}",
             icon=":material/stop:",
-            disabled=asked or late,
+            disabled=stopping or late,
             on_click=stop,
             args=(run.id,),
             help="Stops after the current batch. The best epoch so far is saved, and the run can be resumed.",

@@ -14,7 +14,7 @@ RECENT = 5
 NEXT = 4  # cards of runs that wait; the rest of the queue is a table
 
 
-def under_way(now: list[Run], all_groups: list[Group]) -> None:
+def running(now: list[Run], all_groups: list[Group]) -> None:
     """Show cards of running runs and of the next ones, and a table of those that wait behind."""
     ids = {run.config.group for run in now if run.config.group}
     for group in all_groups:
@@ -24,8 +24,8 @@ def under_way(now: list[Run], all_groups: list[Group]) -> None:
         if run.status.state != "queued":
             run_card.card(run)
     waiting = queue.waiting_runs(now)
-    for place, run in enumerate(waiting[:NEXT], start=1):
-        run_card.card(run, place=place, waiting=len(waiting))
+    for position, run in enumerate(waiting[:NEXT], start=1):
+        run_card.card(run, position=position, waiting=len(waiting))
     if len(waiting) > NEXT:
         with st.expander(f"{len(waiting) - NEXT} more waiting", icon=":material/schedule:"):
             st.dataframe(
@@ -69,16 +69,16 @@ def ended(done: list[Run]) -> None:
 
 
 def _undo() -> None:
-    found = trash.list_deleted()
-    if not found:
+    deleted = trash.list_deleted()
+    if not deleted:
         return
     latest = st.session_state.get("deleted-run", "")
     with st.expander(
-        f"{formatting.plural(len(found), 'deleted run')}, restorable for {trash.RETENTION_DAYS} days",
+        f"{formatting.plural(len(deleted), 'deleted run')}, restorable for {trash.RETENTION_DAYS} days",
         icon=":material/delete:",
-        expanded=latest in found,
+        expanded=latest in deleted,
     ):
-        for run_id in found[:20]:
+        for run_id in deleted[:20]:
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.markdown(run_id, width="content")
                 st.button(

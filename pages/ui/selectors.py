@@ -1,4 +1,4 @@
-"""Which dataset, which run: boxes whose choice is in the address; or what to do where there is none."""
+"""Boxes for the dataset and the run, whose choice is in the address, and empty states where there is none."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,28 +15,30 @@ from pages.ui import messages, run_card, url_state
 
 def run(label: str, usable: Sequence[Run], **looks: Any) -> Run:
     """The chosen one of `usable` runs, at least one, the newest first; without an address the best one, see `_best`."""
-    best = _best(usable)
-    by_id = {one.id: one for one in (best, *usable)}
-    asked = st.query_params.get("run", "")
-    refused = {asked: problem} if asked and asked not in by_id and (problem := why_no_results(asked)) else {}
+    by_id = {run.id: run for run in (_best(usable), *usable)}
+    linked = st.query_params.get("run", "")
+    refused = {linked: problem} if linked and linked not in by_id and (problem := why_no_results(linked)) else {}
     titles = run_card.titles(usable)
     return by_id[url_state.choice(label, list(by_id), key="run", kind="run", titles=titles, refused=refused, **looks)]
 
 
 def _best(usable: Sequence[Run]) -> Run:
-    """Of the runs that were validated on the same images as the newest the most accurate there; the newest if it was not."""
-    same = ("data", "manifest", "classes")
-    alike = [one for one in usable if all(getattr(one.config, of) == getattr(usable[0].config, of) for of in same)]
-    return max(alike, key=lambda one: float(one.metrics.get("val", {}).get("accuracy", 0.0)))
+    """The most accurate of the runs that were validated on the same images as the newest; the newest if it was not."""
+
+    def validation(run: Run) -> tuple[str, str, tuple[str, ...]]:
+        return run.config.data, run.config.manifest, run.config.classes
+
+    comparable = [run for run in usable if validation(run) == validation(usable[0])]
+    return max(comparable, key=lambda run: float(run.metrics.get("val", {}).get("accuracy", 0.0)))
 
 
 def why_no_results(run_id: str) -> str:
-    """Why a run that is there has nothing to show, as a sentence; empty if there is no such run."""
+    """The reason why a run that exists has no results, as a sentence; empty if there is no such run."""
     if problem := runs.list_damaged().get(run_id):
         return f"The run '{run_id}' is damaged. {problem}"
-    for one in runs.list_runs():
-        if one.id == run_id:
-            return f"The run '{run_id}' has no results: it is {formatting.RUN_STATES[one.status.state][0].lower()}."
+    for run in runs.list_runs():
+        if run.id == run_id:
+            return f"The run '{run_id}' has no results: it is {formatting.RUN_STATES[run.status.state][0].lower()}."
     return ""
 
 
@@ -51,10 +53,10 @@ def page(count: int, *, key: str) -> int:
 
 def dataset_or_stop(empty: str) -> Dataset:
     """The chosen dataset, marked if it is synthetic; without any the page ends with an empty state titled `empty`."""
-    found = sorted(datasets.list_datasets(), key=lambda one: one.synthetic)  # real X-rays before drawn ones
-    names = [one.name for one in found]
-    if why := datasets.list_damaged().get(st.query_params.get("data", "")):
-        st.error(why, icon=":material/broken_image:")
+    real_first = sorted(datasets.list_datasets(), key=lambda dataset: dataset.synthetic)
+    names = [dataset.name for dataset in real_first]
+    if problem := datasets.list_damaged().get(st.query_params.get("data", "")):
+        st.error(problem, icon=":material/broken_image:")
     if not names:
         no_dataset(empty)
     with st.container(horizontal=True, vertical_alignment="bottom"):

@@ -21,10 +21,10 @@ def settings_form(defaults: Mapping[str, Any], *, key: str, leave_out: tuple[str
     """
     chosen = {}
     with st.container(horizontal=True):
-        for name, one in settings.SETTINGS.items():
+        for name, setting in settings.SETTINGS.items():
             if name in leave_out:
                 continue
-            value, about = defaults[name], one.metadata
+            value, about = defaults[name], setting.metadata
             common = {"help": about["help"], "key": f"{key}-{name}", "persist_state": "session", "width": 200}
             if isinstance(value, bool):
                 chosen[name] = st.checkbox(about["title"], value, **common)

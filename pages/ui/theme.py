@@ -4,5 +4,5 @@ import streamlit as st
 
 
 def dark() -> bool:
-    """Whether the theme is dark; plots choose their shades by it."""
+    """Check whether the theme is dark; plots choose their shades by it."""
     return st.context.theme.type == "dark"

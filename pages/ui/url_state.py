@@ -18,7 +18,7 @@ Texts = tuple[str, ...]  # the values of one parameter of the address
 
 @dataclass(frozen=True)
 class _Codec(Generic[T]):
-    """How a choice is written in the address and read from there.
+    """Conversion of a choice to the texts of the address and back.
 
     Attributes:
         read: texts to the choice, and whether all of them could be used; (None, False) if none of them could.
@@ -32,8 +32,8 @@ class _Codec(Generic[T]):
 
 
 @dataclass(frozen=True)
-class _Drawn:
-    """What the address and the widget held when the widget was drawn last, the words of its options, and on which visit."""
+class _Last:
+    """State at the last drawing of a widget: address, value, titles of its options, and visit."""
 
     address: Texts
     value: Any
@@ -133,8 +133,8 @@ def choices(
         return tuple(by_title.get(part, part) for several in whole for part in several)
 
     def read(texts: Texts) -> tuple[list[str], bool]:
-        known = [part for part in parts(texts) if part in shown]
-        return known, len(known) == len(parts(texts))
+        named = [part for part in parts(texts) if part in shown]
+        return named, len(named) == len(parts(texts))
 
     def refuse(texts: Texts) -> None:
         gone = ", ".join(formatting.verbatim(part) for part in parts(texts) if part not in shown)
@@ -193,7 +193,7 @@ def _bound(
     """
     state = st.session_state
     texts: Texts = tuple(st.query_params.get_all(address))
-    before: _Drawn | None = state.get(f"{key}-drawn")
+    before: _Last | None = state.get(f"{key}-drawn")
     visit = state.get("page-visit", 0)
     emptied = before is not None and before.visit == visit and before.address and not texts  # by the browser's Back
     unasked = before is None or texts == before.address or not texts
@@ -208,7 +208,7 @@ def _bound(
     chosen = draw()
     if whole:  # what is gone for now stays in the address: it may come back
         _write(address, () if chosen == omitted else codec.write(chosen))
-    state[f"{key}-drawn"] = _Drawn(tuple(st.query_params.get_all(address)), chosen, titles, visit)
+    state[f"{key}-drawn"] = _Last(tuple(st.query_params.get_all(address)), chosen, titles, visit)
     return chosen
 
 

@@ -214,10 +214,11 @@ def test_one_headline_figure_stands_everywhere_with_its_rule(two: list[str]) -> 
     shown = next(one for one in results.metric if one.label == "Accuracy")
     assert (shown.value, shown.delta) == (told, between) and f"Decision rule: {words}" in text(results)
     board = board_row(visit(BOARD), two[0])
-    assert board["told"] == f"{told} ({between})" and board["rule"] == words
+    assert board["estimate"] == f"{told} ({between})" and board["rule"] == words
     plainly = board_row(visit(BOARD, calling="probable"), two[0])
     assert (
-        plainly["told"].startswith(f"{100 * plain.correct.mean():.1f} %") and plainly["rule"] == "highest probability"
+        plainly["estimate"].startswith(f"{100 * plain.correct.mean():.1f} %")
+        and plainly["rule"] == "highest probability"
     )
     compare = visit(COMPARE, a=two[0], b=two[1])
     assert next(one.value for one in compare.table).loc["Accuracy", "A"].replace("\u00a0", " ") == told
@@ -422,29 +423,29 @@ def test_every_plot_has_words_for_who_cannot_see_it_and_a_camera() -> None:
 def test_leaderboard_has_published_rows_groups_and_runs_by_any_figure(patient: str) -> None:
     for seed in range(3):
         synthetic_runs.on("kermany", patient, seed=seed, group="sweep", age=10 * seed)
-    table = table_with(visit(BOARD), "told")
+    table = table_with(visit(BOARD), "estimate")
     assert set(table["origin"]) >= {"Paper, Table 4.1", "This workbench", "Group of runs"}
     (group,) = table[table["origin"] == "Group of runs"].to_dict("records")
-    assert group["note"] == "t interval of the mean, 3 runs" and " to " in group["told"]
+    assert group["note"] == "t interval of the mean, 3 runs" and " to " in group["estimate"]
     best = table[table["name"] == "ConvNeXt-V2, pretrained"].iloc[0]
-    assert best["told"] == "91.3 % (88.9 to 93.3 %)" and best["n"] == 624
-    values = [float(one.split(" ")[0]) for one in table["told"]]
+    assert best["estimate"] == "91.3 % (88.9 to 93.3 %)" and best["n"] == 624
+    values = [float(one.split(" ")[0]) for one in table["estimate"]]
     assert values == sorted(values, reverse=True)
     test = visit(BOARD, figure="log_loss", on="val")
     assert not test.error
-    table = table_with(test, "told")
+    table = table_with(test, "estimate")
     assert set(table["origin"]) == {"This workbench", "Group of runs"}
-    values = [float(one.split(" ")[0]) for one in table["told"]]
+    values = [float(one.split(" ")[0]) for one in table["estimate"]]
     assert values == sorted(values)
 
 
 def test_differences_from_a_pinned_run_and_from_a_published_row(two: list[str]) -> None:
-    table = table_with(visit(BOARD, baseline=two[0]), "told").set_index("run")
+    table = table_with(visit(BOARD, baseline=two[0]), "estimate").set_index("run")
     one, other = (prediction_set.read(run_id, "test") for run_id in two)
     apart = 100 * (other.correct.mean() - one.correct.mean())
     assert table.loc[two[0], "difference"] == "baseline"
     assert table.loc[two[1], "difference"].startswith(f"{apart:+.1f} points (")
-    table = table_with(visit(BOARD, baseline="VGG-16"), "told").set_index("run")
+    table = table_with(visit(BOARD, baseline="VGG-16"), "estimate").set_index("run")
     apart = 100 * (one.correct.mean() - 0.6474)
     assert table.loc[two[0], "difference"].startswith(f"{apart:+.1f} points (")
 
@@ -452,7 +453,7 @@ def test_differences_from_a_pinned_run_and_from_a_published_row(two: list[str]) 
 def test_leaderboard_filters_by_dataset_and_network(patient: str) -> None:
     synthetic_runs.on("kermany", patient, seed=1)
     synthetic_runs.on("kermany", patient, seed=2, model="vgg16", age=9)
-    table = table_with(visit(BOARD, network="vgg16"), "told")
+    table = table_with(visit(BOARD, network="vgg16"), "estimate")
     assert table["run"].str.startswith("vgg16").sum() == 1 and not table["run"].str.startswith("custom").any()
 
 
@@ -460,7 +461,7 @@ def test_the_leaderboard_shows_one_dataset_at_a_time_real_ones_first(patient: st
     real = synthetic_runs.on("kermany", patient, seed=1, age=9)
     drawn = synthetic_runs.on("drawn", synthetic_runs.paper_set("drawn", synthetic=True), seed=2)
     shown = {
-        address.get("data", ""): set(table_with(visit(BOARD, **address), "told")["run"])
+        address.get("data", ""): set(table_with(visit(BOARD, **address), "estimate")["run"])
         for address in ({}, {"data": "drawn"}, {"data": "all"})
     }
     assert real in shown[""] and drawn not in shown[""]
@@ -499,7 +500,7 @@ def test_an_ensemble_is_made_on_the_page_and_is_a_row_of_its_own(two: list[str])
     assert not test.exception and not test.error
     made = runs.list_runs()[0]
     assert made.config.model == ensembles.MODEL
-    table = table_with(visit(BOARD), "told")
+    table = table_with(visit(BOARD), "estimate")
     assert table.set_index("run").loc[made.id, "origin"] == "Ensemble"
     test = visit(RESULTS, run=made.id)
     assert "A weighted mean" in text(test)

@@ -69,11 +69,12 @@ def name_field(key: str) -> None:
 
     The account that the server runs under is nobody's name, so it is never proposed.
     """
-    box = f"decider-{key}"
-    if st.session_state.get(box) != person():  # given in another bar, or nowhere yet
-        st.session_state[box] = person()
+    box, proposed = f"decider-{key}", person()
+    if st.session_state.get(box) != proposed:  # given in another bar, or nowhere yet
+        st.session_state[box] = proposed
     st.text_input(
-        "Your name", key=box, persist_state="session", max_chars=80, width=160, placeholder="First and last name",
+        "Your name", key=box, persist_state="session", max_chars=80, width=220,
+        placeholder="Required: first and last name", icon=None if proposed else ":material/signature:",
         help="Saved with each decision. Asked once; later decisions are signed with it.",
         on_change=lambda: st.session_state.update({"decider": st.session_state[box].strip()}),
     )  # fmt: skip

@@ -145,6 +145,25 @@ def test_a_decision_on_the_page_needs_a_reason_and_a_name_which_is_asked_once(
     assert [one.who for one in decisions.record(NAME)] == ["Ada", "Ada"]
 
 
+@pytest.mark.parametrize("page", ["browse", "audit", "curate"])
+def test_the_field_for_the_name_is_seen_to_be_required_until_a_name_is_proposed(
+    doubled: str, monkeypatch: pytest.MonkeyPatch, page: str
+) -> None:
+    audit.run("doubled")
+    decisions.decide("doubled", "exclude", [doubled], reason="lateral view", who="Ada")
+
+    def field() -> TextInput:
+        test = visit(f"pages/data/{page}.py", data="doubled", part="record", finding="exact_duplicates")
+        return decider(test.toggle(key="choosing").set_value(True).run() if page == "browse" else test)
+
+    proposed = field()
+    assert (proposed.value, proposed.proto.icon) == ("Ada", "")
+    monkeypatch.delenv("CXR_PERSON")
+    monkeypatch.setenv("LOGNAME", "root")
+    empty = field()
+    assert empty.value == "" and "Required" in empty.placeholder and "signature" in empty.proto.icon
+
+
 def test_an_undo_needs_a_name_too(phantoms: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CXR_PERSON", raising=False)
     monkeypatch.setenv("LOGNAME", "root")

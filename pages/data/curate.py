@@ -50,13 +50,7 @@ def build_options(dataset: Dataset) -> BuildOptions:
         )
         st.caption(balancing.STRATEGIES[balance])
         supplements = supplement_editor(dataset)
-    return {
-        "split": split,
-        "val_fraction": fraction,
-        "seed": int(seed),
-        "balance": balance,
-        "supplements": supplements,
-    }
+    return {"split": split, "val_fraction": fraction, "seed": int(seed), "balance": balance, "supplements": supplements}
 
 
 def supplement_editor(dataset: Dataset) -> tuple[Supplement, ...]:

@@ -40,12 +40,7 @@ def standings_table(usable: list[Run]) -> None:
             "Split", ["test", "val", "train"], key="on", kind="split", titles=formatting.SPLITS, width=160
         )
         data = url_state.choice(
-            "Dataset",
-            _datasets(usable),
-            key="board-data",
-            address="data",
-            titles={"all": "All"},
-            width=200,
+            "Dataset", _datasets(usable), key="board-data", address="data", titles={"all": "All"}, width=200
         )
         network = url_state.choice(
             "Architecture",

@@ -64,22 +64,19 @@ def _performance(run: Run) -> None:
         for name, recall, n in zip(test.classes, confusion.recall(test.confusion), test.support, strict=True)
         if n
     )
-    confident, n = counts["coverage"]
-    (right, _), (sensitivity, ill) = counts["accuracy_all"], counts["sensitivity"]
+    shares = {name: formatting.percent(share.value) for name, share in counts.items()}
+    (confident, n), (correct, _) = counts["coverage"], counts["accuracy_all"]
     sentences = [
-        f"**How good it is.** Of {n:,} test images of '{run.config.data}' it gets **{formatting.percent(right / n)}** right (95 % "
-        f"interval {formatting.interval(intervals.wilson(right, n))}); decision rule: {formatting.decision_rule(rule)}. "
-        f"Recall by class: {recalls}."
+        f"**Test performance.** Accuracy **{shares['accuracy_all']}** (95 % interval "
+        f"{formatting.interval(intervals.wilson(correct, n))}) on {n:,} test images of '{run.config.data}'; decision rule: "
+        f"{formatting.decision_rule(rule)}. Recall by class: {recalls}."
     ]
     if rule.reject_threshold:
-        among = formatting.percent(counts["accuracy_answered"].value)
-        sentences.append(f"It is confident of {confident:,} of them, and {among} of these are right.")
-        if ill:
-            sure, well = counts["sensitivity_confident"], counts["specificity_confident"]
+        sentences.append(f"Confident in {confident:,} of them, {shares['accuracy_answered']} of these correct.")
+        if counts["sensitivity"].of:
             sentences.append(
-                f"Of {ill:,} ill it calls {formatting.percent(sensitivity / ill)} ill, {formatting.percent(sure.value)} "
-                f"confidently; of the others {formatting.percent(counts['specificity'].value)} not ill, "
-                f"{formatting.percent(well.value)} confidently."
+                f"Sensitivity {shares['sensitivity']} ({shares['sensitivity_confident']} confidently), specificity "
+                f"{shares['specificity']} ({shares['specificity_confident']} confidently)."
             )
     st.markdown(" ".join(sentences))
 

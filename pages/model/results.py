@@ -93,6 +93,7 @@ def show_rule(run: Run, split: str, rule: DecisionRule | None) -> None:
             st.warning(str(error), icon=":material/error:")
         return
     counts = cached_metrics.counts_of(run, split, rule)
+    shares = {name: formatting.percent(share.value) for name, share in counts.items()}
     sentences = [f"Decision rule: {formatting.decision_rule(rule)}."]
     if rule.reject_threshold:
         sentences.append(
@@ -102,10 +103,8 @@ def show_rule(run: Run, split: str, rule: DecisionRule | None) -> None:
     if counts["sensitivity"].of:
         sentences.append(
             f"Sensitivity {formatting.estimate(counts['sensitivity'])}, specificity {formatting.estimate(counts['specificity'])}; "
-            f"among the confident answers {formatting.percent(counts['sensitivity_answered'].value)} and "
-            f"{formatting.percent(counts['specificity_answered'].value)}; with all others counted as wrong "
-            f"{formatting.percent(counts['sensitivity_confident'].value)} and "
-            f"{formatting.percent(counts['specificity_confident'].value)}."
+            f"among the confident answers {shares['sensitivity_answered']} and {shares['specificity_answered']}; with all others "
+            f"counted as wrong {shares['sensitivity_confident']} and {shares['specificity_confident']}."
         )
     st.caption(" ".join(sentences))
 
@@ -142,11 +141,7 @@ def learning(run: Run) -> None:
         alt=f"Accuracy and loss over {len(history)} epochs",
     )
     if best is not None:
-        why = {
-            "val_accuracy": "by validation accuracy",
-            "val_loss": "by validation loss",
-            "last": "the last one",
-        }
+        why = {"val_accuracy": "by validation accuracy", "val_loss": "by validation loss", "last": "the last one"}
         st.caption(f"Best epoch: {best} of {len(history)}, {why[run.config.keep]}.")
 
 

@@ -81,14 +81,7 @@ def data_panel() -> Splits:
             fraction = manifest.USUAL_SHARE
             if rule == "patient":
                 fraction = st.slider(
-                    "Validation fraction",
-                    0.05,
-                    0.40,
-                    0.15,
-                    0.05,
-                    key="train_share",
-                    persist_state="session",
-                    width=240,
+                    "Validation fraction", 0.05, 0.40, 0.15, 0.05, key="train_share", persist_state="session", width=240
                 )
         if rule == "official" and has_small_validation(dataset):
             val = dataset.counts.get("val", {})
@@ -313,7 +306,7 @@ def watch(read: list[list[runs.Run]]) -> None:
 
 st.title("Train", anchor=False)
 if not datasets.list_names():
-    selectors.no_dataset("Nothing to learn from yet")
+    selectors.no_dataset("Nothing to train on yet")
 all_runs = runs.list_runs()
 try:
     if form(all_runs):

@@ -15,7 +15,7 @@ from cxr_core.inference.predict import InputFile, LoadedModel, Result
 from pages.ui import messages
 
 ALL, UNSURE, ODD, NONE = "all", "unsure", "odd", "none"
-FILTERS = {ALL: "All", UNSURE: "Not confident", ODD: "With a remark", NONE: "Without an answer"}
+FILTERS = {ALL: "All", UNSURE: "Not confident", ODD: "With a finding", NONE: "Without an answer"}
 
 
 @dataclass
@@ -139,9 +139,9 @@ def _table(model: LoadedModel, others: Sequence[LoadedModel], batch: Batch) -> i
         selection_mode="single-row", row_height=56, height=min(600, 60 + 56 * len(shown)),
         column_config={
             "image": st.column_config.ImageColumn("", width=56), "file": st.column_config.TextColumn("File", width=150),
-            "answer": st.column_config.TextColumn("Answer", width=140),
+            "answer": st.column_config.TextColumn("Prediction", width=140),
             "alike": st.column_config.TextColumn("Agreeing", width=100, help="Second opinions of the same class."),
-            "remarks": st.column_config.TextColumn("Remarks", width=200),
+            "remarks": st.column_config.TextColumn("Findings", width=200),
             **shares,
         },
         alt="Answers by file",

@@ -64,14 +64,14 @@ def _passed(title: str, answer: Prediction) -> bool:
         else:
             st.warning(finding.text, icon=":material/warning:")
     if answer.refused:
-        st.markdown("**No answer is given for this image.** It would mean nothing.")
+        st.markdown("**No prediction is shown for this image**: it would mean nothing.")
         return False
-    return st.toggle("Show the answer all the same", key=f"override-{title}")
+    return st.toggle("Show the prediction anyway", key=f"override-{title}")
 
 
 def _answer(model: LoadedModel, title: str, answer: Prediction, true: str) -> None:
     share = formatting.percent(answer.calibrated[answer.label])
-    st.markdown("The network's answer" if len(model.members) == 1 else "The answer of the ensemble")
+    st.markdown(f"Prediction of the {'model' if len(model.members) == 1 else 'ensemble'}")
     if answer.confident:
         st.header(formatting.class_title(answer.label), anchor=False)
         st.markdown(f"with a probability of **{share}** {_meaning(model.rule)}.")
@@ -86,7 +86,7 @@ def _answer(model: LoadedModel, title: str, answer: Prediction, true: str) -> No
     if true:
         right = true == answer.label
         st.badge(
-            f"{'Right' if right else 'Wrong'}: the dataset says {formatting.class_title(true).lower()}",
+            f"{'Correct' if right else 'Wrong'}; true class: {formatting.class_title(true).lower()}",
             icon=":material/check:" if right else ":material/close:",
             color="green" if right else "red",
         )
@@ -108,12 +108,11 @@ def _rule(model: LoadedModel) -> str:
     for split in ("val", "test"):
         with suppress(CxrError):  # it has none
             counts = cached_metrics.counts_of(model.run, split, model.rule)
+            shares = {name: formatting.percent(share.value) for name, share in counts.items()}
             metrics.append(
                 f"on {counts['coverage'].of:,} {formatting.split_title(split).lower()} images its sensitivity is "
-                f"{formatting.percent(counts['sensitivity'].value)} and its specificity "
-                f"{formatting.percent(counts['specificity'].value)}, those of the confident answers "
-                f"{formatting.percent(counts['sensitivity_answered'].value)} and "
-                f"{formatting.percent(counts['specificity_answered'].value)}"
+                f"{shares['sensitivity']} and its specificity {shares['specificity']}, those of the confident answers "
+                f"{shares['sensitivity_answered']} and {shares['specificity_answered']}"
             )
     return f":material/tune: Decision rule: {'; '.join([formatting.decision_rule(model.rule), *metrics])}."
 
@@ -126,8 +125,8 @@ def _by_threshold(rule: DecisionRule, answer: Prediction) -> str:
     where = "at least" if answer.label in rule.positive else "below"
     most_probable = formatting.class_title(answer.most_probable).lower()
     return (
-        f"On the side of **{formatting.class_title(answer.label).lower()}** by the tuned threshold: {together} have "
-        f"{formatting.percent(score)}, {where} the {formatting.percent(rule.threshold)} from which an image is called so. The "
+        f"**{formatting.class_title(answer.label)}** by the tuned threshold: {together} have {formatting.percent(score)}, {where} "
+        f"the {formatting.percent(rule.threshold)} of the threshold. The "
         f"most probable single class is {most_probable} ({formatting.percent(answer.calibrated[answer.most_probable])})."
     )
 
@@ -151,15 +150,16 @@ def _confidence(model: LoadedModel, answer: Prediction) -> None:
             "confident."
         )
         return
-    (confident, n), (_, ill) = counts["coverage"], counts["sensitivity_confident"]
+    shares = {name: formatting.percent(share.value) for name, share in counts.items()}
+    confident, n = counts["coverage"]
     sentence = (
-        f"Of the {n:,} validation images, {confident:,} had an answer of at least {formatting.percent(least)}; of these "
-        f"{formatting.estimate(counts['accuracy_answered'])} were right, of all {formatting.percent(counts['accuracy_all'].value)}."
+        f"Of {n:,} validation images, {confident:,} had a confidence of at least {formatting.percent(least)}: accuracy "
+        f"{formatting.estimate(counts['accuracy_answered'])} among these, {shares['accuracy_all']} of all."
     )
-    if ill:
+    if counts["sensitivity_confident"].of:
         sentence += (
-            f" Of the ill ones {formatting.percent(counts['sensitivity_confident'].value)} were confidently called so, of the "
-            f"others {formatting.percent(counts['specificity_confident'].value)} confidently not."
+            f" Sensitivity {shares['sensitivity_confident']}, specificity {shares['specificity_confident']} with all others "
+            "counted as wrong."
         )
     if answer.confident:
         st.caption(f":material/verified: Confident. {sentence}")
@@ -196,9 +196,7 @@ def _heat(model: LoadedModel, title: str, grey: np.ndarray, answer: Prediction) 
         st.caption(f":material/info: {error}")
         return False
     st.image(
-        overlay,
-        width="stretch",
-        alt=f"Heatmap for {formatting.class_title(label).lower()} over the image {title}",
+        overlay, width="stretch", alt=f"Heatmap for {formatting.class_title(label).lower()} over the image {title}"
     )
     st.caption(messages.HEATMAP_MEANING)
     return True

@@ -32,9 +32,7 @@ def show(run: Run, split: str, predictions: PredictionSet, rule: DecisionRule | 
         return
     row, column = cell
     true, called = (formatting.class_title(predictions.classes[code]) for code in cell)
-    st.subheader(
-        f"{true}, rightly called so" if row == column else f"{true}, wrongly called {called.lower()}", anchor=False
-    )
+    st.subheader(f"{true} predicted {'correctly' if row == column else f'as {called.lower()}'}", anchor=False)
     mask = (predictions.true == row) & (predictions.predicted == column)
     metadata = cached_metrics.image_metadata_of(run, split)
     image_drilldown.show(run, predictions, metadata, mask, key=f"cell-{run.id}-{split}-{row}-{column}")
@@ -56,9 +54,10 @@ def _matrix(run: Run, split: str, predictions: PredictionSet) -> tuple[int, int]
         for column, called in enumerate(predictions.classes)
     }
     cell_titles = {
-        name: f"{titles[row]} called {titles[column].lower()}: {formatting.plural(int(counts[row, column]), 'image')}"
+        name: f"{titles[row]} predicted as {titles[column].lower()}: {formatting.plural(int(counts[row, column]), 'image')}"
         for name, (row, column) in cells.items()
     }
+    names = {title: name for name, title in cell_titles.items()}
     above = st.container()
     name = url_state.choice(
         "Images of a cell",
@@ -67,6 +66,7 @@ def _matrix(run: Run, split: str, predictions: PredictionSet) -> tuple[int, int]
         kind="cell",
         titles={"none": "None", **cell_titles},
         default="none",
+        former=lambda text: names.get(text.replace(" called ", " predicted as "), ""),
         width=420,
     )
     chosen = cells.get(name)
@@ -98,8 +98,8 @@ def _report(run: Run, split: str, predictions: PredictionSet, rule: DecisionRule
     st.subheader(
         "Classification report",
         anchor=False,
-        help="Precision: of the images called so, how many are. Recall: of the images that are so, how many were called so. "
-        "F1: their harmonic mean. Support: the number of images.",
+        help="Precision: share of the images predicted as a class that belong to it. Recall: share of the images of a class that "
+        "are predicted as it. F1: their harmonic mean. Support: number of images.",
     )
     table = confusion.classification_report(predictions.classes, predictions.confusion)
     table.index = [formatting.class_title(name) if name in predictions.classes else name for name in table.index]

@@ -16,10 +16,10 @@ from pages.ui.cached_metrics import RuleChoice
 from pages.ui.theme import dark
 
 SHARES = {
-    "sensitivity": ("Sensitivity", "Of those who have it, how many are called so."),
-    "specificity": ("Specificity", "Of those who do not have it, how many are called free of it."),
-    "ppv": ("PPV", "Positive predictive value: of those called so, how many have it."),
-    "npv": ("NPV", "Negative predictive value: of those called free of it, how many are."),
+    "sensitivity": ("Sensitivity", "Share of the positives that are predicted as positive."),
+    "specificity": ("Specificity", "Share of the negatives that are predicted as negative."),
+    "ppv": ("PPV", "Positive predictive value: share of true positives among those predicted as positive."),
+    "npv": ("NPV", "Negative predictive value: share of true negatives among those predicted as negative."),
 }
 
 CRITERIA = {"hand": "Hand", "sensitivity": "Sensitivity at least", "youden": "Best balance"}
@@ -111,7 +111,7 @@ def _outcome(
         st.plotly_chart(
             plots.confusion_matrix(counts, ["Positive", "Negative"], dark=dark()), theme=None,
             config=plots.config(f"at-threshold-{run.id}-{split}"), key=f"two-{run.id}",
-            alt=f"{outcome.tp} found, {outcome.fn} missed, {outcome.fp} false alarms, {outcome.tn} free",
+            alt=f"{outcome.tp} true positive, {outcome.fn} false negative, {outcome.fp} false positive, {outcome.tn} true negative",
         )  # fmt: skip
     with right:
         names = " or ".join(formatting.class_title(name).lower() for name in positive)
@@ -125,7 +125,7 @@ def _outcome(
                 title=f"Probability of {names}", threshold=threshold, dark=dark(),
             ),
             config=plots.config(f"score-{run.id}-{split}"), key=f"score-{run.id}",
-            alt="How the score is spread among positive and negative images",
+            alt="Distribution of the score among positive and negative images",
         )  # fmt: skip
     _adjusted(outcome, float(is_positive.mean()) if len(is_positive) else 0.5)
 
@@ -133,13 +133,13 @@ def _outcome(
 def _adjusted(outcome: operating_point.Outcome, here: float) -> None:
     st.markdown(
         "**In another population**",
-        help="Predictive values depend on how many have the illness. Sensitivity and specificity are taken as they are here.",
+        help="Predictive values depend on the prevalence. Sensitivity and specificity are those of this split.",
     )
     left, right = st.columns([1, 2], gap="large")
     with left:
         share = url_state.value(
             f"Prevalence, % (here {100 * here:.1f})", 0.1, 99.9, key="prevalence", default=10.0, widget=st.number_input,
-            step=0.5, format="%.1f", help="How many of 100 people have it.",
+            step=0.5, format="%.1f", help="Share of people who have the disease.",
         )  # fmt: skip
     ppv = operating_point.ppv_at_prevalence(outcome, share / 100)
     npv = operating_point.ppv_at_prevalence(outcome.mirrored, 1 - share / 100)

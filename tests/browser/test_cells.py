@@ -48,7 +48,7 @@ def test_cell_to_decision(browser: Browser, serve: Callable[..., Any], trained_h
     page.wait_for_timeout(400)
     page.mouse.down()
     page.mouse.up()
-    expect(page.get_by_role("heading", name="Normal, wrongly called viral pneumonia")).to_be_visible(timeout=MINUTE)
+    expect(page.get_by_role("heading", name="Normal predicted as viral pneumonia")).to_be_visible(timeout=MINUTE)
     assert "cell=normal" in page.url
 
     page.wait_for_timeout(1100)  # the chart forgets the click, which runs the page once more
@@ -89,7 +89,7 @@ def test_cell_to_decision(browser: Browser, serve: Callable[..., Any], trained_h
     # The address shows the same on a cold start.
     again = browser.new_page(viewport={"width": 1440, "height": 1300})
     again.goto(page.url)
-    expect(again.get_by_role("heading", name="Normal, wrongly called viral pneumonia")).to_be_visible(timeout=MINUTE)
+    expect(again.get_by_role("heading", name="Normal predicted as viral pneumonia")).to_be_visible(timeout=MINUTE)
     assert errors == []
 
 

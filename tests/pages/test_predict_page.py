@@ -44,7 +44,7 @@ def uploaded(*files: tuple[str, bytes]) -> AppTest:
 def test_an_upload_is_answered_with_its_reason_and_the_disclaimer(image: Path) -> None:
     test = uploaded(("lungs.jpeg", image.read_bytes()))
     said = text(test)
-    assert "(uncalibrated)" in said and "not a medical device" in said and "How good it is" in said
+    assert "(uncalibrated)" in said and "not a medical device" in said and "Test performance" in said
     assert "Bright: contributed most to the score of the class" in said
     assert test.selectbox(key="for-lungs.jpeg").options == ["Normal", "Viral pneumonia", "Bacterial pneumonia"]
     test.selectbox(key="for-lungs.jpeg").select_index(1).run()
@@ -115,7 +115,7 @@ def test_other_runs_are_asked_for_their_opinion(image: Path) -> None:
     test.query_params["run"] = made_
     test.run()
     test.file_uploader(key="uploads-False").upload("lungs.jpeg", image.read_bytes(), "image/jpeg").run()
-    assert not test.exception and "answer of the ensemble" in text(test) and "2 of 2 say" in text(test)
+    assert not test.exception and "Prediction of the ensemble" in text(test) and "2 of 2 say" in text(test)
 
 
 def test_a_run_that_cannot_answer_here_costs_only_its_opinion(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,9 +212,9 @@ def test_how_good_it_is_is_told_as_it_answers(image: Path) -> None:
     said = text(visit(PAGE))
     assert f"**{100 * called.correct.mean():.1f} %**" in said and "(mine)" in said
     counts = decision_metrics.count(plain, rule)
-    assert f"It is confident of {counts['coverage'][0]:,} of them" in said
+    assert f"Confident in {counts['coverage'][0]:,} of them" in said
     sure = 100 * counts["sensitivity_confident"][0] / counts["sensitivity_confident"][1]
-    assert f"% ill, {sure:.1f} % confidently" in said
+    assert f" % ({sure:.1f} % confidently), specificity" in said
 
 
 @pytest.mark.parametrize("refuses", [True, False])
@@ -227,7 +227,7 @@ def test_what_the_gate_stops_gets_no_answer(image: Path, monkeypatch: pytest.Mon
     assert not [one for one in test.get("button_group") if "Heatmap" in str(one)]  # nor one that would explain it
     assert "It seems to be a photograph." in text(test) and "(uncalibrated)" not in text(test)
     if refuses:
-        assert "No answer is given" in text(test) and not test.toggle
+        assert "No prediction is shown" in text(test) and not test.toggle
     else:
         test.toggle(key="override-cat.jpeg").set_value(True).run()
         assert "(uncalibrated)" in text(test)
@@ -268,7 +268,7 @@ def test_two_dicom_files_of_one_name_with_several_frames() -> None:
 def test_an_example_says_whether_it_was_right(trained_home: Path) -> None:
     test = visit(PAGE)
     test.segmented_control(key="way").set_value("example").run()
-    assert not test.exception and "the dataset says" in text(test)
+    assert not test.exception and "true class:" in text(test)
 
 
 def test_a_damaged_file_beside_a_good_one(image: Path) -> None:

@@ -101,7 +101,7 @@ def test_a_cell_in_the_address_shows_its_images_on_a_cold_start(two: list[str]) 
     test = visit(RESULTS, run=two[1], cell="normal,viral")
     found = prediction_set.read(two[1], "test")
     count = int(((found.true == 0) & (found.predicted == 1)).sum())
-    assert "Normal, wrongly called viral pneumonia" in text(test)
+    assert "Normal predicted as viral pneumonia" in text(test)
     assert f"**{count} images**" in text(test)
     assert not test.error
 
@@ -291,7 +291,13 @@ def test_addresses_of_older_versions_show_the_same(patient: str) -> None:
     )
     run_id = synthetic_runs.run({"test": (ids, true), "val": (ids, true), "shifted": (ids, true)}, data="kermany")
     rule_store.save(run_id, rule_store.fit(run_id, target_sensitivity=0.9))
+    counts = prediction_set.read(run_id, "test").confusion
     for page, former, expected in (
+        (
+            RESULTS,
+            {"cell": f"Normal called viral pneumonia: {formatting.plural(int(counts[0, 1]), 'image')}"},
+            ("normal,viral",),
+        ),
         (RESULTS, {"by": "Operating point", "split": "Validation, shifted"}, ("point", "shifted")),
         (RESULTS, {"by": "Most probable class", "view": "Take away"}, ("probable", "files")),
         (RESULTS, {"unit": "Share of the true class"}, ("shares",)),

@@ -14,7 +14,7 @@ WIDGETS = (
     "text_area", "text_input", "toggle",
 )  # fmt: skip
 FORGOTTEN = {  # widgets that begin anew on purpose when they are drawn again
-    "Show the answer all the same": "a refusal is overridden for one image, not for the next of the same name",
+    "Show the prediction anyway": "a refusal is overridden for one image, not for the next of the same name",
     "Class explained": "of one image",
     "label": "a frame of one file",
     "Image": "the link to Predict decides",

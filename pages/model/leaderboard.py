@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 import streamlit as st
+from streamlit.elements.lib.column_types import ColumnConfig
 
 from cxr_core import csv_export, formatting
 from cxr_core.data import datasets
@@ -19,6 +20,7 @@ from pages.ui.theme import dark
 
 CALLING = {"own": "Each model's own", "probable": "Highest probability"}
 GROUP = "Group of runs"
+Columns = dict[str, str | ColumnConfig]
 Row = dict[Any, Any]  # of `leaderboard.COLUMNS`, as pandas types it
 
 
@@ -168,45 +170,33 @@ def _shown(
         key="standings-plot",
         alt="; ".join(plotted["hover"].head(40)),
     )
-    st.dataframe(
-        table,
-        hide_index=True,
-        column_order=[
-            "name",
-            "estimate",
-            *(["difference"] if pinned != "none" else []),
-            "origin",
-            "data",
-            "recipe",
-            "n",
-            "note",
-            "rule",
-            "run",
-        ],
-        column_config={
-            "name": "Name",
-            "origin": "Source",
-            "data": "Data",
-            "recipe": "Recipe",
-            "estimate": f"{title} (95 % interval)",
-            "difference": st.column_config.TextColumn(
-                "Difference (95 % interval)",
-                help="From a run: on the images that both answered, by paired bootstrap. "
-                "From a published row, whose single predictions are not known: Newcombe's interval, for accuracies.",
-            ),
-            "n": "Images",
-            "note": st.column_config.TextColumn(
-                "Interval",
-                help="How the 95 % interval was computed. Of a group of three or more runs it is that of their mean: "
-                "it knows the spread between seeds or folds, not the chance of which images were in the split. Of two runs "
-                "their values are given instead.",
-            ),
-            "rule": st.column_config.TextColumn("Decision rule", help="How probabilities become a class."),
-            "run": "Run",
-        },
-        key="standings",
-        alt=f"{title} of runs and published results",
+    difference = st.column_config.TextColumn(
+        "Difference (95 % interval)",
+        help="From a run: on the images that both answered, by paired bootstrap. "
+        "From a published row, whose single predictions are not known: Newcombe's interval, for accuracies.",
     )
+    note = st.column_config.TextColumn(
+        "Interval",
+        help="How the 95 % interval was computed. Of a group of three or more runs it is that of their mean: "
+        "it knows the spread between seeds or folds, not the chance of which images were in the split. Of two runs "
+        "their values are given instead.",
+    )
+    columns: Columns = {
+        "name": "Name",
+        "estimate": f"{title} (95 % interval)",
+        **({"difference": difference} if pinned != "none" else {}),
+        "origin": "Source",
+        "data": "Data",
+        "recipe": "Recipe",
+        "n": "Images",
+        "note": note,
+        "rule": st.column_config.TextColumn("Decision rule", help="How probabilities become a class."),
+        "run": "Run",
+    }
+    st.dataframe(
+        table[list(columns)], hide_index=True, column_config=columns, key="standings",
+        alt=f"{title} of runs and published results",
+    )  # fmt: skip
     st.caption(
         "Circle: a run here; diamond: an ensemble; square: the mean of a group of runs, its line that mean's t interval; "
         "triangle: the paper; cross: published by others. Metrics of different data cannot be compared; the published rows "
@@ -288,43 +278,25 @@ def all_runs(usable: list[Run]) -> None:
     table["data"] = _marked(table["data"])
     table["origin"] = table["origin"].map({"paper": "Paper, Table 4.1", "run": "This workbench"})
     table[["train", "test", "val"]] = table[["train", "test", "val"]].astype(float) * 100
+    differs = "Empty: one of its trainings repeated, or another network."
+    columns: Columns = {
+        "model": "Model",
+        "origin": "Source",
+        "data": "Data",
+        "recipe": "Recipe",
+        "epochs": "Epochs",
+        "train": st.column_config.NumberColumn("Train accuracy", format="%.1f %%"),
+        "test": st.column_config.NumberColumn("Test accuracy", format="%.1f %%"),
+        "test_range": st.column_config.TextColumn("95 % interval", help="Of the test accuracy (Wilson)."),
+        "val": st.column_config.NumberColumn("Val accuracy", format="%.1f %%"),
+        "macro_f1": st.column_config.NumberColumn("Macro F1 (test)", format="%.2f"),
+        "differs": st.column_config.TextColumn("Differs from the paper in", help=differs),
+        "run": "Run",
+    }
     st.dataframe(
-        table,
-        hide_index=True,
-        column_order=[
-            "model",
-            "origin",
-            "data",
-            "recipe",
-            "epochs",
-            "train",
-            "test",
-            "test_range",
-            "val",
-            "macro_f1",
-            "differs",
-            "run",
-        ],
-        column_config={
-            "model": "Model",
-            "origin": "Source",
-            "data": "Data",
-            "recipe": "Recipe",
-            "epochs": "Epochs",
-            "train": st.column_config.NumberColumn("Train accuracy", format="%.1f %%"),
-            "test": st.column_config.NumberColumn("Test accuracy", format="%.1f %%"),
-            "test_range": st.column_config.TextColumn("95 % interval", help="Of the test accuracy (Wilson)."),
-            "val": st.column_config.NumberColumn("Val accuracy", format="%.1f %%"),
-            "macro_f1": st.column_config.NumberColumn("Macro F1 (test)", format="%.2f"),
-            "differs": st.column_config.TextColumn(
-                "Differs from the paper in", help="Empty: one of its trainings repeated, or another network."
-            ),
-            "run": "Run",
-        },
-        key="leaderboard",
-        placeholder="–",
+        table[list(columns)], hide_index=True, column_config=columns, key="leaderboard", placeholder="–",
         alt="Accuracies of the paper's models and of all runs",
-    )
+    )  # fmt: skip
     st.caption(
         "Metrics of different data cannot be compared: only runs on the paper's set with its official split stand beside the "
         "paper's rows. All by highest probability. The paper's validation accuracies are of 16 images."

@@ -4,7 +4,7 @@ import streamlit as st
 
 from cxr_core import formatting
 from cxr_core.errors import CxrError
-from cxr_core.evaluation import ensembles, metrics, plots, rule_store
+from cxr_core.evaluation import ensembles, metrics, rule_store
 from cxr_core.evaluation.decision_rule import DecisionRule
 from cxr_core.evaluation.prediction_set import PredictionSet
 from cxr_core.runs import run_store as runs
@@ -21,7 +21,6 @@ from pages.ui import (
     selectors,
     url_state,  # fmt: skip
 )
-from pages.ui.theme import dark
 
 VIEWS = {
     "matrix": "Matrix and images",
@@ -133,13 +132,8 @@ def learning(run: Run) -> None:
             else "No epoch was recorded."
         )
         return
+    run_card.curves(run)
     best = runs.best_epoch(history, run.config.keep)
-    st.plotly_chart(
-        plots.learning_curves(history, best_epoch=best, dark=dark()),
-        config=plots.config(f"learning-{run.id}"),
-        key="curves",
-        alt=f"Accuracy and loss over {len(history)} epochs",
-    )
     if best is not None:
         why = {"val_accuracy": "by validation accuracy", "val_loss": "by validation loss", "last": "the last one"}
         st.caption(f"Best epoch: {best} of {len(history)}, {why[run.config.keep]}.")

@@ -79,7 +79,7 @@ def card(run: Run, *, position: int = 0, waiting: int = 0) -> None:
         if run.status.state == "running" or run.status.at_work:
             _progress(run.status)
         try:
-            _curves(run)
+            curves(run)
         except CxrError as error:
             st.warning(str(error), icon=":material/error:")
         with st.expander("Log and settings", icon=":material/notes:"):
@@ -96,7 +96,8 @@ def _figure(run_id: str, history_state: Fingerprint, keep: str, dark_: bool) -> 
     return plots.learning_curves(history, best_epoch=runs.best_epoch(history, keep), dark=dark_), len(history)
 
 
-def _curves(run: Run) -> None:
+def curves(run: Run) -> None:
+    """Show the learning curves of a run."""
     history_state = workspace.fingerprint(run.folder / "history.csv")
     figure, epochs = _figure(run.id, history_state, run.config.keep, dark())
     if epochs:

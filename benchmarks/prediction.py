@@ -93,8 +93,8 @@ def first(run: str, files: list[Path], rounds: int) -> dict[str, Any]:
 def asked(panel: predict.LoadedModel, file: Path) -> None:
     """Decode, answer and draw the heatmap, as the page does for an upload."""
     image = images.decode(file.read_bytes())
-    answer = panel.answers(panel.see([image]))[0]
-    panel.relevance(image.grey, answer.label)
+    answer = panel.predict(panel.prepare([image]))[0]
+    panel.attribution(image.grey, answer.label)
 
 
 def ours(run: str, files: list[Path], rounds: int) -> dict[str, Any]:
@@ -109,7 +109,8 @@ def ours(run: str, files: list[Path], rounds: int) -> dict[str, Any]:
     loop = len(files) / (time.perf_counter() - start)
     start = time.perf_counter()
     failed = sum(
-        one.answer is None for one in predict.stream(panel, [InputFile(one.name, one.read_bytes()) for one in files])
+        one.prediction is None
+        for one in predict.stream(panel, [InputFile(one.name, one.read_bytes()) for one in files])
     )
     batch = len(files) / (time.perf_counter() - start)
     return {

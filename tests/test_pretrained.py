@@ -133,7 +133,7 @@ def test_what_is_published_of_it_is_how_predict_answers_the_test_images(
     datasets.add(str(kermany_zip), "kermany")
     table = predictions.read(runs.predictions_path(run_id, "test"))
     items = [InputFile(name, datasets.image_path("kermany", name)) for name in table["id"]]
-    given = [one.answer for one in predict.stream(predict.load(run_id), items)]
+    given = [one.prediction for one in predict.stream(predict.load(run_id), items)]
     images_ = [
         {"true": true, "label": one.label, "confident": one.confident}
         for true, one in zip(table["true"], given, strict=True)
@@ -186,7 +186,7 @@ def test_a_head_says_what_it_needs_and_answers_once_that_is_there(
     panel = predict.load(run_id)
     assert panel.members[0].graphs and workspace.exported_backbone("x").parent.is_dir()
     rng = np.random.default_rng(0)
-    (answer,) = panel.answers(panel.see([images.DecodedImage(phantom("bacterial", rng, size=224))]))
+    (answer,) = panel.predict(panel.prepare([images.DecodedImage(phantom("bacterial", rng, size=224))]))
     assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-6)
     monkeypatch.setattr(export, "_difference", lambda *_: 0.01)
     for asked in (export.export, run_training.prepare_for_prediction):
@@ -202,7 +202,7 @@ def test_it_says_of_real_images_what_its_table_says(run_id: str, kermany_zip: Pa
     table = predictions.read(runs.predictions_path(run_id, "test")).iloc[::60]
     panel = predict.load(run_id)
     decoded = [images.decode(datasets.image_path("kermany", one)) for one in table["id"]]
-    said = [list(one.probabilities.values()) for one in panel.answers(panel.see(decoded))]
+    said = [list(one.probabilities.values()) for one in panel.predict(panel.prepare(decoded))]
     np.testing.assert_allclose(said, predictions.probabilities(table), atol=1e-4)
 
 

@@ -68,9 +68,9 @@ def _predict(chosen: argparse.Namespace) -> None:
     answers = zip(predict.stream(panel, items), items, strict=True) if panel else iter(())
     for one, item in chain(answers, ((predict.Result(name, problem=sentence), None) for name, sentence in problems)):
         document: dict[str, Any] = {**documents.image_result(one)}
-        done, failed = done + 1, failed + (one.answer is None)
-        if panel and item and one.answer and not one.answer.refused and chosen.heatmaps:
-            document["heatmap"] = _heatmap(panel, item, one.answer.label, chosen.heatmaps, done)
+        done, failed = done + 1, failed + (one.prediction is None)
+        if panel and item and one.prediction and not one.prediction.refused and chosen.heatmaps:
+            document["heatmap"] = _heatmap(panel, item, one.prediction.label, chosen.heatmaps, done)
         if chosen.jsonl:
             print(json.dumps(document, allow_nan=False), flush=True)
         elif chosen.json:
@@ -147,7 +147,7 @@ def _heatmap(panel: Any, item: Any, label: str, folder: str, number: int) -> str
 
     grey = images.decode(predict.content_of(item), frame=item.frame).grey
     target = workspace.ensure_dir(Path(folder).expanduser()) / f"{number:04d}-{Path(item.name).stem[:80]}-{label}.png"
-    Image.fromarray(heatmap.overlay(grey, panel.relevance(grey, label))).save(target)
+    Image.fromarray(heatmap.overlay(grey, panel.attribution(grey, label))).save(target)
     return str(target)
 
 

@@ -10,7 +10,7 @@ def build(config: RunConfig, backbone: keras.Model | None = None) -> keras.Model
     """A network of its own, with fresh weights: images float32 (N, S, S, 3) in 0..255 to probabilities (N, classes).
 
     Args:
-        trunk: with weights, to stand on; its layers become the network's.
+        backbone: with weights, to stand on; its layers become the network's.
     """
     return registry.build(
         config.model,

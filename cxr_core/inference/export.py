@@ -1,4 +1,4 @@
-"""Export a run's network once, so that it answers without Keras (litert_model.py). Needs Keras, on TensorFlow."""
+"""Export a run's network once, so that it predicts without Keras (litert_model.py). Needs Keras, on TensorFlow."""
 
 import contextlib
 import io
@@ -22,9 +22,9 @@ _CHECKED = 4  # images
 
 
 def export(run_id: str, predictor: Predictor | None = None) -> float:
-    """Write what `Exported.load` reads, and see to it that it answers as the network does.
+    """Write what `LiteRTModel.load` reads, and verify that it answers as the network does.
 
-    Of a run that ships only a frozen trunk is written, which is no part of its folder; what ships is never changed.
+    Of a run that ships only a frozen backbone is written, which is no part of its folder; what ships is never changed.
 
     Args:
         run_id: of a run with a model.
@@ -46,41 +46,41 @@ def export(run_id: str, predictor: Predictor | None = None) -> float:
     if target or run.is_bundled:
         if target:
             write(keras.Model(core.input, core.get_layer(model.cut_layer(run.config.trained)).output), target)
-        apart = _difference(predictor, LiteRTModel.load(run))
-        if not apart <= TOLERANCE:
-            raise _differs(run_id, apart)
-        return apart
-    place = workspace.ensure_dir(run.folder / litert_model.FOLDER)
-    (place / "about.json").unlink(missing_ok=True)  # until all is written, there is no export
-    head(core, model.features).save(place / "head.npz")
+        difference = _difference(predictor, LiteRTModel.load(run))
+        if not difference <= TOLERANCE:
+            raise _differs(run_id, difference)
+        return difference
+    folder = workspace.ensure_dir(run.folder / litert_model.FOLDER)
+    (folder / "about.json").unlink(missing_ok=True)  # until all is written, there is no export
+    head(core, model.features).save(folder / "head.npz")
     digest, edge = "", core.input
-    if boundary := (model.cut_layer(run.config.trained) if predictor.head is not None else ""):
+    if cut_layer := (model.cut_layer(run.config.trained) if predictor.head is not None else ""):
         digest = str(workspace.read_json(run.folder / "trunk.json")["digest"])
-        edge, target = core.get_layer(boundary).output, litert_model.backbone_of(run.config, digest)
+        edge, target = core.get_layer(cut_layer).output, litert_model.backbone_of(run.config, digest)
         if not target.is_file():
             write(keras.Model(core.input, edge), target)
-    part = boundary != model.features
+    part = cut_layer != model.features
     if part:
-        write(keras.Model(edge, core.get_layer(model.features).output), place / "part.tflite")
+        write(keras.Model(edge, core.get_layer(model.features).output), folder / "part.tflite")
     about = {"version": litert_model.VERSION, "of": litert_model.model_fingerprint(run), "trunk": digest, "part": part}
-    workspace.write_json(place / "about.json", about)
-    apart = _difference(predictor, LiteRTModel.load(run))
-    if not apart <= TOLERANCE:
-        shutil.rmtree(place)
-        raise _differs(run_id, apart)
-    workspace.write_json(place / "about.json", {**about, "difference": apart})
-    return apart
+    workspace.write_json(folder / "about.json", about)
+    difference = _difference(predictor, LiteRTModel.load(run))
+    if not difference <= TOLERANCE:
+        shutil.rmtree(folder)
+        raise _differs(run_id, difference)
+    workspace.write_json(folder / "about.json", {**about, "difference": difference})
+    return difference
 
 
-def _differs(run_id: str, apart: float) -> WorkFailed:
+def _differs(run_id: str, difference: float) -> WorkFailed:
     return WorkFailed(
-        f"The exported network of run '{run_id}' answers differently (by {apart:.1e}; at most {TOLERANCE:.0e} is allowed), "
+        f"The exported network of run '{run_id}' answers differently (by {difference:.1e}; at most {TOLERANCE:.0e} is allowed), "
         "so it is not used, and the run cannot answer live."
     )
 
 
 def head(core: keras.Model, features: str) -> Head:
-    """What comes after the layer `features` of a network.
+    """The head of a network: all that comes after its layer `features`.
 
     Raises:
         WorkFailed: it is not a chain of Flatten or average pooling and dense layers with ReLU.
@@ -90,12 +90,12 @@ def head(core: keras.Model, features: str) -> Head:
     weights: list[Floats] = []
     biases: list[Floats] = []
     behind = core.layers[names.index(features) + 1 :]
-    for place, layer in enumerate(behind):
+    for index, layer in enumerate(behind):
         activation = getattr(layer, "activation", None)
         if isinstance(layer, keras.layers.GlobalAveragePooling2D) and not weights:
             averaged = True
         elif isinstance(layer, keras.layers.Dense) and activation is (
-            keras.activations.softmax if place == len(behind) - 1 else keras.activations.relu
+            keras.activations.softmax if index == len(behind) - 1 else keras.activations.relu
         ):
             kernel, bias = layer.get_weights()
             weights.append(kernel)
@@ -111,21 +111,21 @@ def write(network: keras.Model, path: Path) -> None:
     Raises:
         WorkFailed: it has a layer that LiteRT does not know, the file says something else, or the disk is full.
     """
-    some = np.random.default_rng(0).uniform(0, 255, (1, *network.input.shape[1:])).astype(np.float32)
-    expected = np.asarray(network.predict_on_batch(some))  # Keras exports what has been called
+    batch = np.random.default_rng(0).uniform(0, 255, (1, *network.input.shape[1:])).astype(np.float32)
+    expected = np.asarray(network.predict_on_batch(batch))  # Keras exports what has been called
     try:
         with workspace.replacing(path) as part:
             with contextlib.redirect_stdout(io.StringIO()):
                 network.export(str(part), format="litert", verbose=False)
-            apart = float(
-                np.abs(litert_model.Graph(part)(some) - expected).max() / max(float(np.abs(expected).max()), 1e-6)
+            difference = float(
+                np.abs(litert_model.Graph(part)(batch) - expected).max() / max(float(np.abs(expected).max()), 1e-6)
             )
-            if not apart <= TOLERANCE:
-                raise ValueError(f"its features are off by {apart:.1e} of the largest")
+            if not difference <= TOLERANCE:
+                raise ValueError(f"its features are off by {difference:.1e} of the largest")
     except Exception as error:
         raise WorkFailed(f"The network could not be exported ({type(error).__name__}: {str(error)[:200]}).") from error
 
 
-def _difference(predictor: Predictor, made: LiteRTModel) -> float:
+def _difference(predictor: Predictor, exported: LiteRTModel) -> float:
     pixels = np.random.default_rng(0).integers(0, 256, (_CHECKED, predictor.size, predictor.size), dtype=np.uint8)
-    return float(np.abs(predictor.probabilities(pixels) - made.probabilities(pixels)).max())
+    return float(np.abs(predictor.probabilities(pixels) - exported.probabilities(pixels)).max())

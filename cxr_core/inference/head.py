@@ -1,9 +1,9 @@
-"""The end of a network in plain arrays: what comes after its last features, and how much each place counted.
+"""The end of a network in plain arrays: what comes after its last features, and the attribution map of a class.
 
     features (h, w, c) ── flattened or averaged ──► dense (ReLU) … ──► dense ──► softmax
 
 A score before the softmax is a sum over places plus what the biases give, as long as every ReLU stays on its side. So the map
-of `relevance` is no estimate: it is that sum, place by place (HiResCAM: features times the score's gradient, Draelos and
+of `attribution` is no estimate: it is that sum, place by place (HiResCAM: features times the score's gradient, Draelos and
 Carin, "Use HiResCAM instead of Grad-CAM", 2020, arXiv 2011.08891).
 """
 
@@ -44,8 +44,8 @@ class Head:
         """float64 (n, classes), rows summing to 1, of features float32 (n, h, w, c)."""
         return softmax(self.scores(features))
 
-    def relevance(self, features: Floats, label: int) -> npt.NDArray[np.float64]:
-        """What each place adds to the score of one class, before the softmax.
+    def attribution(self, features: Floats, label: int) -> npt.NDArray[np.float64]:
+        """HiResCAM attribution map: what each place adds to the score of one class, before the softmax.
 
         Args:
             features: float32 (h, w, c), of one image.
@@ -54,35 +54,35 @@ class Head:
         Returns:
             float64 (h, w), of either sign. Its sum and `constant` are the score.
         """
-        slope, _ = self._traced(features, label)
+        gradient, _ = self._gradient(features, label)
         places = features.shape[0] * features.shape[1]
-        each = slope / places if self.averaged else slope.reshape(features.shape)
-        found: npt.NDArray[np.float64] = (features.astype(np.float64) * each).sum(axis=-1)
-        return found
+        gradient = gradient / places if self.averaged else gradient.reshape(features.shape)
+        attribution: npt.NDArray[np.float64] = (features.astype(np.float64) * gradient).sum(axis=-1)
+        return attribution
 
     def constant(self, features: Floats, label: int) -> float:
-        """What of the score of one class comes from the biases, wherever one looks."""
-        return self._traced(features, label)[1]
+        """The part of one class's score that comes from the biases, from no place."""
+        return self._gradient(features, label)[1]
 
-    def _traced(self, features: Floats, label: int) -> tuple[npt.NDArray[np.float64], float]:
+    def _gradient(self, features: Floats, label: int) -> tuple[npt.NDArray[np.float64], float]:
         """The gradient of a class's score with respect to the first layer's input, and the part of it that biases make."""
         *hidden, _ = self._layers(features[None])
-        slope = self.weights[-1][:, label].astype(np.float64)
+        gradient = self.weights[-1][:, label].astype(np.float64)
         constant = float(self.biases[-1][label])
         for weights, bias, before in zip(self.weights[-2::-1], self.biases[-2::-1], hidden[::-1], strict=True):
-            slope = np.where(before[0] > 0, slope, 0.0)
-            constant += float(slope @ bias)
-            slope = (weights @ slope.astype(np.float32)).astype(np.float64)
-        return slope, constant
+            gradient = np.where(before[0] > 0, gradient, 0.0)
+            constant += float(gradient @ bias)
+            gradient = (weights @ gradient.astype(np.float32)).astype(np.float64)
+        return gradient, constant
 
     def _layers(self, features: Floats) -> list[npt.NDArray[np.float64]]:
-        """What each layer gives before its ReLU or softmax, float64 (n, outputs)."""
+        """Outputs of each layer before its ReLU or softmax, float64 (n, outputs)."""
         x = features.mean(axis=(1, 2)) if self.averaged else features.reshape(len(features), -1)
-        found: list[npt.NDArray[np.float64]] = []
+        outputs: list[npt.NDArray[np.float64]] = []
         for weights, bias in zip(self.weights, self.biases, strict=True):
-            made = np.asarray(np.maximum(found[-1], 0).astype(np.float32) if found else x) @ weights + bias
-            found.append(made.astype(np.float64))
-        return found
+            inputs = np.maximum(outputs[-1], 0).astype(np.float32) if outputs else x
+            outputs.append((inputs @ weights + bias).astype(np.float64))
+        return outputs
 
     def save(self, path: Path) -> None:
         """Write it whole to a .npz file.
@@ -90,8 +90,8 @@ class Head:
         Raises:
             WorkFailed: the disk is full or cannot be written.
         """
-        arrays = {f"weights{number}": one for number, one in enumerate(self.weights)}
-        arrays |= {f"bias{number}": one for number, one in enumerate(self.biases)}
+        arrays = {f"weights{index}": weights for index, weights in enumerate(self.weights)}
+        arrays |= {f"bias{index}": bias for index, bias in enumerate(self.biases)}
         out = io.BytesIO()
         np.savez(out, averaged=np.array(self.averaged), **arrays)  # type: ignore[arg-type]
         workspace.write_bytes(path, out.getvalue())

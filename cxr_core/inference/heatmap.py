@@ -1,4 +1,4 @@
-"""A map of what counted for an answer, laid over the image: dark violet, orange, light yellow, so that lightness says it too."""
+"""Overlay an attribution map on its image: dark violet, orange, light yellow, so that lightness says it too."""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,20 +9,20 @@ _PLASMA = np.array([[13, 8, 135], [156, 23, 158], [237, 121, 83], [240, 249, 33]
 
 
 def overlay(
-    grey: npt.NDArray[np.uint8], relevance: npt.NDArray[np.floating], strength: float = STRENGTH
+    grey: npt.NDArray[np.uint8], attribution: npt.NDArray[np.floating], strength: float = STRENGTH
 ) -> npt.NDArray[np.uint8]:
     """The image with the map over it.
 
     Args:
         grey: uint8 (H, W).
-        relevance: float (h, w) of either sign; only what speaks for the class is shown, scaled to its own largest.
+        attribution: float (h, w) of either sign; only what speaks for the class is shown, scaled to its own largest.
         strength: of the colour, 0 to 1.
 
     Returns:
         uint8 (H, W, 3).
     """
-    top = max(float(relevance.max()), 0.0)
-    share = np.clip(relevance / top, 0, 1) if top > 0 else np.zeros(relevance.shape)
+    top = max(float(attribution.max()), 0.0)
+    share = np.clip(attribution / top, 0, 1) if top > 0 else np.zeros(attribution.shape)
     small = Image.fromarray((share * 255).astype(np.uint8)).resize(grey.shape[::-1], Image.Resampling.BICUBIC)
     shown = np.asarray(small, dtype=np.float32) / 255
     colour = np.stack([np.interp(shown, np.linspace(0, 1, 4), _PLASMA[:, channel]) for channel in range(3)], axis=-1)

@@ -1,9 +1,9 @@
 """A run's network as exported for the processor: images to features by LiteRT, features to classes by plain arrays. No Keras.
 
     <run>/export/about.json      what it was made of, and how far its answers were from those of the network itself
-    <run>/export/part.tflite     what comes before the head; not there if a frozen trunk alone does
+    <run>/export/part.tflite     what comes before the head; not there if a frozen backbone alone does
     <run>/export/head.npz        see head.py
-    <home>/trunks/….tflite       a frozen trunk that runs share, see `trunk_of`
+    <home>/trunks/….tflite       a frozen backbone that runs share, see `backbone_of`
 
 `export.py` makes them once per run.
 """
@@ -31,7 +31,7 @@ from cxr_core.runs.run_store import MODELS, Run
 FOLDER = "export"
 VERSION = 1
 CHUNK = 8  # more images at once fall out of the processor's cache and are slower
-RECENT_IMAGES = 32  # images
+RECENT_IMAGES = 32
 
 Floats = npt.NDArray[np.float32]
 
@@ -46,7 +46,7 @@ def interpreter_class() -> Any:
 
 
 class Graph:
-    """A LiteRT file, ready to run; any number of threads may ask, and are answered in batches."""
+    """A LiteRT file, ready to run; the calls of any number of threads are computed in batches."""
 
     def __init__(self, path: Path):
         """Raises WorkFailed if the file is missing or damaged."""
@@ -58,14 +58,14 @@ class Graph:
             raise WorkFailed(f"{path} is damaged or missing ({error}). Delete it; it is made again.") from error
         self._input, self._output = inputs["index"], outputs["index"]
         self._shape: tuple[int, ...] = ()
-        self._gathered: MicroBatcher[Floats, Floats] = MicroBatcher(self._run, CHUNK)
+        self._batcher: MicroBatcher[Floats, Floats] = MicroBatcher(self._run, CHUNK)
 
     def __call__(self, batch: Floats) -> Floats:
         """float32 (n, …) to float32 (n, …)."""
-        return np.asarray(self._gathered([*batch]))
+        return np.asarray(self._batcher([*batch]))
 
-    def _run(self, several: Sequence[Floats]) -> list[Floats]:
-        batch = np.stack(several)
+    def _run(self, inputs: Sequence[Floats]) -> list[Floats]:
+        batch = np.stack(inputs)
         if batch.shape != self._shape:
             self._shape = ()  # until the tensors have it: memory may run out
             self._interpreter.resize_tensor_input(self._input, batch.shape)
@@ -76,27 +76,27 @@ class Graph:
         return [*self._interpreter.get_tensor(self._output)]
 
 
-class _Recent:
-    """What a network has made of the last images that came alone: the map over an image follows its answer."""
+class _FeatureCache:
+    """Features of the last images that came alone: the map over an image follows its prediction."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[bytes, Floats] = OrderedDict()
+        self._features: OrderedDict[bytes, Floats] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, image: npt.NDArray[np.uint8], make: Callable[[], Floats]) -> Floats:
-        """Of one image, by its content; the image itself is not kept."""
+    def get(self, image: npt.NDArray[np.uint8], compute: Callable[[], Floats]) -> Floats:
+        """Features of one image, by its content; the image itself is not kept."""
         digest = hashlib.sha256(image.tobytes()).digest()
         with self._lock:
-            if digest in self._kept:
-                self._kept.move_to_end(digest)
-                return self._kept[digest]
-        made = make()
-        made.flags.writeable = False
+            if digest in self._features:
+                self._features.move_to_end(digest)
+                return self._features[digest]
+        features = compute()
+        features.flags.writeable = False
         with self._lock:
-            self._kept[digest] = made
-            if len(self._kept) > RECENT_IMAGES:
-                self._kept.popitem(last=False)
-        return made
+            self._features[digest] = features
+            if len(self._features) > RECENT_IMAGES:
+                self._features.popitem(last=False)
+        return features
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +117,7 @@ class LiteRTModel:
     head: Head
     flip: bool
     bytes: int
-    _recent: _Recent = field(default_factory=_Recent)
+    _recent: _FeatureCache = field(default_factory=_FeatureCache)
 
     @classmethod
     def load(cls, run: Run) -> "LiteRTModel":
@@ -131,8 +131,8 @@ class LiteRTModel:
             raise WorkFailed(f"Run '{run.id}' has not been exported yet.")
         head = Head.load(run.folder / FOLDER / "head.npz")
         # LiteRT maps the file and holds a second, packed copy of its weights.
-        size = 2 * sum(one.stat().st_size for one in files) + 2**25
-        graphs = tuple(Graph(one) for one in files)
+        size = 2 * sum(path.stat().st_size for path in files) + 2**25
+        graphs = tuple(Graph(path) for path in files)
         return cls(run.id, run.config.classes, run.config.image_size, graphs, head, run.config.test_flip, size)
 
     def features(self, pixels: npt.NDArray[np.uint8]) -> Floats:
@@ -148,34 +148,34 @@ class LiteRTModel:
     def probabilities(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
         """float64 (n, classes), rows summing to 1, of prepared images, uint8 (n, S, S); n is at least 1."""
         views = self._views(pixels)
-        found: npt.NDArray[np.float64] = np.mean([self.head.probabilities(view) for view in views], axis=0)
-        return found
+        mean: npt.NDArray[np.float64] = np.mean([self.head.probabilities(view) for view in views], axis=0)
+        return mean
 
-    def relevance(self, pixels: npt.NDArray[np.uint8], label: int) -> npt.NDArray[np.float64]:
-        """What each place of one prepared image, uint8 (S, S), adds to the score of a class: float64 (h, w), see head.py."""
-        plain, *mirrored = [self.head.relevance(view[0], label) for view in self._views(pixels[None])]
+    def attribution(self, pixels: npt.NDArray[np.uint8], label: int) -> npt.NDArray[np.float64]:
+        """HiResCAM attribution map of a class over one prepared image, uint8 (S, S): float64 (h, w), see head.py."""
+        plain, *mirrored = [self.head.attribution(view[0], label) for view in self._views(pixels[None])]
         return (plain + mirrored[0][:, ::-1]) / 2 if mirrored else plain
 
     def _views(self, pixels: npt.NDArray[np.uint8]) -> Floats:
         """float32 (v, n, h, w, c): features of the images as they are and, with `flip`, of their mirror images."""
 
-        def make() -> Floats:
-            found = self.features(np.concatenate([pixels, pixels[:, :, ::-1]]) if self.flip else pixels)
-            return found.reshape(-1, len(pixels), *found.shape[1:])
+        def compute() -> Floats:
+            features = self.features(np.concatenate([pixels, pixels[:, :, ::-1]]) if self.flip else pixels)
+            return features.reshape(-1, len(pixels), *features.shape[1:])
 
-        return self._recent.of(pixels, make) if len(pixels) == 1 else make()
+        return self._recent.get(pixels, compute) if len(pixels) == 1 else compute()
 
 
 def files_of(run: Run) -> tuple[Path, ...]:
     """The graphs of an exported run in their order; empty if it has not been exported, or not from its present model."""
-    found = _named(run)
-    return found if all(one.is_file() for one in found) else ()
+    paths = _expected_files(run)
+    return paths if all(path.is_file() for path in paths) else ()
 
 
 def missing_backbone(run: Run) -> Path | None:
-    """Where the trunk of an exported run belongs, if nothing else of it is missing: it is on another machine, or ships."""
-    found = [one for one in _named(run) if not one.is_file()]
-    return found[0] if len(found) == 1 and found[0].parent != run.folder / FOLDER else None
+    """Path of the backbone of an exported run if nothing else of it is missing: it is on another machine, or ships."""
+    missing = [path for path in _expected_files(run) if not path.is_file()]
+    return missing[0] if len(missing) == 1 and missing[0].parent != run.folder / FOLDER else None
 
 
 def drop_export(run: Run) -> bool:
@@ -183,7 +183,7 @@ def drop_export(run: Run) -> bool:
 
     Of a bundled run only the backbone may be, which is no part of its folder.
     """
-    paths = [path for path in _named(run) if path.is_file()]
+    paths = [path for path in _expected_files(run) if path.is_file()]
     if run.is_bundled:
         paths = [path for path in paths if path.parent != run.folder / FOLDER]
     elif paths:
@@ -193,7 +193,7 @@ def drop_export(run: Run) -> bool:
     return bool(paths)
 
 
-def _named(run: Run) -> tuple[Path, ...]:
+def _expected_files(run: Run) -> tuple[Path, ...]:
     """The graphs that an export of the run's present model speaks of, there or not; empty if there is none."""
     try:
         about = workspace.read_json(run.folder / FOLDER / "about.json")
@@ -201,12 +201,12 @@ def _named(run: Run) -> tuple[Path, ...]:
         return ()
     if not isinstance(about, dict) or about.get("version") != VERSION or about.get("of") != model_fingerprint(run):
         return ()
-    found = [backbone_of(run.config, about["trunk"])] if about.get("trunk") else []
-    return (*found, *([run.folder / FOLDER / "part.tflite"] if about.get("part") else []))
+    backbone = [backbone_of(run.config, about["trunk"])] if about.get("trunk") else []
+    return (*backbone, *([run.folder / FOLDER / "part.tflite"] if about.get("part") else []))
 
 
 def about_backbone(config: RunConfig, digest: str) -> dict[str, str | int]:
-    """What the features of the trunk with the weights `digest` depend on, as a JSON document; where those came from is not."""
+    """All that the features of the backbone with the weights `digest` depend on, as a JSON document."""
     return {
         "model": config.model,
         "digest": digest,
@@ -217,7 +217,7 @@ def about_backbone(config: RunConfig, digest: str) -> dict[str, str | int]:
 
 
 def backbone_of(config: RunConfig, digest: str) -> Path:
-    """Where the trunk with the weights `digest` is kept as a graph: those do not tell where it ends, nor its input."""
+    """Path of the graph of the backbone with the weights `digest`: those do not tell where it ends, nor its input."""
     graph = json.dumps(about_backbone(config, digest), sort_keys=True)
     return workspace.exported_backbone(f"{digest}-{hashlib.sha256(graph.encode()).hexdigest()[:8]}")
 

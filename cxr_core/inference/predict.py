@@ -1,9 +1,8 @@
-"""Ask runs about images: networks stay warm, many images go through together, and an answer says how far to trust it.
+"""Classify images by runs: networks stay in memory, many images go through together, and a prediction says how far to trust it.
 
-    files ── seen, ahead of the network ──► panel of one or more networks ──► Answer
+    files ── decoded, checked and prepared, ahead of the network ──► one or more networks ──► Prediction
 
-A run answers by its exported network, without Keras; where it has not been exported yet, a process of its own does that
-once, and where it cannot be, Keras is loaded into this process and answers itself.
+A run answers by its exported network, without Keras; where it has not been exported yet, a process of its own does that once.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -40,20 +39,20 @@ from cxr_core.runs.run_store import Run
 
 Pixels = npt.NDArray[np.uint8]
 CheckFunction = Callable[[Sequence[CheckInput]], Sequence[tuple[Finding, ...]]]
-PREFETCH = 32  # files seen before the network has come to them
+PREFETCH = 32  # files prepared ahead of the network
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a run says of one image.
+    """A run's answer for one image.
 
     Attributes:
         probabilities: by class, of the network itself: those of the predictions tables.
         calibrated: after the temperature of the run's decision rule; the same if that is 1.
         label: the class that the decision rule gives.
         confident: whether the calibrated probability of `label` reaches the reject threshold of the rule.
-        remarks: what is odd about the image, the gravest first.
-        votes: probabilities of each member of an ensemble, by its run id.
+        findings: of the input check, the gravest first.
+        member_probabilities: those of each member of an ensemble, by its run id.
         member_labels: the class that each member gives by its own decision rule.
     """
 
@@ -61,8 +60,8 @@ class Prediction:
     calibrated: dict[str, float]
     label: str
     confident: bool
-    remarks: tuple[Finding, ...] = ()
-    votes: dict[str, dict[str, float]] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    member_probabilities: dict[str, dict[str, float]] = field(default_factory=dict)
     member_labels: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -72,8 +71,8 @@ class Prediction:
 
     @property
     def refused(self) -> bool:
-        """Whether this is no image to be answered for."""
-        return any(one.refuses for one in self.remarks)
+        """True if the input check refuses the image."""
+        return any(finding.refuses for finding in self.findings)
 
     @property
     def agreement(self) -> float:
@@ -83,19 +82,19 @@ class Prediction:
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """An image as a panel is asked about it.
+class PreparedImage:
+    """An image as the networks of a model take it.
 
     Attributes:
-        prepared: uint8 (S, S) for each size S that a network of the panel takes.
-        remarks: what is odd about it, the gravest first.
+        pixels: uint8 (S, S) for each size S that a network takes.
+        findings: of the input check, the gravest first.
         width, height: of the original in pixels, which is not held any longer.
     """
 
     width: int
     height: int
-    prepared: dict[int, Pixels]
-    remarks: tuple[Finding, ...]
+    pixels: dict[int, Pixels]
+    findings: tuple[Finding, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,12 +105,12 @@ class LoadedModel:
         members: in the order of the ensemble.
         rule: how the run answers.
         member_rules: how each member would answer alone.
-        checks: of the members that have one: what each says of images.
+        checks: the input checks of the members that have one.
     """
 
     run: Run
     members: tuple[LiteRTModel, ...]
-    way: str
+    method: str
     weights: tuple[float, ...]
     rule: DecisionRule
     member_rules: tuple[DecisionRule, ...]
@@ -123,58 +122,64 @@ class LoadedModel:
 
     @property
     def notice(self) -> str:
-        """What holds of all its answers and has to be said once; empty if there is nothing."""
+        """A sentence that holds of all its predictions; empty if there is none."""
         return "" if self.checks else UNCHECKED
 
-    def see(self, decoded: Sequence[DecodedImage]) -> list[Seen]:
-        """All that comes before the networks: prepared for them, and what the checks of the members say together."""
+    def prepare(self, decoded: Sequence[DecodedImage]) -> list[PreparedImage]:
+        """All that comes before the networks: images in their sizes, and the findings of the members' input checks together."""
         if not decoded:
             return []
-        sizes = {one.size for one in self.members}
-        shown = [CheckInput(image.grey, image.colourfulness, min(sizes)) for image in decoded]
+        sizes = {member.size for member in self.members}
+        inputs = [CheckInput(image.grey, image.colourfulness, min(sizes)) for image in decoded]
         with process.one_blas_thread():
-            findings = [check(shown) for check in self.checks or (basic_findings,)]
+            by_check = [check(inputs) for check in self.checks or (basic_findings,)]
         return [
-            Seen(
+            PreparedImage(
                 image.grey.shape[1],
                 image.grey.shape[0],
                 {size: images.prepare(image.grey, size) for size in sizes},
-                tuple(sorted((*_header_findings(image), *combine(each)), key=lambda one: not one.refuses)),
+                tuple(sorted((*_header_findings(image), *combine(findings)), key=lambda finding: not finding.refuses)),
             )
-            for image, each in zip(decoded, zip(*findings, strict=True), strict=True)
+            for image, findings in zip(decoded, zip(*by_check, strict=True), strict=True)
         ]
 
-    def answers(self, seen: Sequence[Seen]) -> list[Prediction]:
-        """One answer per image, in their order."""
-        if not seen:
+    def predict(self, prepared: Sequence[PreparedImage]) -> list[Prediction]:
+        """One prediction per image, in their order."""
+        if not prepared:
             return []
         with process.one_blas_thread():
-            votes = [one.probabilities(np.stack([image.prepared[one.size] for image in seen])) for one in self.members]
-        several = len(votes) > 1
-        raw = ensembles.combine(votes, self.way, self.weights) if several else votes[0]
-        decisions = decide(raw, self.rule)
-        by_member = {
-            member.run_id: (vote, decide(vote, rule).predicted)
-            for member, vote, rule in zip(self.members, votes, self.member_rules, strict=True)
-            if several
-        }
+            by_member = [
+                member.probabilities(np.stack([image.pixels[member.size] for image in prepared]))
+                for member in self.members
+            ]
+        combined, members = by_member[0], {}
+        if len(by_member) > 1:
+            combined = ensembles.combine(by_member, self.method, self.weights)
+            members = {
+                member.run_id: (probabilities, decide(probabilities, rule).predicted)
+                for member, probabilities, rule in zip(self.members, by_member, self.member_rules, strict=True)
+            }
+        decisions = decide(combined, self.rule)
         return [
             Prediction(
-                self._named(raw[number]),
-                self._named(decisions.calibrated[number]),
-                self.classes[decisions.predicted[number]],
-                bool(decisions.confident[number]),
-                image.remarks,
-                {run_id: self._named(vote[number]) for run_id, (vote, _) in by_member.items()},
-                {run_id: self.classes[codes[number]] for run_id, (_, codes) in by_member.items()},
+                self._by_class(combined[index]),
+                self._by_class(decisions.calibrated[index]),
+                self.classes[decisions.predicted[index]],
+                bool(decisions.confident[index]),
+                image.findings,
+                {run_id: self._by_class(probabilities[index]) for run_id, (probabilities, _) in members.items()},
+                {run_id: self.classes[codes[index]] for run_id, (_, codes) in members.items()},
             )
-            for number, image in enumerate(seen)
+            for index, image in enumerate(prepared)
         ]
 
-    def relevance(self, grey: Pixels, label: str) -> npt.NDArray[np.float64]:
-        """What each part of an image, uint8 (H, W), adds to the score of a class: float64 (h, w), of either sign.
+    def attribution(self, grey: Pixels, label: str) -> npt.NDArray[np.float64]:
+        """Attribution map of a class (HiResCAM, see head.py): what each part of an image, uint8 (H, W), adds to its score.
 
         Of an ensemble the weighted mean of the members' maps, each scaled to its own largest.
+
+        Returns:
+            float64 (h, w), of either sign.
 
         Raises:
             BadInput: the run has no such class.
@@ -183,20 +188,20 @@ class LoadedModel:
             raise BadInput(f"Run '{self.run.id}' knows no class '{label}'. Known: {', '.join(self.classes)}.")
         code = self.classes.index(label)
         with process.one_blas_thread():
-            maps = [one.relevance(images.prepare(grey, one.size), code) for one in self.members]
+            maps = [member.attribution(images.prepare(grey, member.size), code) for member in self.members]
         if len(maps) == 1:
             return maps[0]
-        side = max(max(one.shape) for one in maps)
-        same = [_resized(one / max(np.abs(one).max(), 1e-12), side) for one in maps]
-        found: npt.NDArray[np.float64] = np.tensordot(np.asarray(self.weights), np.stack(same), axes=1)
-        return found
+        side = max(max(values.shape) for values in maps)
+        resized = [_resized(values / max(np.abs(values).max(), 1e-12), side) for values in maps]
+        mean: npt.NDArray[np.float64] = np.tensordot(np.asarray(self.weights), np.stack(resized), axes=1)
+        return mean
 
-    def _named(self, row: npt.NDArray[np.float64]) -> dict[str, float]:
+    def _by_class(self, row: npt.NDArray[np.float64]) -> dict[str, float]:
         return {name: float(value) for name, value in zip(self.classes, row, strict=True)}
 
 
 def load(run_id: str) -> LoadedModel:
-    """A run, its networks loaded or still warm, with what is fitted for it at this moment.
+    """A run with its networks, from memory or loaded, and what is fitted for it at this moment.
 
     Raises:
         UnknownName: no such run, or a member of the ensemble is gone.
@@ -205,16 +210,16 @@ def load(run_id: str) -> LoadedModel:
     """
     run = runs.get(run_id)
     group = ensembles.of_run(run_id) or Ensemble((run_id,), "mean", (1.0,))
-    members = tuple(model_cache.get(run if one == run_id else runs.get(one)) for one in group.members)
-    found = [path for one in members if (path := runs.folder(one.run_id) / "input_check.npz").is_file()]
-    checks = tuple(_input_check(path, workspace.fingerprint(path)) for path in found)
-    rules = tuple(rule_store.of_run(one) for one in group.members)
+    members = tuple(model_cache.get(run if member == run_id else runs.get(member)) for member in group.members)
+    paths = [path for member in group.members if (path := runs.folder(member) / "input_check.npz").is_file()]
+    checks = tuple(_input_check(path, workspace.fingerprint(path)) for path in paths)
+    rules = tuple(rule_store.of_run(member) for member in group.members)
     return LoadedModel(run, members, group.way, group.weights, rule_store.of_run(run_id), rules, checks)
 
 
 @dataclass(frozen=True, eq=False)
 class InputFile:
-    """A file to be asked about: its content, its path, or what reads it.
+    """A file to be classified: its content, its path, or a function that reads it.
 
     `frame` is of a DICOM file with several, from 0; None: nobody chose.
     """
@@ -226,16 +231,16 @@ class InputFile:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """An item's answer, or the sentence that says why there is none.
+    """The prediction for a file, or the sentence that says why there is none.
 
     Attributes:
         small: the prepared image, uint8 (S, S).
         width, height: of the original in pixels.
-        opinions: the answers of the other panels that were asked.
+        opinions: the predictions of the other models, in their order.
     """
 
     name: str
-    answer: Prediction | None = None
+    prediction: Prediction | None = None
     problem: str = ""
     small: Pixels | None = None
     width: int = 0
@@ -243,29 +248,35 @@ class Result:
     opinions: tuple[Prediction, ...] = ()
 
     @property
-    def alike(self) -> int:
+    def agreeing(self) -> int:
         """How many of the opinions name the same class."""
-        return sum(self.answer is not None and one.label == self.answer.label for one in self.opinions)
+        return sum(self.prediction is not None and opinion.label == self.prediction.label for opinion in self.opinions)
 
 
-def stream(asked: LoadedModel, items: Iterable[InputFile], *, others: Sequence[LoadedModel] = ()) -> Generator[Result]:
-    """Results one by one, in the order of the items; files are seen beside the network, AHEAD of it at most.
+_Prepared = tuple[InputFile, tuple[PreparedImage, ...] | str]  # an image for each model, or why the file cannot be read
+
+
+def stream(model: LoadedModel, items: Iterable[InputFile], *, others: Sequence[LoadedModel] = ()) -> Generator[Result]:
+    """Results one by one, in the order of the items; files are prepared beside the network, PREFETCH ahead of it at most.
 
     Whoever stops reading stops the work.
 
     Args:
-        others: panels that are asked for a second opinion on each image.
+        others: models that give a second opinion on each image.
     """
-    source, panels = iter(items), (asked, *others)
-    with process.one_blas_thread(), ThreadPoolExecutor(max(1, process.cpu_count()), thread_name_prefix="see") as pool:
-        waiting: list[Future[list[tuple[InputFile, tuple[Seen, ...] | str]]]] = []
+    source, models = iter(items), (model, *others)
+    with (
+        process.one_blas_thread(),
+        ThreadPoolExecutor(max(1, process.cpu_count()), thread_name_prefix="prepare") as pool,
+    ):
+        waiting: list[Future[list[_Prepared]]] = []
         try:
             while True:
                 while len(waiting) * CHUNK < PREFETCH and (chunk := [*islice(source, CHUNK)]):
-                    waiting.append(pool.submit(_seen, panels, chunk))
+                    waiting.append(pool.submit(_prepare, models, chunk))
                 if not waiting:
                     return
-                yield from _answered(panels, waiting.pop(0).result())
+                yield from _results(models, waiting.pop(0).result())
         finally:
             for future in waiting:
                 future.cancel()
@@ -284,31 +295,32 @@ def _header_findings(image: DecodedImage) -> tuple[Finding, ...]:
     return header_findings(image.dicom.facts, image.frames if image.frame is None else 1) if image.dicom else ()
 
 
-def _seen(panels: Sequence[LoadedModel], chunk: list[InputFile]) -> list[tuple[InputFile, tuple[Seen, ...] | str]]:
-    """What each panel is asked about, or the sentence that says why there is nothing to ask."""
-    images_: dict[int, DecodedImage] = {}
+def _prepare(models: Sequence[LoadedModel], chunk: list[InputFile]) -> list[_Prepared]:
+    decoded: dict[int, DecodedImage] = {}
     problems: dict[int, str] = {}
-    for place, item in enumerate(chunk):
+    for index, item in enumerate(chunk):
         try:
-            images_[place] = images.decode(content_of(item), frame=item.frame)
+            decoded[index] = images.decode(content_of(item), frame=item.frame)
         except CxrError as error:
-            problems[place] = str(error)
+            problems[index] = str(error)
         except MemoryError:
-            problems[place] = "The image needs more memory than this machine has. Reduce it and try again."
-    by_panel = [one.see([*images_.values()]) for one in panels]
-    seen = dict(zip(images_, zip(*by_panel, strict=True), strict=True))
-    return [(item, problems.get(place) or seen[place]) for place, item in enumerate(chunk)]
+            problems[index] = "The image needs more memory than this machine has. Reduce it and try again."
+    by_model = [model.prepare([*decoded.values()]) for model in models]
+    prepared = dict(zip(decoded, zip(*by_model, strict=True), strict=True))
+    return [(item, problems.get(index) or prepared[index]) for index, item in enumerate(chunk)]
 
 
-def _answered(panels: Sequence[LoadedModel], chunk: list[tuple[InputFile, tuple[Seen, ...] | str]]) -> Iterator[Result]:
-    every = [one for _, one in chunk if not isinstance(one, str)]
-    told = zip(*(panel.answers([one[place] for one in every]) for place, panel in enumerate(panels)), strict=True)
-    for item, seen in chunk:
-        if isinstance(seen, str):
-            yield Result(item.name, problem=seen)
+def _results(models: Sequence[LoadedModel], chunk: list[_Prepared]) -> Iterator[Result]:
+    readable = [prepared for _, prepared in chunk if not isinstance(prepared, str)]
+    by_model = (model.predict([prepared[index] for prepared in readable]) for index, model in enumerate(models))
+    predictions = zip(*by_model, strict=True)
+    for item, prepared in chunk:
+        if isinstance(prepared, str):
+            yield Result(item.name, problem=prepared)
             continue
-        (one, *_), (answer, *opinions) = seen, next(told)
-        yield Result(item.name, answer, "", one.prepared[min(one.prepared)], one.width, one.height, tuple(opinions))
+        image, (prediction, *opinions) = prepared[0], next(predictions)
+        small = image.pixels[min(image.pixels)]
+        yield Result(item.name, prediction, "", small, image.width, image.height, tuple(opinions))
 
 
 @lru_cache(maxsize=64)
@@ -317,5 +329,5 @@ def _input_check(path: Path, fingerprint: workspace.Fingerprint) -> CheckFunctio
 
 
 def _resized(values: npt.NDArray[np.float64], side: int) -> npt.NDArray[np.float64]:
-    picture = Image.fromarray(values.astype(np.float32)).resize((side, side), Image.Resampling.BICUBIC)
-    return np.asarray(picture, dtype=np.float64)
+    resized = Image.fromarray(values.astype(np.float32)).resize((side, side), Image.Resampling.BICUBIC)
+    return np.asarray(resized, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Answers to many images as a table, a CSV file, or one HTML page to keep and to print."""
+"""Predictions for many images as a table, a CSV file, or one HTML page to keep and to print."""
 
 import base64
 import math
@@ -18,7 +18,7 @@ NO_ANSWER = (UNSURE, REFUSED, UNREADABLE)
 _THUMBNAIL = 128
 
 
-def table(panel: LoadedModel, results: Sequence[Result]) -> pd.DataFrame:
+def table(model: LoadedModel, results: Sequence[Result]) -> pd.DataFrame:
     """One row a file.
 
     Returns:
@@ -27,50 +27,51 @@ def table(panel: LoadedModel, results: Sequence[Result]) -> pd.DataFrame:
         remarks (or why there is no answer), width and height in pixels (0 if it could not be read).
     """
     return pd.DataFrame(
-        [_row(panel, one) for one in results],
-        columns=["file", "answer", "nearest", *panel.classes, "alike", "remarks", "width", "height"],
+        [_row(model, result) for result in results],
+        columns=["file", "answer", "nearest", *model.classes, "alike", "remarks", "width", "height"],
     )
 
 
-def csv(panel: LoadedModel, results: Sequence[Result], others: Sequence[LoadedModel] = ()) -> bytes:
+def csv(model: LoadedModel, results: Sequence[Result], others: Sequence[LoadedModel] = ()) -> bytes:
     """The table as CSV that is safe to open in a spreadsheet, with the run and its decision rule.
 
     Args:
-        others: who gave the second opinions.
+        others: the models that gave the second opinions.
     """
-    told = table(panel, results).assign(
-        most_probable=["" if one.answer is None or one.answer.refused else one.answer.most_probable for one in results],
-        run=panel.run.id,
-        second_opinions=", ".join(one.run.id for one in others),
-        confident=["" if one.answer is None or one.answer.refused else _yes(one.answer.confident) for one in results],
-        calibrated=_yes(panel.rule.is_calibrated),
-        decision_rule=panel.rule.describe(),
-        operating_point=panel.rule.describe() if panel.rule.threshold is not None else "",
-        note=f"{DISCLAIMER} {panel.notice}".strip(),
+    answered = [None if (given := result.prediction) is None or given.refused else given for result in results]
+    frame = table(model, results).assign(
+        most_probable=["" if prediction is None else prediction.most_probable for prediction in answered],
+        run=model.run.id,
+        second_opinions=", ".join(other.run.id for other in others),
+        confident=["" if prediction is None else _yes(prediction.confident) for prediction in answered],
+        calibrated=_yes(model.rule.is_calibrated),
+        decision_rule=model.rule.describe(),
+        operating_point=model.rule.describe() if model.rule.threshold is not None else "",
+        note=f"{DISCLAIMER} {model.notice}".strip(),
     )
-    return csv_export.csv(told)
+    return csv_export.csv(frame)
 
 
-def html(panel: LoadedModel, results: Sequence[Result], others: Sequence[LoadedModel] = ()) -> bytes:
+def html(model: LoadedModel, results: Sequence[Result], others: Sequence[LoadedModel] = ()) -> bytes:
     """One page with a thumbnail, the answer and its probabilities for each file; needs no internet. `others` as in `csv`."""
-    good = "Its accuracy on test images is not known."
-    if "test" in panel.run.metrics:
-        counts = decision_metrics.count(prediction_set.read(panel.run.id, "test"), panel.rule)
+    quality = "Its accuracy on test images is not known."
+    if "test" in model.run.metrics:
+        counts = decision_metrics.count(prediction_set.read(model.run.id, "test"), model.rule)
         (right, n), (confident, _) = counts["accuracy_all"], counts["coverage"]
-        good = (
-            f"Of {n:,} test images of '{panel.run.config.data}' it got {percent(right / n)} right "
+        quality = (
+            f"Of {n:,} test images of '{model.run.config.data}' it got {percent(right / n)} right "
             f"(95 % interval {interval(wilson(right, n))}); it was confident of {confident:,} of them."
         )
-    good += f" Decision rule: {panel.rule.describe()}."
+    quality += f" Decision rule: {model.rule.describe()}."
     if others:
-        good += f" Second opinions by {', '.join(one.run.name or one.run.id for one in others)}."
-    head = "".join(f"<th>{escape(name)}</th>" for name in ("", "File", "Answer", *panel.classes, "Remarks"))
-    body = "".join(_html_row(panel, one) for one in results)
+        quality += f" Second opinions by {', '.join(other.run.name or other.run.id for other in others)}."
+    head = "".join(f"<th>{escape(name)}</th>" for name in ("", "File", "Answer", *model.classes, "Remarks"))
+    body = "".join(_html_row(model, result) for result in results)
     return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>Predictions</title><style>{_STYLE}</style>
 <h1>Predictions for {plural(len(results), "file")}</h1><p class="warn">{escape(DISCLAIMER)}</p>
-<p>Answered by {escape(panel.run.name or panel.run.id)}. {escape(good)} Probabilities are {
-        "calibrated on validation images" if panel.rule.is_calibrated else "those of the network itself, not calibrated"
-    }. {escape(panel.notice)}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></html>""".encode()
+<p>Answered by {escape(model.run.name or model.run.id)}. {escape(quality)} Probabilities are {
+        "calibrated on validation images" if model.rule.is_calibrated else "those of the network itself, not calibrated"
+    }. {escape(model.notice)}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></html>""".encode()
 
 
 _STYLE = """
@@ -85,40 +86,34 @@ thead { display: table-header-group; } tr { break-inside: avoid; }
 """
 
 
-def _yes(so: bool) -> str:
-    return "yes" if so else "no"
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
 
 
-def _row(panel: LoadedModel, one: Result) -> list[object]:
-    size, nothing = [one.width, one.height], [*[math.nan] * len(panel.classes), ""]
-    if one.answer is None:
-        return [one.name, UNREADABLE, "", *nothing, one.problem, *size]
-    told = " ".join(remark.text for remark in one.answer.remarks)
-    if one.answer.refused:
-        return [one.name, REFUSED, "", *nothing, told, *size]
-    label, alike = one.answer.label, f"{one.alike} of {len(one.opinions)}" if one.opinions else ""
-    return [
-        one.name,
-        label if one.answer.confident else UNSURE,
-        label,
-        *one.answer.calibrated.values(),
-        alike,
-        told,
-        *size,
-    ]
+def _row(model: LoadedModel, result: Result) -> list[object]:
+    size, nothing = [result.width, result.height], [*[math.nan] * len(model.classes), ""]
+    prediction = result.prediction
+    if prediction is None:
+        return [result.name, UNREADABLE, "", *nothing, result.problem, *size]
+    findings = " ".join(finding.text for finding in prediction.findings)
+    if prediction.refused:
+        return [result.name, REFUSED, "", *nothing, findings, *size]
+    label, agreeing = prediction.label, f"{result.agreeing} of {len(result.opinions)}" if result.opinions else ""
+    answer = label if prediction.confident else UNSURE
+    return [result.name, answer, label, *prediction.calibrated.values(), agreeing, findings, *size]
 
 
-def _html_row(panel: LoadedModel, one: Result) -> str:
-    name, answer, nearest, *rest = _row(panel, one)
-    shares, (alike, remarks, *_) = rest[: len(panel.classes)], rest[len(panel.classes) :]
-    picture = ""
-    if one.small is not None:
-        content = images.encode(images.prepare(one.small, _THUMBNAIL), quality=80)
-        picture = f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(content).decode()}">'
-    called = escape(f"{answer}, nearest {nearest}" if answer == UNSURE else str(answer))
-    called += f" ({alike} others alike)" if alike else ""
+def _html_row(model: LoadedModel, result: Result) -> str:
+    name, answer, nearest, *rest = _row(model, result)
+    shares, (agreeing, findings, *_) = rest[: len(model.classes)], rest[len(model.classes) :]
+    thumbnail = ""
+    if result.small is not None:
+        content = images.encode(images.prepare(result.small, _THUMBNAIL), quality=80)
+        thumbnail = f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(content).decode()}">'
+    words = escape(f"{answer}, nearest {nearest}" if answer == UNSURE else str(answer))
+    words += f" ({agreeing} others agree)" if agreeing else ""
     cells = "".join(
         f'<td class="number">{"" if isinstance(share, float) and math.isnan(share) else f"{share:.1%}"}</td>'
         for share in shares
     )
-    return f"<tr><td>{picture}</td><td>{escape(str(name))}</td><td>{called}</td>{cells}<td>{escape(str(remarks))}</td></tr>"
+    return f"<tr><td>{thumbnail}</td><td>{escape(str(name))}</td><td>{words}</td>{cells}<td>{escape(str(findings))}</td></tr>"

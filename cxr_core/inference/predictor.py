@@ -1,4 +1,4 @@
-"""Load the model of a run and ask it, for the evaluation of a split and for a live upload alike."""
+"""Load the Keras model of a run and predict, for the evaluation of a split."""
 
 import zipfile
 from collections.abc import Callable
@@ -20,8 +20,8 @@ from cxr_core.runs.run_store import Run
 BATCH = 100
 
 
-def _nobody(count: int) -> None:
-    """A progress that nobody looks at."""
+def _no_progress(count: int) -> None:
+    """Progress that is not shown."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Predictor:
 
     Attributes:
         model: images float32 (N, size, size, 3) in 0..255 to probabilities.
-        head: features to probabilities, if the run stands on a frozen trunk.
+        head: features to probabilities, if the run stands on a frozen backbone.
         flip: whether the answer is the mean over the image and its mirror image.
     """
 
@@ -53,13 +53,13 @@ class Predictor:
         run = runs.get(run_id)
         if not run.has_model:
             raise BadInput(f"Run '{run_id}' has no model yet ({run.status.state}). Choose a finished run.")
-        whole, behind = (run.folder / name for name in runs.MODELS)
+        whole_path, head_path = (run.folder / name for name in runs.MODELS)
         head = None
         try:
-            if whole.is_file():
-                model = keras.saving.load_model(whole, compile=False)
+            if whole_path.is_file():
+                model = keras.saving.load_model(whole_path, compile=False)
             else:
-                model, head = _on_backbone(run, keras.saving.load_model(behind, compile=False))
+                model, head = _on_backbone(run, keras.saving.load_model(head_path, compile=False))
         except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
             raise WorkFailed(f"The model of run '{run_id}' is damaged ({error}). Train it again.") from error
         return cls(run_id, run.config.classes, run.config.image_size, model, head, run.config.test_flip)
@@ -69,7 +69,7 @@ class Predictor:
         pixels: npt.NDArray[np.uint8] | StackedPixels,
         *,
         rows: npt.NDArray[np.int64] | None = None,
-        progress: Callable[[int], None] = _nobody,
+        progress: Callable[[int], None] = _no_progress,
     ) -> npt.NDArray[np.float64]:
         """Class probabilities of prepared images.
 
@@ -83,21 +83,21 @@ class Predictor:
         """
         chosen = np.arange(len(pixels)) if rows is None else rows
 
-        def answer(some: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-            batch = images.to_input(pixels[some])
-            plain = _answers(self.model, batch)
-            return (plain + _answers(self.model, batch[:, :, ::-1])) / 2 if self.flip else plain
+        def predict(indices: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+            batch = images.to_input(pixels[indices])
+            plain = _predict_batch(self.model, batch)
+            return (plain + _predict_batch(self.model, batch[:, :, ::-1])) / 2 if self.flip else plain
 
-        return self._in_batches(chosen, answer, progress)
+        return self._in_batches(chosen, predict, progress)
 
     def of_features(
         self,
         values: npt.NDArray[np.float32],
         places: npt.NDArray[np.int64],
         *,
-        progress: Callable[[int], None] = _nobody,
+        progress: Callable[[int], None] = _no_progress,
     ) -> npt.NDArray[np.float64]:
-        """The same from what the frozen trunk has made of the images already.
+        """The same from features that the frozen backbone has made of the images already.
 
         Args:
             values: float32 (N, h, w, c), may be memory-mapped.
@@ -109,47 +109,42 @@ class Predictor:
             float64 (n, classes), rows summing to 1.
         """
 
-        def answer(some: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-            plain = _answers(self.head, values[some[:, 0]])
-            return (plain + _answers(self.head, values[some[:, -1]])) / 2 if self.flip else plain
+        def predict(indices: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+            plain = _predict_batch(self.head, values[indices[:, 0]])
+            return (plain + _predict_batch(self.head, values[indices[:, -1]])) / 2 if self.flip else plain
 
-        return self._in_batches(places, answer, progress)
+        return self._in_batches(places, predict, progress)
 
     def _in_batches(
         self,
         chosen: npt.NDArray[np.int64],
-        answer: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float64]],
+        predict: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float64]],
         progress: Callable[[int], None],
     ) -> npt.NDArray[np.float64]:
         parts = [np.empty((0, len(self.classes)))]
         for start in range(0, len(chosen), BATCH):
-            parts.append(answer(chosen[start : start + BATCH]))
+            parts.append(predict(chosen[start : start + BATCH]))
             progress(start + len(parts[-1]))
         return np.concatenate(parts)
 
-    def of_image(self, grey: npt.NDArray[np.uint8]) -> dict[str, float]:
-        """Probability of each class for one decoded image, uint8 (H, W), of any size."""
-        row = self.probabilities(images.prepare(grey, self.size)[None])[0]
-        return {name: float(value) for name, value in zip(self.classes, row, strict=True)}
 
-
-def _answers(model: Any, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+def _predict_batch(model: Any, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     return np.asarray(model.predict_on_batch(batch), dtype=np.float64)
 
 
 def _on_backbone(run: Run, head: keras.Model) -> tuple[keras.Model, keras.Model]:
-    """The whole network of a run that stands on a frozen trunk, one flat graph, and the part of it behind the trunk.
+    """The whole network of a run that stands on a frozen backbone, one flat graph, and the part of it behind the backbone.
 
-    The trunk is the one that was laid down when the run was trained; if that is gone or damaged, it comes from where its
+    The backbone is the one that was saved when the run was trained; if that is gone or damaged, it comes from where its
     weights came.
 
     Raises:
         WorkFailed: it is gone, or another one has taken its place.
     """
     config, digest = run.config, workspace.read_json(run.folder / "trunk.json")["digest"]
-    stored, boundary = workspace.backbone(digest), catalogue.get(config.model).cut_layer(config.trained)
+    stored, cut_layer = workspace.backbone(digest), catalogue.get(config.model).cut_layer(config.trained)
     core = build_from_config.build(config)
-    below, part = split_model.split(core, boundary)
+    below, part = split_model.split(core, cut_layer)
     if weights.is_complete(stored):
         below.load_weights(stored)
     if weights.content_digest(below) != digest:
@@ -157,7 +152,7 @@ def _on_backbone(run: Run, head: keras.Model) -> tuple[keras.Model, keras.Model]
             config.model, size=config.image_size, scaling=config.scaling, weights=config.weights
         )
         core = build_from_config.build(config, source)
-        below, part = split_model.split(core, boundary)
+        below, part = split_model.split(core, cut_layer)
     if weights.content_digest(below) != digest:
         raise WorkFailed(
             f"The frozen part of run '{run.id}' is not the one that it was trained on (expected {digest}). Train it again."

@@ -1,8 +1,8 @@
-"""Uploads to single images: a file is itself, an archive is what is in it. Nothing is written to disk."""
+"""Turn uploads into single images: a file is itself, an archive is what is in it. Nothing is written to disk."""
 
 import io
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,7 @@ MAX_FILE_BYTES = 200 * 2**20  # a 10,000 × 10,000 image of 16 bits, uncompresse
 
 
 def input_files(files: Sequence[tuple[str, bytes | Path]]) -> tuple[list[InputFile], list[tuple[str, str]]]:
-    """What is to be asked about.
+    """The images to be classified.
 
     Args:
         files: names and contents, of images and of .zip archives of images.
@@ -27,22 +27,22 @@ def input_files(files: Sequence[tuple[str, bytes | Path]]) -> tuple[list[InputFi
         The images, archives unpacked one member at a time as they are read; and (name, sentence) of what cannot be taken, or
         was left out of an archive.
     """
-    found: list[InputFile] = []
+    items: list[InputFile] = []
     problems: list[tuple[str, str]] = []
     for given, content in files:
         name = printable(given)
         if not _is_zip(content):
-            found.append(InputFile(name, content))
+            items.append(InputFile(name, content))
             continue
         try:
             members, others = _members(name, content)
         except BadDataset as error:
             problems.append((name, printable(str(error))))
             continue
-        found += members
+        items += members
         if others:
             problems.append((name, _left_out(others)))
-    return found, problems
+    return items, problems
 
 
 def _is_zip(content: bytes | Path) -> bool:
@@ -64,20 +64,15 @@ def _members(name: str, content: bytes | Path) -> tuple[list[InputFile], list[st
         raise BadDataset(f"{name} is not a zip archive that can be read ({error}).") from error
     if not wanted:
         raise BadDataset(f"{name} holds no image files. Archives inside an archive are not opened.")
-    taken = {one.filename for one in wanted}
-    others = [one.filename for one in opened.infolist() if one.filename not in taken and not one.is_dir()]
-    return [InputFile(printable(f"{name}/{one.filename}"), _reader(opened, one)) for one in wanted], [
-        one for one in others if is_visible(one)
-    ]
+    taken = {member.filename for member in wanted}
+    others = [member.filename for member in opened.infolist() if member.filename not in taken and not member.is_dir()]
+    items = [InputFile(printable(f"{name}/{member.filename}"), partial(_read, opened, member)) for member in wanted]
+    return items, [other for other in others if is_visible(other)]
 
 
 def _left_out(names: list[str]) -> str:
-    shown = ", ".join(printable(one) for one in names[:5]) + (", …" if len(names) > 5 else "")
+    shown = ", ".join(printable(name) for name in names[:5]) + (", …" if len(names) > 5 else "")
     return f"{plural(len(names), 'file')} in it left out, since only images are read: {shown}"
-
-
-def _reader(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], bytes]:
-    return partial(_read, opened, member)
 
 
 def _read(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:

@@ -73,7 +73,7 @@ class Answers(ModelNotes):
 
 def image_result(result: Result) -> ImageResult:
     """A result as the command line and the endpoint write it."""
-    prediction = result.answer
+    prediction = result.prediction
     if prediction is None:
         return {"file": result.name, "error": result.problem}
     confident = prediction.confident and not prediction.refused
@@ -86,7 +86,7 @@ def image_result(result: Result) -> ImageResult:
         "confident": confident,
         "sure": confident,
         "refused": prediction.refused,
-        "warnings": [finding.text for finding in prediction.remarks],
+        "warnings": [finding.text for finding in prediction.findings],
     }
 
 

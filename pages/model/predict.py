@@ -111,7 +111,7 @@ def single_image(
         return
 
     def prediction(network: LoadedModel) -> Prediction:
-        return network.answers(network.see([image]))[0]
+        return network.predict(network.prepare([image]))[0]
 
     opinions = [(other, prediction(other)) for other in others]
     facts = dict(image.dicom.facts) if image.dicom else {}

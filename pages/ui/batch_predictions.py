@@ -102,7 +102,7 @@ def _table(model: LoadedModel, others: Sequence[LoadedModel], batch: Batch) -> i
     results = batch.results
     if not results:
         return None
-    answers = [result.answer for result in results if result.answer and not result.answer.refused]
+    answers = [result.prediction for result in results if result.prediction and not result.prediction.refused]
     counts = Counter(answer.label for answer in answers if answer.confident)
     unsure = sum(not answer.confident for answer in answers)
     parts = [f"**{formatting.class_title(name)}** {counts[name]:,}" for name in model.classes]
@@ -172,11 +172,11 @@ def _short(answer: str, nearest: str) -> str:
 
 
 def _matches(result: Result, wanted: str) -> bool:
-    answer = result.answer
+    answer = result.prediction
     return {
         ALL: True,
         UNSURE: answer is not None and not answer.confident and not answer.refused,
-        ODD: answer is not None and bool(answer.remarks),
+        ODD: answer is not None and bool(answer.findings),
         NONE: answer is None or answer.refused,
     }[wanted]
 

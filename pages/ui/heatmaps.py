@@ -27,7 +27,7 @@ def heatmap_of(run: Run, grey: np.ndarray, label: str, strength: float = heatmap
         A JPEG of the same shape, at most WIDEST pixels a side, or None where no network can be loaded.
     """
     try:
-        return laid_over(grey, predict.load(run.id).relevance(grey, label), strength)
+        return laid_over(grey, predict.load(run.id).attribution(grey, label), strength)
     except CxrError:
         return None
 
@@ -45,17 +45,17 @@ def _thumbnail(run_id: str, ended: float, name: str, version: str, row: int, lab
     dataset = datasets.get(name)
     grey = cached_data.pixels_of(dataset, row)
     try:
-        relevance = predict.load(run_id).relevance(grey, label)
+        attribution = predict.load(run_id).attribution(grey, label)
     except CxrError:
         return cached_data.thumbnail(dataset, row)
-    picture = laid_over(cached_data.marked_synthetic(name, grey), relevance, heatmap.STRENGTH)
+    picture = laid_over(cached_data.marked_synthetic(name, grey), attribution, heatmap.STRENGTH)
     return f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"
 
 
-def laid_over(grey: np.ndarray, relevance: np.ndarray, strength: float) -> bytes:
+def laid_over(grey: np.ndarray, attribution: np.ndarray, strength: float) -> bytes:
     """The map over the image as a JPEG."""
     picture = Image.fromarray(grey)
     picture.thumbnail((WIDEST, WIDEST))
     out = BytesIO()
-    Image.fromarray(heatmap.overlay(np.asarray(picture), relevance, strength)).save(out, "JPEG", quality=90)
+    Image.fromarray(heatmap.overlay(np.asarray(picture), attribution, strength)).save(out, "JPEG", quality=90)
     return out.getvalue()

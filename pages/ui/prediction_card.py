@@ -56,9 +56,9 @@ def show(
 
 def _passed(title: str, answer: Prediction) -> bool:
     """Show the findings about the image and return whether its answer is to be shown."""
-    if not answer.remarks:
+    if not answer.findings:
         return True
-    for finding in answer.remarks:
+    for finding in answer.findings:
         if finding.refuses:
             st.error(finding.text, icon=":material/block:")
         else:
@@ -191,7 +191,7 @@ def _heat(model: LoadedModel, title: str, grey: np.ndarray, answer: Prediction) 
             "Opacity", 0, 100, 60, 5, key=f"strength-{title}", persist_state="session", format="%d %%", width=150
         )
     try:
-        overlay = heatmaps.laid_over(grey, model.relevance(grey, label), opacity / 100)
+        overlay = heatmaps.laid_over(grey, model.attribution(grey, label), opacity / 100)
     except CxrError as error:
         st.caption(f":material/info: {error}")
         return False
@@ -207,7 +207,7 @@ def _opinions(model: LoadedModel, answer: Prediction, others: Sequence[tuple[Loa
     titles = run_card.titles([model.run, *(other.run for other, _ in others)])
     rows = [
         (f"Member {number}: {_named(run_id)}", answer.member_labels[run_id], probabilities)
-        for number, (run_id, probabilities) in enumerate(answer.votes.items(), 1)
+        for number, (run_id, probabilities) in enumerate(answer.member_probabilities.items(), 1)
     ]
     rows += [(titles[other.run.id], opinion.label, opinion.calibrated) for other, opinion in others]
     if not rows:

@@ -65,7 +65,7 @@ def test_an_exported_run_answers_as_its_network(model: str, changes: dict[str, o
     assert export.export(run_id, predictor) <= export.TOLERANCE
     found, shown = LiteRTModel.load(runs.get(run_id)), pixels(predictor.size)
     np.testing.assert_allclose(found.probabilities(shown), predictor.probabilities(shown), atol=1e-5)
-    mine, its = found.relevance(shown[0], 1), map_of_the_network(predictor, shown[0], 1)
+    mine, its = found.attribution(shown[0], 1), map_of_the_network(predictor, shown[0], 1)
     np.testing.assert_allclose(mine, its, atol=1e-3 * np.abs(its).max())
     assert mine.ndim == 2 and np.abs(mine).max() > 0
 
@@ -75,7 +75,9 @@ def map_of_the_network(predictor: Predictor, shown: np.ndarray, label: int) -> n
     core, features = predictor.model, catalogue.get(runs.get(predictor.run_id).config.model).features
     below, head = keras.Model(core.input, core.get_layer(features).output), export.head(core, features)
     views = [shown, shown[:, ::-1]] if predictor.flip else [shown]
-    maps = [head.relevance(np.asarray(below.predict_on_batch(images.to_input(view[None])))[0], label) for view in views]
+    maps = [
+        head.attribution(np.asarray(below.predict_on_batch(images.to_input(view[None])))[0], label) for view in views
+    ]
     return np.mean([maps[0], *(one[:, ::-1] for one in maps[1:])], axis=0)
 
 
@@ -88,17 +90,17 @@ def test_the_map_over_an_image_costs_no_second_look_at_it(flip: bool) -> None:
     counted = replace(found, graphs=(lambda batch: asked.append(len(batch)) or found.graphs[0](batch),))
     views = 2 if flip else 1
     alone = counted.probabilities(first[None])
-    maps = [counted.relevance(first, code) for code in range(3)]
+    maps = [counted.attribution(first, code) for code in range(3)]
     assert asked == [views] and np.array_equal(counted.probabilities(first[None]), alone)
-    other = counted.relevance(second, 0)
+    other = counted.attribution(second, 0)
     assert asked == [views, views] and not np.allclose(other, maps[0])
     np.testing.assert_allclose(counted.probabilities(np.stack([first, second]))[:1], alone, atol=1e-6)
-    np.testing.assert_array_equal(counted.relevance(first, 1), maps[1])
+    np.testing.assert_array_equal(counted.attribution(first, 1), maps[1])
     assert sum(asked) == 4 * views
     for number in range(litert_model.RECENT_IMAGES + 1):  # so many others, and it is forgotten
-        counted.relevance(np.full_like(first, number), 0)
+        counted.attribution(np.full_like(first, number), 0)
     before = len(asked)
-    np.testing.assert_allclose(counted.relevance(first, 1), maps[1], atol=1e-9)
+    np.testing.assert_allclose(counted.attribution(first, 1), maps[1], atol=1e-9)
     assert len(asked) == before + 1
 
 

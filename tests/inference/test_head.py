@@ -37,21 +37,21 @@ def test_probabilities_are_shares_of_one(head: Head) -> None:
 @pytest.mark.parametrize("label", [0, 1, 2])
 def test_the_map_of_a_class_adds_up_to_its_score(head: Head, label: int) -> None:
     for one in features(5):
-        total = head.relevance(one, label).sum() + head.constant(one, label)
+        total = head.attribution(one, label).sum() + head.constant(one, label)
         assert total == pytest.approx(head.scores(one[None])[0, label], abs=1e-5)
 
 
 def test_a_place_that_raises_the_score_is_bright() -> None:
     head, one = made(3), np.zeros(SHAPE, np.float32)
     one[2, 3] = head.weights[0][:, 1].reshape(SHAPE)[2, 3]  # just what class 1 looks for, at one place
-    found = head.relevance(one, 1)
+    found = head.attribution(one, 1)
     assert found.argmax() == np.ravel_multi_index((2, 3), found.shape) and np.count_nonzero(found) == 1
 
 
 def test_other_weights_give_another_map() -> None:
     """Sanity check of Adebayo et al., 2018: a map that survives random weights says nothing of the network."""
     one = features(1)[0]
-    maps = [made(16, 3, seed=seed).relevance(one, 0).ravel() for seed in (0, 1)]
+    maps = [made(16, 3, seed=seed).attribution(one, 0).ravel() for seed in (0, 1)]
     assert abs(np.corrcoef(*maps)[0, 1]) < 0.5
 
 

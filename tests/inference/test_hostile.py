@@ -189,15 +189,15 @@ def test_there_are_enough_of_them() -> None:
 @pytest.mark.parametrize("name", GOOD)
 def test_an_odd_image_is_answered(panel: LoadedModel, name: str) -> None:
     (found,) = asked(panel, name, GOOD[name])
-    assert found.answer is not None, found.problem
-    assert sum(found.answer.probabilities.values()) == pytest.approx(1, abs=1e-6)
+    assert found.prediction is not None, found.problem
+    assert sum(found.prediction.probabilities.values()) == pytest.approx(1, abs=1e-6)
     assert found.name == printable(name)
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_what_is_no_image_gets_a_sentence(panel: LoadedModel, name: str) -> None:
     (found,) = asked(panel, name, BAD[name])
-    assert found.answer is None
+    assert found.prediction is None
     assert (
         (found.problem[0].isupper() or found.problem.startswith(name))
         and found.problem.endswith((".", ")"))
@@ -207,7 +207,7 @@ def test_what_is_no_image_gets_a_sentence(panel: LoadedModel, name: str) -> None
 
 
 def test_both_grey_scales_of_dicom_get_the_same_answer(panel: LoadedModel) -> None:
-    plain, inverted = (asked(panel, name, GOOD[name])[0].answer for name in ("dicom.dcm", "inverted.dcm"))
+    plain, inverted = (asked(panel, name, GOOD[name])[0].prediction for name in ("dicom.dcm", "inverted.dcm"))
     assert plain and inverted and plain.probabilities == pytest.approx(inverted.probabilities, abs=1e-3)
 
 
@@ -235,7 +235,7 @@ def test_three_hundred_files_at_once(panel: LoadedModel) -> None:
     items, problems = uploads.input_files([(name, data[name]) for name in chosen])
     found = list(predict.stream(panel, items))
     assert len(found) == len(items) and len(found) + len(problems) == 300
-    assert all((one.answer is None) != (one.problem == "") for one in found)
+    assert all((one.prediction is None) != (one.problem == "") for one in found)
 
 
 FUZZED = int(os.environ.get("CXR_FUZZ", "2000"))

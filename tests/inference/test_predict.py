@@ -32,7 +32,7 @@ def run_id(trained_home: Path) -> str:
 
 
 def asked(panel: predict.LoadedModel, grey: np.ndarray) -> predict.Prediction:
-    return panel.answers(panel.see([images.DecodedImage(grey)]))[0]
+    return panel.predict(panel.prepare([images.DecodedImage(grey)]))[0]
 
 
 def table_of(run_id: str) -> pd.DataFrame:
@@ -44,7 +44,7 @@ def test_every_test_image_gets_the_probabilities_of_its_row(run_id: str) -> None
     items = [InputFile(name, datasets.image_path("phantoms", name)) for name in table["id"]]
     found = list(predict.stream(predict.load(run_id), items))
     assert [one.name for one in found] == table["id"].tolist()
-    given = np.array([list(one.answer.probabilities.values()) for one in found if one.answer])
+    given = np.array([list(one.prediction.probabilities.values()) for one in found if one.prediction])
     np.testing.assert_allclose(given, table[[f"p_{name}" for name in runs.get(run_id).config.classes]], atol=1e-4)
 
 
@@ -52,7 +52,7 @@ def test_neither_keras_nor_what_takes_long_to_import_is_needed(run_id: str) -> N
     code = (
         "import sys; from cxr_core.server import endpoint; from cxr_core.inference import predict, prediction_export\n"
         f"file = predict.InputFile('x', {IMAGE!r})\n"
-        f"print(list(predict.stream(predict.load({run_id!r}), [file]))[0].answer.label)\n"
+        f"print(list(predict.stream(predict.load({run_id!r}), [file]))[0].prediction.label)\n"
         "late = set(sys.modules) & {'tensorflow', 'keras', 'scipy.stats', 'scipy.optimize', 'scipy.sparse'}\n"
         "assert not late, late"
     )
@@ -73,8 +73,8 @@ def test_what_cannot_be_read_is_told_in_its_place(run_id: str) -> None:
     ]
     found = list(predict.stream(predict.load(run_id), items))
     assert [one.name for one in found] == list("abcde")
-    assert [one.answer is None for one in found] == [False, True, False, True, True]
-    assert all(one.problem for one in found if one.answer is None)
+    assert [one.prediction is None for one in found] == [False, True, False, True, True]
+    assert all(one.problem for one in found if one.prediction is None)
     assert (
         found[0].small is not None
         and found[0].small.shape == (64, 64)
@@ -232,14 +232,14 @@ def test_an_ensemble_answers_by_its_way(run_id: str) -> None:
     made = ensembles.create([run_id, other])
     panel = predict.load(made)
     answer = asked(panel, images.read(IMAGE))
-    assert set(answer.votes) == {run_id, other} and answer.agreement == 1
-    assert answer.probabilities == pytest.approx(answer.votes[run_id], abs=1e-6)
-    assert panel.relevance(images.read(IMAGE), answer.label).max() > 0
+    assert set(answer.member_probabilities) == {run_id, other} and answer.agreement == 1
+    assert answer.probabilities == pytest.approx(answer.member_probabilities[run_id], abs=1e-6)
+    assert panel.attribution(images.read(IMAGE), answer.label).max() > 0
 
 
 def test_heatmaps_know_the_classes(run_id: str) -> None:
     with pytest.raises(BadInput, match="knows no class 'broken'"):
-        predict.load(run_id).relevance(images.read(IMAGE), "broken")
+        predict.load(run_id).attribution(images.read(IMAGE), "broken")
 
 
 def test_an_unknown_run_lists_the_known_ones(run_id: str) -> None:
@@ -249,7 +249,7 @@ def test_an_unknown_run_lists_the_known_ones(run_id: str) -> None:
 
 def test_a_run_without_a_gate_says_so_once_and_not_of_each_image(run_id: str) -> None:
     panel = predict.load(run_id)
-    said = [one.text for one in asked(panel, images.read(IMAGE)).remarks]
+    said = [one.text for one in asked(panel, images.read(IMAGE)).findings]
     assert "export RUN" in panel.notice and panel.notice not in said
     assert replace(panel, checks=(lambda shown: [()] * len(shown),)).notice == ""
 
@@ -258,7 +258,7 @@ def test_a_gate_that_refuses_is_told(run_id: str) -> None:
     said = (Finding("small", False, "Small."), Finding("no_xray", True, "None."))
     panel = replace(predict.load(run_id), checks=(lambda shown: [said] * len(shown),))
     answer = asked(panel, images.read(IMAGE))
-    assert answer.refused and [one.text for one in answer.remarks] == ["None.", "Small."]
+    assert answer.refused and [one.text for one in answer.findings] == ["None.", "Small."]
 
 
 def test_several_frames_are_told_unless_one_was_chosen(run_id: str) -> None:
@@ -267,10 +267,12 @@ def test_several_frames_are_told_unless_one_was_chosen(run_id: str) -> None:
     panel = predict.load(run_id)
     first, chosen = predict.stream(panel, [InputFile("a", film), InputFile("b", film, frame=1)])
     assert (
-        first.answer and {"frames", "modality"} <= {one.kind for one in first.answer.remarks} and first.answer.refused
+        first.prediction
+        and {"frames", "modality"} <= {one.kind for one in first.prediction.findings}
+        and first.prediction.refused
     )
-    assert chosen.answer and "frames" not in {one.kind for one in chosen.answer.remarks}
-    assert first.answer.probabilities != chosen.answer.probabilities
+    assert chosen.prediction and "frames" not in {one.kind for one in chosen.prediction.findings}
+    assert first.prediction.probabilities != chosen.prediction.probabilities
 
 
 def test_an_answer_that_the_threshold_forces_is_not_confident(run_id: str) -> None:

@@ -40,11 +40,11 @@ def test_the_table_has_a_row_a_file(panel: LoadedModel, results: list[Result]) -
 
 
 def test_what_has_no_answer_is_told_apart(panel: LoadedModel, results: list[Result]) -> None:
-    given = results[0].answer
+    given = results[0].prediction
     assert given is not None
-    unsure = replace(results[0], answer=replace(given, confident=False))
-    refused = replace(results[0], answer=replace(given, remarks=(Finding("no_xray", True, "None."),)))
-    sure = replace(results[0], answer=replace(given, confident=True))
+    unsure = replace(results[0], prediction=replace(given, confident=False))
+    refused = replace(results[0], prediction=replace(given, findings=(Finding("no_xray", True, "None."),)))
+    sure = replace(results[0], prediction=replace(given, confident=True))
     table = prediction_export.table(panel, [sure, unsure, refused, results[2]])
     assert table["answer"].tolist() == [given.label, "unsure", "refused", "unreadable"]
     assert table["nearest"].tolist() == [given.label, given.label, "", ""]
@@ -57,16 +57,16 @@ def test_what_has_no_answer_is_told_apart(panel: LoadedModel, results: list[Resu
 def test_second_opinions_are_counted(panel: LoadedModel) -> None:
     (one,) = predict.stream(panel, [InputFile("a.png", IMAGE)], others=[panel, panel])
     (alone,) = predict.stream(panel, [InputFile("a.png", IMAGE)])
-    assert one.answer is not None and len(one.opinions) == 2 and one.alike == 2 and not alone.opinions
-    assert one.answer.probabilities == pytest.approx(one.opinions[0].probabilities)
-    other = next(name for name in panel.classes if name != one.answer.label)
+    assert one.prediction is not None and len(one.opinions) == 2 and one.agreeing == 2 and not alone.opinions
+    assert one.prediction.probabilities == pytest.approx(one.opinions[0].probabilities)
+    other = next(name for name in panel.classes if name != one.prediction.label)
     apart = replace(one, opinions=(one.opinions[0], replace(one.opinions[1], label=other)))
     assert prediction_export.table(panel, [one, apart, alone])["alike"].tolist() == ["2 of 2", "1 of 2", ""]
     page, lines = (
         prediction_export.html(panel, [apart], [panel]).decode(),
         prediction_export.csv(panel, [apart], [panel, panel]).decode().splitlines(),
     )
-    assert "1 of 2 others alike" in page and f"Second opinions by {panel.run.name or panel.run.id}." in page
+    assert "1 of 2 others agree" in page and f"Second opinions by {panel.run.name or panel.run.id}." in page
     assert f'"{panel.run.id}, {panel.run.id}"' in lines[1] and "second_opinions" in lines[0]
     assert "Second opinions" not in prediction_export.html(panel, [alone]).decode()
 

@@ -75,15 +75,6 @@ def test_probabilities_are_those_of_the_model_in_inference(predictor: Predictor,
     assert len({tuple(row) for row in found.round(6)}) == 30
 
 
-@pytest.mark.parametrize("shape", [(90, 80), (32, 32), (300, 20), (1, 1)])
-def test_a_live_image_gets_the_probabilities_of_its_prepared_pixels(predictor: Predictor, shape: tuple[int, int]):
-    grey = np.random.default_rng(2).integers(0, 256, shape, dtype=np.uint8)
-    answer = predictor.of_image(grey)
-    assert tuple(answer) == CLASSES
-    assert {type(value) for value in answer.values()} == {float}
-    assert list(answer.values()) == predictor.probabilities(images.prepare(grey, 32)[None])[0].tolist()
-
-
 def test_rows_come_in_the_order_in_which_they_are_asked_for(predictor: Predictor):
     every, rows = predictor.probabilities(PIXELS), np.array([7, 2, 29, 2])
     np.testing.assert_allclose(predictor.probabilities(PIXELS, rows=rows), every[rows], atol=1e-6)

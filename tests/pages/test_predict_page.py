@@ -188,7 +188,7 @@ def test_the_decision_rule_is_told_with_what_it_gives(image: Path) -> None:
 def test_an_answer_against_the_most_probable_class_is_explained(image: Path) -> None:
     (run_id,) = runs.list_ids()
     plain = predict.load(run_id)
-    answer = plain.answers(plain.see([images.decode(image.read_bytes())]))[0]
+    answer = plain.predict(plain.prepare([images.decode(image.read_bytes())]))[0]
     best = answer.most_probable
     others = tuple(name for name in plain.classes if name != best)
     saved(run_id, positive=others, threshold=0.0, temperature=1.0)  # whatever it is, it is one of the others

@@ -130,8 +130,8 @@ def test_a_row_holds_what_the_model_says_of_that_very_file(run_id: str, tree: Pa
     predictor = Predictor.load(run_id)
     for table in tables(run_id).values():
         for row in table.to_dict("records"):
-            answer = predictor.of_image(images.read(tree / row["id"]))
-            for name, probability in answer.items():
+            prepared = images.prepare(images.read(tree / row["id"]), predictor.size)
+            for name, probability in zip(predictor.classes, predictor.probabilities(prepared[None])[0], strict=True):
                 assert row[f"p_{name}"] == pytest.approx(probability, abs=1e-6)
 
 

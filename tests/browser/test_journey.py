@@ -74,7 +74,7 @@ def test_journey(browser: Browser, serve: Callable[..., Any], home: Path) -> Non
     page.locator("input[type=file]").set_input_files(home / "datasets/synthetic/images" / row["id"])
     expect(page.get_by_text("(uncalibrated)")).to_be_visible(timeout=2 * MINUTE)
     best = max(("normal", "viral", "bacterial"), key=lambda name: float(row[f"p_{name}"]))
-    expect(page.get_by_test_id("stVerticalBlock").get_by_text("The network's answer").first).to_be_visible()
+    expect(page.get_by_test_id("stVerticalBlock").get_by_text("Prediction of the model").first).to_be_visible()
     called = {"normal": "Normal"}.get(
         best, f"{best.capitalize()} pneumonia"
     )  # in the heading, or as what it is nearest to

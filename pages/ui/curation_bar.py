@@ -29,7 +29,7 @@ def curation_bar(
             persist_state="session", accept_new_options=True, placeholder="Choose or write", width=180,
         )  # fmt: skip
         name_field(key)
-        exclude_place = st.container(horizontal=True, vertical_alignment="bottom", width="content")
+        exclude_slot = st.container(horizontal=True, vertical_alignment="bottom", width="content")
         with st.popover("Class and tag", icon=":material/more_horiz:"):
             label = st.selectbox(
                 "Class",
@@ -38,19 +38,19 @@ def curation_bar(
                 key=f"class-{key}",
                 persist_state="session",
             )
-            class_place = st.empty()
+            class_slot = st.empty()
             tag = st.text_input("Tag", key=f"tag-{key}", persist_state="session", max_chars=80)
-            tag_place = st.empty()
+            tag_slot = st.empty()
         target = (dataset.name, selected, why or "", key)
-        exclude_place.button(
+        exclude_slot.button(
             f"Exclude {count}", key=f"exclude-{key}", icon=":material/block:", type="primary", disabled=not selected,
             shortcut=None if in_dialog else "E", on_click=_decide, args=("exclude", "", *target),
         )  # fmt: skip
-        class_place.button(
+        class_slot.button(
             f"Set the class of {count}", icon=":material/label:", disabled=not selected,
             on_click=_decide, args=("relabel", label, *target),
         )  # fmt: skip
-        tag_place.button(
+        tag_slot.button(
             f"Tag {count}", icon=":material/sell:", disabled=not selected, on_click=_decide, args=("tag", tag, *target)
         )
         undo_button(dataset, key=key)

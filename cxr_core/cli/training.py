@@ -14,7 +14,7 @@ from cxr_core.cli.terminal import ProgressMeter, command, json_flag, pair, print
 from cxr_core.data import datasets, features, manifest
 from cxr_core.errors import BadInput, CxrError, UnknownName, WorkFailed
 from cxr_core.evaluation import reproduction
-from cxr_core.jobs import disk_space, queue, reproduce, sweep
+from cxr_core.jobs import disk_space, queue, queue_state, reproduce, sweep
 from cxr_core.models import catalogue, recipes
 from cxr_core.runs import bundle, groups, trash
 from cxr_core.runs import config as settings
@@ -221,7 +221,7 @@ def _made_by(kept: features.StoreInfo) -> str:
 
 
 def _features_clear(_: argparse.Namespace) -> None:
-    with queue.queue_lock():  # nothing starts meanwhile
+    with queue_state.queue_lock():  # nothing starts meanwhile
         for run_id in runs.list_damaged():
             raise BadInput(
                 f"Run '{run_id}' cannot be read, so it may be running and reading them. Nothing was deleted. Repair it, or "

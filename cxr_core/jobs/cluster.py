@@ -18,12 +18,18 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from cxr_core import process, workspace
 from cxr_core.errors import BadInput, CxrError, WorkFailed
+from cxr_core.jobs import disk_space
+from cxr_core.jobs.queue_state import hold_lock, queue_lock, requeue, waiting_runs
+from cxr_core.runs import run_store as runs
+from cxr_core.runs import status as states
+from cxr_core.runs.run_store import Run
 
 REVIVALS = 5  # a run whose machine is lost more often than that is left interrupted
 SECONDS = 10.0  # that an answer is waited for
@@ -33,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 
 def address() -> str:
-    """Where the cluster is; empty if runs train on this machine.
+    """Address of the cluster; empty if runs train on this machine.
 
     Raises:
         BadInput: `CXR_EXECUTOR` asks for something else.
@@ -44,12 +50,72 @@ def address() -> str:
     return (os.environ.get("RAY_ADDRESS") or "http://127.0.0.1:8265") if executor == "ray" else ""
 
 
-def job_name(run_id: str, revived: int) -> str:
-    """A name that no job has had yet, for the next job of a run."""
-    return f"{run_id}-{revived}-{secrets.token_hex(4)}"
+def needs_cluster(run: Run) -> bool:
+    """True if a run has to be handed over, or may have lost its machine."""
+    if run.status.state == "queued":
+        return not run.status.job or run.status.revived < REVIVALS
+    return run.status.state == "interrupted" and bool(run.status.job) and run.status.revived < REVIVALS
 
 
-def submit(run_id: str, job: str) -> None:
+def hand_over(timeout: float) -> None:
+    """Give queued runs to the cluster, which starts them when it has room, and bring back those whose machine was lost.
+
+    Under a lock of its own: while the cluster is asked, which may take long, runs can still be stopped and begin.
+
+    Raises:
+        QueueBusy: another process does the same.
+        WorkFailed: the cluster cannot be reached.
+        BadInput: the environment asks for something that cannot be.
+    """
+    with hold_lock(workspace.ensure_dir(workspace.runs()) / ".cluster.lock", timeout):
+        for run in runs.list_runs():
+            if run.status.job and needs_cluster(run) and _is_lost(run):
+                _revive(run)
+        for run in waiting_runs(runs.list_runs()):
+            if disk_space.shortage(run.config):
+                return
+            if not run.status.job:
+                _submit_run(run)
+
+
+def _is_lost(run: Run) -> bool:
+    return run.status.state == "interrupted" or _has_failed(run.status.job)
+
+
+def _revive(run: Run) -> None:
+    with queue_lock():
+        status = runs.get(run.id).status
+        if (status.state, status.job) != (run.status.state, run.status.job):  # it has begun, or was stopped, meanwhile
+            return
+        requeue(run, revived=status.revived + 1)
+    _log.warning("The machine that trained run %s was lost; the run goes on elsewhere.", run.id)
+
+
+def _submit_run(run: Run) -> None:
+    """Write down a job, then hand it over: the run may begin before this process has the cluster's answer."""
+    job = f"{run.id}-{run.status.revived}-{secrets.token_hex(4)}"  # no job has had this name yet
+    if not _write_job(run.id, before="", job=job):
+        return
+    try:
+        _submit_job(run.id, job)
+    except BaseException:
+        _write_job(run.id, before=job, job="")
+        raise
+    _log.info("Run %s was handed to the cluster as %s.", run.id, job)
+
+
+def _write_job(run_id: str, *, before: str, job: str) -> bool:
+    """Change the job of a run that still waits as job `before`; False if it does not."""
+    with queue_lock():
+        run = runs.get(run_id)
+        if run.status.state != "queued" or run.status.job != before:
+            return False
+        stage = "waiting for the cluster" if job else ""
+        states.write(run.folder, replace(run.status, job=job, stage=stage, waits_for=""))
+        return True
+
+
+def _submit_job(run_id: str, job: str) -> None:
     """Hand a queued run over as the job `job`.
 
     Raises:
@@ -82,8 +148,8 @@ def submit(run_id: str, job: str) -> None:
     )
 
 
-def has_failed(job: str) -> bool:
-    """Whether the cluster has given this job up, or, started anew, knows nothing of it.
+def _has_failed(job: str) -> bool:
+    """True if the cluster has given this job up, or, started anew, knows nothing of it.
 
     Raises:
         WorkFailed: the cluster cannot be reached or does not answer: then nothing is known.
@@ -116,7 +182,7 @@ _silent: dict[str, float] = {}  # addresses that did not answer, and until when 
 
 
 def _ask(question: Callable[[Any], Any]) -> Any:
-    """What the cluster's client answers, within SECONDS.
+    """The answer of the cluster's client, within SECONDS.
 
     Raises:
         WorkFailed: the cluster cannot be reached, refuses, or does not answer.
@@ -158,7 +224,7 @@ def _client(where: str) -> Any:
 
 @lru_cache(maxsize=1)
 def _has_gpus(where: str) -> bool:
-    """Whether any machine of the cluster has a graphics card that it gives to jobs.
+    """True if any machine of the cluster has a graphics card that it gives to jobs.
 
     Raises:
         WorkFailed: it does not tell.

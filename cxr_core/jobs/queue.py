@@ -8,17 +8,14 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
-
-from filelock import FileLock, Timeout
 
 from cxr_core import machine, process, workspace
 from cxr_core.errors import BadInput, CxrError, WorkFailed
 from cxr_core.jobs import cluster, disk_space
+from cxr_core.jobs.queue_state import LOCK_SECONDS, QueueBusy, queue_lock, requeue, waiting_runs
 from cxr_core.runs import config as settings
 from cxr_core.runs import run_store as runs
 from cxr_core.runs import status as states
@@ -27,18 +24,13 @@ from cxr_core.runs.run_store import Run
 
 Move = Literal["first", "earlier", "later", "last"]
 MOVES: tuple[Move, ...] = ("first", "earlier", "later", "last")
-LOCK_SECONDS = 60.0  # that an action waits for another process that changes the queue
 _MAX_FAILED_STARTS = 3  # in one dispatch: runs behind one that cannot start are tried, but not all of a thousand
 
 _log = logging.getLogger(__name__)
 
 
-class QueueBusy(WorkFailed):
-    """Another process is changing the queue."""
-
-
 def max_concurrent_runs() -> int:
-    """How many runs train at once on this machine: `CXR_PLACES`, else one a graphics card, else 1.
+    """Number of runs that train at once on this machine: `CXR_PLACES`, else one a graphics card, else 1.
 
     Raises:
         BadInput: the variable is no whole number.
@@ -74,36 +66,6 @@ def duplicate(run_id: str, changes: Mapping[str, Any]) -> str:
     return submit(replace(settings.with_settings(runs.get(run_id).config, changes), group=""))
 
 
-@contextmanager
-def queue_lock(*, timeout: float = LOCK_SECONDS) -> Iterator[None]:
-    """Hold the lock under which a run's state may be changed by anyone but its own process.
-
-    Never ask a network anything while holding it.
-
-    Raises:
-        QueueBusy: another process holds it for longer than `timeout` seconds.
-    """
-    with _held(workspace.ensure_dir(workspace.runs()) / ".queue.lock", timeout):
-        yield
-
-
-@contextmanager
-def _held(path: Path, timeout: float) -> Iterator[None]:
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=timeout)
-    except Timeout as error:
-        raise QueueBusy(
-            f"Another process has been changing the queue for more than {timeout:.0f} seconds. Try again in a moment."
-        ) from error
-    except OSError as error:
-        raise WorkFailed(f"The lock {path} cannot be opened ({error.strerror}). Make its folder writable.") from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def look() -> list[Run]:
     """All runs, newest first; queued ones are started in passing, without making the caller wait or fail."""
     try:
@@ -136,40 +98,40 @@ def dispatch(*, timeout: float = LOCK_SECONDS) -> list[Run]:
     Args:
         timeout: seconds to wait for another process that does the same; then it is left to that one.
     """
-    found = runs.list_runs()
-    _log_ended(found)
+    all_runs = runs.list_runs()
+    _log_ended(all_runs)
     try:
         if cluster.address():
-            if any(_concerns_cluster(run) for run in found):
-                _hand_over(timeout)
-        elif _may_start(found):
+            if any(cluster.needs_cluster(run) for run in all_runs):
+                cluster.hand_over(timeout)
+        elif _may_start(all_runs):
             with queue_lock(timeout=timeout):
                 _start_next(runs.list_runs())
     except QueueBusy:
         _log.debug("Another process is starting runs.")
     except CxrError as error:  # the environment is wrong, or the workspace cannot be written
-        for run in waiting_runs(found)[:1]:
+        for run in waiting_runs(all_runs)[:1]:
             _keep_obstacle(run.id, str(error))
-    return found
+    return all_runs
 
 
-def _may_start(found: Sequence[Run]) -> bool:
-    """Whether there is anything to do, as far as can be told without the lock."""
-    queued = waiting_runs(found)
-    return bool(queued) and (_free(found) > 0 or any(run.status.waits_for for run in queued))
+def _may_start(all_runs: Sequence[Run]) -> bool:
+    """True if there may be something to start, as far as can be told without the lock."""
+    queued = waiting_runs(all_runs)
+    return bool(queued) and (_free(all_runs) > 0 or any(run.status.waits_for for run in queued))
 
 
-def _free(found: Sequence[Run]) -> int:
-    return max_concurrent_runs() - sum(run.status.state == "running" for run in found)
+def _free(all_runs: Sequence[Run]) -> int:
+    return max_concurrent_runs() - sum(run.status.state == "running" for run in all_runs)
 
 
-def _start_next(found: Sequence[Run]) -> None:
+def _start_next(all_runs: Sequence[Run]) -> None:
     """Start what is next on this machine; call it under `queue_lock`."""
-    free, failed = _free(found), 0
-    taken = {card for run in found if run.status.state == "running" for card in run.status.cards.split(",")}
+    free, failed = _free(all_runs), 0
+    taken = {card for run in all_runs if run.status.state == "running" for card in run.status.cards.split(",")}
     cards = [card for card in machine.gpu_ids() if card not in taken]
     share = max(1, len(machine.gpu_ids()) // max_concurrent_runs())
-    queued = waiting_runs(found)
+    queued = waiting_runs(all_runs)
     while queued and free > 0 and failed < _MAX_FAILED_STARTS:
         run = queued[0]
         if disk_space.shortage(run.config):  # else a full disk would let all that wait fail, one after the other
@@ -187,14 +149,8 @@ def _start_next(found: Sequence[Run]) -> None:
             _write_obstacle(run, "")
 
 
-def waiting_runs(found: Sequence[Run]) -> list[Run]:
-    """The queued ones of `found`, the next to start first."""
-    queued = [run for run in found if run.status.state == "queued"]
-    return sorted(queued, key=lambda run: run.status.turn or run.status.created)
-
-
 def obstacle(run: Run) -> str:
-    """What keeps a queued run from starting when it is its turn, as a sentence; empty if nothing does."""
+    """The sentence that says what keeps a queued run from starting when it is its turn; empty if nothing does."""
     return run.status.waits_for or disk_space.shortage(run.config)
 
 
@@ -271,71 +227,6 @@ def claim(run_id: str) -> Run:
         return replace(run, status=begun)
 
 
-def _concerns_cluster(run: Run) -> bool:
-    """Whether a run has to be handed over, or may have lost its machine."""
-    if run.status.state == "queued":
-        return not run.status.job or run.status.revived < cluster.REVIVALS
-    return run.status.state == "interrupted" and bool(run.status.job) and run.status.revived < cluster.REVIVALS
-
-
-def _hand_over(timeout: float) -> None:
-    """Give queued runs to the cluster, which starts them when it has room, and bring back those whose machine was lost.
-
-    Under a lock of its own: while the cluster is asked, which may take long, runs can still be stopped and begin.
-
-    Raises:
-        QueueBusy: another process does the same.
-        WorkFailed: the cluster cannot be reached.
-        BadInput: the environment asks for something that cannot be.
-    """
-    with _held(workspace.ensure_dir(workspace.runs()) / ".cluster.lock", timeout):
-        for run in runs.list_runs():
-            if run.status.job and _concerns_cluster(run) and _is_lost(run):
-                _revive(run)
-        for run in waiting_runs(runs.list_runs()):
-            if disk_space.shortage(run.config):
-                return
-            if not run.status.job:
-                _submit_to_cluster(run)
-
-
-def _is_lost(run: Run) -> bool:
-    return run.status.state == "interrupted" or cluster.has_failed(run.status.job)
-
-
-def _revive(run: Run) -> None:
-    with queue_lock():
-        status = runs.get(run.id).status
-        if (status.state, status.job) != (run.status.state, run.status.job):  # it has begun, or was stopped, meanwhile
-            return
-        _requeue(run, revived=status.revived + 1)
-    _log.warning("The machine that trained run %s was lost; the run goes on elsewhere.", run.id)
-
-
-def _submit_to_cluster(run: Run) -> None:
-    """The job is written down before the cluster hears of it: the run may begin before this process has its answer."""
-    job = cluster.job_name(run.id, run.status.revived)
-    if not _write_job(run.id, before="", job=job):
-        return
-    try:
-        cluster.submit(run.id, job)
-    except BaseException:
-        _write_job(run.id, before=job, job="")
-        raise
-    _log.info("Run %s was handed to the cluster as %s.", run.id, job)
-
-
-def _write_job(run_id: str, *, before: str, job: str) -> bool:
-    """Whether the run still waits as job `before`, and so is job `job` now."""
-    with queue_lock():
-        run = runs.get(run_id)
-        if run.status.state != "queued" or run.status.job != before:
-            return False
-        stage = "waiting for the cluster" if job else ""
-        states.write(run.folder, replace(run.status, job=job, stage=stage, waits_for=""))
-        return True
-
-
 def stop(run_id: str) -> None:
     """Ask a run to stop: a queued one never starts, a running one ends after its batch and keeps its best model.
 
@@ -375,20 +266,9 @@ def resume(run_id: str) -> None:
                 f"Run '{run_id}' is {run.status.state}. Only one that was stopped or interrupted, or has failed, can go on; "
                 f"to train a finished one longer, copy it: runs duplicate {run_id} --set epochs=…"
             )
-        _requeue(run, revived=0)
+        requeue(run, revived=0)
     _log.info("Run %s was resumed.", run_id)
     dispatch()
-
-
-def _requeue(run: Run, *, revived: int) -> None:
-    if run.status.owner is not None:
-        process.kill(run.status.owner)  # a stopped one may still be predicting
-    (run.folder / "stop").unlink(missing_ok=True)
-    now = time.time()
-    fresh = states.Status(
-        created=run.status.created, turn=now, epoch=run.status.epoch, epochs=run.config.epochs, revived=revived
-    )
-    states.write(run.folder, fresh)
 
 
 def move(run_id: str, to: Move) -> None:
@@ -423,9 +303,9 @@ def wait(run_id: str, look_at: Callable[[Run], None]) -> Run:
 _seen_running: set[str] = set()
 
 
-def _log_ended(found: Sequence[Run]) -> None:
+def _log_ended(all_runs: Sequence[Run]) -> None:
     """Log how runs ended that this process has seen running: their own processes log to the run's folder."""
-    for run in found:
+    for run in all_runs:
         if run.status.state == "running":
             _seen_running.add(run.id)
         elif run.id in _seen_running:

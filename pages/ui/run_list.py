@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from cxr_core import formatting
-from cxr_core.jobs import queue
+from cxr_core.jobs import queue_state
 from cxr_core.runs import groups, trash
 from cxr_core.runs.groups import Group
 from cxr_core.runs.run_store import Run
@@ -23,7 +23,7 @@ def running(now: list[Run], all_groups: list[Group]) -> None:
     for run in now:
         if run.status.state != "queued":
             run_card.card(run)
-    waiting = queue.waiting_runs(now)
+    waiting = queue_state.waiting_runs(now)
     for position, run in enumerate(waiting[:NEXT], start=1):
         run_card.card(run, position=position, waiting=len(waiting))
     if len(waiting) > NEXT:

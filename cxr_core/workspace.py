@@ -6,8 +6,8 @@
     <home>/datasets/.errands/<name>/  who adds it in the background, of what, and what that process printed
     <home>/runs/<id>/             one training each
     <home>/runs/.deleted/<id>/    one that was deleted and can still be brought back
-    <home>/trunks/<digest>.weights.h5   weights of frozen trunks that runs stand on; <digest>-….tflite: to be run without Keras
-    <home>/features/<key>/        what such trunks made of images
+    <home>/trunks/<digest>.weights.h5   weights of frozen backbones that runs stand on; <digest>-….tflite: to be run without Keras
+    <home>/features/<key>/        features that such backbones made of images
     <project>/artifacts/pretrained/<id>/   runs that ship with the project (or in the folder `CXR_PRETRAINED`)
 
 `<home>` is the environment variable `CXR_HOME`, else `artifacts/` of the clone, else (installed by pip) the user's data folder,
@@ -93,12 +93,12 @@ def features() -> Path:
 
 
 def backbone(digest: str) -> Path:
-    """The weights of a frozen trunk, named by their content; runs need them to predict."""
+    """The weights of a frozen backbone, named by their content; runs need them to predict."""
     return home() / "trunks" / f"{validate_name(digest)}.weights.h5"
 
 
 def exported_backbone(name: str) -> Path:
-    """A frozen trunk as it is run without Keras; made again if deleted."""
+    """A frozen backbone as it is run without Keras; made again if deleted."""
     return home() / "trunks" / f"{validate_name(name)}.tflite"
 
 

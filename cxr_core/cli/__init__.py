@@ -38,11 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> Parser:
     """All commands with their options."""
     command = "cxr" if Path(sys.argv[0]).stem == "cxr" else "python -m cxr_core"
-    found = Parser(prog=command, description=f"Chest X-ray workbench. {DISCLAIMER}")
-    found.add_argument("--version", action="version", version=__version__)
-    commands = found.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    root = Parser(prog=command, description=f"Chest X-ray workbench. {DISCLAIMER}")
+    root.add_argument("--version", action="version", version=__version__)
+    commands = root.add_subparsers(title="commands", required=True, metavar="COMMAND")
     data.add_commands(commands)
     training.add_commands(commands)
     results.add_commands(commands)
     prediction.add_commands(commands)
-    return found
+    return root

@@ -113,7 +113,7 @@ def build_options(parser: argparse.ArgumentParser) -> None:
 
 def _data_add(chosen: argparse.Namespace) -> None:
     progress = no_progress if chosen.quiet else ProgressMeter()
-    findings = {label: found.split(",") for label, found in map(pair, chosen.finding)}
+    findings = {label: names.split(",") for label, names in map(pair, chosen.finding)}
     if not chosen.source.strip():
         raise BadInput(f"A source is needed: {' | '.join(sources.SOURCES)} | a folder | a .zip. Received: ''.")
     name = "" if chosen.name is None else workspace.validate_name(chosen.name)
@@ -128,7 +128,7 @@ def _data_add(chosen: argparse.Namespace) -> None:
         print_result(chosen, document, f"Added {plural(grown.added, 'image')} to '{grown.dataset.name}'. {words}")
         return
     dataset = datasets.add(chosen.source, name, **options, progress=progress)
-    _say_skipped([(one["file"], one["reason"]) for one in dataset.skipped])
+    _say_skipped([(skipped["file"], skipped["reason"]) for skipped in dataset.skipped])
     if dataset.advice:
         print_note(dataset.advice)
     print_result(chosen, asdict(dataset), f"Added dataset '{dataset.name}': {_totals(dataset)}.")
@@ -141,12 +141,14 @@ def _say_skipped(skipped: Sequence[tuple[str, str]]) -> None:
 
 
 def _data_list(chosen: argparse.Namespace) -> None:
-    found = datasets.list_datasets()
+    listed = datasets.list_datasets()
     for why in datasets.list_damaged().values():
         print_note(why)
-    lines = [f"{one.name}: {_totals(one)}" for one in found]
+    lines = [f"{dataset.name}: {_totals(dataset)}" for dataset in listed]
     print_result(
-        chosen, [asdict(one) for one in found], "\n".join(lines) or "No datasets yet. Add one with: data add synthetic"
+        chosen,
+        [asdict(dataset) for dataset in listed],
+        "\n".join(lines) or "No datasets yet. Add one with: data add synthetic",
     )
 
 
@@ -175,14 +177,16 @@ def _data_remove(chosen: argparse.Namespace) -> None:
 
 
 def _data_build(chosen: argparse.Namespace) -> None:
-    made = built(chosen.name, chosen)
-    if made.already_there:
-        print_note(f"Already in '{made.data}', so not drawn: {plural(made.already_there, 'image')} of the supplements.")
+    frozen = built(chosen.name, chosen)
+    if frozen.already_there:
+        print_note(
+            f"Already in '{frozen.data}', so not drawn: {plural(frozen.already_there, 'image')} of the supplements."
+        )
     lines = [
         f"{split:<6} {sum(row.values()):>7,}   " + ", ".join(f"{label} {count:,}" for label, count in row.items())
-        for split, row in made.counts.items()
+        for split, row in frozen.counts.items()
     ]
-    print_result(chosen, {"manifest": made.id, **asdict(made)}, "\n".join([f"Manifest {made.id}", *lines]))
+    print_result(chosen, {"manifest": frozen.id, **asdict(frozen)}, "\n".join([f"Manifest {frozen.id}", *lines]))
 
 
 def built(data: str, chosen: argparse.Namespace) -> manifest.Manifest:
@@ -195,7 +199,7 @@ def built(data: str, chosen: argparse.Namespace) -> manifest.Manifest:
         val_fraction=manifest.USUAL_SHARE if chosen.val_fraction is None else chosen.val_fraction,
         seed=chosen.seed,
         balance=chosen.balance,
-        supplements=[supplement(one) for one in chosen.supplement],
+        supplements=[supplement(text) for text in chosen.supplement],
         folds=chosen.folds,
         fold=chosen.fold,
     )
@@ -210,44 +214,50 @@ def supplement(text: str) -> manifest.Supplement:
 
 def _data_audit(chosen: argparse.Namespace) -> None:
     progress = no_progress if chosen.quiet else ProgressMeter()
-    errand = workspace.background_job(chosen.name)
-    if errand.is_dir():  # a page started this and looks how far it is
-        progress = recorded_progress(errand, progress)
-    found = audit.run(chosen.name, progress=progress)
+    job_folder = workspace.background_job(chosen.name)
+    if job_folder.is_dir():  # a page started this and looks how far it is
+        progress = recorded_progress(job_folder, progress)
+    report = audit.run(chosen.name, progress=progress)
     left = audit.undecided(chosen.name, query.curated_index(chosen.name))
     lines = [
-        f"{one.severity:>6}  {one.title}: {plural(one.images, 'image')}, {plural(one.groups, 'group')}"
-        + (f", {left[one.kind].images:,} left to decide" if one.kind in left else "")
-        for one in found.findings
+        f"{issue.severity:>6}  {issue.title}: {plural(issue.images, 'image')}, {plural(issue.groups, 'group')}"
+        + (f", {left[issue.kind].images:,} left to decide" if issue.kind in left else "")
+        for issue in report.findings
     ]
-    lines += [f"  trait  AUC {one.auc:.2f} on {one.split}: {one.sentence}" for one in found.shortcuts if one.notable]
-    document = {"data": found.data, "images": found.images, "made": found.made}
+    lines += [
+        f"  trait  AUC {trait.auc:.2f} on {trait.split}: {trait.sentence}"
+        for trait in report.shortcuts
+        if trait.notable
+    ]
+    document = {"data": report.data, "images": report.images, "made": report.made}
     document["issues"] = [
-        {**asdict(one), **({"left": asdict(left[one.kind])} if one.kind in left else {})} for one in found.findings
+        {**asdict(issue), **({"left": asdict(left[issue.kind])} if issue.kind in left else {})}
+        for issue in report.findings
     ]
-    document["shortcuts"] = [{**asdict(one), "meaning": one.sentence} for one in found.shortcuts]
+    document["shortcuts"] = [{**asdict(trait), "meaning": trait.sentence} for trait in report.shortcuts]
     print_result(chosen, document, "\n".join(lines) or "Nothing stands out.")
 
 
 def _data_decide(chosen: argparse.Namespace) -> None:
-    made = decisions.decide(
+    decision = decisions.decide(
         chosen.name, chosen.action, chosen.images, value=chosen.value, reason=chosen.reason, who=chosen.who
     )
-    print_result(chosen, asdict(made), f"Recorded as decision {made.number}.")
+    print_result(chosen, asdict(decision), f"Recorded as decision {decision.number}.")
 
 
 def _data_reverse(chosen: argparse.Namespace) -> None:
     reverse = decisions.undo if chosen.action == "undo" else decisions.redo
-    made = reverse(chosen.name, chosen.number, reason=chosen.reason, who=chosen.who)
-    print_result(chosen, asdict(made), f"Recorded as decision {made.number}.")
+    decision = reverse(chosen.name, chosen.number, reason=chosen.reason, who=chosen.who)
+    print_result(chosen, asdict(decision), f"Recorded as decision {decision.number}.")
 
 
 def _data_decisions(chosen: argparse.Namespace) -> None:
-    made = decisions.record(chosen.name)
-    active = {one.number for one in decisions.in_force(chosen.name)}
+    record = decisions.record(chosen.name)
+    active = {decision.number for decision in decisions.in_force(chosen.name)}
     lines = [
-        f"{one.number:>4}  {one.action:<8} {one.value:<12} {len(one.images):>6,} images  {one.who}  {one.reason}"
-        for one in made
+        f"{decision.number:>4}  {decision.action:<8} {decision.value:<12} "
+        f"{len(decision.images):>6,} images  {decision.who}  {decision.reason}"
+        for decision in record
     ]
-    document = [{**asdict(one), "in_force": one.number in active} for one in made]
+    document = [{**asdict(decision), "in_force": decision.number in active} for decision in record]
     print_result(chosen, document, "\n".join(lines) or "No decisions yet.")

@@ -60,17 +60,17 @@ def _predict(chosen: argparse.Namespace) -> None:
     problems += others
     results: list[dict[str, Any]] = []
     done, failed = 0, 0
-    panel = predict.load(chosen.run) if items else None
-    if panel and panel.notice:
-        print_note(panel.notice)
+    model = predict.load(chosen.run) if items else None
+    if model and model.notice:
+        print_note(model.notice)
     if chosen.frame is not None:
-        items = [replace(one, frame=chosen.frame) for one in items]
-    answers = zip(predict.stream(panel, items), items, strict=True) if panel else iter(())
-    for one, item in chain(answers, ((predict.Result(name, problem=sentence), None) for name, sentence in problems)):
-        document: dict[str, Any] = {**documents.image_result(one)}
-        done, failed = done + 1, failed + (one.prediction is None)
-        if panel and item and one.prediction and not one.prediction.refused and chosen.heatmaps:
-            document["heatmap"] = _heatmap(panel, item, one.prediction.label, chosen.heatmaps, done)
+        items = [replace(item, frame=chosen.frame) for item in items]
+    answers = zip(predict.stream(model, items), items, strict=True) if model else iter(())
+    for result, item in chain(answers, ((predict.Result(name, problem=sentence), None) for name, sentence in problems)):
+        document: dict[str, Any] = {**documents.image_result(result)}
+        done, failed = done + 1, failed + (result.prediction is None)
+        if model and item and result.prediction and not result.prediction.refused and chosen.heatmaps:
+            document["heatmap"] = _heatmap(model, item, result.prediction.label, chosen.heatmaps, done)
         if chosen.jsonl:
             print(json.dumps(document, allow_nan=False), flush=True)
         elif chosen.json:
@@ -78,7 +78,7 @@ def _predict(chosen: argparse.Namespace) -> None:
         else:
             print(_line(document), flush=True)
     if chosen.json:
-        notes = documents.model_notes(panel) if panel else {"notice": "", "disclaimer": DISCLAIMER}
+        notes = documents.model_notes(model) if model else {"notice": "", "disclaimer": DISCLAIMER}
         print_result(chosen, {"results": results, "run": run.id, **notes}, "")
     else:
         (print_note if chosen.jsonl else print)(DISCLAIMER)
@@ -142,12 +142,12 @@ def _line(document: dict[str, Any]) -> str:
     return "\n  ".join([f"{document['file']}: {document['label']}{tuned}{doubt} ({shares})", *document["warnings"]])
 
 
-def _heatmap(panel: Any, item: Any, label: str, folder: str, number: int) -> str:
+def _heatmap(model: Any, item: Any, label: str, folder: str, number: int) -> str:
     from cxr_core.inference import heatmap, predict
 
     grey = images.decode(predict.content_of(item), frame=item.frame).grey
     target = workspace.ensure_dir(Path(folder).expanduser()) / f"{number:04d}-{Path(item.name).stem[:80]}-{label}.png"
-    Image.fromarray(heatmap.overlay(grey, panel.attribution(grey, label))).save(target)
+    Image.fromarray(heatmap.overlay(grey, model.attribution(grey, label))).save(target)
     return str(target)
 
 

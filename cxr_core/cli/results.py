@@ -58,47 +58,55 @@ def _evaluate(chosen: argparse.Namespace) -> None:
     from cxr_core.evaluation import confusion, decision_metrics, image_metadata, metrics, prediction_set, rule_store
     from cxr_core.evaluation.decision_rule import calibrated, decided
 
-    found, rule = prediction_set.read(chosen.run, chosen.split), rule_store.of_run(chosen.run)
-    patients = image_metadata.patients(found, runs.get(chosen.run).config.data)
-    decision = decision_metrics.document(found, rule)
-    words = [f"Decision rule: {rule.describe()}", *_shares(decision)]
-    card = metrics.estimate(found, patients)
-    report = confusion.classification_report(found.classes, found.confusion).to_string(float_format="%.2f", na_rep="")
-    words += ["\nBy highest probability:", report, f"\nn = {len(found):,}, with 95 % intervals:", *_lines(card)]
+    answers, rule = prediction_set.read(chosen.run, chosen.split), rule_store.of_run(chosen.run)
+    patients = image_metadata.patients(answers, runs.get(chosen.run).config.data)
+    decision = decision_metrics.document(answers, rule)
+    words = [f"Decision rule: {rule.describe()}", *_decision_lines(decision)]
+    estimates = metrics.estimate(answers, patients)
+    report = confusion.classification_report(answers.classes, answers.confusion).to_string(
+        float_format="%.2f", na_rep=""
+    )
+    words += [
+        "\nBy highest probability:",
+        report,
+        f"\nn = {len(answers):,}, with 95 % intervals:",
+        *_estimate_lines(estimates),
+    ]
     after = by_threshold = None
     if rule.is_calibrated:
-        calm = metrics.estimate(calibrated(found, rule.temperature), patients, parts=("terms",))
-        after = {"temperature": rule.temperature, "figures": metrics.to_dict(calm)}
-        words += [f"\nAfter its temperature, {rule.temperature:.3f}:", *_lines(calm)]
+        after_temperature = metrics.estimate(calibrated(answers, rule.temperature), patients, parts=("terms",))
+        after = {"temperature": rule.temperature, "figures": metrics.to_dict(after_temperature)}
+        words += [f"\nAfter its temperature, {rule.temperature:.3f}:", *_estimate_lines(after_temperature)]
     if rule.threshold is not None:
-        called = decided(found, rule)
-        counts = metrics.estimate(called, patients, parts=("counts",))
-        terms = metrics.estimate(calibrated(called, rule.temperature), patients, parts=("terms",))
+        decided_set = decided(answers, rule)
+        counts = metrics.estimate(decided_set, patients, parts=("counts",))
+        terms = metrics.estimate(calibrated(decided_set, rule.temperature), patients, parts=("terms",))
         every = counts | {"ece": terms["ece"]}
         point = _operating_point(chosen.run, rule)
-        by_threshold = {"point": point, **metrics.document(called, counts), "figures": metrics.to_dict(every)}
-        report = confusion.classification_report(called.classes, called.confusion).to_string(
+        by_threshold = {"point": point, **metrics.document(decided_set, counts), "figures": metrics.to_dict(every)}
+        report = confusion.classification_report(decided_set.classes, decided_set.confusion).to_string(
             float_format="%.2f", na_rep=""
         )
-        words += ["\nBy its decision rule:", report, "", *_lines(every)]
+        words += ["\nBy its decision rule:", report, "", *_estimate_lines(every)]
     figures = {
-        **metrics.document(found, card),
+        **metrics.document(answers, estimates),
         "decision": decision,
-        "figures": metrics.to_dict(card),
+        "figures": metrics.to_dict(estimates),
         "after_temperature": after,
         "operating_point": by_threshold,
     }
     print_result(chosen, figures, "\n".join(words))
 
 
-def _shares(decision: Mapping[str, Any]) -> list[str]:
+def _decision_lines(decision: Mapping[str, Any]) -> list[str]:
     """Metrics of what a person is shown, one a line."""
     from cxr_core.evaluation.decision_metrics import TITLES
 
     return [
-        f"{title:<40} {one['value']:.4f} ({one['ci95'][0]:.4f} to {one['ci95'][1]:.4f}), {one['count']:,} of {one['of']:,}"
+        f"{title:<40} {share['value']:.4f} ({share['ci95'][0]:.4f} to {share['ci95'][1]:.4f}), "
+        f"{share['count']:,} of {share['of']:,}"
         for name, title in TITLES.items()
-        if (one := decision[name])["value"] is not None
+        if (share := decision[name])["value"] is not None
     ]
 
 
@@ -114,12 +122,12 @@ def _operating_point(run_id: str, rule: "DecisionRule") -> dict[str, Any] | None
     return {**point, "temperature": rule.temperature, **shares, "images": rule.images, "of": rule.digest}
 
 
-def _lines(card: Mapping[str, "Estimate"]) -> list[str]:
-    """Figures with their intervals, one a line."""
+def _estimate_lines(estimates: Mapping[str, "Estimate"]) -> list[str]:
+    """Metrics with their intervals, one a line."""
     return [
-        f"{name:<28} {one.value:.4f} ({one.low:.4f} to {one.high:.4f}), {one.method}"
-        for name, one in card.items()
-        if one.value is not None and one.low is not None and one.high is not None
+        f"{name:<28} {estimate.value:.4f} ({estimate.low:.4f} to {estimate.high:.4f}), {estimate.method}"
+        for name, estimate in estimates.items()
+        if estimate.value is not None and estimate.low is not None and estimate.high is not None
     ]
 
 
@@ -163,35 +171,35 @@ def _compare(chosen: argparse.Namespace) -> None:
     )
     first, second = shared.members
     patients = image_metadata.patients(first, runs.get(chosen.runs[0]).config.data)
-    apart = comparison.differences(first, second, patients, parts=("counts", "levels"))
-    one, other = (calibrated(each, rule.temperature) for each, rule in zip(shared.members, rules, strict=True))
-    apart |= comparison.differences(one, other, patients, parts=("terms",))
-    test, (alike, kappa) = comparison.mcnemar(first, second), comparison.agreement(first, second)
+    differences = comparison.differences(first, second, patients, parts=("counts", "levels"))
+    first_calibrated, second_calibrated = (
+        calibrated(member, rule.temperature) for member, rule in zip(shared.members, rules, strict=True)
+    )
+    differences |= comparison.differences(first_calibrated, second_calibrated, patients, parts=("terms",))
+    test, (agreement, kappa) = comparison.mcnemar(first, second), comparison.agreement(first, second)
     document = {
         "n": len(shared),
-        "second_less_first": metrics.to_dict(apart),
+        "second_less_first": metrics.to_dict(differences),
         "mcnemar": asdict(test),
-        "agreement": alike,
+        "agreement": agreement,
         "kappa": None if math.isnan(kappa) else kappa,
         "decision_rules": [rule.document() for rule in rules],
     }
     lines = [
-        f"{name}: {one.value:+.4f} ({one.low:+.4f} to {one.high:+.4f})"
-        for name, one in apart.items()
-        if one.value is not None and one.low is not None and one.high is not None
+        f"{name}: {estimate.value:+.4f} ({estimate.low:+.4f} to {estimate.high:+.4f})"
+        for name, estimate in differences.items()
+        if estimate.value is not None and estimate.low is not None and estimate.high is not None
     ]
-    told = (
-        f"on {len(shared):,} images that both have answered; McNemar's exact p = {test.p:.3g}, same answer {alike:.1%}"
-    )
-    print_result(chosen, document, "\n".join([f"{chosen.runs[1]} less {chosen.runs[0]}, {told}", *lines]))
+    summary = f"on {len(shared):,} images that both have answered; McNemar's exact p = {test.p:.3g}, same answer {agreement:.1%}"
+    print_result(chosen, document, "\n".join([f"{chosen.runs[1]} less {chosen.runs[0]}, {summary}", *lines]))
 
 
 def _ensemble(chosen: argparse.Namespace) -> None:
     from cxr_core.evaluation import ensembles
 
-    made = ensembles.create(chosen.runs, chosen.way)
-    found = ensembles.of_run(made)
-    print_result(chosen, {"run": made, **(asdict(found) if found else {})}, made)
+    run_id = ensembles.create(chosen.runs, chosen.way)
+    ensemble = ensembles.of_run(run_id)
+    print_result(chosen, {"run": run_id, **(asdict(ensemble) if ensemble else {})}, run_id)
 
 
 def _report(chosen: argparse.Namespace) -> None:
@@ -209,9 +217,9 @@ def _doctor(chosen: argparse.Namespace) -> None:
 
     document = {
         **environment.describe(),
-        "cards": [asdict(one) for one in machine.list_gpus()],
+        "cards": [asdict(card) for card in machine.list_gpus()],
         "weights": weights.available(),
-        "features_mb": round(sum(one.bytes for one in features.list_stores()) / 2**20, 1),
+        "features_mb": round(sum(store.bytes for store in features.list_stores()) / 2**20, 1),
         "home": str(workspace.home()),
         "datasets": datasets.list_names(),
         "runs": len(runs.list_ids()),

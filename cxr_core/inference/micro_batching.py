@@ -14,7 +14,7 @@ Output = TypeVar("Output")
 
 
 class _Request(Generic[Item, Output]):
-    """What one thread asks for, and in the end its outputs or its error.
+    """The items of one thread, and in the end their outputs or an error.
 
     Attributes:
         ready: set when there is an outcome, or when this thread has to compute.

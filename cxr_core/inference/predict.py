@@ -249,7 +249,7 @@ class Result:
 
     @property
     def agreeing(self) -> int:
-        """How many of the opinions name the same class."""
+        """Number of opinions that name the same class."""
         return sum(self.prediction is not None and opinion.label == self.prediction.label for opinion in self.opinions)
 
 

@@ -1,12 +1,12 @@
-"""Errands: long work on a dataset in the background, started by a page, done by the command line, looked at by any page.
+"""Long work on a dataset in the background: started by a page, done by the command line, shown by any page.
 
 <datasets>/.errands/<name>/
-    job.json        what is done, by whom, of what source
-    log.txt         what that process printed
-    progress.json   how far an audit is
+    job.json        kind of the job, its process, its source
+    log.txt         output of that process
+    progress.json   progress of an audit
     <name>.zip      an upload that waits to be read
 
-The folder is gone when the work is done; a failed errand keeps it until it is put away or tried again.
+The folder is gone when the work is done; a failed job keeps it until it is dismissed or tried again.
 """
 
 import logging
@@ -33,7 +33,7 @@ _CUT_OFF = "It was cut off unfinished, and nothing of it is left. Run it again."
 
 @dataclass(frozen=True)
 class BackgroundJob:
-    """One errand: under way, or failed with `problem`, a sentence. `total` is 0 while it is unknown."""
+    """One job: running, or failed with `problem`, a sentence. `total` is 0 while it is unknown."""
 
     kind: Kind
     name: str
@@ -61,7 +61,7 @@ def add(source: str, name: str = "", *, options: Sequence[str] = ()) -> str:
         BadInput: the name will not do.
     """
     name = workspace.validate_name(name or datasets.default_name(source))
-    with _turn():
+    with _lock():
         _free(name)
         _begin("add", source, name, ["data", "add", source, "--name", name, "--quiet", *options])
     return name
@@ -70,7 +70,7 @@ def add(source: str, name: str = "", *, options: Sequence[str] = ()) -> str:
 def add_upload(content: bytes, name: str) -> str:
     """As `add`, for the bytes of an uploaded zip; they lie on the disk until the addition has ended."""
     workspace.validate_name(name)
-    with _turn():
+    with _lock():
         _free(name)
         upload = workspace.background_job(name) / f"{name}.zip"
         workspace.write_bytes(upload, content)
@@ -86,15 +86,15 @@ def audit(name: str) -> None:
     """
     if name not in datasets.list_names():
         raise UnknownName("dataset", name, datasets.list_names())
-    with _turn():
-        if not any(one.name == name and one.running for one in list_jobs()):
+    with _lock():
+        if not any(job.name == name and job.running for job in list_jobs()):
             shutil.rmtree(workspace.background_job(name), ignore_errors=True)
             _begin("audit", name, name, ["data", "audit", name, "--quiet"])
 
 
 @contextmanager
-def _turn() -> Iterator[None]:
-    """One at a time begins an errand."""
+def _lock() -> Iterator[None]:
+    """Hold the lock under which jobs begin and end."""
     workspace.ensure_dir(workspace.background_job())
     with FileLock(workspace.background_job() / ".lock"):
         yield
@@ -102,7 +102,7 @@ def _turn() -> Iterator[None]:
 
 def _free(name: str) -> None:
     """Nothing of this name may be there or under way; what an earlier failure left is cleared."""
-    if name in datasets.list_names() or any(one.name == name and one.running for one in list_jobs()):
+    if name in datasets.list_names() or any(job.name == name and job.running for job in list_jobs()):
         raise AlreadyExists(f"There is a dataset named '{name}' already, or it is being added. Choose another name.")
     shutil.rmtree(workspace.background_job(name), ignore_errors=True)
 
@@ -117,18 +117,18 @@ def _begin(kind: Kind, source: str, name: str, arguments: Sequence[str]) -> None
 
 
 def list_jobs() -> list[BackgroundJob]:
-    """What is being done and what failed, by name. What is done is forgotten here."""
-    return [one for name in workspace.list_dirs(workspace.background_job()) if (one := _look(name)) is not None]
+    """Running and failed jobs, by name; the folders of finished ones are deleted here."""
+    return [job for name in workspace.list_dirs(workspace.background_job()) if (job := _read(name)) is not None]
 
 
 def stop(name: str) -> None:
-    """End an errand, or put away the message of a failed one; nothing of it is left.
+    """End a job, or dismiss the message of a failed one; nothing of it is left.
 
     What another process adds under the same name is not touched.
     """
     if not workspace.background_job(name).is_dir():
         return
-    with _turn():  # one that is just beginning has a process before it says so
+    with _lock():  # one that is just beginning has a process before its job.json
         if (job := _job(name)) is not None:
             process.kill(job["owner"])
             _log_ended(job["kind"], name, "stopped")
@@ -152,7 +152,7 @@ def _job(name: str) -> _Job | None:
     return job
 
 
-def _look(name: str) -> BackgroundJob | None:
+def _read(name: str) -> BackgroundJob | None:
     job = _job(name)
     if job is None:
         return None

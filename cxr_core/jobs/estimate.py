@@ -25,7 +25,7 @@ _STEP: Range = (0.001, 0.02)  # that a step costs besides its arithmetic
 # multiplications than are counted; an eighth where they are depthwise and wait for the memory.
 _EFFICIENCY: Range = (0.125, 2.0)
 _BACKWARD = 3.0  # a step forward and back costs about three times a step forward
-_SPREAD: Range = (0.8, 1.3)  # of runs that are alike, as the machine is more or less busy
+_SPREAD: Range = (0.8, 1.3)  # of runs that are similar, as the machine is more or less busy
 _RECENT = 3  # runs; one alone may have had a busy machine
 _MAX_SCALE = 4  # a run tells something of one on up to so many times its images
 
@@ -56,9 +56,9 @@ def estimate(config: RunConfig, images: Mapping[str, int], runs: Sequence[Run]) 
         config.trained, model.tail
     )  # share of a forward pass that is done in each step
     passes = _BACKWARD * train + val  # forward passes that an epoch is worth
-    alike = _alike(config, runs)
-    epoch = _measured_epoch(alike, train)
-    extraction = _measured_extraction(alike)
+    similar = _similar(config, runs)
+    epoch = _measured_epoch(similar, train)
+    extraction = _measured_extraction(similar)
     missing = 0 if config.trained == ALL else _missing_features(config, train, every)
     if machine.list_gpus() and (epoch is None or (missing and extraction is None)):
         return None
@@ -84,29 +84,29 @@ def _plus(*ranges: Range) -> Range:
     return sum(low for low, _ in ranges), sum(high for _, high in ranges)
 
 
-def _alike(config: RunConfig, runs: Sequence[Run]) -> list[Run]:
+def _similar(config: RunConfig, runs: Sequence[Run]) -> list[Run]:
     """The latest runs on this machine of the same network, at the same size, of which the same part learned."""
     names = ("model", "trained", "image_size", "batch_size")
-    found: list[Run] = []
+    similar: list[Run] = []
     for run in runs:
         owner = run.status.owner
         if owner is None or owner["host"] != socket.gethostname() or not run.status.images:
             continue
         if all(getattr(run.config, name) == getattr(config, name) for name in names):
-            found.append(run)
-        if len(found) == 2 * _RECENT:
+            similar.append(run)
+        if len(similar) == 2 * _RECENT:
             break
-    return found
+    return similar
 
 
-def _measured_epoch(alike: Sequence[Run], train: int) -> Range | None:
+def _measured_epoch(similar: Sequence[Run], train: int) -> Range | None:
     """Seconds of an epoch on `train` images, from the median epoch of each of the latest runs.
 
     The first epoch of a run is left out, since it builds the graphs, and so are runs on much fewer images, where what an
     epoch costs besides its images would be counted many times over.
     """
     medians = []
-    for run in alike:
+    for run in similar:
         seconds = run_store.history(run.id)["seconds"][1:]
         if len(seconds) and run.status.images >= train / _MAX_SCALE:
             medians.append(float(np.median(seconds)) * train / run.status.images)
@@ -115,21 +115,21 @@ def _measured_epoch(alike: Sequence[Run], train: int) -> Range | None:
     return _range_of(medians)
 
 
-def _measured_extraction(alike: Sequence[Run]) -> Range | None:
+def _measured_extraction(similar: Sequence[Run]) -> Range | None:
     """Seconds of an image whose features were extracted, from the latest runs that extracted any."""
-    found = []
-    for run in alike:
+    per_image = []
+    for run in similar:
         document = _description(run)
-        made, seconds = document.get("features_made"), document.get("seconds")
-        if isinstance(made, int) and isinstance(seconds, float | int) and made > 0 and seconds > 0:
-            found.append(seconds / made)
-        if len(found) == _RECENT:
+        extracted, seconds = document.get("features_made"), document.get("seconds")
+        if isinstance(extracted, int) and isinstance(seconds, float | int) and extracted > 0 and seconds > 0:
+            per_image.append(seconds / extracted)
+        if len(per_image) == _RECENT:
             break
-    return _range_of(found)
+    return _range_of(per_image)
 
 
 def _description(run: Run) -> dict[str, Any]:
-    """What a run says of its frozen part; empty if it has none, or it is damaged."""
+    """Description of a run's frozen part; empty if it has none, or it is damaged."""
     try:
         document = workspace.read_json(run.folder / "trunk.json")
     except (FileNotFoundError, WorkFailed):
@@ -149,7 +149,7 @@ def _computed_forward(config: RunConfig) -> Range:
 
 
 def _missing_features(config: RunConfig, train: int, every: int) -> int:
-    """How many images' features have to be extracted; those that are there, of whatever dataset, have not."""
+    """Number of images whose features have to be extracted; those that are there, of whatever dataset, have not."""
     wanted = {name: getattr(config, name) for name in ("model", "weights", "trained", "scaling")}
     wanted["size"] = config.image_size
     there = max((store.images for store in features.list_stores() if wanted.items() <= store.about.items()), default=0)

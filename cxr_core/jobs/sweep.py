@@ -81,8 +81,8 @@ def submit_on_manifests(configs_: Sequence[RunConfig], frozen: Sequence[manifest
     """As `submit`, on manifests that are there already: each of `configs_` is trained on each of them."""
     data = configs_[0].data
     group = f"sweep-{data[:30]}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)[:3]}"
-    made = [
-        replace(settings.with_manifest(config, one.id, one.classes), group=group)
-        for config, one in product(configs_, frozen)
+    grouped = [
+        replace(settings.with_manifest(config, splits.id, splits.classes), group=group)
+        for config, splits in product(configs_, frozen)
     ]
-    return group, [queue.submit(one) for one in made]
+    return group, [queue.submit(config) for config in grouped]

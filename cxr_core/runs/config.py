@@ -31,7 +31,7 @@ def _choice(default: Any, title: str, meaning: str, options: tuple[Any, ...] = (
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What was trained, on what, and how. Build it with `make`, which knows the recipes and checks every value."""
+    """Settings of a run: its model, data and training. Build it with `make`, which knows the recipes and checks every value."""
 
     model: str
     recipe: str
@@ -122,7 +122,7 @@ class RunConfig:
     )
 
 
-SETTINGS: dict[str, Field[Any]] = {one.name: one for one in fields(RunConfig) if one.metadata}
+SETTINGS: dict[str, Field[Any]] = {setting.name: setting for setting in fields(RunConfig) if setting.metadata}
 """What `--set` and the Train page may change, with title, help and limits in the field's metadata."""
 
 
@@ -144,40 +144,40 @@ def make(
         UnknownName: no such model, recipe or setting; lists the known ones.
         BadInput: a value of the wrong type or out of range, or settings that do not fit the model.
     """
-    asked = dict(settings or {})
-    chosen = recipes.get(recipe, model=model, weights=str(asked.get("weights", "")))
+    changes = dict(settings or {})
+    chosen = recipes.get(recipe, model=model, weights=str(changes.get("weights", "")))
     config = RunConfig(model=model, recipe=recipe, data=data, manifest=manifest, classes=tuple(classes))
-    return with_settings(config, {**chosen.settings, **asked})
+    return with_settings(config, {**chosen.settings, **changes})
 
 
 def with_settings(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
     """A copy of `config` with other settings, each checked, and all together against what the model offers."""
-    made = replace(config, **{name: _checked(name, value) for name, value in settings.items()})
-    model = catalogue.get(made.model)
-    if made.image_size < model.smallest:
+    changed = replace(config, **{name: _checked(name, value) for name, value in settings.items()})
+    model = catalogue.get(changed.model)
+    if changed.image_size < model.smallest:
         raise BadInput(
-            f"{model.title} needs images of at least {model.smallest} pixels a side. Received: image_size={made.image_size}."
+            f"{model.title} needs images of at least {model.smallest} pixels a side. Received: image_size={changed.image_size}."
         )
-    if made.trained not in model.parts:
+    if changed.trained not in model.parts:
         raise BadInput(
             f"{model.title} has no pretrained part that could stay frozen, so all of it learns (trained=all). "
-            f"Received: trained={made.trained}."
+            f"Received: trained={changed.trained}."
         )
-    return replace(made, weights=_weights(model, made.weights))
+    return replace(changed, weights=_weights(model, changed.weights))
 
 
-def _weights(model: catalogue.Architecture, asked: str) -> str:
+def _weights(model: catalogue.Architecture, weights: str) -> str:
     """The name as it is, or the whole path of the file."""
-    if asked in model.weights:
-        return asked
+    if weights in model.weights:
+        return weights
     offer = f"{model.title} can start from: {', '.join(model.weights)}" + (
         ", or a weights file." if model.has_backbone else "."
     )
-    if asked in catalogue.WEIGHTS or not model.has_backbone:
-        raise BadInput(f"{offer} Received: weights={asked}.")
-    path = Path(asked).expanduser()
+    if weights in catalogue.WEIGHTS or not model.has_backbone:
+        raise BadInput(f"{offer} Received: weights={weights}.")
+    path = Path(weights).expanduser()
     if not path.is_file():
-        raise BadInput(f"{offer} There is no file '{asked}'.")
+        raise BadInput(f"{offer} There is no file '{weights}'.")
     return str(path.resolve())
 
 
@@ -199,10 +199,10 @@ def from_document(document: Any) -> RunConfig:
     """
     if not isinstance(document, dict):
         raise BadInput(f"The run's config.json is damaged: it holds {type(document).__name__} instead of settings.")
-    known = [one.name for one in fields(RunConfig)]
+    names = [setting.name for setting in fields(RunConfig)]
     for name in document:
-        if name not in known:
-            raise UnknownName("setting", name, known)
+        if name not in names:
+            raise UnknownName("setting", name, names)
     try:
         return RunConfig(**{**document, "classes": tuple(document["classes"])})
     except (TypeError, KeyError) as error:
@@ -221,7 +221,7 @@ def _checked(name: str, value: Any) -> Any:
     if limits.get("options") and read not in limits["options"]:
         raise UnknownName(name.replace("_", " ") + " setting", str(read), limits["options"])
     if "low" in limits and not limits["low"] <= read <= limits["high"]:
-        low, high, came = (f"{one:,}" for one in (limits["low"], limits["high"], read))
+        low, high, came = (f"{number:,}" for number in (limits["low"], limits["high"], read))
         raise BadInput(f"The setting {name} lies between {low} and {high}. Received: {came[:100]}.")
     return read
 

@@ -21,18 +21,18 @@ class Group:
 
     @property
     def done(self) -> int:
-        """How many have ended."""
+        """Number of runs that have ended."""
         return sum(run.status.state in ENDED for run in self.runs)
 
 
 def list_groups(runs: Sequence[Run]) -> list[Group]:
     """The groups among `runs`, those of the latest start first."""
-    found: dict[str, list[Run]] = {}
+    by_group: dict[str, list[Run]] = {}
     for run in sorted(runs, key=lambda run: run.status.created):
         if run.config.group:
-            found.setdefault(run.config.group, []).append(run)
-    made = [Group(name, tuple(own)) for name, own in found.items()]
-    return sorted(made, key=lambda one: -one.runs[0].status.created)
+            by_group.setdefault(run.config.group, []).append(run)
+    groups = [Group(name, tuple(members)) for name, members in by_group.items()]
+    return sorted(groups, key=lambda group: -group.runs[0].status.created)
 
 
 def members(name: str, runs: Sequence[Run]) -> list[Run]:

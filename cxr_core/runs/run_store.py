@@ -2,7 +2,7 @@
 
     config.json  status.json  environment.json  history.csv  log.txt
     model.keras                  the whole network, or
-    head.keras  trunk.json       the part behind a frozen trunk, and which trunk that is
+    head.keras  trunk.json       the part behind a frozen backbone, and which backbone that is
     predictions/<split>.parquet  metrics.json
     checkpoint/                  where a training that is not finished goes on from
     label.json                   name and note that a person gave it
@@ -56,7 +56,7 @@ class Run:
 
     @property
     def is_bundled(self) -> bool:
-        """Whether it is the project's, not the user's: then nothing of it is changed."""
+        """True if it ships with the project: then nothing of it is changed."""
         return self.folder.parent != workspace.runs()
 
     @property
@@ -65,7 +65,7 @@ class Run:
 
     @property
     def has_predictions(self) -> bool:
-        """Whether it has a model and predictions."""
+        """True if it has a model and predictions."""
         return bool(self.metrics)
 
 
@@ -78,27 +78,27 @@ def create(config: RunConfig) -> str:
     """Make the folder of a queued run and return its id."""
     while True:
         run_id = make_id(config)
-        place = workspace.run(run_id)
+        path = workspace.run(run_id)
         try:
-            place.mkdir(parents=True)
+            path.mkdir(parents=True)
             break
         except FileExistsError:  # another run of this second has drawn the same suffix
             continue
         except OSError as error:
-            raise WorkFailed(f"Could not make {place}: {error.strerror}.") from error
-    workspace.write_json(place / "config.json", settings.to_document(config))
+            raise WorkFailed(f"Could not make {path}: {error.strerror}.") from error
+    workspace.write_json(path / "config.json", settings.to_document(config))
     now = time.time()
-    states.write(place, Status(created=now, turn=now, epochs=config.epochs))
+    states.write(path, Status(created=now, turn=now, epochs=config.epochs))
     return run_id
 
 
 def list_ids() -> list[str]:
     """All runs with a status, the user's and the shipped ones, newest first by name's time stamp."""
-    found = {name for name, place in _places() if os.path.isfile(f"{place}/status.json")}  # noqa: PTH113
-    return sorted(sorted(found), key=lambda name: name[-19:], reverse=True)
+    ids = {name for name, path in _run_folders() if os.path.isfile(f"{path}/status.json")}  # noqa: PTH113
+    return sorted(sorted(ids), key=lambda name: name[-19:], reverse=True)
 
 
-def _places() -> list[tuple[str, str]]:
+def _run_folders() -> list[tuple[str, str]]:
     """Name and path of all folders that may be runs; a shipped one comes before the user's, who may have one of its name."""
     return [
         (name, f"{root}/{name}")
@@ -108,7 +108,7 @@ def _places() -> list[tuple[str, str]]:
 
 
 def folder(run_id: str) -> Path:
-    """Where a run lives.
+    """The folder of a run.
 
     Raises:
         UnknownName: there is no such run; lists the known ones.
@@ -129,31 +129,29 @@ def get(run_id: str) -> Run:
     return _at(run_id, str(folder(run_id)))
 
 
-def _at(run_id: str, place: str) -> Run:
-    fingerprint = workspace.fingerprint(*(f"{place}/{name}" for name in _FILES))
+def _at(run_id: str, path: str) -> Run:
+    fingerprint = workspace.fingerprint(*(f"{path}/{name}" for name in _FILES))
     try:
-        kept = _kept.get(place)
-        if kept is None or kept[0] != fingerprint:
-            kept = (fingerprint, _read(run_id, Path(place)))
-            _kept[place] = kept
+        cached = _cache.get(path)
+        if cached is None or cached[0] != fingerprint:
+            cached = (fingerprint, _read(run_id, Path(path)))
+            _cache[path] = cached
     except FileNotFoundError as error:
         raise WorkFailed(f"Run '{run_id}' lacks {error.filename}. Delete it with: runs delete {run_id}") from error
-    status = states.with_liveness(kept[1].status)
-    return kept[1] if status is kept[1].status else replace(kept[1], status=status)
+    status = states.with_liveness(cached[1].status)
+    return cached[1] if status is cached[1].status else replace(cached[1], status=status)
 
 
 _FILES = ("config.json", "status.json", "metrics.json", "label.json")
-_kept: dict[
-    str, tuple[workspace.Fingerprint, Run]
-] = {}  # what was read and is still the same on disk: a page looks at a thousand runs
+_cache: dict[str, tuple[workspace.Fingerprint, Run]] = {}  # runs as last read, by path: a page looks at a thousand
 
 
-def _read(run_id: str, place: Path) -> Run:
-    config = settings.from_document(workspace.read_json(place / "config.json"))
-    metrics = workspace.read_json(place / "metrics.json") if (place / "metrics.json").is_file() else {}
-    label = workspace.read_json(place / "label.json") if (place / "label.json").is_file() else {}
+def _read(run_id: str, path: Path) -> Run:
+    config = settings.from_document(workspace.read_json(path / "config.json"))
+    metrics = workspace.read_json(path / "metrics.json") if (path / "metrics.json").is_file() else {}
+    label = workspace.read_json(path / "label.json") if (path / "label.json").is_file() else {}
     return Run(
-        run_id, config, states.read_as_written(place), metrics, str(label.get("name", "")), str(label.get("note", ""))
+        run_id, config, states.read_as_written(path), metrics, str(label.get("name", "")), str(label.get("note", ""))
     )
 
 
@@ -174,25 +172,25 @@ def describe(run_id: str, *, name: str | None = None, note: str | None = None) -
 
 
 def list_runs() -> list[Run]:
-    """All runs that can be read, newest first; the others are named by `damaged`."""
-    found = [one for one in _tried().values() if isinstance(one, Run)]
-    return sorted(found, key=lambda run: run.status.created, reverse=True)
+    """All runs that can be read, newest first; the others are named by `list_damaged`."""
+    readable = [run for run in _read_all().values() if isinstance(run, Run)]
+    return sorted(readable, key=lambda run: run.status.created, reverse=True)
 
 
 def list_damaged() -> dict[str, str]:
     """Runs that cannot be read, with the sentence that says why."""
-    return {run_id: str(one) for run_id, one in _tried().items() if isinstance(one, WorkFailed | BadInput)}
+    return {run_id: str(error) for run_id, error in _read_all().items() if isinstance(error, WorkFailed | BadInput)}
 
 
-def _tried() -> dict[str, Run | CxrError]:
-    found: dict[str, Run | CxrError] = {}
-    for run_id, place in _places():
+def _read_all() -> dict[str, Run | CxrError]:
+    outcomes: dict[str, Run | CxrError] = {}
+    for run_id, path in _run_folders():
         try:
-            found[run_id] = _at(run_id, place)
+            outcomes[run_id] = _at(run_id, path)
         except CxrError as error:
-            if os.path.isfile(f"{place}/status.json"):  # noqa: PTH113 - else it is no run, or is being made or deleted
-                found[run_id] = error
-    return found
+            if os.path.isfile(f"{path}/status.json"):  # noqa: PTH113 - else it is no run, or is being made or deleted
+                outcomes[run_id] = error
+    return outcomes
 
 
 def history(run_id: str) -> pd.DataFrame:
@@ -205,9 +203,9 @@ def history(run_id: str) -> pd.DataFrame:
     return history_of_folder(folder(run_id))
 
 
-def history_of_folder(place: Path) -> pd.DataFrame:
-    """The `history` of the run in the folder `place`."""
-    path = place / "history.csv"
+def history_of_folder(run_folder: Path) -> pd.DataFrame:
+    """The `history` of the run in a folder."""
+    path = run_folder / "history.csv"
     if not path.is_file():
         return pd.DataFrame(columns=list(HISTORY), dtype=float)
     try:
@@ -217,7 +215,7 @@ def history_of_folder(place: Path) -> pd.DataFrame:
 
 
 def epoch_score(epoch: Mapping[Any, Any], by: str) -> tuple[float, ...]:
-    """How good an epoch is, to be compared: the largest is kept.
+    """Score of an epoch, to be compared: the epoch with the largest is kept.
 
     Args:
         epoch: a row of the history.
@@ -232,16 +230,16 @@ def epoch_score(epoch: Mapping[Any, Any], by: str) -> tuple[float, ...]:
 
 
 def best_epoch(table: pd.DataFrame, by: str) -> int | None:
-    """The epoch of a `history` whose weights are kept, `by` as in `rank`; None before the first."""
+    """The epoch of a `history` whose weights are kept, `by` as in `epoch_score`; None before the first."""
     if not {"val_accuracy", "val_loss"} <= set(table):
         return None
     rows = [row for row in table.to_dict("records") if math.isfinite(row["loss"]) and pd.notna(row["val_loss"])]
     return int(max(rows, key=lambda row: epoch_score(row, by))["epoch"]) if rows else None
 
 
-def write_history(place: Path, rows: list[dict[str, float]]) -> None:
+def write_history(run_folder: Path, rows: list[dict[str, float]]) -> None:
     table = pd.DataFrame(rows, columns=list(HISTORY))
-    workspace.write_bytes(place / "history.csv", table.to_csv(index=False).encode())
+    workspace.write_bytes(run_folder / "history.csv", table.to_csv(index=False).encode())
 
 
 _CHATTER = re.compile(r"I\d{4} \d\d:|I0000 |WARNING: All log messages before absl|To enable the following|.*\bcuInit\b")
@@ -264,8 +262,8 @@ def predictions_path(run_id: str, split: str) -> Path:
     Raises:
         UnknownName: no such run, or the run has no predictions for this split; lists those it has.
     """
-    place = folder(run_id) / "predictions"
-    known = [path.stem for path in sorted(place.glob("*.parquet"))]
-    if split not in known:
-        raise UnknownName(f"split with predictions in run {run_id}", split, known)
-    return place / f"{split}.parquet"
+    parent = folder(run_id) / "predictions"
+    splits = [path.stem for path in sorted(parent.glob("*.parquet"))]
+    if split not in splits:
+        raise UnknownName(f"split with predictions in run {run_id}", split, splits)
+    return parent / f"{split}.parquet"

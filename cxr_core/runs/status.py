@@ -63,7 +63,7 @@ class Status:
 
     @property
     def at_work(self) -> bool:
-        """Whether more will come of it: it waits, runs, or was stopped and its kept model is still answering."""
+        """True if more will come of it: it waits, runs, or was stopped and its best model still predicts."""
         return self.state not in ENDED or (self.state == "stopped" and self.stage == "predicting")
 
 
@@ -90,7 +90,7 @@ def read_as_written(folder: Path) -> Status:
 
 
 def with_liveness(status: Status) -> Status:
-    """What was written, but for a run whose process is gone: it is interrupted, and a stopped one predicts no more."""
+    """The status as written, but for a run whose process is gone: it is interrupted, and a stopped one predicts no more."""
     if status.state in ENDED and status.stage and _is_gone(status):
         return replace(status, stage="")
     if status.state == "running" and _is_gone(status):
@@ -108,16 +108,17 @@ def _of_document(document: Any) -> Status | None:
     if not isinstance(document, dict):
         return None
     kinds: dict[str, Any] = {
-        one.name: (int, float) if isinstance(one.default, float) else type(one.default) for one in fields(Status)
+        field.name: (int, float) if isinstance(field.default, float) else type(field.default)
+        for field in fields(Status)
     }
     kinds["owner"] = (dict, type(None))
-    known = {name: value for name, value in document.items() if name in kinds}
-    owner = known.get("owner")
-    if not all(isinstance(value, kinds[name]) for name, value in known.items()):
+    values = {name: value for name, value in document.items() if name in kinds}
+    owner = values.get("owner")
+    if not all(isinstance(value, kinds[name]) for name, value in values.items()):
         return None
     if owner is not None and set(owner) < set(process.ProcessId.__annotations__):
         return None
-    return Status(**known)
+    return Status(**values)
 
 
 def _is_gone(status: Status) -> bool:
@@ -180,7 +181,7 @@ class Reporter:
                 self._write()
 
     def _try(self) -> bool:
-        """Whether it could be written."""
+        """Write; False if it could not be written."""
         try:
             self._write()
         except WorkFailed:

@@ -15,17 +15,17 @@ RETENTION_DAYS = 7
 
 
 def delete(run_id: str) -> None:
-    """Put a run's folder aside; what was put aside more than KEPT_DAYS ago is deleted for good.
+    """Put a run's folder aside; what was put aside more than RETENTION_DAYS ago is deleted for good.
 
     Raises:
         UnknownName: there is none.
         BadInput: it is running, or ships with the project.
     """
-    place = run_store.folder(run_id)
-    if place.parent != workspace.runs():
+    folder = run_store.folder(run_id)
+    if folder.parent != workspace.runs():
         raise BadInput(f"Run '{run_id}' ships with the project and is not deleted from here.")
     with suppress(WorkFailed):  # a damaged one does not run
-        status = states.read(place)
+        status = states.read(folder)
         if status.state == "running":
             raise BadInput(f"Run '{run_id}' is running. Stop it first: runs stop {run_id}")
         if status.owner is not None:  # a stopped one may still be predicting
@@ -33,8 +33,8 @@ def delete(run_id: str) -> None:
     target = workspace.deleted_run(run_id)
     workspace.ensure_dir(target.parent)
     shutil.rmtree(target, ignore_errors=True)
-    place.touch()  # its time says when it was deleted, also to a purge that meets it right after the move
-    place.replace(target)
+    folder.touch()  # its time says when it was deleted, also to a purge that meets it right after the move
+    folder.replace(target)
     purge()
 
 
@@ -42,7 +42,7 @@ def restore(run_id: str) -> None:
     """Bring a deleted run back.
 
     Raises:
-        UnknownName: none of this id was deleted within KEPT_DAYS; lists those that were.
+        UnknownName: none of this id was deleted within RETENTION_DAYS; lists those that were.
         AlreadyExists: there is a run of this id.
     """
     source = workspace.deleted_run(run_id)
@@ -62,16 +62,16 @@ def list_deleted() -> list[str]:
 
 
 def purge(*, days: float = RETENTION_DAYS) -> None:
-    """Delete for good the runs deleted more than `days` ago, and the frozen trunks of that age that no run uses.
+    """Delete for good the runs deleted more than `days` ago, and the frozen backbones of that age that no run uses.
 
-    Trunks are shared. They all stay while any run, deleted or not, cannot be read: it may use any of them.
+    Backbones are shared. They all stay while any run, deleted or not, cannot be read: it may use any of them.
     """
     latest = time.time() - days * 86400
     for run_id in list_deleted():
         folder_ = workspace.deleted_run(run_id)
         if _modified(folder_) <= latest:
             shutil.rmtree(folder_, ignore_errors=True)
-    # A run that is being prepared writes its trunk before the file that names it.
+    # A run that is being prepared writes its backbone before the file that names it.
     if run_store.list_damaged() or any(run.status.state in ("queued", "running") for run in run_store.list_runs()):
         return
     used = _backbones_in_use()
@@ -86,7 +86,7 @@ def purge(*, days: float = RETENTION_DAYS) -> None:
 
 
 def _backbones_in_use() -> set[str] | None:
-    """Digests of the trunks that runs use, deleted and shipped runs included; None if one of the runs does not tell."""
+    """Digests of the backbones that runs use, deleted and shipped runs included; None if one of the runs does not tell."""
     digests = set()
     try:
         for root in (workspace.runs(), workspace.deleted_run("x").parent, workspace.pretrained()):
@@ -111,7 +111,7 @@ def _digest(description: Path) -> str:
     document = json.loads(description.read_bytes())
     digest = document.get("digest") if isinstance(document, dict) else None
     if not isinstance(digest, str) or not digest:
-        raise ValueError(f"{description} names no trunk.")
+        raise ValueError(f"{description} names no backbone.")
     return digest
 
 

@@ -42,7 +42,7 @@ def list_gpus() -> list[Device]:
 
 
 def describe() -> str:
-    """What a run computes on, for people: the cards' names, or the processor's cores."""
+    """Devices that a run computes on, for people: the cards' names, or the processor's cores."""
     names = [gpu.name for gpu in list_gpus()]
     return ", ".join(names) if names else f"CPU, {process.cpu_count()} cores"
 

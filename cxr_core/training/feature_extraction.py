@@ -36,13 +36,13 @@ class ExtractedFeatures:
     """`values` float32 (N, h, w, c), memory-mapped; `places` int (n, v): where those of row i of the manifest are.
 
     The first view of a row is the one that the manifest asks for, then come `config.views` changed ones (training rows
-    only; the others repeat the first), then with `config.test_flip` the mirrored one. `made` of them were not there yet,
+    only; the others repeat the first), then with `config.test_flip` the mirrored one. `extracted` of them were not there yet,
     which took so many `seconds`.
     """
 
     values: Values
     places: npt.NDArray[np.int64]
-    made: int
+    extracted: int
     seconds: float
 
 

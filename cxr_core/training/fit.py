@@ -109,7 +109,11 @@ def _fitted(
         below, head = split_model.split(core, cut_layer)
         digest = feature_extraction.save_backbone(below)
         features = _features(config, below, digest, pixels, rows, folder, reporter)
-        extraction = {"weights": config.weights, "features_made": features.made, "seconds": round(features.seconds, 1)}
+        extraction = {
+            "weights": config.weights,
+            "features_made": features.extracted,
+            "seconds": round(features.seconds, 1),
+        }
         workspace.write_json(folder / "trunk.json", {**litert_model.about_backbone(config, digest), **extraction})
         learner, kept, path = head, keras.models.clone_model(head), folder / HEAD_MODEL
         model, sources = _feature_batches(config, features, rows, learner)

@@ -115,7 +115,7 @@ def _prepare(run: Run, reporter: Reporter) -> tuple[packing.StackedPixels, pd.Da
 
 
 def _has_current_predictions(run: Run) -> bool:
-    """Whether the predictions of an earlier stop are those of the model that is there now."""
+    """True if the predictions of an earlier stop are those of the model that is there now."""
     figures = run.folder / "metrics.json"
     models = [run.folder / name for name in runs.MODELS if (run.folder / name).is_file()]
     return figures.is_file() and all(model.stat().st_mtime <= figures.stat().st_mtime for model in models)

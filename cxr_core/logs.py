@@ -1,12 +1,14 @@
 """The log of a server on stderr, for its operator: requests, refusals, jobs and errors, and nothing of what people send.
 
-Callers log no file name, DICOM tag, pixel or token; tracebacks are written without the errors' messages, which may quote one.
+Callers log no file name, DICOM tag, pixel or token; tracebacks and warnings of libraries are written without their messages,
+which may quote one.
 """
 
 import logging
 import os
 import sys
 import traceback
+import warnings
 from types import TracebackType
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -14,6 +16,7 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 def configure() -> None:
     """Write the records of this package to stderr, from the level in `CXR_LOG_LEVEL` on (by default INFO)."""
+    warnings.showwarning = _log_warning  # type: ignore[assignment]
     logger = logging.getLogger(__package__)
     level = (os.environ.get("CXR_LOG_LEVEL") or "INFO").upper()
     logger.setLevel(level if level in LEVELS else "INFO")
@@ -21,6 +24,10 @@ def configure() -> None:
         logger.addHandler(_StderrHandler())
         if level not in LEVELS:
             logger.warning("CXR_LOG_LEVEL is one of %s. Received: '%s'; INFO is used.", ", ".join(LEVELS), level)
+
+
+def _log_warning(_: Warning | str, category: type[Warning], filename: str, lineno: int, *_rest: object) -> None:
+    logging.getLogger(__package__).warning("%s at %s:%d", category.__name__, filename, lineno)
 
 
 class _Formatter(logging.Formatter):

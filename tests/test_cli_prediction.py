@@ -148,7 +148,8 @@ def test_the_endpoint_answers_from_outside(run_id: str, folder: Path) -> None:
         assert document["results"][0]["label"] in ("normal", "viral", "bacterial")
     finally:
         server.terminate()
-        server.communicate(timeout=20)
+        _, log = server.communicate(timeout=20)
+    assert b"POST /api/predict 200" in log and b"a.jpeg" not in log
 
 
 def test_beyond_this_machine_a_token_is_needed(

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -147,6 +148,7 @@ def log(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     """What the server has written to stderr, with the log that an operator has."""
     logger = logging.getLogger("cxr_core")
     handlers, level = logger.handlers[:], logger.level
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     monkeypatch.setenv("CXR_LOG_LEVEL", "debug")
     logger.handlers.clear()
     logs.configure()
@@ -205,6 +207,14 @@ def test_an_error_is_logged_with_its_traceback_and_without_its_message(
     assert "ERROR" in text and error.__name__ in text and "KeyError" in text and "in fail\n" in text
     assert TELLTALE not in text
     assert "POST /api/predict 500" in text
+
+
+def test_a_warning_of_a_library_is_logged_without_its_message(log: Callable[[], str]) -> None:
+    """What decodes files ignores them, but one thread may restore the filters while another one decodes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn(TELLTALE, stacklevel=1)
+    assert f"UserWarning at {__file__}:" in (text := log()) and TELLTALE not in text
 
 
 def test_an_unknown_level_is_told_and_the_log_goes_on(log: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:

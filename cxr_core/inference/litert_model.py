@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from queue import LifoQueue
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from cxr_core.runs.run_store import MODELS, Run
 FOLDER = "export"
 VERSION = 1
 CHUNK = 8  # more images at once fall out of the processor's cache and are slower
+COPIES_BYTES = 2**25  # of weights, of all one-core interpreters of a graph
 RECENT_IMAGES = 32
 
 Floats = npt.NDArray[np.float32]
@@ -46,26 +48,49 @@ def interpreter_class() -> Any:
 
 
 class Graph:
-    """A LiteRT file, ready to run; the calls of any number of threads are computed in batches."""
+    """A LiteRT file, ready to run; any number of threads may call it.
+
+    A few images are computed by an interpreter that uses all cores, those of several callers together. Threads share a layer
+    badly: many images at once cost less where every caller computes its own on one core. That needs a copy of the weights
+    per core, so it is done while the copies stay within COPIES_BYTES.
+    """
 
     def __init__(self, path: Path):
         """Raises WorkFailed if the file is missing or damaged."""
+        self._path = path
+        shared = _Interpreter(path, process.cpu_count())
+        self._batcher: MicroBatcher[Floats, Floats] = MicroBatcher(lambda inputs: [*shared(np.stack(inputs))], CHUNK)
+        self._copies = min(process.cpu_count(), COPIES_BYTES // path.stat().st_size)
+        self._idle: LifoQueue[_Interpreter | None] = LifoQueue()
+        for _ in range(self._copies):
+            self._idle.put(None)  # loaded when it is needed
+
+    def __call__(self, batch: Floats) -> Floats:
+        """float32 (n, …) to float32 (n, …)."""
+        if len(batch) < CHUNK or self._copies < 2:
+            return np.asarray(self._batcher([*batch]))
+        interpreter = self._idle.get()
+        try:
+            interpreter = interpreter or _Interpreter(self._path, 1)
+            return interpreter(batch)
+        finally:
+            self._idle.put(interpreter)
+
+
+class _Interpreter:
+    """LiteRT's interpreter of a file; one thread at a time may call it."""
+
+    def __init__(self, path: Path, threads: int):
         interpreter = interpreter_class()
         try:
-            self._interpreter = interpreter(str(path), num_threads=process.cpu_count())
+            self._interpreter = interpreter(str(path), num_threads=threads)
             (inputs,), (outputs,) = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         except (ValueError, RuntimeError) as error:
             raise WorkFailed(f"{path} is damaged or missing ({error}). Delete it; it is made again.") from error
         self._input, self._output = inputs["index"], outputs["index"]
         self._shape: tuple[int, ...] = ()
-        self._batcher: MicroBatcher[Floats, Floats] = MicroBatcher(self._run, CHUNK)
 
     def __call__(self, batch: Floats) -> Floats:
-        """float32 (n, …) to float32 (n, …)."""
-        return np.asarray(self._batcher([*batch]))
-
-    def _run(self, inputs: Sequence[Floats]) -> list[Floats]:
-        batch = np.stack(inputs)
         if batch.shape != self._shape:
             self._shape = ()  # until the tensors have it: memory may run out
             self._interpreter.resize_tensor_input(self._input, batch.shape)
@@ -73,7 +98,8 @@ class Graph:
             self._shape = batch.shape
         self._interpreter.set_tensor(self._input, batch)
         self._interpreter.invoke()
-        return [*self._interpreter.get_tensor(self._output)]
+        output: Floats = self._interpreter.get_tensor(self._output)
+        return output
 
 
 class _FeatureCache:
@@ -130,8 +156,8 @@ class LiteRTModel:
         if not files:
             raise WorkFailed(f"Run '{run.id}' has not been exported yet.")
         head = Head.load(run.folder / FOLDER / "head.npz")
-        # LiteRT maps the file and holds a second, packed copy of its weights.
-        size = 2 * sum(path.stat().st_size for path in files) + 2**25
+        # LiteRT maps the file and holds a second, packed copy of its weights; then there are those of a core each.
+        size = 2 * sum(path.stat().st_size for path in files) + COPIES_BYTES
         graphs = tuple(Graph(path) for path in files)
         return cls(run.id, run.config.classes, run.config.image_size, graphs, head, run.config.test_flip, size)
 

@@ -1,11 +1,11 @@
 """Classify images by runs: networks stay in memory, many images go through together, and a prediction says how far to trust it.
 
-    files ── decoded, checked and prepared, ahead of the network ──► one or more networks ──► Prediction
+    files ── decoded, checked and prepared ──► one or more networks ──► Prediction
 
 A run answers by its exported network, without Keras; where it has not been exported yet, a process of its own does that once.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -39,7 +39,7 @@ from cxr_core.runs.run_store import Run
 
 Pixels = npt.NDArray[np.uint8]
 CheckFunction = Callable[[Sequence[CheckInput]], Sequence[tuple[Finding, ...]]]
-PREFETCH = 32  # files prepared ahead of the network
+PREFETCH = 32  # files begun before their results are asked for
 
 
 @dataclass(frozen=True)
@@ -253,11 +253,8 @@ class Result:
         return sum(self.prediction is not None and opinion.label == self.prediction.label for opinion in self.opinions)
 
 
-_Prepared = tuple[InputFile, tuple[PreparedImage, ...] | str]  # an image for each model, or why the file cannot be read
-
-
 def stream(model: LoadedModel, items: Iterable[InputFile], *, others: Sequence[LoadedModel] = ()) -> Generator[Result]:
-    """Results one by one, in the order of the items; files are prepared beside the network, PREFETCH ahead of it at most.
+    """Results one by one, in the order of the items; each core takes a chunk of them from file to prediction.
 
     Whoever stops reading stops the work.
 
@@ -267,16 +264,16 @@ def stream(model: LoadedModel, items: Iterable[InputFile], *, others: Sequence[L
     source, models = iter(items), (model, *others)
     with (
         process.one_blas_thread(),
-        ThreadPoolExecutor(max(1, process.cpu_count()), thread_name_prefix="prepare") as pool,
+        ThreadPoolExecutor(max(1, process.cpu_count()), thread_name_prefix="predict") as pool,
     ):
-        waiting: list[Future[list[_Prepared]]] = []
+        waiting: list[Future[list[Result]]] = []
         try:
             while True:
                 while len(waiting) * CHUNK < PREFETCH and (chunk := [*islice(source, CHUNK)]):
-                    waiting.append(pool.submit(_prepare, models, chunk))
+                    waiting.append(pool.submit(_results, models, chunk))
                 if not waiting:
                     return
-                yield from _results(models, waiting.pop(0).result())
+                yield from waiting.pop(0).result()
         finally:
             for future in waiting:
                 future.cancel()
@@ -295,32 +292,25 @@ def _header_findings(image: DecodedImage) -> tuple[Finding, ...]:
     return header_findings(image.dicom.facts, image.frames if image.frame is None else 1) if image.dicom else ()
 
 
-def _prepare(models: Sequence[LoadedModel], chunk: list[InputFile]) -> list[_Prepared]:
+def _results(models: Sequence[LoadedModel], chunk: list[InputFile]) -> list[Result]:
     decoded: dict[int, DecodedImage] = {}
-    problems: dict[int, str] = {}
+    results: dict[int, Result] = {}
     for index, item in enumerate(chunk):
         try:
             decoded[index] = images.decode(content_of(item), frame=item.frame)
         except CxrError as error:
-            problems[index] = str(error)
+            results[index] = Result(item.name, problem=str(error))
         except MemoryError:
-            problems[index] = "The image needs more memory than this machine has. Reduce it and try again."
-    by_model = [model.prepare([*decoded.values()]) for model in models]
-    prepared = dict(zip(decoded, zip(*by_model, strict=True), strict=True))
-    return [(item, problems.get(index) or prepared[index]) for index, item in enumerate(chunk)]
-
-
-def _results(models: Sequence[LoadedModel], chunk: list[_Prepared]) -> Iterator[Result]:
-    readable = [prepared for _, prepared in chunk if not isinstance(prepared, str)]
-    by_model = (model.predict([prepared[index] for prepared in readable]) for index, model in enumerate(models))
-    predictions = zip(*by_model, strict=True)
-    for item, prepared in chunk:
-        if isinstance(prepared, str):
-            yield Result(item.name, problem=prepared)
-            continue
-        image, (prediction, *opinions) = prepared[0], next(predictions)
+            problem = "The image needs more memory than this machine has. Reduce it and try again."
+            results[index] = Result(item.name, problem=problem)
+    prepared = [model.prepare([*decoded.values()]) for model in models]
+    predictions = zip(*(model.predict(each) for model, each in zip(models, prepared, strict=True)), strict=True)
+    for index, image, (prediction, *opinions) in zip(decoded, prepared[0], predictions, strict=True):
         small = image.pixels[min(image.pixels)]
-        yield Result(item.name, prediction, "", small, image.width, image.height, tuple(opinions))
+        results[index] = Result(
+            chunk[index].name, prediction, "", small, image.width, image.height, tuple(opinions)
+        )
+    return [results[index] for index in range(len(chunk))]
 
 
 @lru_cache(maxsize=64)

@@ -112,7 +112,11 @@ def test_the_figures_beside_it_are_its_own(run_id: str):
 def test_its_rule_finds_what_the_protocol_says_and_no_threshold_above_does(run_id: str):
     rule = rule_store.saved(run_id)
     assert rule is not None and rule.positive == ("viral", "bacterial") and rule.splits == rule_store.SPLITS
-    assert rule == rule_store.fit(run_id, target_sensitivity=0.95)
+    fitted = rule_store.fit(run_id, target_sensitivity=0.95)  # the last digits depend on the processor
+    assert [fitted.temperature, fitted.threshold, fitted.reject_threshold] == pytest.approx(
+        [rule.temperature, rule.threshold, rule.reject_threshold], rel=1e-9
+    )
+    assert (fitted.positive, fitted.splits) == (rule.positive, rule.splits)
 
     def least(threshold: float) -> float:
         how = replace(rule, threshold=threshold)

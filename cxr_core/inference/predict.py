@@ -307,9 +307,7 @@ def _results(models: Sequence[LoadedModel], chunk: list[InputFile]) -> list[Resu
     predictions = zip(*(model.predict(each) for model, each in zip(models, prepared, strict=True)), strict=True)
     for index, image, (prediction, *opinions) in zip(decoded, prepared[0], predictions, strict=True):
         small = image.pixels[min(image.pixels)]
-        results[index] = Result(
-            chunk[index].name, prediction, "", small, image.width, image.height, tuple(opinions)
-        )
+        results[index] = Result(chunk[index].name, prediction, "", small, image.width, image.height, tuple(opinions))
     return [results[index] for index in range(len(chunk))]
 
 

@@ -1,4 +1,4 @@
-"""`predict`, `export`, `serve`: what runs say of images, in a terminal or over HTTP."""
+"""`predict`, `export`, `serve`: classify images by runs, in a terminal or over HTTP."""
 
 import argparse
 import json
@@ -25,7 +25,7 @@ def add_commands(commands: Any) -> None:
         "files", nargs="+", metavar="FILE", help="image, folder, .zip, or a pattern such as 'new/*.png'"
     )
     predict.add_argument(
-        "--heatmaps", metavar="DIR", help="write the image with what counted for its answer laid over it"
+        "--heatmaps", metavar="DIR", help="write each image with its heatmap, the attribution map of its class"
     )
     predict.add_argument(
         "--frame", type=int, help="which image of a DICOM file with several, from 0; by default the first"

@@ -1,4 +1,4 @@
-"""How commands are declared, and how they answer: words or JSON on stdout, everything else on stderr."""
+"""Declare commands and print their results: words or JSON on stdout, everything else on stderr."""
 
 import argparse
 import json

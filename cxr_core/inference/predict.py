@@ -74,12 +74,6 @@ class Prediction:
         """True if the input check refuses the image."""
         return any(finding.refuses for finding in self.findings)
 
-    @property
-    def agreement(self) -> float:
-        """Share of an ensemble's members that give `label` by their own decision rules; 1 for a single network."""
-        agreeing = [label == self.label for label in self.member_labels.values()]
-        return sum(agreeing) / len(agreeing) if agreeing else 1.0
-
 
 @dataclass(frozen=True, eq=False)
 class PreparedImage:

@@ -1,4 +1,4 @@
-"""Whether the disk has room for what a training will write."""
+"""Disk space that a training will need, and whether there is as much."""
 
 import shutil
 

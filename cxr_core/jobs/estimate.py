@@ -1,4 +1,4 @@
-"""How long a training will take on this machine: from runs like it that were done here, else from its arithmetic alone."""
+"""Estimate the duration of a training on this machine: from runs like it that were done here, else from its arithmetic alone."""
 
 import socket
 from collections.abc import Mapping, Sequence

@@ -9,18 +9,18 @@ import numpy.typing as npt
 from cxr_core.models import catalogue
 
 
-def split(core: keras.Model, boundary: str) -> tuple[keras.Model, keras.Model]:
-    """The part up to the layer `boundary` and the part behind it; both share the layers of `core`.
+def split(core: keras.Model, cut_layer: str) -> tuple[keras.Model, keras.Model]:
+    """The part up to the layer `cut_layer` and the part behind it; both share the layers of `core`.
 
     Args:
         core: images to probabilities, one flat graph.
-        boundary: name of a layer, as `catalogue.Model.boundary` gives it.
+        cut_layer: name of a layer, as `catalogue.Architecture.cut_layer` gives it.
 
     Returns:
         images to features, features to probabilities.
     """
-    edge = core.get_layer(boundary).output
-    return keras.Model(core.input, edge, name="trunk"), keras.Model(edge, core.output, name="part")
+    edge = core.get_layer(cut_layer).output
+    return keras.Model(core.input, edge, name="backbone"), keras.Model(edge, core.output, name="part")
 
 
 def with_feature_table(part: keras.Model, values: npt.NDArray[np.float32]) -> keras.Model:
@@ -45,15 +45,15 @@ class _Table(keras.layers.Layer):
         return keras.ops.take(self._held, rows, axis=0)
 
 
-def freeze(core: keras.Model, boundary: str, *, pretrained: bool) -> None:
-    """Let only the layers behind `boundary` learn; all, if it is empty or lies before the network's first layer.
+def freeze(core: keras.Model, cut_layer: str, *, pretrained: bool) -> None:
+    """Let only the layers behind `cut_layer` learn; all, if it is empty or lies before the network's first layer.
 
     Batch normalisation of a pretrained network stays as it is in any case: its means are of more images than a batch holds.
     """
-    behind = boundary not in {layer.name for layer in core.layers}
+    behind = cut_layer not in {layer.name for layer in core.layers}
     for layer in core.layers:
         layer.trainable = behind and not (pretrained and isinstance(layer, keras.layers.BatchNormalization))
-        behind = behind or layer.name == boundary
+        behind = behind or layer.name == cut_layer
 
 
 def unfreeze(core: keras.Model, model: catalogue.Architecture, trained: str, *, pretrained: bool) -> None:

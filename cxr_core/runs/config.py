@@ -123,7 +123,7 @@ class RunConfig:
 
 
 SETTINGS: dict[str, Field[Any]] = {setting.name: setting for setting in fields(RunConfig) if setting.metadata}
-"""What `--set` and the Train page may change, with title, help and limits in the field's metadata."""
+"""The fields that `--set` and the Train page may change, with title, help and limits in the field's metadata."""
 
 
 def make(

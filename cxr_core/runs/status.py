@@ -1,4 +1,4 @@
-"""How far a run is: `status.json`, written by the process that trains, read by everybody else."""
+"""Status of a run: `status.json`, written by the process that trains, read by everybody else."""
 
 import os
 import threading

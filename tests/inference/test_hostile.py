@@ -166,7 +166,7 @@ BAD: dict[str, bytes | Callable[[], bytes]] = {
 
 
 @pytest.fixture(scope="module")
-def panel(trained: Path) -> LoadedModel:
+def model(trained: Path) -> LoadedModel:
     before = os.environ.get("CXR_HOME")
     os.environ["CXR_HOME"] = str(trained)
     try:
@@ -177,9 +177,9 @@ def panel(trained: Path) -> LoadedModel:
             os.environ["CXR_HOME"] = before
 
 
-def asked(panel: LoadedModel, name: str, data: bytes | Callable[[], bytes]) -> list[Result]:
+def asked(model: LoadedModel, name: str, data: bytes | Callable[[], bytes]) -> list[Result]:
     items, problems = uploads.input_files([(name, data if isinstance(data, bytes) else data())])
-    return [*predict.stream(panel, items), *(Result(name, problem=sentence) for name, sentence in problems)]
+    return [*predict.stream(model, items), *(Result(name, problem=sentence) for name, sentence in problems)]
 
 
 def test_there_are_enough_of_them() -> None:
@@ -187,16 +187,16 @@ def test_there_are_enough_of_them() -> None:
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_an_odd_image_is_answered(panel: LoadedModel, name: str) -> None:
-    (found,) = asked(panel, name, GOOD[name])
+def test_an_odd_image_is_answered(model: LoadedModel, name: str) -> None:
+    (found,) = asked(model, name, GOOD[name])
     assert found.prediction is not None, found.problem
     assert sum(found.prediction.probabilities.values()) == pytest.approx(1, abs=1e-6)
     assert found.name == printable(name)
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_no_image_gets_a_sentence(panel: LoadedModel, name: str) -> None:
-    (found,) = asked(panel, name, BAD[name])
+def test_what_is_no_image_gets_a_sentence(model: LoadedModel, name: str) -> None:
+    (found,) = asked(model, name, BAD[name])
     assert found.prediction is None
     assert (
         (found.problem[0].isupper() or found.problem.startswith(name))
@@ -206,13 +206,13 @@ def test_what_is_no_image_gets_a_sentence(panel: LoadedModel, name: str) -> None
     assert "alert(1)" not in found.problem
 
 
-def test_both_grey_scales_of_dicom_get_the_same_answer(panel: LoadedModel) -> None:
-    plain, inverted = (asked(panel, name, GOOD[name])[0].prediction for name in ("dicom.dcm", "inverted.dcm"))
+def test_both_grey_scales_of_dicom_get_the_same_answer(model: LoadedModel) -> None:
+    plain, inverted = (asked(model, name, GOOD[name])[0].prediction for name in ("dicom.dcm", "inverted.dcm"))
     assert plain and inverted and plain.probabilities == pytest.approx(inverted.probabilities, abs=1e-3)
 
 
 def test_memory_comes_back_and_nothing_is_written(
-    panel: LoadedModel, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: LoadedModel, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     temporary = tmp_path / "temporary"  # other processes write to the machine's
     temporary.mkdir()
@@ -224,23 +224,23 @@ def test_memory_comes_back_and_nothing_is_written(
 
     every = {**GOOD, **BAD}
     for name, data in every.items():
-        asked(panel, name, data)
+        asked(model, name, data)
     gc.collect()
     held, there = psutil.Process().memory_info().rss, lying()
     for name, data in every.items():
-        asked(panel, name, data)
+        asked(model, name, data)
     gc.collect()
     assert psutil.Process().memory_info().rss - held < 100 * 2**20
     assert lying() - there == set()
 
 
-def test_three_hundred_files_at_once(panel: LoadedModel) -> None:
+def test_three_hundred_files_at_once(model: LoadedModel) -> None:
     names = list({**GOOD, **BAD})
     small = [name for name in names if name not in ("large.png", "long text.png", "bomb.zip", "deflated bomb.dcm")]
     chosen = [small[number % len(small)] for number in range(300)]
     data = {name: (one if isinstance(one, bytes) else one()) for name, one in {**GOOD, **BAD}.items()}
     items, problems = uploads.input_files([(name, data[name]) for name in chosen])
-    found = list(predict.stream(panel, items))
+    found = list(predict.stream(model, items))
     assert len(found) == len(items) and len(found) + len(problems) == 300
     assert all((one.prediction is None) != (one.problem == "") for one in found)
 

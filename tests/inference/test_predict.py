@@ -1,4 +1,4 @@
-"""Panels of networks: warm, bounded, in order, the same answers as the evaluation's, and honest about doubt."""
+"""Loaded models: kept in memory, bounded, in order, the same answers as the evaluation's, and honest about doubt."""
 
 import json
 import re
@@ -31,8 +31,8 @@ def run_id(trained_home: Path) -> str:
     return runs.list_ids()[0]
 
 
-def asked(panel: predict.LoadedModel, grey: np.ndarray) -> predict.Prediction:
-    return panel.predict(panel.prepare([images.DecodedImage(grey)]))[0]
+def asked(model: predict.LoadedModel, grey: np.ndarray) -> predict.Prediction:
+    return model.predict(model.prepare([images.DecodedImage(grey)]))[0]
 
 
 def table_of(run_id: str) -> pd.DataFrame:
@@ -219,22 +219,22 @@ def test_members_of_an_ensemble_are_counted_by_their_own_rules(run_id: str) -> N
     shutil.copytree(runs.folder(run_id), runs.folder(run_id).with_name(other))
     made = ensembles.create([run_id, other])
     answer = asked(predict.load(made), images.read(IMAGE))
-    assert answer.member_labels == {run_id: answer.label, other: answer.label} and answer.agreement == 1
+    assert answer.member_labels == {run_id: answer.label, other: answer.label}
     others = tuple(name for name in runs.get(run_id).config.classes if name != answer.label)
     rule_store.save(other, rule_store.fit(other, min_images=1, positive=others, threshold=0.0))
     apart = asked(predict.load(made), images.read(IMAGE))
-    assert apart.label == answer.label and apart.member_labels[other] != answer.label and apart.agreement == 0.5
+    assert apart.label == answer.label == apart.member_labels[run_id] != apart.member_labels[other]
 
 
 def test_an_ensemble_answers_by_its_way(run_id: str) -> None:
     other = f"{run_id[:-3]}fff"
     shutil.copytree(runs.folder(run_id), runs.folder(run_id).with_name(other))
     made = ensembles.create([run_id, other])
-    panel = predict.load(made)
-    answer = asked(panel, images.read(IMAGE))
-    assert set(answer.member_probabilities) == {run_id, other} and answer.agreement == 1
+    model = predict.load(made)
+    answer = asked(model, images.read(IMAGE))
+    assert set(answer.member_probabilities) == {run_id, other}
     assert answer.probabilities == pytest.approx(answer.member_probabilities[run_id], abs=1e-6)
-    assert panel.attribution(images.read(IMAGE), answer.label).max() > 0
+    assert model.attribution(images.read(IMAGE), answer.label).max() > 0
 
 
 def test_heatmaps_know_the_classes(run_id: str) -> None:
@@ -248,24 +248,24 @@ def test_an_unknown_run_lists_the_known_ones(run_id: str) -> None:
 
 
 def test_a_run_without_a_gate_says_so_once_and_not_of_each_image(run_id: str) -> None:
-    panel = predict.load(run_id)
-    said = [one.text for one in asked(panel, images.read(IMAGE)).findings]
-    assert "export RUN" in panel.notice and panel.notice not in said
-    assert replace(panel, checks=(lambda shown: [()] * len(shown),)).notice == ""
+    model = predict.load(run_id)
+    said = [one.text for one in asked(model, images.read(IMAGE)).findings]
+    assert "export RUN" in model.notice and model.notice not in said
+    assert replace(model, checks=(lambda shown: [()] * len(shown),)).notice == ""
 
 
 def test_a_gate_that_refuses_is_told(run_id: str) -> None:
     said = (Finding("small", False, "Small."), Finding("no_xray", True, "None."))
-    panel = replace(predict.load(run_id), checks=(lambda shown: [said] * len(shown),))
-    answer = asked(panel, images.read(IMAGE))
+    model = replace(predict.load(run_id), checks=(lambda shown: [said] * len(shown),))
+    answer = asked(model, images.read(IMAGE))
     assert answer.refused and [one.text for one in answer.findings] == ["None.", "Small."]
 
 
 def test_several_frames_are_told_unless_one_was_chosen(run_id: str) -> None:
     grey = images.read(IMAGE)
     film = dicom_content(made(np.stack([grey, 255 - grey]), NumberOfFrames=2, Modality="CT"))
-    panel = predict.load(run_id)
-    first, chosen = predict.stream(panel, [InputFile("a", film), InputFile("b", film, frame=1)])
+    model = predict.load(run_id)
+    first, chosen = predict.stream(model, [InputFile("a", film), InputFile("b", film, frame=1)])
     assert (
         first.prediction
         and {"frames", "modality"} <= {one.kind for one in first.prediction.findings}
@@ -276,12 +276,12 @@ def test_several_frames_are_told_unless_one_was_chosen(run_id: str) -> None:
 
 
 def test_an_answer_that_the_threshold_forces_is_not_confident(run_id: str) -> None:
-    grey, panel = images.read(IMAGE), predict.load(run_id)
-    shares = asked(panel, grey).calibrated
+    grey, model = images.read(IMAGE), predict.load(run_id)
+    shares = asked(model, grey).calibrated
     least = min(shares, key=shares.__getitem__)
     bar = (shares[least] + max(shares.values())) / 2
-    sure = replace(panel, rule=replace(panel.rule, reject_threshold=bar))
+    sure = replace(model, rule=replace(model.rule, reject_threshold=bar))
     assert asked(sure, grey).confident
-    others = tuple(name for name in panel.classes if name != least)
+    others = tuple(name for name in model.classes if name != least)
     forced = asked(replace(sure, rule=replace(sure.rule, positive=others, threshold=1.0)), grey)
     assert forced.label == least and not forced.confident

@@ -16,7 +16,7 @@ import pytest
 import tensorflow as tf
 from filelock import FileLock
 
-from cxr_core import images
+from cxr_core import images, workspace
 from cxr_core.data import datasets, manifest, packing
 from cxr_core.errors import UnknownName, WorkFailed
 from cxr_core.evaluation import metrics, predictions
@@ -133,6 +133,21 @@ def test_a_row_holds_what_the_model_says_of_that_very_file(run_id: str, tree: Pa
             prepared = images.prepare(images.read(tree / row["id"]), predictor.size)
             for name, probability in zip(predictor.classes, predictor.probabilities(prepared[None])[0], strict=True):
                 assert row[f"p_{name}"] == pytest.approx(probability, abs=1e-6)
+
+
+@pytest.mark.usefixtures("instant")
+def test_the_log_says_how_a_training_ended_and_names_no_file(run_id: str, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO", "cxr_core")
+    second = queued()
+    done(run_id)
+    shutil.rmtree(workspace.dataset("small"))
+    done(second)
+    begun, ended, again, failed = (record for record in caplog.records if record.name == working.__name__)
+    assert begun.getMessage().startswith(f"Training of run {run_id} begins on ")
+    assert ended.getMessage() == f"Training of run {run_id} ended: finished."
+    assert again.getMessage().startswith(f"Training of run {second} begins on ")
+    assert (failed.levelname, failed.getMessage()) == ("ERROR", f"Training of run {second} failed (WorkFailed).")
+    assert ".jpeg" not in caplog.text
 
 
 @pytest.mark.usefixtures("instant")

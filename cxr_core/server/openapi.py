@@ -86,7 +86,7 @@ def schema(hint: Any) -> dict[str, Any]:
         fields = get_type_hints(hint, include_extras=True)
         return {
             "type": "object",
-            **({"description": hint.__doc__} if hint.__doc__ else {}),
+            **({"description": " ".join(hint.__doc__.split())} if hint.__doc__ else {}),
             "required": [name for name in fields if name in hint.__required_keys__],
             "properties": {name: schema(type_) for name, type_ in fields.items()},
         }

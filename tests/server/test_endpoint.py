@@ -1,5 +1,6 @@
 """The HTTP endpoint: right answers, and a clear sentence for whatever is sent instead of images."""
 
+import json
 import logging
 import re
 import warnings
@@ -135,6 +136,7 @@ def test_what_it_sends_is_what_it_describes(client: TestClient) -> None:
 
     document = client.get("/api/openapi.json").json()
     schemas = document["components"]["schemas"]
+    assert "\\n" not in json.dumps(document)
     files = [("file", IMAGE), ("file", b"no image")]
     check(client.post("/api/predict", files=files).json(), schemas["Answers"])
     check(client.get("/api/health").json(), schemas["Health"])

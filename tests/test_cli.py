@@ -57,6 +57,7 @@ def test_evaluate_agrees_with_the_predictions_table(trained_home: Path, capsys: 
     assert {"n", "accuracy", "macro_f1", "balanced_accuracy", "per_class", "confusion", "ci95"} <= set(figures)
 
 
+@pytest.mark.slow
 def test_same_seed_same_predictions(trained: Path, home: Path) -> None:
     """Another training of the same data, settings and seed gives the same table, bit by bit."""
     command("data", "add", "synthetic", "--name", "phantoms", "--images", 60, home=home)
@@ -87,6 +88,7 @@ def test_bad_arguments_are_one_sentence(capsys: pytest.CaptureFixture[str]) -> N
     assert "key=value" in refused(capsys, "train", "--data", "x", "--model", "custom_cnn", "--set", "dropout")
 
 
+@pytest.mark.slow
 def test_a_damaged_model_is_told(trained_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run_id,) = runs.list_ids()
     (runs.folder(run_id) / "model.keras").write_bytes(b"torn")

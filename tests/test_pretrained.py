@@ -170,6 +170,7 @@ def test_a_fresh_clone_answers_without_data_internet_or_tensorflow(tmp_path: Pat
         assert sum(result["probabilities"].values()) == pytest.approx(1, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run_id", HEADS)
 def test_a_head_says_what_it_needs_and_answers_once_that_is_there(
     run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -200,6 +201,7 @@ def test_a_head_says_what_it_needs_and_answers_once_that_is_there(
     assert after == before  # what ships is not written to
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run_id", IDS)
 def test_it_says_of_real_images_what_its_table_says(run_id: str, kermany_zip: Path):
     datasets.add(str(kermany_zip), "kermany")

@@ -86,6 +86,7 @@ def test_calibration_error_by_hand() -> None:
     assert np.isnan(calibration.expected_calibration_error([], []))
 
 
+@pytest.mark.slow
 def test_temperature_agrees_with_scikit_learn_and_finds_what_was_made() -> None:
     one = answers(4000, seed=5)
     found = calibration.fit_temperature(one.true, one.probabilities)
@@ -139,6 +140,7 @@ def test_very_many_patients_are_drawn_in_random_groups_with_the_same_spread(monk
 COVERED = ("macro_f1", "balanced_accuracy", "macro_auc", "ap:viral", "brier", "log_loss")
 
 
+@pytest.mark.slow
 def test_bootstrap_intervals_cover_the_truth_in_about_95_of_100() -> None:
     """1,000 samples of 300 images from a world of 60,000 whose figures are known."""
     world = answers(60_000, seed=9)

@@ -48,15 +48,19 @@ def run_of(model: str, *, size: int = 64, seed: int = 3, **changes: object) -> s
     return run_id
 
 
+def slow(*values: object) -> object:
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("model", "changes"),
     [
         ("custom_cnn", {"head": "flatten"}),
-        ("custom_cnn", {"head": "average", "scaling": "standard", "test_flip": True}),
+        slow("custom_cnn", {"head": "average", "scaling": "standard", "test_flip": True}),
         ("ann", {}),
-        ("resnet18", {"weights": "none", "trained": "all"}),
-        ("vgg16", {"weights": "none", "trained": "head"}),
-        ("vgg16", {"weights": "none", "trained": "last_block", "head": "average", "test_flip": True}),
+        slow("resnet18", {"weights": "none", "trained": "all"}),
+        slow("vgg16", {"weights": "none", "trained": "head"}),
+        slow("vgg16", {"weights": "none", "trained": "last_block", "head": "average", "test_flip": True}),
     ],
 )
 def test_an_exported_run_answers_as_its_network(model: str, changes: dict[str, object]) -> None:
@@ -104,6 +108,7 @@ def test_the_map_over_an_image_costs_no_second_look_at_it(flip: bool) -> None:
     assert len(asked) == before + 1
 
 
+@pytest.mark.slow
 def test_a_backbone_is_exported_once_for_all_its_runs() -> None:
     first, second = (run_of("vgg16", size=32, seed=3, weights="none", trained="head") for _ in range(2))
     export.export(first)
@@ -114,6 +119,7 @@ def test_a_backbone_is_exported_once_for_all_its_runs() -> None:
     assert not (runs.folder(second) / litert_model.FOLDER / "part.tflite").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{"scaling": "standard"}, {"image_size": 48}, {"trained": "last_block"}])
 def test_the_same_weights_under_another_input_or_cut_elsewhere_are_another_backbone(change: dict[str, object]) -> None:
     asked = {"size": 32, "weights": "none", "trained": "head"}
@@ -127,6 +133,7 @@ def test_the_same_weights_under_another_input_or_cut_elsewhere_are_another_backb
     assert len([*workspace.exported_backbone("x").parent.glob("*.tflite")]) == 2
 
 
+@pytest.mark.slow
 def test_of_a_run_whose_backbone_alone_is_missing_nothing_else_is_written() -> None:
     """As of a run that ships: its folder belongs to the project."""
     run_id = run_of("vgg16", size=32, weights="none", trained="head")
@@ -141,6 +148,7 @@ def test_of_a_run_whose_backbone_alone_is_missing_nothing_else_is_written() -> N
     assert {one.name: one.stat().st_mtime_ns for one in place.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_a_damaged_backbone_is_made_again_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     run_id = run_of("vgg16", size=32, weights="none", trained="head")
     export.export(run_id)
@@ -154,6 +162,7 @@ def test_a_damaged_backbone_is_made_again_when_it_is_asked_for(monkeypatch: pyte
     assert path.stat().st_size == len(whole)
 
 
+@pytest.mark.slow
 def test_a_file_that_says_something_else_than_its_network_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
     run_id = run_of("vgg16", size=32, weights="none", trained="head")
     compute = litert_model.Graph.__call__

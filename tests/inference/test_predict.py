@@ -103,6 +103,7 @@ def test_a_run_without_an_export_is_exported_once(run_id: str) -> None:
     assert litert_model.files_of(runs.get(run_id))
 
 
+@pytest.mark.slow
 def test_a_network_that_cannot_be_exported_does_not_answer_and_tensorflow_stays_out(run_id: str) -> None:
     """Whatever fails: the exporting process ends with a sentence, and this one says it and what to do."""
     shutil.rmtree(runs.folder(run_id) / litert_model.FOLDER)
@@ -164,6 +165,7 @@ def test_without_litert_it_says_what_to_install_and_deletes_nothing(
     assert sorted(runs.folder(run_id).rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_a_damaged_export_is_made_again(run_id: str) -> None:
     part = runs.folder(run_id) / litert_model.FOLDER / "part.tflite"
     expected, whole = asked(predict.load(run_id), images.read(IMAGE)), part.read_bytes()

@@ -119,6 +119,7 @@ def test_a_file_gives_its_weights(saved: dict[tuple[str, str], Path], name: str,
     assert same(backbone(name, saved[name, suffix]), moved(name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whose", ["keras", "own"])
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_network_that_keras_nests_comes_from_its_file_and_from_ones_own(tmp_path: Path, suffix: str, whose: str):
@@ -147,6 +148,7 @@ def test_a_file_under_the_home_folder_does(
     assert same(backbone("resnet18", "~/mine.weights.h5"), moved("resnet18"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_whole_network_as_a_run_keeps_it_gives_its_backbone(tmp_path: Path, name: str):
     core = registry.build(name, classes=3, size=32, dropout=0.2, backbone=moved(name))
@@ -163,6 +165,7 @@ def test_a_file_of_another_architecture_is_refused(
     assert said.startswith(f"The weights file {other}{suffix} does not fit {catalogue.get(name).title}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize(("name", "near"), [("vgg16", "vgg19"), ("resnet18", "resnet34")])
 def test_a_file_of_a_sister_network_is_refused(tmp_path: Path, suffix: str, name: str, near: str):
@@ -170,6 +173,7 @@ def test_a_file_of_a_sister_network_is_refused(tmp_path: Path, suffix: str, name
     assert said.startswith(f"The weights file near{suffix} does not fit {catalogue.get(name).title}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_that_lacks_the_last_layers_is_refused(
@@ -180,6 +184,7 @@ def test_a_file_that_lacks_the_last_layers_is_refused(
     assert "does not fit" in refused(name, save(part, tmp_path / f"part{suffix}"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_with_an_empty_kernel_is_refused(tmp_path: Path, suffix: str, name: str):
@@ -193,6 +198,7 @@ def test_a_file_with_an_empty_kernel_is_refused(tmp_path: Path, suffix: str, nam
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.9])
@@ -404,6 +410,7 @@ def test_who_is_told_may_give_a_download_up_and_nothing_of_it_is_left(slow_serve
     assert keras.src.utils.file_utils.urlretrieve is retrieve
 
 
+@pytest.mark.slow
 def test_the_digest_depends_on_the_content_only(saved: dict[tuple[str, str], Path]):
     one = weights.content_digest(moved("resnet18"))
     assert len(one) == 16

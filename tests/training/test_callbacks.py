@@ -326,6 +326,7 @@ def network(kind: str) -> keras.Model:
     return keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["own", "custom_cnn", "ann", "resnet18"])
 def test_each_file_holds_the_weights_that_were_validated(tmp_path: Path, kind: str):
     learner = network(kind)

@@ -101,6 +101,7 @@ def test_without_a_checkpoint_or_with_a_damaged_one_it_begins_anew(tmp_path: Pat
     assert checkpoint.read(place) is None
 
 
+@pytest.mark.slow
 def test_only_the_latest_state_is_kept(tmp_path: Path):
     trained(tmp_path, epochs=3)
     assert sorted(path.name for path in (tmp_path / checkpoint.FOLDER).iterdir()) == ["3.npz", "checkpoint.json"]

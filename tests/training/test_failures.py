@@ -61,6 +61,7 @@ def figures(run: Run) -> pd.DataFrame:
     return runs.history(run.id).drop(columns="seconds")
 
 
+@pytest.mark.slow
 def test_out_of_memory_in_the_fit_is_told_and_the_run_goes_on_to_the_same_result(run_id: str):
     unbroken = done(queued(epochs=EPOCHS, seed=0))
     with pytest.MonkeyPatch.context() as patch:
@@ -89,6 +90,7 @@ def test_a_dataset_that_was_removed_while_its_run_was_queued_is_named(run_id: st
     assert run.config.manifest in run.status.reason
 
 
+@pytest.mark.slow
 def test_what_the_sentence_says_brings_a_run_back_whose_dataset_was_removed(run_id: str, tree: Path):
     datasets.remove("small")
     done(run_id)
@@ -106,6 +108,7 @@ def test_a_dataset_that_is_removed_while_its_images_are_read_is_named(run_id: st
     assert done(run_id).status.reason.startswith("The dataset 'small' was removed")
 
 
+@pytest.mark.slow
 def test_a_training_whose_dataset_is_removed_goes_on_to_its_end(run_id: str, monkeypatch: pytest.MonkeyPatch):
     other = done(queued())
     after_epoch(monkeypatch, 1, lambda: datasets.remove("small"))
@@ -116,6 +119,7 @@ def test_a_training_whose_dataset_is_removed_goes_on_to_its_end(run_id: str, mon
     assert runs.get(other.id).metrics == other.metrics
 
 
+@pytest.mark.slow
 def test_a_stopped_run_whose_dataset_was_removed_is_not_resumed_to_nonsense(run_id: str, tree: Path):
     with pytest.MonkeyPatch.context() as patch:
         after_epoch(patch, 1, (runs.folder(run_id) / "stop").touch)
@@ -130,6 +134,7 @@ def test_a_stopped_run_whose_dataset_was_removed_is_not_resumed_to_nonsense(run_
     assert (run.folder / "model.keras").read_bytes() == kept
 
 
+@pytest.mark.slow
 def test_work_on_one_run_leaves_the_others_as_they_were(run_id: str, monkeypatch: pytest.MonkeyPatch):
     other = queued(seed=1)
     after_epoch(monkeypatch, 1, out_of_memory)

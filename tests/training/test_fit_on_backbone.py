@@ -137,6 +137,7 @@ def test_of_a_frozen_backbone_only_the_head_is_kept_and_the_backbone_named(small
     assert pd.read_csv(place / "history.csv")["epoch"].tolist() == [1, 2]
 
 
+@pytest.mark.slow
 def test_features_of_the_rows_come_back_for_the_predictions(small_file: Path, place: Path):
     known = fit_on_backbone(vgg(small_file, test_flip=True), place).features
     assert known is not None
@@ -154,6 +155,7 @@ def test_a_whole_network_has_no_features(tmp_path: Path, monkeypatch: pytest.Mon
     assert not (tmp_path / "trunk.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("from_file", [True, False])
 def test_with_the_last_block_what_lies_before_it_stays(
     small_file: Path, place: Path, from_file: bool, monkeypatch: pytest.MonkeyPatch
@@ -182,6 +184,7 @@ def test_with_the_last_block_what_lies_before_it_stays(
     assert not any(differ(stored.get_weights(), below.get_weights()))
 
 
+@pytest.mark.slow
 def test_when_all_learns_it_starts_from_the_weights_asked_for(small_file: Path, place: Path, asked: SimpleNamespace):
     with pytest.raises(WorkFailed):
         fit_on_backbone(vgg(small_file, trained="all"), place)
@@ -209,6 +212,7 @@ def test_the_head_learns_alone_first_and_the_history_goes_on(
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"average": 0.9}, {"views": 2, "dropout": 0.3}, {"trained": "last_block"}])
 def test_features_in_the_network_or_in_the_batches_make_no_difference(
     small_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
@@ -223,6 +227,7 @@ def test_features_in_the_network_or_in_the_batches_make_no_difference(
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"trained": "head"}, {"trained": "last_block", "head_epochs": 3}])
 def test_without_a_second_part_there_is_one_phase(
     small_file: Path, place: Path, fits: list[SimpleNamespace], changes: dict[str, Any]
@@ -231,6 +236,7 @@ def test_without_a_second_part_there_is_one_phase(
     assert [(one.initial_epoch, one.epochs) for one in fits] == [(0, 3)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trained", ["head", "last_block"])
 def test_the_model_kept_is_the_running_mean_of_the_weights(
     small_file: Path, place: Path, fits: list[SimpleNamespace], trained: str
@@ -261,6 +267,7 @@ def test_patience_ends_it_early_and_says_so(small_file: Path, place: Path, monke
     assert pd.read_csv(place / "history.csv")["epoch"].tolist() == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.slow
 def test_patience_begins_anew_when_the_rest_is_released(
     small_file: Path, place: Path, fits: list[SimpleNamespace], monkeypatch: pytest.MonkeyPatch
 ):
@@ -271,6 +278,7 @@ def test_patience_begins_anew_when_the_rest_is_released(
     assert fitted.reason == "Ended after epoch 6: 2 epochs in a row were no better."
 
 
+@pytest.mark.slow
 def test_a_cosine_lowers_the_rate_to_a_hundredth_and_without_it_it_stays(
     small_file: Path, place: Path, fits: list[SimpleNamespace]
 ):
@@ -300,6 +308,7 @@ def full_memory(monkeypatch: pytest.MonkeyPatch, times: int) -> list[tuple[int, 
     return calls
 
 
+@pytest.mark.slow
 def test_full_memory_halves_the_batch_says_so_and_goes_on(
     small_file: Path, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -334,6 +343,7 @@ def test_another_error_is_not_tried_again(small_file: Path, place: Path, monkeyp
     assert calls == [1]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_head_and_another_does_not(small_file: Path, place: Path):
     found = []
     for number, seed in enumerate((1, 1, 2)):
@@ -354,6 +364,7 @@ def test_more_settings_reach_the_loss_and_the_optimiser(small_file: Path, place:
     assert asked.model.get_layer("part").get_layer("dropout").rate == 0.4
 
 
+@pytest.mark.slow
 def test_training_sees_changed_views_in_turn_and_validation_does_not(
     small_file: Path, place: Path, asked: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ):
@@ -417,6 +428,7 @@ def worked(**changes: Any) -> Run:
     return runs.get(run)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("files")
 @pytest.mark.parametrize("changes", [{"trained": "head"}, {"trained": "last_block", "test_flip": True, "views": 1}])
 def test_a_run_on_a_real_backbone_predicts_what_its_tables_say(changes: dict[str, Any]):
@@ -449,6 +461,7 @@ def test_a_run_on_a_real_backbone_predicts_what_its_tables_say(changes: dict[str
     assert np.ptp(found, axis=0).max() > 5e-5  # not the same for all
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("files")
 def test_a_backbone_that_has_gone_comes_from_its_file_again_or_is_missed_in_words(small_file: Path):
     run = worked(weights_=small_file)

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import PROJECT, command
 
 CODE = """
@@ -24,6 +26,7 @@ print(strategy.num_replicas_in_sync, status.state, status.reason)
 """
 
 
+@pytest.mark.slow
 def test_a_run_is_shared_by_two_devices(home: Path) -> None:
     assert command("data", "add", "synthetic", "--images", 60, "--name", "s").returncode == 0
     done = subprocess.run([sys.executable, "-c", CODE], cwd=PROJECT, capture_output=True, text=True, timeout=200)

@@ -202,6 +202,7 @@ def test_what_is_left_of_a_finding_is_what_decisions_have_not_settled(clean: Pat
     assert left("same_image_in_two_splits") == (2, 1)
 
 
+@pytest.mark.slow
 def test_the_real_set_has_30_groups_of_duplicates_none_across_splits_and_no_patient_in_two(kermany_zip: Path):
     datasets.add(str(kermany_zip), "kermany")
     made = audit.run("kermany")

@@ -172,7 +172,7 @@ def _serve(chosen: argparse.Namespace) -> None:
         predict.load(chosen.run)  # a wrong name is told now, and the first request need not wait
     if not 0 < chosen.most_seconds < float("inf"):
         raise BadInput(f"--most-seconds is a number of seconds above 0. Received: {chosen.most_seconds}.")
-    limits = endpoint.Limits(chosen.most_mb, chosen.most_files, chosen.per_minute, chosen.most_seconds)
+    limits = endpoint.RequestLimits(chosen.most_mb, chosen.most_files, chosen.per_minute, chosen.most_seconds)
     token = os.environ.get("CXR_API_TOKEN", "")
     if chosen.host not in ("127.0.0.1", "localhost", "::1") and not token:
         raise BadInput("To listen beyond this machine, set CXR_API_TOKEN to a secret that requests have to carry.")

@@ -55,7 +55,7 @@ _PREDICT_REQUEST = {
 
 
 @dataclass(frozen=True)
-class Limits:
+class RequestLimits:
     """`megabytes` of a request, `files` in it, `per_minute` requests of one client, `seconds` that an answer may take."""
 
     megabytes: int = 50
@@ -72,7 +72,7 @@ class _RefusedRequest(Exception):
         self.code, self.headers, self.reason = code, headers, reason or sentence
 
 
-def app(run_id: str = "", *, token: str = "", limits: Limits | None = None) -> Starlette:
+def app(run_id: str = "", *, token: str = "", limits: RequestLimits | None = None) -> Starlette:
     """The endpoint as an ASGI application.
 
     Args:
@@ -80,7 +80,7 @@ def app(run_id: str = "", *, token: str = "", limits: Limits | None = None) -> S
         token: if given, requests have to carry it (`Authorization: Bearer …`).
         limits: of what is taken.
     """
-    limits = limits or Limits()
+    limits = limits or RequestLimits()
     rate_limit = _RateLimit(limits.per_minute)
     # Starlette would write files of more than 1 MB to the disk.
     MultiPartParser.spool_max_size = (limits.megabytes + 1) * 2**20
@@ -201,7 +201,7 @@ class _RateLimit:
         return 0 if count <= self._per_minute else 60 - int(now % 60)
 
 
-async def _read_files(request: Request, limits: Limits) -> list[tuple[str, bytes]]:
+async def _read_files(request: Request, limits: RequestLimits) -> list[tuple[str, bytes]]:
     """Names and contents of the fields called file; raises _RefusedRequest."""
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise _RefusedRequest(415, "Send multipart/form-data with the images in fields called 'file'.")

@@ -16,7 +16,7 @@ from cxr_core.errors import WorkFailed
 from cxr_core.evaluation import rule_store
 from cxr_core.runs import run_store as runs
 from cxr_core.server import endpoint
-from cxr_core.server.endpoint import Limits
+from cxr_core.server.endpoint import RequestLimits
 from tests.test_dicom import RAMP, content, made
 
 TELLTALE = "patient-7.png"
@@ -25,7 +25,7 @@ IMAGE = images.encode(np.random.default_rng(0).integers(0, 256, (70, 60), dtype=
 
 @pytest.fixture
 def client(trained_home: Path) -> TestClient:
-    return TestClient(endpoint.app(limits=Limits(megabytes=1, files=3, per_minute=1000)))
+    return TestClient(endpoint.app(limits=RequestLimits(megabytes=1, files=3, per_minute=1000)))
 
 
 def test_images_are_answered_in_their_order(client: TestClient) -> None:
@@ -83,14 +83,14 @@ def test_the_decision_rule_is_told_and_the_most_probable_class_beside_the_label(
 
 def test_a_request_that_takes_too_long_is_answered_as_far_as_it_came(trained_home: Path) -> None:
     files = [("file", (f"{number}.png", IMAGE)) for number in range(20)]
-    client = TestClient(endpoint.app(limits=Limits(seconds=0)))
+    client = TestClient(endpoint.app(limits=RequestLimits(seconds=0)))
     found = client.post("/api/predict", files=files).json()["results"]
     assert [one["file"] for one in found] == [f"{number}.png" for number in range(20)]
     assert "label" in found[0] and all("Send fewer or smaller" in one["error"] for one in found[1:])
 
 
 def test_too_many_requests_have_to_wait(trained_home: Path) -> None:
-    client = TestClient(endpoint.app(limits=Limits(per_minute=3)))
+    client = TestClient(endpoint.app(limits=RequestLimits(per_minute=3)))
     codes = [client.get("/api/runs").status_code for _ in range(5)]
     assert codes.count(429) >= 1 and codes[0] == 200
     assert client.get("/api/health").json()["status"] == "ok"
@@ -163,7 +163,7 @@ def test_the_log_has_requests_and_refusals_and_nothing_of_what_was_sent(
     trained_home: Path, log: Callable[[], str]
 ) -> None:
     dicom = content(made(RAMP, PatientName="TELLTALE^TAG", PatientID="TELLTALE-ID"))
-    client = TestClient(endpoint.app(token="TELLTALE-TOKEN", limits=Limits(megabytes=1, files=3)))
+    client = TestClient(endpoint.app(token="TELLTALE-TOKEN", limits=RequestLimits(megabytes=1, files=3)))
     files = [("file", ("TELLTALE.dcm", dicom)), ("file", ("TELLTALE.png", b"TELLTALE"))]
     bearer = {"authorization": "Bearer TELLTALE-TOKEN"}
     first, second = client.post("/api/predict", files=files, headers=bearer).json()["results"]

@@ -124,17 +124,21 @@ class LoadedModel:
         if not decoded:
             return []
         sizes = {member.size for member in self.members}
-        inputs = [CheckInput(image.grey, image.colourfulness, min(sizes)) for image in decoded]
+        pixels = [{size: images.prepare(image.grey, size) for size in sizes} for image in decoded]
+        inputs = [
+            CheckInput(image.grey, image.colourfulness, min(sizes), by_size)
+            for image, by_size in zip(decoded, pixels, strict=True)
+        ]
         with process.one_blas_thread():
             by_check = [check(inputs) for check in self.checks or (basic_findings,)]
         return [
             PreparedImage(
                 image.grey.shape[1],
                 image.grey.shape[0],
-                {size: images.prepare(image.grey, size) for size in sizes},
+                by_size,
                 tuple(sorted((*_header_findings(image), *combine(findings)), key=lambda finding: not finding.refuses)),
             )
-            for image, findings in zip(decoded, zip(*by_check, strict=True), strict=True)
+            for image, by_size, findings in zip(decoded, pixels, zip(*by_check, strict=True), strict=True)
         ]
 
     def predict(self, prepared: Sequence[PreparedImage]) -> list[Prediction]:

@@ -1,11 +1,11 @@
-"""Whether an upload may be answered at all: is it a frontal chest X-ray, upright, and like those that the network knows?
+"""Check of an input: is it a frontal chest X-ray, upright, and like those that the network has learned from?
 
-    <run>/input_check.npz    what was learned from the run's own training images; `python -m cxr_core export RUN` makes it again
+    <run>/input_check.npz    fitted on the run's own training images; `python -m cxr_core export RUN` makes it again
 
-    gate = InputCheck.fit(train, val);  gate.save(path);  InputCheck.load(path).findings([CheckInput(grey, colour, 180)]) ─► remarks
+    check = InputCheck.fit(train, val);  check.save(path);  InputCheck.load(path).findings([CheckInput(grey, colour, 180)])
 
-OODDetector (ood.py) finds what is no such X-ray; greys, size and shape are looked at besides. What it cannot find: mirrored
-images, and lateral views with certainty, since no training set here marks any. It tells nothing about the answer itself.
+OODDetector (ood.py) finds what is no such X-ray; grey values, size and shape are checked besides. Not found: mirrored images,
+and lateral views with certainty, since no training set here marks any. It tells nothing about the prediction itself.
 """
 
 import io
@@ -13,31 +13,30 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from cxr_core import images, workspace
+from cxr_core.data.augment import AugmentationLimits, augmented_view
 from cxr_core.errors import WorkFailed
 from cxr_core.inference.input_check import ood
-from cxr_core.inference.input_check.ood import OODDetector, Pixels
-from cxr_core.inference.input_check.synthetic_negatives import SIDE, Greys, Random
-
-Floats = npt.NDArray[np.float32]
+from cxr_core.inference.input_check.ood import OODDetector
+from cxr_core.inference.input_check.synthetic_negatives import SIDE, Pixels, Random
 
 _SEED = 20
-_FEWEST = 60  # validation images; with fewer, training images stand in for them
-_MOST = 800
+_MOST_TRAIN, _MOST_VAL = 1500, 800  # images; more take time and change nothing
+_FEWEST_VAL = 60  # with fewer, training images stand in for them
 _MOST_SIDE = 4096  # of a network's input
 _LEAST_SIDE = 32  # pixels; fewer show no lungs
 _LONG, _VERY_LONG = 2.5, 4.0  # one side to the other; chest X-rays of the widest known set reach 3.4
 _TINTED, _COLOURFUL = 0.02, 0.06
 _EVEN = 8  # grey values from the darkest to the brightest hundredth
-_LEAD = 1.5  # by how much a turned view must look more like an X-ray than the image as it came
+_A_LITTLE_CHANGED = AugmentationLimits(
+    rotation=4, translation=0, zoom=0, flip=False, brightness=0, contrast=0.3, gamma=0.2
+)
 
 _DAMAGES = (
     OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error,
@@ -46,28 +45,35 @@ _DAMAGES = (
 
 @dataclass(frozen=True, eq=False)
 class CheckInput:
-    """An image as a gate is shown it.
+    """An image to check.
 
     Attributes:
         grey: uint8 (H, W), as `images.read` gives it.
-        colour: of the file, see `images.colour`.
+        colour: of the file, see `images.DecodedImage.colourfulness`.
         size: side of the network's input in pixels.
+        prepared: the same as `images.prepare` makes it, by side, where that is done already.
     """
 
     grey: Pixels
     colour: float
     size: int
+    prepared: Mapping[int, Pixels] = field(default_factory=dict)
+
+    def thumbnail(self, side: int) -> Pixels:
+        """Reduced to uint8 (SIDE, SIDE) by way of `side`, that of the images that a check is fitted on."""
+        prepared = self.prepared.get(side)
+        return images.prepare(images.prepare(self.grey, side) if prepared is None else prepared, SIDE)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing about an image.
+    """Something about an image that speaks against it.
 
     Attributes:
         kind: "no_xray", "strange", "turned", "negative", "colour", "dark", "bright", "flat", "small" or "shape"; of a file's
-            own words "modality", "part", "view" or "frames".
-        refuses: whether no answer is given; else it is a warning.
-        text: what was seen, what was expected, what to do.
+            header "modality", "part", "view" or "frames".
+        refuses: whether no prediction is made; else it is a warning.
+        text: what was found, what was expected, what to do.
     """
 
     kind: str
@@ -84,66 +90,59 @@ _LATERAL = ("LL", "RL", "LLD", "RLD", "LLO", "RLO", "LATERAL")
 
 
 def header_findings(facts: Mapping[str, str], frames: int = 1) -> tuple[Finding, ...]:
-    """What the header of a DICOM file says against it.
+    """Findings in the header of a DICOM file.
 
     Args:
-        facts: as `dicom.facts` tells them.
-        frames: that it has, of which the first is answered; 1 where a person chose.
+        facts: as `dicom.facts` gives them.
+        frames: that it has, of which the first is used; 1 where a person chose.
     """
-    found = []
+    findings = []
     modality, part, view = (facts.get(name, "").upper() for name in ("Modality", "Body part", "View"))
     if modality in _OTHER_MODALITIES:
-        said = f"The file says that it is no radiograph (modality {modality}). A chest X-ray was expected (CR or DX). Upload one."
-        found.append(Finding("modality", True, said))
-    if part and not any(one in part for one in _CHESTS):
-        found.append(
-            Finding("part", False, f"The file says that it shows another part of the body ({part}), not a chest.")
-        )
+        text = f"The file says that it is no radiograph (modality {modality}). A chest X-ray was expected (CR or DX). Upload one."
+        findings.append(Finding("modality", True, text))
+    if part and not any(chest in part for chest in _CHESTS):
+        text = f"The file says that it shows another part of the body ({part}), not a chest."
+        findings.append(Finding("part", False, text))
     if view in _LATERAL:
-        found.append(
-            Finding("view", False, f"The file says that it is a view from the side ({view}). Expected: PA or AP.")
-        )
+        text = f"The file says that it is a view from the side ({view}). Expected: PA or AP."
+        findings.append(Finding("view", False, text))
     if frames > 1:
-        found.append(Finding("frames", False, f"The file holds {frames} images; this is the answer for the first."))
-    return tuple(found)
+        text = f"The file holds {frames} images; this is the answer for the first."
+        findings.append(Finding("frames", False, text))
+    return tuple(findings)
 
 
-def combine(said: Sequence[Sequence[Finding]]) -> tuple[Finding, ...]:
-    """One verdict of the gates of several networks: what at least half of them refuse is refused, the gravest remark first.
+def combine(findings: Sequence[Sequence[Finding]]) -> tuple[Finding, ...]:
+    """Combine the findings of several networks' checks on one image, those that refuse first.
 
-    What fewer refuse, or at least half remark on, is a warning.
+    What at least half of the checks refuse is refused. What fewer refuse, or at least half warn of, is a warning.
     """
-    refusing = [one for each in said for one in each if one.refuses]
-    gates = sum(any(one.refuses for one in each) for each in said)
-    if refusing and 2 * gates < len(said):
-        return tuple(replace(one, refuses=False) for one in _each_once(refusing))
-    if not refusing and 2 * sum(bool(each) for each in said) < len(said):
+    every = sorted((finding for each in findings for finding in each), key=lambda finding: not finding.refuses)
+    refusing = sum(any(finding.refuses for finding in each) for each in findings)
+    if refusing and 2 * refusing < len(findings):
+        every = [replace(finding, refuses=False) for finding in every if finding.refuses]
+    if not refusing and 2 * sum(map(bool, findings)) < len(findings):
         return ()
-    every = sorted((one for each in said for one in each), key=lambda one: not one.refuses)
-    return tuple(_each_once(every))
-
-
-def _each_once(remarks: Sequence[Finding]) -> list[Finding]:
-    found: dict[str, Finding] = {}
-    for one in remarks:
-        found.setdefault(one.kind, one)
-    return [*found.values()]
+    first_of_kind: dict[str, Finding] = {}
+    for finding in every:
+        first_of_kind.setdefault(finding.kind, finding)
+    return tuple(first_of_kind.values())
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Of what the run's own images reach; see `_limits`.
+    """Limits of what a run's own images reach; see `_limits`.
 
     Attributes:
-        warns, refuses: an image is remarked on below this likeness.
-        far, too_far: and above this distance.
-        dark, bright, flat: mean grey below, mean grey above, and spread of the greys below which an image is remarked on.
+        warns, refuses: margin of an OODPrediction below which an image is warned of, and refused.
+        far: distance from the training images above which an image is warned of.
+        dark, bright, flat: mean grey below, mean grey above, and span of the greys below which an image is warned of.
     """
 
     warns: float
     refuses: float
     far: float
-    too_far: float
     dark: float
     bright: float
     flat: float
@@ -151,34 +150,33 @@ class Limits:
 
 @dataclass(frozen=True)
 class InputCheck:
-    """Fitted once per run.
+    """A fitted check, one per run.
 
     Attributes:
-        side: of the images that it was fitted on, in pixels; every upload is brought to it first.
-        learned: what X-rays look like.
-        limits: from where on an image is remarked on.
+        side: of the images that it was fitted on, in pixels; every input is brought to it first.
+        detector: tells upright chest X-rays from all else.
+        limits: from where on an image is warned of, or refused.
     """
 
     side: int
-    learned: OODDetector
+    detector: OODDetector
     limits: Limits
 
     @classmethod
     def fit(cls, train: Pixels, val: Pixels) -> "InputCheck":
-        """Learn from a run's images; the same images give the same gate.
+        """Fit on a run's images; the same images give the same check.
 
         Args:
             train: uint8 (n, S, S), may lie on disk; of many images some are drawn.
             val: uint8 (m, S, S), for the limits; where there are few, a part of `train` is held out for them.
         """
         rng = np.random.default_rng(_SEED)
-        greys, held = ood.drawn(train, ood.LEARNED, rng), ood.drawn(val, _MOST, rng)
-        if len(held) < _FEWEST:
-            part = max(1, len(greys) // 6)
-            order = rng.permutation(len(greys))
-            held, greys = np.concatenate([held, greys[order[:part]]]), greys[order[part:]]
-        learned = OODDetector.fit(greys, rng)
-        return cls(int(train.shape[1]), learned, _limits(learned, greys, held, rng))
+        fitted, held_out = _thumbnails(train, _MOST_TRAIN, rng), _thumbnails(val, _MOST_VAL, rng)
+        if len(held_out) < _FEWEST_VAL:
+            order, part = rng.permutation(len(fitted)), max(1, len(fitted) // 6)
+            held_out, fitted = np.concatenate([held_out, fitted[order[:part]]]), fitted[order[part:]]
+        detector = OODDetector.fit(fitted, rng)
+        return cls(int(train.shape[1]), detector, _limits(detector, fitted, held_out, rng))
 
     def save(self, path: Path) -> None:
         """Write it whole or not at all.
@@ -186,11 +184,10 @@ class InputCheck:
         Raises:
             WorkFailed: the disk is full or the folder cannot be written.
         """
-        told: dict[str, Any] = {"side": self.side, "limits": np.array(list(vars(self.limits).values()))}
-        for name, array in self.learned.arrays().items():
-            told[name] = array.astype(np.float16) if name == "axes" else array
         out = io.BytesIO()
-        np.savez_compressed(out, **told)
+        limits = np.array(astuple(self.limits))
+        arrays = self.detector.arrays() | {"side": np.array(self.side), "limits": limits}
+        np.savez_compressed(out, allow_pickle=False, **(arrays | {"axes": arrays["axes"].astype(np.float16)}))
         workspace.write_bytes(path, out.getvalue())
 
     @classmethod
@@ -198,154 +195,130 @@ class InputCheck:
         """Read what `save` wrote.
 
         Raises:
-            WorkFailed: the file is missing or damaged.
+            WorkFailed: the file is missing, damaged or of an earlier version.
         """
         try:
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-                limits = Limits(*map(float, arrays["limits"]))
-                side = int(arrays["side"])
-                learned = OODDetector.of(arrays)
+                check = cls(int(arrays["side"]), OODDetector.from_arrays(arrays), Limits(*map(float, arrays["limits"])))
+            if not (1 <= check.side <= _MOST_SIDE and np.isfinite(astuple(check.limits)).all()):
+                raise ValueError("out of range")
         except _DAMAGES as error:
             raise WorkFailed(
-                f"{path} is missing or damaged. To make it again: python -m cxr_core export RUN"
+                f"{path} is missing or damaged, or of an earlier version. To make it again: python -m cxr_core export RUN"
             ) from error
-        if not (1 <= side <= _MOST_SIDE and all(np.isfinite(list(vars(limits).values())))):
-            raise WorkFailed(f"{path} is missing or damaged. To make it again: python -m cxr_core export RUN")
-        return cls(side, learned, limits)
+        return check
 
     def check(self, grey: Pixels, *, colour: float = 0.0, size: int) -> tuple[Finding, ...]:
-        """What there is to say of one image; see `findings`."""
+        """Check one image; see `findings`."""
         return self.findings([CheckInput(grey, colour, size)])[0]
 
-    def findings(self, shown: Sequence[CheckInput]) -> list[tuple[Finding, ...]]:
-        """What there is to say of each image, those that refuse first; nothing for most chest X-rays.
-
-        Many at once take less time each.
-        """
-        views = ood.reduced(np.stack([images.prepare(one.grey, self.side) for one in shown]))
-        alike, distance = self.learned.views(views)
+    def findings(self, inputs: Sequence[CheckInput]) -> list[tuple[Finding, ...]]:
+        """Findings on each image, those that refuse first; none on most chest X-rays. Many at once take less time each."""
+        thumbnails = np.stack([image.thumbnail(self.side) for image in inputs])
+        spans, means = _spans(thumbnails), thumbnails.mean(axis=(1, 2))
         every = []
-        for place, one in enumerate(shown):
-            found, spread = _at_first_sight(one, views[place])
-            if not any(one.refuses and one.kind != "colour" for one in found):
-                found += [*self._alike(alike[:, place], float(distance[0, place])), *self._lit(views[place], spread)]
-            every.append(tuple(sorted(found, key=lambda one: not one.refuses)))
+        for image, span, mean, *content in zip(inputs, spans, means, *self.detector.predict(thumbnails), strict=True):
+            findings = _plain(image, span)
+            if not any(finding.refuses and finding.kind != "colour" for finding in findings):
+                findings += [*self._on_content(*content), *self._on_exposure(mean, span)]
+            every.append(_refusing_first(findings))
         return every
 
-    def _alike(self, alike: Floats, distance: float) -> list[Finding]:
-        """Of the likeness as it came, in three turns and as a negative, (5,): at most one remark, on what the image shows."""
-        upright, turned, negative = float(alike[0]), float(alike[1:4].max()), float(alike[4])
-        limits = self.limits
-        refused = upright < limits.refuses or distance > limits.too_far
-        if turned > max(limits.warns, upright + _LEAD):
-            way = ("on its side", "upside down", "on its side")[int(alike[1:4].argmax())]
-            return [
-                Finding(
-                    "turned", refused, f"The image seems to lie {way}. Expected: head up. Turn it and upload it again."
-                )
-            ]
-        if upright >= limits.warns and distance <= limits.far:
+    def _on_content(self, margin: float, position: int, distance: float) -> list[Finding]:
+        """At most one finding on what an image shows, by its values of an OODPrediction."""
+        refuses = margin < self.limits.refuses
+        if position in ood.TURNED:
+            text = f"The image seems to lie {ood.CLASSES[position]}. Expected: head up. Turn it and upload it again."
+            return [Finding("turned", refuses, text)]
+        if position == ood.NEGATIVE:
+            return [Finding("negative", refuses, _NEGATIVE)]
+        if margin >= self.limits.warns and distance <= self.limits.far:
             return []
-        if negative > max(limits.warns, upright + _LEAD):
-            return [Finding("negative", refused, _NEGATIVE)]
-        return [Finding("no_xray", True, _NO_XRAY) if refused else Finding("strange", False, _STRANGE)]
+        return [Finding("no_xray", True, _NO_XRAY) if refuses else Finding("strange", False, _STRANGE)]
 
-    def _lit(self, view: Greys, spread: float) -> list[Finding]:
-        """Of float32 (SIDE, SIDE) and from its darkest to its brightest hundredth: at most one remark, on its greys."""
-        mean, limits = float(view.mean()), self.limits
+    def _on_exposure(self, mean: float, span: float) -> list[Finding]:
+        """At most one finding on the mean and the span of the greys."""
+        limits = self.limits
         if mean < limits.dark:
-            seen = f"very dark: its mean grey is {mean:.0f} of 255, and at least {limits.dark:.0f} in {_LIKE}"
-            return [Finding("dark", False, f"The image is {seen}. Check its exposure or window.")]
-        if mean > limits.bright:
-            seen = f"very bright: its mean grey is {mean:.0f} of 255, and at most {limits.bright:.0f} in {_LIKE}"
-            return [Finding("bright", False, f"The image is {seen}. Check its exposure or window.")]
-        if spread < limits.flat:
-            seen = f"washed out: its greys span {spread:.0f} of 255, and at least {limits.flat:.0f} in {_LIKE}"
-            return [Finding("flat", False, f"The image is {seen}. Check its exposure or window.")]
-        return []
+            kind, text = "dark", f"very dark: its mean grey is {mean:.0f} of 255, and at least {limits.dark:.0f}"
+        elif mean > limits.bright:
+            kind, text = "bright", f"very bright: its mean grey is {mean:.0f} of 255, and at most {limits.bright:.0f}"
+        elif span < limits.flat:
+            kind, text = "flat", f"washed out: its greys span {span:.0f} of 255, and at least {limits.flat:.0f}"
+        else:
+            return []
+        return [Finding(kind, False, f"The image is {text} in {_LIKE}. Check its exposure or window.")]
 
 
-def basic_findings(shown: Sequence[CheckInput]) -> list[tuple[Finding, ...]]:
-    """What can be said where a run has no gate, as `InputCheck.findings`; UNCHECKED says what cannot."""
-    every = []
-    for image in shown:
-        found, _ = _at_first_sight(image, ood.reduced(images.prepare(image.grey, 2 * SIDE)[None])[0])
-        every.append(tuple(sorted(found, key=lambda one: not one.refuses)))
-    return every
+def basic_findings(inputs: Sequence[CheckInput]) -> list[tuple[Finding, ...]]:
+    """Findings that need no fitted check, as `InputCheck.findings`; UNCHECKED says what they leave out."""
+    spans = _spans(np.stack([image.thumbnail(2 * SIDE) for image in inputs]))
+    return [_refusing_first(_plain(image, span)) for image, span in zip(inputs, spans, strict=True)]
 
 
-def _at_first_sight(shown: CheckInput, view: Greys) -> tuple[list[Finding], float]:
-    """Remarks that need no training images, and how far the greys of the view span."""
-    found = _frame(shown.grey, shown.size)
-    low, high = np.percentile(view, (1, 99))
-    if high - low < _EVEN:
+def _refusing_first(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    return tuple(sorted(findings, key=lambda finding: not finding.refuses))
+
+
+def _plain(image: CheckInput, span: float) -> list[Finding]:
+    """Findings that need no training images, on size and shape, the `span` of the greys, and colour."""
+    findings = _on_shape(image.grey, image.size)
+    if span < _EVEN:
         even = "The image is one even tone and shows no body. A chest X-ray was expected. Check the file."
-        found.append(Finding("flat", True, even))
-    if shown.colour > _TINTED:
-        much = shown.colour > _COLOURFUL
-        found.append(Finding("colour", much, _COLOUR_TEXT[much]))
-    return found, float(high - low)
+        findings.append(Finding("flat", True, even))
+    if image.colour > _TINTED:
+        refuses = image.colour > _COLOURFUL
+        findings.append(Finding("colour", refuses, _COLOUR_TEXT[refuses]))
+    return findings
 
 
-def _frame(grey: Pixels, size: int) -> list[Finding]:
-    """Remarks on height and width."""
+def _on_shape(grey: Pixels, size: int) -> list[Finding]:
+    """Findings on height and width."""
     height, width = grey.shape
     shorter, longer = sorted((height, width))
-    measures = f"The image has {width:,} × {height:,} pixels"
+    has = f"The image has {width:,} × {height:,} pixels"
     if shorter < _LEAST_SIDE:
-        return [
-            Finding(
-                "small",
-                True,
-                f"{measures}, too few to see lungs. At least {_LEAST_SIDE} on each side are needed. Upload the original.",
-            )
-        ]
-    found = []
+        text = f"{has}, too few to see lungs. At least {_LEAST_SIDE} on each side are needed. Upload the original."
+        return [Finding("small", True, text)]
+    findings = []
     if longer > _LONG * shorter:
-        refuses = longer > _VERY_LONG * shorter
-        found.append(
-            Finding(
-                "shape",
-                refuses,
-                f"{measures}, a narrow strip. A whole chest is about as wide as it is high. Upload the whole image.",
-            )
-        )
+        text = f"{has}, a narrow strip. A whole chest is about as wide as it is high. Upload the whole image."
+        findings.append(Finding("shape", longer > _VERY_LONG * shorter, text))
     if shorter < size:
-        found.append(
-            Finding(
-                "small",
-                False,
-                f"{measures}, fewer than the {size} × {size} that the network looks at. Upload the original if there is one.",
-            )
-        )
-    return found
+        text = f"{has}, fewer than the {size} × {size} that the network looks at. Upload the original if there is one."
+        findings.append(Finding("small", False, text))
+    return findings
 
 
-def _limits(learned: OODDetector, greys: Greys, held: Greys, rng: Random) -> Limits:
-    """From the images held out, as they are and as a hand turns or a machine exposes them a little differently."""
-    plain, far = learned.scores(held)
-    copies = max(1, -(-200 // len(held)))
-    varied = np.concatenate([_slightly(held, rng) for _ in range(copies)])
-    alike, distance = learned.scores(varied)
-    all_of = np.concatenate([greys, held])
-    means = all_of.mean(axis=(1, 2))
-    spread = np.subtract(*np.percentile(all_of.reshape(len(all_of), -1), (99, 1), axis=1))
-    refuses = float(np.clip(min(np.quantile(alike, 0.003), plain.min()) - 0.7, -2.5, 0.5))
+def _thumbnails(pixels: Pixels, most: int, rng: Random) -> Pixels:
+    """At most so many of the images, read in order since they may lie on disk: uint8 (n, SIDE, SIDE)."""
+    positions = np.sort(rng.permutation(len(pixels))[:most])
+    thumbnails = [images.prepare(np.array(pixels[position]), SIDE) for position in positions]
+    return np.stack(thumbnails) if thumbnails else np.empty((0, SIDE, SIDE), np.uint8)
+
+
+def _spans(thumbnails: Pixels) -> npt.NDArray[np.float64]:
+    """Greys from the darkest to the brightest hundredth: uint8 (n, SIDE, SIDE) to (n,)."""
+    low, high = np.percentile(thumbnails.reshape(len(thumbnails), -1), (1, 99), axis=1)
+    return np.asarray(high - low)
+
+
+def _limits(detector: OODDetector, fitted: Pixels, held_out: Pixels, rng: Random) -> Limits:
+    """From images held out, as they are and as a hand turns or a machine exposes them a little differently."""
+    varied = np.resize(held_out, (max(len(held_out), 200), SIDE, SIDE))
+    views = [augmented_view(image, int(rng.integers(2**32)), _A_LITTLE_CHANGED) for image in varied]
+    refuses = float(np.clip(np.quantile(detector.predict(np.stack(views)).margin, 0.002), -0.5, 0.5))
+    margin, _, distance = detector.predict(held_out)
+    every = np.concatenate([fitted, held_out])
+    means = every.mean(axis=(1, 2))
     return Limits(
-        warns=float(np.clip(np.quantile(plain, 0.01), refuses + 0.5, 3.0)),
+        warns=float(np.clip(np.quantile(margin, 0.01), refuses + 0.1, 0.8)),
         refuses=refuses,
-        far=float(np.quantile(far, 0.995) * 1.03),
-        too_far=float(min(max(np.quantile(distance, 0.999), far.max()) * 1.15, np.quantile(distance, 0.99) * 1.5)),
+        far=float(np.quantile(distance, 0.99) * 1.3),
         dark=float(np.quantile(means, 0.005) * 0.8),
         bright=float(255 - (255 - np.quantile(means, 0.995)) * 0.8),
-        flat=float(np.quantile(spread, 0.005) * 0.7),
+        flat=float(np.quantile(_spans(every), 0.005) * 0.7),
     )
-
-
-def _slightly(greys: Greys, rng: Random) -> Greys:
-    """Turned by up to 4 degrees, exposed by up to a third more or less."""
-    found = np.stack([ndimage.rotate(grey, rng.uniform(-4, 4), reshape=False, order=1) for grey in greys])
-    return np.clip(found * rng.uniform(0.67, 1.33, (len(found), 1, 1)), 0, 255).astype(np.float32)
 
 
 _LIKE = "the images that the network has learned from"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from pydicom.data import get_testdata_file
 from sklearn.datasets import load_sample_images
+from sklearn.linear_model import Ridge
 
 from cxr_core import images
 from cxr_core.data.phantoms import CLASSES, phantom
@@ -38,7 +39,7 @@ def films(count: int, seed: int) -> Pixels:
 def fitted(train: Pixels, val: Pixels, *, share: float) -> InputCheck:
     """With a `share` of the usual examples, since they and not the images take the time."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("_POSITIVES", "_STRANGERS", "_DISFIGURED", "_STOOD"):
+        for name in ("_POSITIVES", "_EACH_TURN", "_CROPS", "_EACH_SYNTHETIC"):
             patch.setattr(ood, name, int(share * getattr(ood, name)))
         return InputCheck.fit(train, val)
 
@@ -232,9 +233,9 @@ def test_a_damaged_file_is_told(gate: InputCheck, tmp_path: Path, damage: str) -
     elif damage == "pickled":
         np.savez(path, **{**arrays, "axes": np.array([{"a": 1}], dtype=object)})
     elif damage == "not a number":
-        np.savez(path, **{**arrays, "rest": np.array([np.nan, 1])})
+        np.savez(path, **{**arrays, "rest": np.array(np.nan)})
     else:
-        np.savez(path, **{**arrays, "second": arrays["second"][:, :5]})
+        np.savez(path, **{**arrays, "weights": arrays["weights"][:, :5]})
     with pytest.raises(WorkFailed, match=r"input_check\.npz is missing or damaged"):
         InputCheck.load(path)
 
@@ -363,13 +364,69 @@ def test_many_at_once_are_told_the_same_as_one_by_one(
     assert together_ == [gate.check(one, size=SIDE) for one in every]
 
 
-def test_turned_views_and_negatives_need_no_second_look(gate: InputCheck, unseen: Pixels) -> None:
-    greys = ood.reduced(unseen[:20])
-    alike, distance = gate.learned.views(greys)
-    for number, view in enumerate([*(np.rot90(greys, turn, axes=(1, 2)) for turn in range(4)), 255 - greys]):
-        alone, far = gate.learned.scores(view)
-        np.testing.assert_allclose(
-            alike[number], alone, atol=0.5
-        )  # of odds that span 32; one of 14 grains is drawn by place
-        np.testing.assert_allclose(distance[number], far, rtol=0.02)
-    np.testing.assert_allclose(alike[0], gate.learned.scores(greys)[0], atol=1e-3)  # only batches differ
+def test_a_file_of_an_earlier_version_says_how_to_make_it_again(tmp_path: Path) -> None:
+    """Of 0.2: two small networks on principal components, with seven limits."""
+    arrays = {
+        "side": np.array(SIDE), "limits": np.ones(7), "middle": np.ones(648), "axes": np.ones((648, 64), np.float16),
+        "spread": np.ones(64), "grain_middle": np.ones(14), "grain_spread": np.ones(14), "rest": np.ones(2),
+        "first": np.ones((2, 79, 64)), "first_bias": np.ones((2, 1, 64)),
+        "second": np.ones((2, 64, 3)), "second_bias": np.ones((2, 1, 3)),
+    }  # fmt: skip
+    path = tmp_path / "input_check.npz"
+    np.savez_compressed(path, allow_pickle=False, **arrays)
+    with pytest.raises(WorkFailed, match=r"of an earlier version\. To make it again: python -m cxr_core export RUN"):
+        InputCheck.load(path)
+
+
+def test_an_image_that_is_prepared_already_gives_the_same_findings(gate: InputCheck, photographs: list[Pixels]) -> None:
+    every = [images.prepare(films(1, 9)[0], 150), *photographs[:4]]
+    prepared = [CheckInput(grey, 0.0, SIDE, {SIDE: images.prepare(grey, SIDE), 30: grey[:30, :30]}) for grey in every]
+    assert gate.findings(prepared) == [gate.check(grey, size=SIDE) for grey in every]
+    blank = np.full((SIDE, SIDE), 7, np.uint8)
+    assert kinds(gate.findings([CheckInput(every[0], 0.0, SIDE, {SIDE: blank})])[0]) == ["flat"]  # it is looked at
+
+
+@pytest.mark.parametrize("part", ["a quarter", "one lung", "two on a sheet", "askew"])
+def test_what_shows_no_whole_upright_chest_is_refused(gate: InputCheck, unseen: Pixels, part: str) -> None:
+    half = SIDE // 2
+    changed = {
+        "a quarter": lambda grey: grey[:half, :half],
+        "one lung": lambda grey: grey[:, :half],
+        "two on a sheet": lambda grey: np.hstack([grey, grey]),
+        "askew": lambda grey: np.asarray(Image.fromarray(grey).rotate(50, Image.Resampling.BILINEAR)),
+    }[part]
+    assert sum(refused(gate, [changed(grey) for grey in unseen[:40]], 32)) >= 39
+
+
+def thumbnails(greys: Pixels) -> Pixels:
+    return np.stack([images.prepare(grey, 64) for grey in greys])
+
+
+def test_the_exposure_hardly_changes_the_features(unseen: Pixels) -> None:
+    greys = thumbnails(unseen[:20])
+    darker = (255 * (greys / 255.0) ** 1.3).astype(np.uint8)
+    plain, changed = ood.features(greys), ood.features(darker)
+    assert plain.shape == (20, 576) and plain.dtype == np.float32
+    between = np.abs(plain[1:] - plain[:-1]).mean()
+    assert np.abs(plain - changed).mean() < 0.1 * between
+
+
+def test_the_classifier_is_that_of_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    classes = rng.integers(0, 3, 400)
+    inputs = (rng.standard_normal((400, 7)) + np.eye(3, 7)[classes]).astype(np.float32)
+    reference = Ridge(alpha=0.5 * len(inputs)).fit(inputs, np.eye(3)[classes])
+    weights, bias = ood.ridge_classifier(inputs, classes, 0.5)
+    np.testing.assert_allclose(weights, reference.coef_.T, atol=1e-5)
+    np.testing.assert_allclose(bias, reference.intercept_, atol=1e-5)
+
+
+def test_the_distance_is_that_of_probabilistic_principal_components(gate: InputCheck, unseen: Pixels) -> None:
+    detector, greys = gate.detector, thumbnails(unseen[:10])
+    axes, size = detector.axes.astype(float), len(detector.mean)
+    rest = np.eye(size) - axes @ axes.T
+    precision = axes @ np.diag(detector.deviations.astype(float) ** -2) @ axes.T + rest / detector.rest
+    offsets = (ood.features(greys) - detector.mean).astype(float)
+    expected = np.sqrt(np.einsum("nf,fg,ng->n", offsets, precision, offsets) / size)
+    np.testing.assert_allclose(detector.predict(greys).distance, expected, rtol=1e-3)
+    assert 0.5 < np.median(detector.predict(thumbnails(unseen)).distance) < 2

@@ -1,5 +1,6 @@
 """What all tests share. No test touches the real artifacts: each has a workspace of its own."""
 
+import logging
 import os
 import shutil
 import subprocess
@@ -29,6 +30,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place = tmp_path / "home"
     monkeypatch.setenv("CXR_HOME", str(place))
     return place
+
+
+@pytest.fixture(autouse=True)
+def _log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that configures the log of a server does so for itself alone."""
+    monkeypatch.setattr(logging.getLogger("cxr_core"), "handlers", [])
 
 
 @pytest.fixture

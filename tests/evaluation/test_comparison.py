@@ -39,6 +39,7 @@ def test_a_run_is_not_apart_from_itself_and_pairing_narrows() -> None:
     assert width < alone / 2
 
 
+@pytest.mark.slow
 def test_paired_intervals_cover_a_difference_of_nothing() -> None:
     """Two networks that are equally good and err together: 95 of 100 intervals hold 0."""
     rng, hits, true = np.random.default_rng(5), 0, np.arange(150) % 2

@@ -172,6 +172,7 @@ def test_a_file_that_says_something_else_than_its_network_is_not_written(monkeyp
     assert not [*workspace.exported_backbone("x").parent.glob("*.tflite")]
 
 
+@pytest.mark.slow
 def test_another_model_in_the_folder_asks_for_another_export() -> None:
     run_id = run_of("custom_cnn")
     export.export(run_id)

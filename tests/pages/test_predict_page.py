@@ -118,6 +118,7 @@ def test_other_runs_are_asked_for_their_opinion(image: Path) -> None:
     assert not test.exception and "Prediction of the ensemble" in text(test) and "2 of 2 say" in text(test)
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_answer_here_costs_only_its_opinion(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (run_id,) = runs.list_ids()
     broken = f"{run_id[:-3]}fff"

@@ -195,6 +195,7 @@ def test_when_all_learns_it_starts_from_the_weights_asked_for(small_file: Path, 
         assert not any(differ(values, mine[name]))
 
 
+@pytest.mark.slow
 def test_the_head_learns_alone_first_and_the_history_goes_on(
     small_file: Path, place: Path, fits: list[SimpleNamespace], monkeypatch: pytest.MonkeyPatch
 ):
@@ -254,11 +255,13 @@ def test_the_model_kept_is_the_running_mean_of_the_weights(
             assert np.abs(one - raw).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_without_averaging_the_last_weights_are_kept(small_file: Path, place: Path, fits: list[SimpleNamespace]):
     fit_on_backbone(vgg(small_file, keep="last"), place)
     assert not any(differ(kept(place).get_weights(), fits[0].noting.weights[-1]))
 
 
+@pytest.mark.slow
 def test_patience_ends_it_early_and_says_so(small_file: Path, place: Path, monkeypatch: pytest.MonkeyPatch):
     ranks = {0: (1,), 1: (2,), 2: (1,), 3: (2,)}
     monkeypatch.setattr(runs, "epoch_score", lambda now, by: ranks.get(now["epoch"], (0,)))
@@ -323,6 +326,7 @@ def test_full_memory_halves_the_batch_says_so_and_goes_on(
     assert states.read(place).batches == 5  # of 9 images
 
 
+@pytest.mark.slow
 def test_memory_that_is_full_with_one_image_ends_it(small_file: Path, place: Path, monkeypatch: pytest.MonkeyPatch):
     calls = full_memory(monkeypatch, 9)
     with pytest.raises(tf.errors.ResourceExhaustedError):
@@ -330,6 +334,7 @@ def test_memory_that_is_full_with_one_image_ends_it(small_file: Path, place: Pat
     assert [size for _, size in calls] == [2, 1]
 
 
+@pytest.mark.slow
 def test_another_error_is_not_tried_again(small_file: Path, place: Path, monkeypatch: pytest.MonkeyPatch):
     calls: list[int] = []
 
@@ -355,6 +360,7 @@ def test_the_same_seed_gives_the_same_head_and_another_does_not(small_file: Path
     assert any(differ(found[0], found[2]))
 
 
+@pytest.mark.slow
 def test_more_settings_reach_the_loss_and_the_optimiser(small_file: Path, place: Path, asked: SimpleNamespace):
     with pytest.raises(WorkFailed):
         fit_on_backbone(vgg(small_file, label_smoothing=0.2, weight_decay=0.03, average=0.7, dropout=0.4), place)
@@ -390,6 +396,7 @@ def test_training_sees_changed_views_in_turn_and_validation_does_not(
     assert epochs[2:] == epochs[:2]  # two views; the mirrored one is for predictions
 
 
+@pytest.mark.slow
 def test_a_stop_is_seen_while_features_are_computed(small_file: Path, place: Path):
     place.mkdir()
     (place / "stop").touch()

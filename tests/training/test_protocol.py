@@ -60,6 +60,7 @@ def places_of(run_id: str, *splits: str) -> set[int]:
     return set(places[rows["split"].isin(splits)].tolist())
 
 
+@pytest.mark.slow
 def test_a_run_reads_test_images_for_its_predictions_only(looked_at: dict[str, set[int]]):
     run_id = trained(150)  # enough for a gate
     test = places_of(run_id, "test")
@@ -68,6 +69,7 @@ def test_a_run_reads_test_images_for_its_predictions_only(looked_at: dict[str, s
     assert test <= looked_at["predicting"]
 
 
+@pytest.mark.slow
 def test_shifted_copies_are_validated_on_and_have_their_own_table():
     run_id = trained(60, test_flip=False)
     val, shifted = (predictions.read(runs.predictions_path(run_id, split)) for split in ("val", "shifted"))
@@ -77,6 +79,7 @@ def test_shifted_copies_are_validated_on_and_have_their_own_table():
     assert runs.history(run_id)["val_accuracy"].iloc[-1] == pytest.approx(right, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_tuned_saves_a_decision_rule_that_finds_what_the_recipe_asks_for(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(decision_rule, "MIN_IMAGES", 5)
     run_id = trained(60, sensitivity=0.8)

@@ -267,6 +267,7 @@ def stopped(run_id: str, monkeypatch: pytest.MonkeyPatch) -> str:
     return run_id
 
 
+@pytest.mark.slow
 def test_a_stop_while_a_run_that_goes_on_is_prepared_leaves_what_it_had(stopped: str, monkeypatch: pytest.MonkeyPatch):
     before = (runs.folder(stopped) / "metrics.json").stat().st_mtime_ns
     run = done(stopped)
@@ -275,6 +276,7 @@ def test_a_stop_while_a_run_that_goes_on_is_prepared_leaves_what_it_had(stopped:
     assert (run.folder / "metrics.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_a_stop_while_a_run_that_goes_on_is_prepared_predicts_by_a_model_that_has_not_yet(stopped: str):
     folder = runs.folder(stopped)
     shutil.rmtree(folder / "predictions")
@@ -413,6 +415,7 @@ def test_an_unknown_run_is_answered_with_the_known_ones(run_id: str):
         train_run("other")
 
 
+@pytest.mark.slow
 def test_a_run_on_enough_images_gets_a_gate_of_its_own(monkeypatch: pytest.MonkeyPatch):
     datasets.add("synthetic", "drawn", images=180)
     frozen = manifest.build("drawn", split="patient")

@@ -37,6 +37,7 @@ def test_an_unknown_tracker_or_one_that_is_not_installed_is_told(monkeypatch: py
         trackers.requested()
 
 
+@pytest.mark.slow
 def test_tensorboard_gets_every_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     needs("tensorboard")
     monkeypatch.setenv("CXR_TRACKERS", "tensorboard")

@@ -279,6 +279,7 @@ def test_what_shows_no_colour_has_none(tmp_path: Path) -> None:
             colourfulness(source)
 
 
+@pytest.mark.slow
 def test_real_xrays(kermany_zip: Path, nih_zip: Path, photographs: list[Pixels]) -> None:
     with zipfile.ZipFile(kermany_zip) as archive:
         names = sorted(name for name in archive.namelist() if name.endswith(".jpeg"))

@@ -12,7 +12,8 @@ With --sessions so many threads predict at once, each image from file to heatmap
 the single median that is, `crowd_rate` in images/s, and by how much memory grew from the first quarter to the end.
 With --keras also the ordinary way: `model.predict` of one prepared image at a time in a process of its own (keras_ms), and a
 forward pass of Keras over the decoded arrays, 32 at a time and without a mirror image, by turns with the stream of files
-(keras_forward, batch_by_turns in images/s; their ratio batch_share_of_keras_forward).
+(keras_forward, batch_by_turns in images/s; their ratio batch_share_of_keras_forward). An answer takes `views` such passes, the
+mirror image being the second: batch_share_of_keras_answers is the ratio for the same work.
 """
 
 import argparse
@@ -184,6 +185,8 @@ def against_keras(run: str, files: list[Path], rounds: int = 5) -> dict[str, Any
     return {
         **{name: round(statistics.median(values), 1) for name, values in rates.items()},
         "batch_share_of_keras_forward": round(statistics.median(shares), 3),
+        "views": (views := 1 + predictor.flip),
+        "batch_share_of_keras_answers": round(views * statistics.median(shares), 3),
     }
 
 

@@ -79,7 +79,7 @@ def pages(rounds: int) -> dict[str, Any]:
         return test.run()
 
     def chosen(key: str, place: int) -> AppTest:
-        box = next(one for one in test.selectbox if (one.key or "").startswith(f"{key}-box"))
+        box = next(box for box in test.selectbox if (box.key or "").startswith(key))
         return box.select_index(place % len(box.options)).run()
 
     views = ("matrix", "curves", "calibration", "threshold", "groups", "learning")

@@ -1,4 +1,4 @@
-"""What the input check lets through and what it refuses, and how long it takes, as JSON.
+"""Measure what the input check accepts and refuses, and its time per image, as JSON.
 
 `python benchmarks/input_check.py --images FILE.npz --data kermany [--adults ZIP …] [--others FOLDER] [--seeds 3]`
 

@@ -31,6 +31,7 @@ from cxr_core.errors import BadInput, CxrError, UnknownName
 from cxr_core.inference import predict, uploads
 from cxr_core.runs import run_store as runs
 from cxr_core.runs.run_store import Run
+from cxr_core.server.browser_security import ENDPOINT_POLICY, BrowserSecurity, allowed_hosts
 from cxr_core.server.documents import Answers, Health, ImageResult, UsableRun, image_result, model_notes
 from cxr_core.server.openapi import Operation, describe
 from cxr_core.server.request_log import RequestLog
@@ -131,7 +132,10 @@ def app(run_id: str = "", *, token: str = "", limits: RequestLimits | None = Non
     ]
     return Starlette(
         routes=routes,
-        middleware=[Middleware(RequestLog, paths={route.path for route in routes})],
+        middleware=[
+            Middleware(RequestLog, paths={route.path for route in routes}),
+            Middleware(BrowserSecurity, hosts=allowed_hosts(), policy=ENDPOINT_POLICY),
+        ],
         exception_handlers={_RefusedRequest: _refusal, CxrError: _refusal},
     )
 

@@ -6,9 +6,11 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from cxr_core import images, logs
@@ -23,9 +25,13 @@ TELLTALE = "patient-7.png"
 IMAGE = images.encode(np.random.default_rng(0).integers(0, 256, (70, 60), dtype=np.uint8), format="PNG")
 
 
+def connect(app: Starlette, **options: Any) -> TestClient:
+    return TestClient(app, base_url="http://localhost", **options)
+
+
 @pytest.fixture
 def client(trained_home: Path) -> TestClient:
-    return TestClient(endpoint.app(limits=RequestLimits(megabytes=1, files=3, per_minute=1000)))
+    return connect(endpoint.app(limits=RequestLimits(megabytes=1, files=3, per_minute=1000)))
 
 
 def test_images_are_answered_in_their_order(client: TestClient) -> None:
@@ -83,28 +89,28 @@ def test_the_decision_rule_is_told_and_the_most_probable_class_beside_the_label(
 
 def test_a_request_that_takes_too_long_is_answered_as_far_as_it_came(trained_home: Path) -> None:
     files = [("file", (f"{number}.png", IMAGE)) for number in range(20)]
-    client = TestClient(endpoint.app(limits=RequestLimits(seconds=0)))
+    client = connect(endpoint.app(limits=RequestLimits(seconds=0)))
     found = client.post("/api/predict", files=files).json()["results"]
     assert [one["file"] for one in found] == [f"{number}.png" for number in range(20)]
     assert "label" in found[0] and all("Send fewer or smaller" in one["error"] for one in found[1:])
 
 
 def test_too_many_requests_have_to_wait(trained_home: Path) -> None:
-    client = TestClient(endpoint.app(limits=RequestLimits(per_minute=3)))
+    client = connect(endpoint.app(limits=RequestLimits(per_minute=3)))
     codes = [client.get("/api/runs").status_code for _ in range(5)]
     assert codes.count(429) >= 1 and codes[0] == 200
     assert client.get("/api/health").json()["status"] == "ok"
 
 
 def test_a_token_is_asked_for(trained_home: Path) -> None:
-    client = TestClient(endpoint.app(token="secret"))
+    client = connect(endpoint.app(token="secret"))
     assert client.get("/api/runs").status_code == 401
     assert client.get("/api/runs", headers={"authorization": "Bearer wrong"}).status_code == 401
     assert client.get("/api/runs", headers={"authorization": "Bearer secret"}).status_code == 200
 
 
 def test_without_a_run_it_says_what_to_do(home: Path) -> None:
-    found = TestClient(endpoint.app()).post("/api/predict", files={"file": IMAGE})
+    found = connect(endpoint.app()).post("/api/predict", files={"file": IMAGE})
     assert found.status_code == 400 and "Train one first" in found.json()["error"]
 
 
@@ -163,7 +169,7 @@ def test_the_log_has_requests_and_refusals_and_nothing_of_what_was_sent(
     trained_home: Path, log: Callable[[], str]
 ) -> None:
     dicom = content(made(RAMP, PatientName="TELLTALE^TAG", PatientID="TELLTALE-ID"))
-    client = TestClient(endpoint.app(token="TELLTALE-TOKEN", limits=RequestLimits(megabytes=1, files=3)))
+    client = connect(endpoint.app(token="TELLTALE-TOKEN", limits=RequestLimits(megabytes=1, files=3)))
     files = [("file", ("TELLTALE.dcm", dicom)), ("file", ("TELLTALE.png", b"TELLTALE"))]
     bearer = {"authorization": "Bearer TELLTALE-TOKEN"}
     first, second = client.post("/api/predict", files=files, headers=bearer).json()["results"]

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from cxr_core import memory_budget
 from cxr_core.errors import UnreadableImage
 
 if TYPE_CHECKING:  # pydicom is imported when the first DICOM file comes
@@ -138,10 +139,11 @@ def decode(
             )
             from pydicom.pixels import pixel_array
 
-            stored = pixel_array(dataset, index=frame)
-            if photometric in GREYS:
-                return header, _toned(stored, dataset, inverted=photometric == "MONOCHROME1")
-            return header, np.asarray(Image.fromarray(stored).convert("L"))
+            with memory_budget.reserve(int(dataset.Rows) * int(dataset.Columns)):
+                stored = pixel_array(dataset, index=frame)
+                if photometric in GREYS:
+                    return header, _toned(stored, dataset, inverted=photometric == "MONOCHROME1")
+                return header, np.asarray(Image.fromarray(stored).convert("L"))
     except UnreadableImage:
         raise
     except Exception as error:  # its text may quote the file, and with it the patient: it is not passed on

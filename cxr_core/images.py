@@ -9,16 +9,17 @@ and decoded once: whatever is asked of it later is in its `DecodedImage`.
 
 import io
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
-from cxr_core import dicom
+from cxr_core import dicom, memory_budget
 from cxr_core.dicom import DicomHeader
 from cxr_core.errors import UnreadableImage
 
@@ -125,19 +126,41 @@ def _decode_with_pillow(file: BinaryIO) -> DecodedImage:
                     f"The image has {image.width:,} × {image.height:,} pixels; "
                     f"at most {MAX_PIXELS:,} pixels are read. Reduce it and try again."
                 )
-            if _stores_luma(image):
-                image.draft("YCbCr", image.size)  # luma as it is stored, and the colours beside it
-            # Pillow turns a TIFF whose 0 is white (tag 262, photometric interpretation) if it has 8 bits, but not of 16.
-            inverted = header.mode.startswith("I") and getattr(image, "tag_v2", {}).get(262) == 0
-            image.load()
-            colourfulness = _colourfulness(image)
-            grey = _grey(ImageOps.exif_transpose(image) if image.getexif().get(_ORIENTATION, 1) != 1 else image)
+            _check_tiles(image)
+            with memory_budget.reserve(image.width * image.height):
+                if _stores_luma(image):
+                    image.draft("YCbCr", image.size)  # luma as it is stored, and the colours beside it
+                # Pillow turns a TIFF whose 0 is white (tag 262, photometric interpretation) if it has 8 bits, but not of 16.
+                inverted = header.mode.startswith("I") and getattr(image, "tag_v2", {}).get(262) == 0
+                image.load()
+                colourfulness = _colourfulness(image)
+                grey = _grey(image)
+                if (turn := _TURNS.get(image.getexif().get(_ORIENTATION, 1))) is not None:
+                    grey = np.asarray(Image.fromarray(grey).transpose(turn))
             return DecodedImage(255 - grey if inverted else grey, header, colourfulness)
 
 
 _COLOUR_SIDE = 64  # pixels; that many on each side tell how colourful an image is
 _NO_CHROMA = 128
 _ORIENTATION = 0x0112  # CIPA DC-008
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+}  # fmt: skip  # that make an image of this orientation upright
+_STRIP_PIXELS = 2**22  # converted at once: a large image takes little more memory than its pixels
+_MAX_TILE_EXCESS = 16  # a tile of a TIFF has at most so many times the pixels of the image, or of 1024 × 1024
+_TILE_WIDTH, _TILE_HEIGHT = 322, 323  # TIFF 6.0, section 15
+
+
+def _check_tiles(image: Image.Image) -> None:
+    """Refuse a TIFF whose tiles are far larger than its image: each is decoded whole."""
+    tags = getattr(image, "tag_v2", {})
+    tile = int(tags.get(_TILE_WIDTH, 0)) * int(tags.get(_TILE_HEIGHT, 0))
+    if tile > _MAX_TILE_EXCESS * max(image.width * image.height, 2**20):
+        raise UnreadableImage(
+            f"The TIFF has {image.width:,} × {image.height:,} pixels in tiles of {tile:,} pixels each, which does not fit. "
+            "Save it anew and try again."
+        )
 
 
 def _stores_luma(image: Image.Image) -> bool:
@@ -155,11 +178,14 @@ def _colourfulness(image: Image.Image) -> float:
     """Of a decoded image, in [0, 1]; see DecodedImage."""
     if image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;"):
         return 0.0
-    if image.mode in ("P", "PA"):
-        image = image.convert("RGBA")
-    elif image.mode not in ("RGB", "RGBA", "YCbCr"):
-        image = image.convert("RGB")
-    small = image.reduce(min(16, max(1, min(image.size) // _COLOUR_SIDE)))
+    factor = min(16, max(1, min(image.size) // _COLOUR_SIDE))
+    if image.mode in ("RGB", "RGBA", "YCbCr"):
+        small = image.reduce(factor)
+    else:
+        mode = "RGBA" if image.mode in ("P", "PA") else "RGB"
+        small = Image.new(mode, (-(-image.width // factor), -(-image.height // factor)))
+        for top, strip in _strips(image, factor):
+            small.paste(strip.convert(mode).reduce(factor), (0, top // factor))
     if small.mode == "YCbCr" and (np.asarray(small)[..., 1:] == _NO_CHROMA).all():  # as of most X-rays
         return 0.0
     small = small.resize((_COLOUR_SIDE, _COLOUR_SIDE), Image.Resampling.BOX)
@@ -222,23 +248,43 @@ def encode(grey: Pixels, *, format: str = "JPEG", quality: int = 90) -> bytes:
     return out.getvalue()
 
 
+def _strips(image: Image.Image, multiple: int = 1) -> Iterator[tuple[int, Image.Image]]:
+    """Top row and image of horizontal strips of about _STRIP_PIXELS, whose heights are multiples of a number of rows."""
+    rows = max(1, _STRIP_PIXELS // image.width // multiple) * multiple
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
 def _grey(image: Image.Image) -> Pixels:
     if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"):
-        return _to_8_bit(np.asarray(image, dtype=np.float32))
-    if image.mode in ("RGBA", "LA", "PA", "P") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
-    return np.asarray(image.getchannel("Y") if image.mode == "YCbCr" else image.convert("L"))
+        return _to_8_bit(image)
+    if image.mode == "YCbCr":
+        return np.asarray(image.getchannel("Y"))
+    if image.mode not in ("RGBA", "LA", "PA", "P") and "transparency" not in image.info:
+        return np.asarray(image.convert("L"))
+    grey = np.empty((image.height, image.width), np.uint8)
+    for top, strip in _strips(image):
+        black = Image.new("RGBA", strip.size, (0, 0, 0, 255))
+        grey[top : top + strip.height] = np.asarray(Image.alpha_composite(black, strip.convert("RGBA")).convert("L"))
+    return grey
 
 
-def _to_8_bit(values: npt.NDArray[np.float32]) -> Pixels:
+def _to_8_bit(image: Image.Image) -> Pixels:
     """Grey of more than 8 bits: counts fill the smallest of 8, 10, 12, 14 and 16 bits that holds them; all else is stretched."""
-    if not np.isfinite(values).all():
-        raise ValueError("it holds pixels that are not numbers")
-    low, high = float(values.min()), float(values.max())
+    low, high = np.inf, -np.inf
+    for _, strip in _strips(image):
+        values = np.asarray(strip, dtype=np.float32)
+        if not np.isfinite(values).all():
+            raise ValueError("it holds pixels that are not numbers")
+        low, high = min(low, float(values.min())), max(high, float(values.max()))
     if low >= 0 and 1 < high <= 65535:
         low, high = 0.0, next(top for top in (255.0, 1023.0, 4095.0, 16383.0, 65535.0) if high <= top)
-    return np.clip((values - low) * (255.0 / max(high - low, 1e-6)) + 0.5, 0, 255).astype(np.uint8)
+    grey = np.empty((image.height, image.width), np.uint8)
+    for top, strip in _strips(image):
+        values = np.asarray(strip, dtype=np.float32)
+        scaled = (values - low) * (255.0 / max(high - low, 1e-6)) + 0.5
+        grey[top : top + strip.height] = np.clip(scaled, 0, 255, out=scaled)
+    return grey
 
 
 def _why(source: bytes | Path, error: Exception) -> str:

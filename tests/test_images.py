@@ -3,17 +3,22 @@
 import contextlib
 import io
 import struct
+import subprocess
+import sys
+import time
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from cxr_core import images
+from cxr_core import images, memory_budget
 from cxr_core.errors import UnreadableImage
+from tests.conftest import PROJECT
 
 RAMP = np.add.outer(np.arange(24) * 6, np.arange(32) * 3).astype(np.uint8)  # (24, 32): height and width differ
 COLOUR = np.stack([RAMP, RAMP[::-1], RAMP[:, ::-1]], axis=-1)
@@ -409,3 +414,85 @@ def test_whatever_a_parser_raises_is_told_as_a_damaged_file(monkeypatch: pytest.
     monkeypatch.setattr(images, "_grey", broken)
     with pytest.raises(UnreadableImage, match="damaged or cut short"):
         images.read(images_of(np.zeros((4, 4), np.uint8), "TIFF"))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P", "I;16", "I", "F", "CMYK"])
+def test_an_image_in_strips_is_the_same_as_whole(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    colours = Image.fromarray(rng.integers(0, 256, (301, 203, 4), dtype=np.uint8), "RGBA")
+    image = {
+        "I;16": lambda: Image.fromarray(rng.integers(0, 4096, (301, 203), dtype=np.uint16)),
+        "I": lambda: Image.fromarray(rng.integers(-9, 70_000, (301, 203), dtype=np.int32)),
+        "F": lambda: Image.fromarray(rng.normal(size=(301, 203)).astype(np.float32)),
+        "PA": lambda: colours.convert("RGB").quantize(16).convert("PA"),
+        "P": lambda: colours.convert("RGB").quantize(16),
+    }.get(mode, lambda: colours.convert(mode))()
+    whole, colourful = images._grey(image), images._colourfulness(image)
+    monkeypatch.setattr(images, "_STRIP_PIXELS", 203 * 7)
+    np.testing.assert_array_equal(images._grey(image), whole)
+    assert images._colourfulness(image) == colourful
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_exif_orientation_is_turned_as_pillow_does(orientation: int) -> None:
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    Image.fromarray(np.random.default_rng(4).integers(0, 256, (40, 30, 3), dtype=np.uint8)).save(file, "PNG", exif=exif)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(file.getvalue()))).convert("L")
+    np.testing.assert_array_equal(images.read(file.getvalue()), np.asarray(expected))
+
+
+def tiled_tiff(side: int, tile: int) -> bytes:
+    """A TIFF of side × side grey pixels that says that it is stored in one tile of tile × tile, of which nothing follows."""
+    tags = {256: side, 257: side, 258: 8, 259: 1, 262: 1, 277: 1, 322: tile, 323: tile, 324: 8, 325: tile * tile}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return struct.pack("<2sHI", b"II", 42, 8) + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+def test_a_tiff_with_a_tile_far_larger_than_its_image_is_refused_before_it_is_decoded() -> None:
+    with pytest.raises(UnreadableImage, match=r"64 × 64 pixels in tiles of 1,073,741,824 pixels"):
+        images.decode(tiled_tiff(64, 2**15))
+    with pytest.raises(UnreadableImage, match="cut short"):  # a tile of a usual size is tried
+        images.decode(tiled_tiff(64, 512))
+
+
+def test_large_images_are_decoded_one_at_a_time_and_small_ones_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    running, most = [0], [0]
+
+    def slow(image: Image.Image) -> np.ndarray:
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        time.sleep(0.1)
+        running[0] -= 1
+        return np.zeros((image.height, image.width), np.uint8)
+
+    monkeypatch.setattr(memory_budget, "LARGE_PIXELS", 40 * 40)
+    monkeypatch.setattr(images, "_grey", slow)
+    large, small = (images.encode(np.zeros((side, side), np.uint8), format="PNG") for side in (50, 30))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(images.decode, [large] * 4))
+        assert most == [1]
+        list(pool.map(images.decode, [small] * 4))
+        assert most[0] > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["RGBA", "LA", "P", "I;16", "F", "JPEG"])
+def test_a_hundred_megapixels_take_less_than_900_mb(kind: str, tmp_path: Path) -> None:
+    """In a process of its own, above what it held before; the file is a few hundred kilobytes."""
+    side, path = 10_000, tmp_path / ("image." + {"F": "tif", "JPEG": "jpeg"}.get(kind, "png"))
+    if kind == "I;16":
+        Image.fromarray(np.tile(np.arange(side, dtype=np.uint16), (side, 1))).save(path)
+    elif kind == "F":
+        Image.new("F", (side, side), 0.5).save(path, compression="tiff_lzw")
+    else:
+        Image.new("RGB" if kind == "JPEG" else kind, (side, side)).save(path)
+    code = (
+        "import resource, sys; from pathlib import Path; from cxr_core import images\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10\n"
+        "before = peak(); images.decode(Path(sys.argv[1])); print(peak() - before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], cwd=PROJECT, capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 900

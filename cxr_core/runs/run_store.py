@@ -148,11 +148,21 @@ _cache: dict[str, tuple[workspace.Fingerprint, Run]] = {}  # runs as last read, 
 
 def _read(run_id: str, path: Path) -> Run:
     config = settings.from_document(workspace.read_json(path / "config.json"))
-    metrics = workspace.read_json(path / "metrics.json") if (path / "metrics.json").is_file() else {}
-    label = workspace.read_json(path / "label.json") if (path / "label.json").is_file() else {}
-    return Run(
-        run_id, config, states.read_as_written(path), metrics, str(label.get("name", "")), str(label.get("note", ""))
-    )
+    metrics = {split: part for split, part in _read_object(path / "metrics.json").items() if isinstance(part, dict)}
+    try:
+        label = _read_object(path / "label.json")
+        name, note = (str(label.get(key) or "") for key in ("name", "note"))
+    except WorkFailed:  # no reason to hide the run
+        name, note = "", "Its name and note cannot be read: label.json is damaged."
+    return Run(run_id, config, states.read_as_written(path), metrics, name, note)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """A JSON object; empty without the file."""
+    document = workspace.read_json(path) if path.is_file() else {}
+    if not isinstance(document, dict):
+        raise WorkFailed(f"{path} is damaged: its content has another shape than it is written in.")
+    return document
 
 
 def describe(run_id: str, *, name: str | None = None, note: str | None = None) -> None:

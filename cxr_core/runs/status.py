@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from cxr_core import process, workspace
 from cxr_core.errors import WorkFailed
@@ -116,9 +116,16 @@ def _of_document(document: Any) -> Status | None:
     owner = values.get("owner")
     if not all(isinstance(value, kinds[name]) for name, value in values.items()):
         return None
-    if owner is not None and set(owner) < set(process.ProcessId.__annotations__):
+    if values.get("state") not in get_args(State):  # without one a run would count as queued, and be trained again
+        return None
+    if owner is not None and not _is_process_id(owner):
         return None
     return Status(**values)
+
+
+def _is_process_id(document: dict[str, Any]) -> bool:
+    kinds: dict[str, Any] = {"host": str, "pid": int, "born": (int, float)}
+    return all(isinstance(document.get(name), kind) for name, kind in kinds.items())
 
 
 def _is_gone(status: Status) -> bool:

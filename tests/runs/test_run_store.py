@@ -142,13 +142,38 @@ def test_a_damaged_run_does_not_hide_the_others(name: str, content: str):
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("status.json", "null"), ("status.json", "[]"), ("status.json", '{"created": "now"}'), ("config.json", "null")],
-)
+    [
+        ("status.json", "null"), ("status.json", "[]"), ("status.json", "{}"), ("status.json", '{"created": "now"}'),
+        ("status.json", '{"state": "done"}'), ("status.json", '{"state": "running", "owner": {"pid": "1"}}'),
+        ("status.json", '{"state": "running", "owner": {"host": 1, "pid": 2, "born": "x"}}'),
+        ("config.json", "null"), ("metrics.json", "null"), ("metrics.json", "[1]"), ("metrics.json", '{"test": 5}'),
+        ("label.json", "null"), ("label.json", "[]"), ("label.json", '{"name": 5}'), ("label.json", "{"),
+    ],
+)  # fmt: skip
 def test_json_of_another_shape_does_not_hide_the_others(name: str, content: str):
     placed(OLD, created=1.0)
     placed(NEW, created=2.0)
     (workspace.run(OLD) / name).write_text(content)
     assert NEW in [run.id for run in run_store.list_runs()]
+    assert (OLD in run_store.list_damaged()) == (OLD not in [run.id for run in run_store.list_runs()])
+
+
+def test_a_finished_run_whose_status_says_nothing_is_not_queued():
+    """No state is a default: as queued it would be trained again."""
+    placed(OLD)
+    for content in ("{}", '{"created": 5.0}', '{"state": null}'):
+        (workspace.run(OLD) / "status.json").write_text(content)
+        with pytest.raises(WorkFailed, match=r"status\.json is damaged"):
+            run_store.get(OLD)
+
+
+@pytest.mark.parametrize("content", ["null", "[]", "{", '"name"'])
+def test_a_damaged_label_costs_the_name_alone_and_says_so(content: str):
+    placed(OLD)
+    run_store.describe(OLD, name="Mine")
+    (workspace.run(OLD) / "label.json").write_text(content)
+    run = run_store.get(OLD)
+    assert run.name == "" and "label.json is damaged" in run.note
 
 
 def test_a_run_without_its_settings_is_told_with_the_way_out():

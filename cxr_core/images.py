@@ -294,8 +294,8 @@ def _why(source: bytes | Path, error: Exception) -> str:
         return f"{name} is empty. An image file was expected."
     if isinstance(error, UnidentifiedImageError):
         return f"{name} is not an image that can be read here. Expected: {', '.join(FORMATS)}."
-    # Pillow counts the bytes that a truncated file lacks; nobody is helped by that.
-    detail = "" if "truncated" in str(error) else f" ({error})"
+    # Pillow counts the bytes that a truncated file lacks, which helps nobody, or quotes bytes of the file, which may be secret.
+    detail = "" if "truncated" in str(error) or "b'" in str(error) or 'b"' in str(error) else f" ({error})"
     return f"{name} is damaged or cut short and could not be decoded{detail}."
 
 

@@ -3,6 +3,7 @@
 import errno
 import lzma
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -54,8 +55,11 @@ def extract(archive: Path, folder: Path, progress: Progress = no_progress, *, al
                     skipped.append((member.filename[:200], reason))
                 progress("Unpacking", done + 1, len(wanted))
             return Extraction(len(wanted) - len(skipped), tuple(skipped))
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, UnicodeDecodeError) as error:
-        raise BadDataset(f"{archive.name} is not a zip archive that can be read ({error}).") from error
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, ValueError, struct.error) as error:
+        hint = " It is packed in a way that is not supported." if isinstance(error, NotImplementedError) else ""
+        raise BadDataset(
+            f"{archive.name} is not a zip archive that can be read.{hint}"
+        ) from None  # `error` quotes the file
 
 
 def members(

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from cxr_core.data import allowed_paths
 from cxr_core.images import SUFFIXES
 
 
@@ -19,12 +20,32 @@ def is_image(name: str) -> bool:
 
 
 def subfolders(folder: Path) -> list[str]:
-    """Names of the visible subfolders, sorted."""
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and is_visible(entry.name))
+    """Names of the visible subfolders that may be opened, sorted."""
+    return sorted(
+        entry.name
+        for entry in os.scandir(folder)
+        if is_visible(entry.name) and not allowed_paths.leads_out(Path(entry.path)) and entry.is_dir()
+    )
 
 
 def walk(root: Path) -> Iterator[Path]:
-    """Paths of all images at any depth below `root`."""
+    """Paths of all images at any depth below `root` that may be opened."""
+    for path in _paths(root):
+        if is_image(path.name) and not allowed_paths.leads_out(path):
+            yield path
+
+
+def outward_links(root: Path) -> list[str]:
+    """Paths below `root` of the links that may not be opened, sorted; see `allowed_paths.leads_out`."""
+    return sorted(
+        path.relative_to(root).as_posix() for path in _paths(root, links=True) if allowed_paths.leads_out(path)
+    )
+
+
+def _paths(root: Path, *, links: bool = False) -> Iterator[Path]:
+    """Paths of all visible files at any depth below `root`; with `links`, of links to folders too."""
     for folder, folders, names in os.walk(root):
         folders[:] = [name for name in folders if is_visible(name)]
-        yield from (Path(folder) / name for name in names if is_image(name))
+        yield from (Path(folder) / name for name in names if is_visible(name))
+        if links:
+            yield from (path for name in folders if (path := Path(folder) / name).is_symlink())

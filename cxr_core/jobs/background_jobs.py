@@ -19,8 +19,8 @@ from typing import Literal, TypedDict
 from filelock import FileLock
 
 from cxr_core import process, workspace
+from cxr_core.data import allowed_paths, datasets
 from cxr_core.data import audit as audits
-from cxr_core.data import datasets
 from cxr_core.data.progress import read_progress
 from cxr_core.errors import AlreadyExists, UnknownName, WorkFailed
 
@@ -29,6 +29,7 @@ _TITLES: dict[Kind, str] = {"add": "addition", "audit": "audit"}
 _log = logging.getLogger(__name__)
 _seen_running: set[str] = set()  # names of the jobs whose end this process has yet to log
 _CUT_OFF = "It was cut off unfinished, and nothing of it is left. Run it again."
+_TRACEBACK = "Traceback (most recent call last)"
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def _free(name: str) -> None:
 def _begin(kind: Kind, source: str, name: str, arguments: Sequence[str]) -> None:
     folder = workspace.background_job(name)
     folder.mkdir(exist_ok=True)
-    who = process.start(arguments, log=folder / "log.txt")
+    who = process.start(arguments, log=folder / "log.txt", variables={allowed_paths.FROM_PAGE: "1"})
     workspace.write_json(folder / "job.json", {"kind": kind, "source": source, "owner": who})
     _seen_running.add(name)
     _log.info("The %s of dataset %s started as process %d.", _TITLES[kind], name, who["pid"])
@@ -166,9 +167,16 @@ def _read(name: str) -> BackgroundJob | None:
         _log_ended(kind, name, "finished")
         return None
     _log_ended(kind, name, "failed")
+    return BackgroundJob(kind, name, job["source"], "", 0, 0, _problem(name))
+
+
+def _problem(name: str) -> str:
+    """The sentence that a failed job ended with; an unexpected error's message is left out, since it may quote a file."""
     log = workspace.background_job(name) / "log.txt"
     lines = log.read_text(errors="replace").strip().splitlines() if log.is_file() else []
-    return BackgroundJob(kind, name, job["source"], "", 0, 0, lines[-1] if lines else _CUT_OFF)
+    if any(line.startswith(_TRACEBACK) for line in lines):
+        return f"An unexpected error ended it. The log has the details: {log}."
+    return lines[-1] if lines else _CUT_OFF
 
 
 def _log_ended(kind: Kind, name: str, state: Literal["finished", "stopped", "failed"]) -> None:

@@ -154,7 +154,9 @@ def _of_file(name: str, size: int, scaling: str, path: Path) -> keras.Model:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Keras names every layer that a file lacks, before it refuses the file
             loaded = _loaded(name, size, scaling, path)
-    except (ValueError, OSError, KeyError, TypeError, IndexError, zipfile.BadZipFile) as error:
+    except Exception as error:
+        if type(error).__name__ in ("MemoryError", "ResourceExhaustedError", "OutOfMemoryError"):
+            raise
         what = "is damaged or cut short" if not is_complete(path) else f"does not fit {title}"
         raise BadInput(f"The weights file {path.name} {what}. {expected}") from error
     if not all(np.isfinite(array).all() for array in loaded.get_weights()):

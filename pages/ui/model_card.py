@@ -11,7 +11,7 @@ from cxr_core.jobs import estimate
 from cxr_core.models.catalogue import ALL, HEAD, LAST_BLOCK, WEIGHTS, Architecture
 from cxr_core.runs.config import RunConfig
 from cxr_core.runs.run_store import Run
-from pages.ui import cached_metrics
+from pages.ui import cached_metrics, visitor
 
 _FILE = "file"
 _TITLES = {
@@ -36,13 +36,13 @@ def starting_weights(model: Architecture) -> str:
     """The chosen starting weights: a name, or the path of a file.
 
     Raises:
-        BadInput: a file was chosen, and no path is given yet.
+        BadInput: a file was chosen, and no path is given yet, or one that this visitor may not open.
     """
     if not model.has_backbone:
         return model.weights[0]
     chosen = st.selectbox(
         "Starts from",
-        [*model.weights, _FILE],
+        [*model.weights, *([_FILE] if visitor.may_type_paths() else [])],
         format_func=_TITLES.__getitem__,
         key=f"train_weights-{model.name}",
         persist_state="session",
@@ -58,7 +58,7 @@ def starting_weights(model: Architecture) -> str:
     )
     if not path.strip():
         raise BadInput(f"Give the path of a weights file of {model.title}, or choose what else it starts from.")
-    return path.strip()
+    return visitor.checked_path(path.strip())
 
 
 def facts(model: Architecture, config: RunConfig, images: Mapping[str, int], runs: list[Run]) -> None:

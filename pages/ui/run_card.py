@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -15,10 +16,11 @@ from cxr_core.jobs import queue
 from cxr_core.models import catalogue
 from cxr_core.runs import run_store as runs
 from cxr_core.runs import trash
+from cxr_core.runs.config import RunConfig
 from cxr_core.runs.run_store import Run
 from cxr_core.runs.status import Status
 from cxr_core.workspace import Fingerprint
-from pages.ui import messages
+from pages.ui import messages, visitor
 from pages.ui.settings_form import settings_form
 from pages.ui.theme import dark
 
@@ -180,14 +182,27 @@ def _describe(run: Run) -> None:
 @st.dialog("Train again with changes", width="large")
 def _duplicate(run: Run) -> None:
     st.caption(f"The settings of {title(run)}, on the same images and splits. Change any of them.")
-    chosen = settings_form(run.config.__dict__, key=f"again-{run.id}")
+    hidden = () if visitor.may_type_paths() else ("weights",)
+    chosen = settings_form(run.config.__dict__, key=f"again-{run.id}", leave_out=hidden)
     if st.button("Start training", type="primary", icon=":material/play_arrow:"):
         try:
-            queue.duplicate(run.id, chosen)
+            queue.duplicate(run.id, _checked(chosen, run.config))
         except CxrError as error:
             st.error(str(error), icon=":material/error:")
             return
         st.rerun()
+
+
+def _checked(chosen: dict[str, Any], config: RunConfig) -> dict[str, Any]:
+    """The chosen settings, with the path of another weights file as this visitor may open it.
+
+    Raises:
+        BadInput: they may not.
+    """
+    weights = chosen.get("weights", config.weights)
+    if weights == config.weights or weights in catalogue.WEIGHTS:
+        return chosen
+    return {**chosen, "weights": visitor.checked_path(weights)}
 
 
 @st.dialog("Delete this run?")

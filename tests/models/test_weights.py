@@ -217,6 +217,15 @@ def test_junk_is_refused_as_damaged(tmp_path: Path, suffix: str):
     assert refused("vgg16", tmp_path / f"junk{suffix}").startswith(f"The weights file junk{suffix} is damaged")
 
 
+def test_a_refusal_quotes_nothing_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: Any, **__: Any) -> None:
+        raise AttributeError("TOKEN")
+
+    monkeypatch.setattr(weights, "_loaded", fail)
+    (tmp_path / "a.h5").write_text("TOKEN")
+    assert "TOKEN" not in refused("vgg16", tmp_path / "a.h5")
+
+
 def test_an_archive_that_holds_no_network_is_refused(tmp_path: Path):
     (tmp_path / "inside").mkdir()
     (tmp_path / "inside/a.txt").write_text("no network")

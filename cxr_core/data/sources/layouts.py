@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from cxr_core.data.image_files import subfolders, walk
+from cxr_core.data import allowed_paths
+from cxr_core.data.image_files import outward_links, subfolders, walk
 from cxr_core.data.index import SPLITS
 from cxr_core.data.sources import kaggle, nih
 from cxr_core.errors import BadDataset
@@ -75,10 +76,16 @@ def list_images(
         BadDataset: no images, no such tree, a table that is none, or too few classes.
         UnknownName: a finding that the table does not have.
     """
+    listing = _list_images(root, labels, findings or {}, fewest_classes)
+    links = [(_readable(name), allowed_paths.LINK_REASON) for name in outward_links(root)]
+    return replace(listing, skipped=(*listing.skipped, *links))
+
+
+def _list_images(root: Path, labels: str, findings: Mapping[str, Sequence[str]], fewest_classes: int) -> ImageListing:
     if labels and not Path(labels).is_file():
         raise BadDataset(f"There is no table of findings at '{labels}'. Expected: NIH's Data_Entry_2017.csv.")
     if table := Path(labels) if labels else nih.table_in(root):
-        rows, skipped = nih.read(root, table, findings or {})
+        rows, skipped = nih.read(root, table, findings)
         files = [
             ImageFile(*row) for row in rows[["id", "split", "label", "patient"]].itertuples(index=False, name=None)
         ]

@@ -4,12 +4,16 @@ Wang et al., "ChestX-ray8: Hospital-scale Chest X-ray Database and Benchmarks", 
 are `normal` ("No Finding") and `abnormal` (any finding).
 """
 
+import lzma
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from cxr_core.data import allowed_paths
 from cxr_core.data.image_files import subfolders, walk
 from cxr_core.errors import BadDataset, UnknownName
 from cxr_core.formatting import plural
@@ -20,12 +24,13 @@ NO_FINDING = "No Finding"
 _NEEDED = ("Image Index", "Finding Labels", "Patient ID")
 _LISTS = {"train_val_list.txt": "train", "test_list.txt": "test"}
 FILES = (TABLE, *_LISTS)
+_READ_ERRORS = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)  # of pandas
 
 
 def table_in(folder: Path) -> Path | None:
     """The table of findings, if it lies in the folder itself, or in the only one that it holds, as zips often have it."""
     while True:
-        if tables := sorted(folder.glob(TABLE)):
+        if tables := sorted(path for path in folder.glob(TABLE) if not allowed_paths.leads_out(path)):
             return tables[0]
         inside = subfolders(folder)
         if len(inside) != 1:
@@ -76,15 +81,20 @@ def read(root: Path, table: Path, findings: Mapping[str, Sequence[str]]) -> tupl
 
 
 def _entries(table: Path) -> pd.DataFrame:
+    """The needed columns, by image.
+
+    The file may be any file of this machine, so messages quote nothing of it, nor pandas, which does.
+    """
+    expected = f"Expected: a CSV with the columns {', '.join(_NEEDED)}, as NIH's {TABLE}."
     try:
         entries = pd.read_csv(table, encoding="utf-8-sig", dtype=str).rename(columns=str.strip)
-    except (OSError, ValueError) as error:
-        raise BadDataset(f"{table} cannot be read as a table of findings ({error}).") from error
+    except _READ_ERRORS:
+        raise BadDataset(f"{table} cannot be read as a table of findings. {expected}") from None
     missing = [name for name in _NEEDED if name not in entries]
     if missing:
         raise BadDataset(
-            f"{table.name} has no column {' and no '.join(missing)}. Expected: {', '.join(_NEEDED)}, as in NIH's {TABLE}. "
-            f"Received: {', '.join(map(str, entries.columns[:12]))}."
+            f"{table.name} has no column {' and no '.join(missing)}. {expected} "
+            f"Received: {plural(len(entries.columns), 'column')}."
         )
     return entries[list(_NEEDED)].dropna().drop_duplicates("Image Index").set_index("Image Index")
 
@@ -111,7 +121,19 @@ def _labels(texts: pd.Series, findings: Mapping[str, Sequence[str]]) -> pd.Serie
 def _splits(names: pd.Index, root: Path, table: Path) -> np.ndarray:
     splits = np.full(len(names), "train", dtype=object)
     for file, split in _LISTS.items():
-        path = next((folder / file for folder in (root, table.parent) if (folder / file).is_file()), None)
+        path = next((folder / file for folder in (root, table.parent) if _is_readable(folder / file)), None)
         if path is not None:
-            splits[names.isin(path.read_text().split())] = split
+            splits[names.isin(_read_names(path))] = split
     return splits
+
+
+def _is_readable(path: Path) -> bool:
+    return not allowed_paths.leads_out(path) and path.is_file()
+
+
+def _read_names(path: Path) -> list[str]:
+    """Names of images in a list of a split."""
+    try:
+        return path.read_text(encoding="utf-8").split()
+    except (OSError, ValueError):
+        raise BadDataset(f"{path.name} cannot be read as a list of names of images.") from None

@@ -108,6 +108,52 @@ def test_a_table_that_is_none_is_refused_with_what_was_expected(nih: Make, conte
         sources.list_images(nih(content))
 
 
+@pytest.mark.parametrize(
+    "content", ["TOKEN\n1\n", "TOKEN,b\n1,2,3\n", "TOKEN\n1,2\n1,2,3\n", '"TOKEN', "Patient ID,TOKEN\n1,2\n"]
+)
+def test_a_refusal_quotes_nothing_of_a_file_that_is_no_table(nih: Make, content: str):
+    with pytest.raises(BadDataset) as refusal:
+        sources.list_images(nih(content), findings={"mass": ["Mess"]})
+    assert "TOKEN" not in str(refusal.value) and "Expected: a CSV" in str(refusal.value)
+    assert refusal.value.__cause__ is None
+
+
+def test_findings_are_listed_of_images_that_are_in_the_folder_only(nih: Make):
+    with pytest.raises(UnknownName) as refusal:
+        sources.list_images(nih(HEADER + "other.png,TOKEN,0,1,50,M,PA\n"), findings={"mass": ["Mess"]})
+    assert "TOKEN" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("file", ["Data_Entry_2017_v2020.csv", "test_list.txt"])
+def test_a_job_of_a_page_follows_no_link_out_of_the_roots(
+    nih: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+):
+    root = nih()
+    outside = tmp_path / file
+    if file == "test_list.txt":
+        outside.write_text("\n".join(ROWS))
+    else:
+        (root / file).rename(outside)
+    (root / file).symlink_to(outside)
+    assert len(sources.list_images(root).files) == 6, "the command line follows it"
+    monkeypatch.setenv("CXR_DATA_ROOTS", str(root))
+    monkeypatch.setenv("CXR_FROM_PAGE", "1")
+    if file == "test_list.txt":
+        listing = sources.list_images(root)
+        assert {image.split for image in listing.files} == {"train"}
+        assert [name for name, _ in listing.skipped] == [file]
+    else:
+        with pytest.raises(BadDataset, match="its table of findings"):
+            sources.list_images(root)
+
+
+def test_a_list_of_a_split_that_is_no_text_is_refused(nih: Make):
+    root = nih()
+    (root / "test_list.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(BadDataset, match=r"test_list\.txt cannot be read as a list"):
+        sources.list_images(root)
+
+
 def test_a_table_that_is_not_there_is_refused(nih: Make):
     with pytest.raises(BadDataset, match=r"There is no table of findings at 'nowhere\.csv'"):
         datasets.add(str(nih()), "small", labels="nowhere.csv")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import Any, NotRequired, TypedDict, TypeVar
 
 import psutil
 from threadpoolctl import ThreadpoolController
@@ -31,17 +31,34 @@ T = TypeVar("T")
 
 
 class ProcessId(TypedDict):
-    """Identity of a process: `born` (seconds since 1970) tells a process from a later one with the same number."""
+    """Identity of a process, which tells it from a later one with the same number.
+
+    Attributes:
+        born: when it started, seconds since 1970 by the clock of that moment.
+        started: boot and clock tick at which it started, which no change of the clock moves; empty where there is no /proc.
+    """
 
     host: str
     pid: int
     born: float
+    started: NotRequired[str]
 
 
 def process_id(pid: int | None = None) -> ProcessId:
     """The identity of process `pid` of this machine, by default of this one."""
     process = psutil.Process(pid)
-    return ProcessId(host=socket.gethostname(), pid=process.pid, born=process.create_time())
+    return ProcessId(
+        host=socket.gethostname(), pid=process.pid, born=process.create_time(), started=_started(process.pid)
+    )
+
+
+def _started(pid: int) -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return f"{boot}/{after_name[19]}"  # field 22 of proc_pid_stat(5), starttime
+    except (OSError, IndexError):
+        return ""
 
 
 def is_alive(who: ProcessId) -> bool:
@@ -50,7 +67,11 @@ def is_alive(who: ProcessId) -> bool:
         return False
     try:
         process = psutil.Process(who["pid"])
-        return abs(process.create_time() - who["born"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        if (recorded := who.get("started")) and (started := _started(who["pid"])):
+            return started == recorded
+        return abs(process.create_time() - who["born"]) < 1
     except psutil.Error:
         return False
 

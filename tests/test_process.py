@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, Event
 
+import psutil
 import pytest
 
 from cxr_core import process
@@ -72,3 +73,19 @@ def test_who_looks_may_give_work_up_that_cannot_be_interrupted() -> None:
     with pytest.raises(RuntimeError, match="enough"):
         process.attended(lambda: ended.wait(20), look, seconds=0.01)
     ended.set()
+
+
+def test_a_change_of_the_clock_kills_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of birth is counted from the clock of the boot, so it moves with the clock."""
+    me = process.process_id()
+    monkeypatch.setattr(psutil.Process, "create_time", lambda _: me["born"] + 3600)
+    assert process.is_alive(me)
+    assert not process.is_alive({**me, "started": ""})  # all that there is of an earlier version, or without /proc
+
+
+@pytest.mark.skipif(not process.process_id().get("started"), reason="There is no /proc on this machine.")
+def test_a_later_process_with_the_same_number_is_another_one() -> None:
+    me = process.process_id()
+    boot, tick = str(me.get("started")).split("/")
+    assert not process.is_alive({**me, "started": f"{boot}/{int(tick) + 1}"})
+    assert not process.is_alive({**me, "started": f"another-boot/{tick}"})

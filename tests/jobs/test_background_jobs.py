@@ -179,7 +179,7 @@ def test_stopping_what_is_not_being_added_does_nothing(xray_tree: Tree):
 
 
 def test_a_process_that_ended_without_a_word_is_told_all_the_same():
-    dead = {**process.process_id(), "born": 1.0}
+    dead = {**process.process_id(), "born": 1.0, "started": ""}
     workspace.write_json(
         workspace.background_job("gone") / "job.json", {"kind": "add", "source": "synthetic", "owner": dead}
     )
@@ -192,7 +192,7 @@ def test_a_process_that_ended_without_a_word_is_told_all_the_same():
 
 def test_what_became_a_dataset_is_forgotten_here(xray_tree: Tree):
     datasets.add(str(xray_tree()), "small")
-    dead = {**process.process_id(), "born": 1.0}
+    dead = {**process.process_id(), "born": 1.0, "started": ""}
     workspace.write_json(
         workspace.background_job("small") / "job.json", {"kind": "add", "source": "synthetic", "owner": dead}
     )

@@ -95,7 +95,7 @@ def test_a_run_whose_machine_is_lost_goes_on_elsewhere_but_not_for_ever(jobs: Jo
     for number in range(1, cluster.REVIVALS + 3):
         job = runs.get(run_id).status.job
         if how == "died":
-            place, dead = workspace.run(run_id), {**process.process_id(), "born": 1.0}
+            place, dead = workspace.run(run_id), {**process.process_id(), "born": 1.0, "started": ""}
             states.write(place, replace(states.read_as_written(place), state="running", owner=dead))
         jobs.failed.add(job)
         queue.dispatch()

@@ -57,7 +57,7 @@ def end(run_id: str, how: states.State = "finished") -> None:
 def die(run_id: str) -> None:
     """The process of a run ends without a word."""
     place = workspace.run(run_id)
-    states.write(place, replace(states.read(place), owner={**process.process_id(), "born": 1.0}))
+    states.write(place, replace(states.read(place), owner={**process.process_id(), "born": 1.0, "started": ""}))
 
 
 def submit(count: int) -> list[str]:

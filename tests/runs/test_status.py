@@ -62,7 +62,7 @@ def test_a_running_one_whose_process_is_dead_is_interrupted_and_says_why(place: 
 
 def test_another_process_with_the_same_number_is_not_taken_for_the_owner(place: Path):
     me = process.process_id()
-    states.write(place, Status("running", owner={**me, "born": me["born"] - 3600}))
+    states.write(place, Status("running", owner={**me, "born": me["born"] - 3600, "started": ""}))
     assert states.read(place).state == "interrupted"
 
 

@@ -55,7 +55,7 @@ def test_a_running_run_is_not_deleted():
 
 
 def test_a_run_whose_process_died_is_deleted():
-    placed(ONE, state="running", owner={**process.process_id(), "born": 1.0})
+    placed(ONE, state="running", owner={**process.process_id(), "born": 1.0, "started": ""})
     trash.delete(ONE)
     assert run_store.list_ids() == []
 

@@ -98,6 +98,10 @@ def decode(source: bytes | Path, *, frame: int | None = None) -> DecodedImage:
                 )
                 general = Header("DICOM", header.photometric, *grey.shape[::-1])
                 return DecodedImage(grey, general, dicom=header, frame=frame)
+            if frame:
+                raise UnreadableImage(
+                    f"{_name(source, 'The file')} is no DICOM file: it has one image, number 0. Received: frame {frame}."
+                )
             return _decode_with_pillow(file)
     except UnreadableImage:
         raise

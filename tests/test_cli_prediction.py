@@ -1,6 +1,7 @@
 """`predict`, `export` and `serve` as scripts call them."""
 
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 
 from cxr_core import cli
+from cxr_core.data import datasets
 from cxr_core.inference import litert_model
 from cxr_core.runs import run_store as runs
 from tests.conftest import PROJECT
@@ -158,3 +160,62 @@ def test_beyond_this_machine_a_token_is_needed(
     monkeypatch.delenv("CXR_API_TOKEN", raising=False)
     assert cli.main(["serve", "--host", "0.0.0.0"]) == 2
     assert "CXR_API_TOKEN" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--port", "-1"], "from 0 to 65535"),
+        (["--port", "99999999"], "from 0 to 65535"),
+        (["--most-mb", "-1"], "--most-mb is at least 1"),
+        (["--most-files", "0"], "--most-files is at least 1"),
+        (["--per-minute", "-3"], "--per-minute is at least 1"),
+        (["--most-seconds", "nan"], "above 0"),
+        (["--host", "no-such-host.invalid"], "token|CXR_API_TOKEN"),
+    ],
+)
+def test_limits_and_addresses_of_a_server_are_checked(
+    run_id: str, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert re.search(words, refused(capsys, "serve", *arguments))
+
+
+def test_a_port_in_use_is_reported(run_id: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert cli.main(["serve", "--port", str(port)]) == 1
+    assert f"Could not listen on 127.0.0.1, port {port}" in capsys.readouterr().err
+
+
+def test_one_document_and_one_a_line_exclude_each_other(
+    run_id: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "Choose one of them" in refused(capsys, "predict", run_id, folder, "--json", "--jsonl")
+
+
+@pytest.mark.parametrize("frame", [3, -1])
+def test_a_frame_of_a_file_that_has_one_image_is_refused(
+    run_id: str, folder: Path, frame: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = next(folder.rglob("*.jpeg"))
+    cli.main(["predict", run_id, str(file), "--frame", str(frame), "--json"])
+    (result,) = json.loads(capsys.readouterr().out)["results"]
+    assert "is no DICOM file" in result["error"] and f"frame {frame}" in result["error"]
+
+
+@pytest.mark.parametrize("content", [b"junk", b""])
+def test_an_input_check_that_cannot_be_read_is_a_notice_and_export_says_whether_it_was_made(
+    run_id: str, folder: Path, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run of an earlier version whose dataset is gone would else never answer again."""
+    path = runs.folder(run_id) / "input_check.npz"
+    path.write_bytes(content)
+    file = next(folder.rglob("*.jpeg"))
+    document = answer(capsys, "predict", run_id, file)
+    assert isinstance(document, dict) and document["results"][0]["label"]
+    assert f"python -m cxr_core export {run_id}" in document["notice"]
+    datasets.remove("phantoms")
+    exported = answer(capsys, "export", run_id)
+    assert isinstance(exported, dict) and "of an earlier version" in exported["notice"]

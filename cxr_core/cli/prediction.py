@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import socket
 from dataclasses import replace
 from glob import glob
 from itertools import chain
@@ -13,7 +14,7 @@ from PIL import Image
 
 from cxr_core import dicom, images, logs, machine, workspace
 from cxr_core.cli.terminal import command, json_flag, print_note, print_result
-from cxr_core.errors import BadInput
+from cxr_core.errors import BadInput, WorkFailed
 from cxr_core.formatting import DISCLAIMER, printable
 from cxr_core.runs import run_store as runs
 
@@ -50,7 +51,9 @@ def add_commands(commands: Any) -> None:
 
 
 def _predict(chosen: argparse.Namespace) -> None:
-    run = runs.get(chosen.run)  # a wrong name is told at once, before the engine is started
+    if chosen.json and chosen.jsonl:
+        raise BadInput("--json is one document and --jsonl one a line. Choose one of them.")
+    run = runs.get(chosen.run)  # a wrong name is reported before the network is loaded
     machine.check_backend()
     from cxr_core.inference import predict, uploads
     from cxr_core.server import documents
@@ -154,12 +157,30 @@ def _heatmap(model: Any, item: Any, label: str, folder: str, number: int) -> str
 def _export(chosen: argparse.Namespace) -> None:
     runs.get(chosen.run)
     machine.check_backend()
+    from cxr_core.inference import predict
     from cxr_core.training import run_training
 
-    apart = run_training.prepare_for_prediction(chosen.run)
-    print_result(
-        chosen, {"run": chosen.run, "difference": apart}, f"{chosen.run}: answers differ by at most {apart:.1e}"
-    )
+    difference = run_training.prepare_for_prediction(chosen.run)
+    notice = predict.load(chosen.run).notice
+    document = {"run": chosen.run, "difference": difference, "notice": notice}
+    print_result(chosen, document, f"{chosen.run}: answers differ by at most {difference:.1e}")
+    if notice:
+        print_note(notice)
+
+
+def _check_port(host: str, port: int) -> None:
+    """Raise BadInput for a number that is no port, and WorkFailed for an address that cannot be listened on."""
+    if not 0 <= port <= 65535:
+        raise BadInput(f"A port is a number from 0 to 65535. Received: {port}.")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(address)
+    except OSError as error:
+        raise WorkFailed(
+            f"Could not listen on {host}, port {port}: {error.strerror}. Choose another --port."
+        ) from error
 
 
 def _serve(chosen: argparse.Namespace) -> None:
@@ -172,10 +193,14 @@ def _serve(chosen: argparse.Namespace) -> None:
         predict.load(chosen.run)  # a wrong name is told now, and the first request need not wait
     if not 0 < chosen.most_seconds < float("inf"):
         raise BadInput(f"--most-seconds is a number of seconds above 0. Received: {chosen.most_seconds}.")
+    for flag in ("most_mb", "most_files", "per_minute"):
+        if getattr(chosen, flag) < 1:
+            raise BadInput(f"--{flag.replace('_', '-')} is at least 1. Received: {getattr(chosen, flag)}.")
     limits = endpoint.RequestLimits(chosen.most_mb, chosen.most_files, chosen.per_minute, chosen.most_seconds)
     token = os.environ.get("CXR_API_TOKEN", "")
     if chosen.host not in ("127.0.0.1", "localhost", "::1") and not token:
         raise BadInput("To listen beyond this machine, set CXR_API_TOKEN to a secret that requests have to carry.")
+    _check_port(chosen.host, chosen.port)
     logs.configure()
     print_note(f"http://{chosen.host}:{chosen.port}/api/predict, described at /api/openapi.json. {DISCLAIMER}")
     uvicorn.run(

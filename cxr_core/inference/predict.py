@@ -17,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from cxr_core import images, process, workspace
-from cxr_core.errors import BadInput, CxrError
+from cxr_core.errors import BadInput, CxrError, WorkFailed
 from cxr_core.evaluation import ensembles, rule_store
 from cxr_core.evaluation.decision_rule import DecisionRule, decide
 from cxr_core.evaluation.ensembles import Ensemble
@@ -100,6 +100,7 @@ class LoadedModel:
         rule: how the run answers.
         member_rules: how each member would answer alone.
         checks: the input checks of the members that have one.
+        unreadable_checks: sentences on those that cannot be read.
     """
 
     run: Run
@@ -109,6 +110,7 @@ class LoadedModel:
     rule: DecisionRule
     member_rules: tuple[DecisionRule, ...]
     checks: tuple[CheckFunction, ...]
+    unreadable_checks: tuple[str, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -116,8 +118,8 @@ class LoadedModel:
 
     @property
     def notice(self) -> str:
-        """A sentence that holds of all its predictions; empty if there is none."""
-        return "" if self.checks else UNCHECKED
+        """Sentences that hold of all its predictions; empty if there are none."""
+        return " ".join([*(() if self.checks else (UNCHECKED,)), *self.unreadable_checks])
 
     def prepare(self, decoded: Sequence[DecodedImage]) -> list[PreparedImage]:
         """All that comes before the networks: images in their sizes, and the findings of the members' input checks together."""
@@ -210,9 +212,16 @@ def load(run_id: str) -> LoadedModel:
     group = ensembles.of_run(run_id) or Ensemble((run_id,), "mean", (1.0,))
     members = tuple(model_cache.get(run if member == run_id else runs.get(member)) for member in group.members)
     paths = [path for member in group.members if (path := runs.folder(member) / "input_check.npz").is_file()]
-    checks = tuple(_input_check(path, workspace.fingerprint(path)) for path in paths)
+    checks, unreadable = [], []
+    for path in paths:
+        try:
+            checks.append(_input_check(path, workspace.fingerprint(path)))
+        except WorkFailed as error:
+            unreadable.append(str(error))
     rules = tuple(rule_store.of_run(member) for member in group.members)
-    return LoadedModel(run, members, group.way, group.weights, rule_store.of_run(run_id), rules, checks)
+    return LoadedModel(
+        run, members, group.way, group.weights, rule_store.of_run(run_id), rules, tuple(checks), tuple(unreadable)
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -204,7 +204,8 @@ class InputCheck:
                 raise ValueError("out of range")
         except _DAMAGES as error:
             raise WorkFailed(
-                f"{path} is missing or damaged, or of an earlier version. To make it again: python -m cxr_core export RUN"
+                f"The input check of run '{path.parent.name}' is missing or damaged, or of an earlier version. To make it again "
+                f"from its dataset: python -m cxr_core export {path.parent.name}"
             ) from error
         return check
 

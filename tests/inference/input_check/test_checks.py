@@ -236,7 +236,7 @@ def test_a_damaged_file_is_told(gate: InputCheck, tmp_path: Path, damage: str) -
         np.savez(path, **{**arrays, "rest": np.array(np.nan)})
     else:
         np.savez(path, **{**arrays, "weights": arrays["weights"][:, :5]})
-    with pytest.raises(WorkFailed, match=r"input_check\.npz is missing or damaged"):
+    with pytest.raises(WorkFailed, match="The input check of run .* is missing or damaged"):
         InputCheck.load(path)
 
 
@@ -375,7 +375,9 @@ def test_a_file_of_an_earlier_version_says_how_to_make_it_again(tmp_path: Path) 
     }  # fmt: skip
     path = tmp_path / "input_check.npz"
     np.savez_compressed(path, allow_pickle=False, **arrays)
-    with pytest.raises(WorkFailed, match=r"of an earlier version\. To make it again: python -m cxr_core export RUN"):
+    with pytest.raises(
+        WorkFailed, match=r"of an earlier version\. To make it again from its dataset: python -m cxr_core export"
+    ):
         InputCheck.load(path)
 
 

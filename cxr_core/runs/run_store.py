@@ -149,6 +149,8 @@ _cache: dict[str, tuple[workspace.Fingerprint, Run]] = {}  # runs as last read, 
 def _read(run_id: str, path: Path) -> Run:
     config = settings.from_document(workspace.read_json(path / "config.json"))
     metrics = {split: part for split, part in _read_object(path / "metrics.json").items() if isinstance(part, dict)}
+    if not all(isinstance(part.get("accuracy"), int | float) for part in metrics.values()):
+        raise WorkFailed(f"{path / 'metrics.json'} is damaged: it has a split without accuracy.")
     try:
         label = _read_object(path / "label.json")
         name, note = (str(label.get(key) or "") for key in ("name", "note"))

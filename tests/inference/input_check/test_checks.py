@@ -236,7 +236,7 @@ def test_a_damaged_file_is_told(gate: InputCheck, tmp_path: Path, damage: str) -
         np.savez(path, **{**arrays, "rest": np.array(np.nan)})
     else:
         np.savez(path, **{**arrays, "weights": arrays["weights"][:, :5]})
-    with pytest.raises(WorkFailed, match="The input check of run .* is missing or damaged"):
+    with pytest.raises(WorkFailed, match=r"The input check of run .* is missing or damaged"):
         InputCheck.load(path)
 
 

@@ -146,7 +146,8 @@ def test_a_damaged_run_does_not_hide_the_others(name: str, content: str):
         ("status.json", "null"), ("status.json", "[]"), ("status.json", "{}"), ("status.json", '{"created": "now"}'),
         ("status.json", '{"state": "done"}'), ("status.json", '{"state": "running", "owner": {"pid": "1"}}'),
         ("status.json", '{"state": "running", "owner": {"host": 1, "pid": 2, "born": "x"}}'),
-        ("config.json", "null"), ("metrics.json", "null"), ("metrics.json", "[1]"), ("metrics.json", '{"test": 5}'), ("metrics.json", '{"test": {}}'),
+        ("config.json", "null"), ("metrics.json", "null"), ("metrics.json", "[1]"), ("metrics.json", '{"test": 5}'),
+        ("metrics.json", '{"test": {}}'),
         ("label.json", "null"), ("label.json", "[]"), ("label.json", '{"name": 5}'), ("label.json", "{"),
     ],
 )  # fmt: skip

@@ -122,7 +122,7 @@ def ours(run: str, files: list[Path], rounds: int) -> dict[str, Any]:
 
 
 def crowd(run: str, files: list[Path], sessions: int, seconds: float) -> dict[str, Any]:
-    """So many at once; whoever fails ends the measurement."""
+    """So many at once; the first failure ends the measurement."""
     start, spent, held = time.perf_counter(), list[float](), list[int]()
 
     def session(number: int) -> None:

@@ -79,11 +79,11 @@ def main() -> None:
         datasets.add("synthetic", "drawn", images=chosen.images)
         spent = _epochs(chosen.epochs)[2:]  # the first two build the graphs
     inside = statistics.median(one[2] / one[0] for one in spent[::2])
-    figures = {"clock": _told(spent, 0), "cpu": _told(spent, 1), "inside": round(inside, 4)}
+    figures = {"clock": _summary(spent, 0), "cpu": _summary(spent, 1), "inside": round(inside, 4)}
     print(json.dumps({"epochs": len(spent), "images": chosen.images, **figures}))
 
 
-def _told(spent: list[tuple[float, ...]], which: int) -> dict[str, Any]:
+def _summary(spent: list[tuple[float, ...]], which: int) -> dict[str, Any]:
     service, bare = ([one[which] for one in spent[start::2]] for start in (0, 1))
     neighbours = [one / other - 1 for one, other in zip(service, bare, strict=False)]
     return {

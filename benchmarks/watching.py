@@ -147,7 +147,7 @@ def _server() -> Iterator[tuple[psutil.Process, int]]:
 
 
 class Pace:
-    """When each epoch of a run ended, by the clock, looked at as it goes."""
+    """Times at which the epochs of a run ended, by the monotonic clock, polled while it trains."""
 
     def __init__(self, run_id: str) -> None:
         self._run, self.ends = run_id, [time.monotonic()]

@@ -98,7 +98,7 @@ class DicomHeader:
             typed into them is shown.
         patient_key: `dicom-` and 12 hexadecimal digits of the SHA-256 of the Patient ID: equal for images of one patient. ""
             where there is no Patient ID, or one that anonymisers give to everybody. The hash is plain, so that it is the same
-            on every machine; with it, whoever knows or guesses a Patient ID can tell whether that patient is among the
+            on every machine; with it, anyone who knows or guesses a Patient ID can tell whether that patient is among the
             images. It is a pseudonym, not anonymity: do not publish an index of images that are not public.
     """
 
@@ -173,7 +173,7 @@ def _dataset(name: str, content: bytes) -> "Dataset":
     syntax = _read_file_meta_info(file).get("TransferSyntaxUID")  # as dcmread reads it, so that both find the same
     if syntax is None:
         raise UnreadableImage(f"{name} does not tell its transfer syntax, so that its pixels cannot be decoded.")
-    if syntax == _DEFLATED:  # unpacked without any limit by whoever reads it
+    if syntax == _DEFLATED:  # its reader would unpack it without any limit
         raise UnreadableImage(f"{name} is deflated, which is not read here. Save it uncompressed and try again.")
     file.seek(0)
     return dcmread(file)

@@ -44,7 +44,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def percent(value: float | None) -> str:
-    """0.8125 as '81.2 %'; a figure that is not defined as a dash."""
+    """0.8125 as '81.2 %'; a share that is not defined as a dash."""
     return "–" if value is None else f"{100 * value:.1f} %"
 
 

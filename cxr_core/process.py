@@ -93,7 +93,7 @@ def search_path() -> str:
 
 
 def start(arguments: Sequence[str], *, log: Path, variables: Mapping[str, str] | None = None) -> ProcessId:
-    """Start `python -m cxr_core ARGUMENTS` detached: it goes on when this process, its terminal or its browser ends.
+    """Start `python -m cxr_core ARGUMENTS` detached: it continues when this process, its terminal or its browser ends.
 
     Args:
         arguments: of the command line.

@@ -1,4 +1,4 @@
-"""What all tests share. No test touches the real artifacts: each has a workspace of its own."""
+"""Fixtures of all tests. No test touches the real artifacts: each has a workspace of its own."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""What this machine can do, told without Keras."""
+"""Capabilities of this machine, found without Keras."""
 
 import sys
 

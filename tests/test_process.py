@@ -1,4 +1,4 @@
-"""What the processes of this project ask of the machine."""
+"""Processes of this project: threads, kernels and identity."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, Event

@@ -1,4 +1,4 @@
-"""What the package imports is declared, and what is declared is imported."""
+"""Every import of the package is declared, and every declared requirement is imported."""
 
 import ast
 import re

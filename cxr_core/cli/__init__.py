@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen.work(chosen)
         sys.stdout.flush()
         return 0
-    except BrokenPipeError:  # whoever read the answer has heard enough, as `head` does
+    except BrokenPipeError:  # the reader closed the pipe, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except CxrError as error:

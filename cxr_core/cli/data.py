@@ -23,7 +23,7 @@ def add_commands(commands: Any) -> None:
     add.add_argument(
         "--more",
         action="store_true",
-        help="add what is new to the dataset --name, which is there; one that points to a folder takes that folder again",
+        help="add new images to the existing dataset --name; if it reads its images in a folder of yours, SOURCE is that folder",
     )
     add.add_argument("--images", type=int, default=datasets.SYNTHETIC_IMAGES, help="how many, for synthetic")
     add.add_argument("--seed", type=int, default=0, help="of the synthetic images")
@@ -41,7 +41,7 @@ def add_commands(commands: Any) -> None:
     show = command(group, "show", "classes, splits and counts of a dataset", _data_show)
     show.add_argument("name", metavar="N")
     json_flag(show)
-    remove = command(group, "remove", "forget a dataset and delete its own files", _data_remove)
+    remove = command(group, "remove", "remove a dataset from the workspace and delete its own files", _data_remove)
     remove.add_argument("name", metavar="N")
     build = command(group, "build", "freeze decisions, splits and balance of a dataset as a manifest", _data_build)
     build.add_argument("name", metavar="N")
@@ -64,7 +64,7 @@ def _decision_commands(group: Any) -> None:
             parser.add_argument("value", metavar=value)
         parser.add_argument("images", nargs="+", metavar="ID", help="of the index, as predictions and audits name them")
         _decision_options(parser)
-    for action, words in (("undo", "take a decision back"), ("redo", "put a decision back in force")):
+    for action, words in (("undo", "undo a decision"), ("redo", "apply a decision that was undone again")):
         parser = command(group, action, words, _data_reverse)
         parser.set_defaults(action=action)
         parser.add_argument("name", metavar="N")
@@ -76,12 +76,12 @@ def _decision_commands(group: Any) -> None:
 
 
 def _decision_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--reason", default="", help="kept with the decision; give one, or nobody will know why")
+    parser.add_argument("--reason", default="", help="why, for later readers; saved with the decision")
     parser.add_argument(
         "--who",
         default=decisions.person(),
         metavar="NAME",
-        help="who decides, kept with the decision; by default $CXR_PERSON",
+        help="who decides, saved with the decision; by default $CXR_PERSON",
     )
     json_flag(parser)
 
@@ -103,7 +103,7 @@ def build_options(parser: argparse.ArgumentParser) -> None:
         help=f"share of val in a patient split, {manifest.LEAST_SHARE} to {manifest.MOST_SHARE}; by default {manifest.USUAL_SHARE}",
     )
     parser.add_argument(
-        "--folds", type=int, default=0, metavar="K", help="cross-validate: split patients in so many parts"
+        "--folds", type=int, default=0, metavar="K", help="cross-validate: split the patients into K parts"
     )
     parser.add_argument("--fold", type=int, default=0, metavar="I", help="which part, from 1, is val")
     parser.add_argument(
@@ -172,7 +172,7 @@ def _data_remove(chosen: argparse.Namespace) -> None:
     record = datasets.remove(chosen.name)
     learned = sum(run.config.data == chosen.name for run in runs.list_runs())
     kept = f" {learned} run{'' if learned == 1 else 's'} trained on it stay, with their results." if learned else ""
-    decided = f" Its record of decisions is kept in {record}." if record else ""
+    decided = f" Its record of decisions is saved in {record}." if record else ""
     print_note(f"Removed dataset '{chosen.name}'.{decided}{kept}")
 
 
@@ -180,7 +180,7 @@ def _data_build(chosen: argparse.Namespace) -> None:
     frozen = built(chosen.name, chosen)
     if frozen.already_there:
         print_note(
-            f"Already in '{frozen.data}', so not drawn: {plural(frozen.already_there, 'image')} of the supplements."
+            f"Already in '{frozen.data}', so not added: {plural(frozen.already_there, 'image')} of the supplements."
         )
     lines = [
         f"{split:<6} {sum(row.values()):>7,}   " + ", ".join(f"{label} {count:,}" for label, count in row.items())

@@ -31,22 +31,34 @@ def add_commands(commands: Any) -> None:
     predict.add_argument(
         "--frame", type=int, help="which image of a DICOM file with several, from 0; by default the first"
     )
-    predict.add_argument("--jsonl", action="store_true", help="one JSON document a line and image, as they come")
+    predict.add_argument(
+        "--jsonl", action="store_true", help="one line of JSON per image, printed as soon as it is classified"
+    )
     json_flag(predict)
-    export = command(commands, "export", "make a run answer without Keras; a training does it at its end", _export)
+    export = command(
+        commands,
+        "export",
+        "export a run to LiteRT, so that it predicts without Keras; a training does this at its end",
+        _export,
+    )
     export.add_argument("run", metavar="RUN")
     json_flag(export)
     serve = command(commands, "serve", f"answer over HTTP: POST /api/predict, /api/openapi.json. {DISCLAIMER}", _serve)
     serve.add_argument(
-        "--run", default="", metavar="RUN", help="who answers where a request names no run; else the newest"
+        "--run", default="", metavar="RUN", help="run to use where a request names none; by default the newest"
     )
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on; by default this machine only")
     serve.add_argument("--port", type=int, default=8600)
-    serve.add_argument("--most-mb", type=int, default=50, help="megabytes of a request")
-    serve.add_argument("--most-files", type=int, default=64, help="images in a request")
-    serve.add_argument("--per-minute", type=int, default=120, help="requests of one client a minute")
+    serve.add_argument("--most-mb", type=int, default=50, help="maximum size of a request in MB")
+    serve.add_argument("--most-files", type=int, default=64, help="maximum number of images in a request")
     serve.add_argument(
-        "--most-seconds", type=float, default=60, help="after which the images that are left get an error"
+        "--per-minute", type=int, default=120, help="maximum number of requests of one client per minute"
+    )
+    serve.add_argument(
+        "--most-seconds",
+        type=float,
+        default=60,
+        help="maximum time of a request in seconds; images left then get an error",
     )
 
 

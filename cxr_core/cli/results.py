@@ -1,4 +1,4 @@
-"""`evaluate`, `compare`, `ensemble`, `report`, `doctor`: what runs are worth, and what is here."""
+"""`evaluate`, `compare`, `ensemble`, `report`, `doctor`: metrics of runs, and the state of this machine."""
 
 import argparse
 import math
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 
 def add_commands(commands: Any) -> None:
-    evaluate = command(commands, "evaluate", "figures of a run on one split", _evaluate)
+    evaluate = command(commands, "evaluate", "metrics of a run on one split, with their intervals", _evaluate)
     evaluate.add_argument("run", metavar="RUN")
     evaluate.add_argument("--split", default="test", help="train, val, shifted or test")
     json_flag(evaluate)
     compare = command(
-        commands, "compare", "two runs, each by its decision rule, on the images that both have answered", _compare
+        commands, "compare", "two runs, each by its decision rule, on the images that both have predicted", _compare
     )
     compare.add_argument("runs", nargs=2, metavar="RUN")
     compare.add_argument("--split", default="test", help="train, val or test")
     json_flag(compare)
-    ensemble = command(commands, "ensemble", "make one run of several", _ensemble)
+    ensemble = command(commands, "ensemble", "combine several runs into an ensemble, itself a run", _ensemble)
     ensemble.add_argument("runs", nargs="+", metavar="RUN")
     ensemble.add_argument("--way", default="mean", help="mean, weighted (weights from validation) or vote")
     json_flag(ensemble)
@@ -191,7 +191,7 @@ def _compare(chosen: argparse.Namespace) -> None:
         if estimate.value is not None and estimate.low is not None and estimate.high is not None
     ]
     summary = f"on {len(shared):,} images that both have answered; McNemar's exact p = {test.p:.3g}, same answer {agreement:.1%}"
-    print_result(chosen, document, "\n".join([f"{chosen.runs[1]} less {chosen.runs[0]}, {summary}", *lines]))
+    print_result(chosen, document, "\n".join([f"{chosen.runs[1]} − {chosen.runs[0]}, {summary}", *lines]))
 
 
 def _ensemble(chosen: argparse.Namespace) -> None:

@@ -50,7 +50,9 @@ def add_commands(commands: Any) -> None:
     again.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of all three")
     again.add_argument("--no-wait", action="store_true", help="return when they are queued")
     json_flag(again)
-    sweep_ = command(commands, "sweep", "train every combination of models, recipes, seeds and folds as one", _sweep)
+    sweep_ = command(
+        commands, "sweep", "train every combination of models, recipes, seeds and folds as one group", _sweep
+    )
     sweep_.add_argument("--data", required=True, metavar="N", help="dataset")
     sweep_.add_argument("--model", required=True, nargs="+", metavar="M", help=" | ".join(catalogue.MODELS))
     sweep_.add_argument("--recipe", nargs="+", default=["paper"], help=" | ".join(recipes.SUMMARIES))
@@ -65,10 +67,15 @@ def add_commands(commands: Any) -> None:
     build_options(sweep_)
     sweep_.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of all")
     json_flag(sweep_)
-    kept = command(commands, "features", "what frozen networks made of images, kept on disk", _features_list)
+    kept = command(
+        commands, "features", "stored features of frozen networks, and the disk space they take", _features_list
+    )
     json_flag(kept)
     command(
-        kept.add_subparsers(metavar="COMMAND"), "clear", "delete them; they are made again when needed", _features_clear
+        kept.add_subparsers(metavar="COMMAND"),
+        "clear",
+        "delete them; they are computed again when needed",
+        _features_clear,
     )
     work = command(commands, "work", "train a queued run in this process (used by the queue)", _work)
     work.add_argument("run", metavar="RUN")
@@ -82,8 +89,8 @@ def _add_runs(commands: Any) -> None:
     actions = group.add_subparsers(metavar="COMMAND")
     kept_for = f"For {trash.RETENTION_DAYS} days it can be brought back"
     for name, help_, action in (
-        ("stop", "end a run, or all of a group; the best model so far is kept", _runs_stop),
-        ("resume", "go on with a run that was stopped or interrupted, or has failed", _done(_resume, "Run {run} goes on.")),
+        ("stop", "end a run, or all of a group; its best model so far stays saved", _runs_stop),
+        ("resume", "resume a run that was stopped or interrupted, or has failed", _done(_resume, "Run {run} resumes.")),
         ("delete", f"remove a run that has ended. {kept_for}",
          _done(trash.delete, f"Deleted run {{run}}. {kept_for}: runs restore {{run}}")),
         ("restore", "bring a deleted run back", _done(trash.restore, "Run {run} is back.")),
@@ -95,11 +102,11 @@ def _add_runs(commands: Any) -> None:
     json_flag(again)
     describe = command(actions, "describe", "give a run a name or a note", _runs_describe)
     describe.add_argument("run", metavar="RUN")
-    describe.add_argument("--name", help="what to call it; empty takes the name away")
-    describe.add_argument("--note", help="what to remember of it")
+    describe.add_argument("--name", help="name to show; an empty one removes it")
+    describe.add_argument("--note", help="note to show; an empty one removes it")
     ship = command(actions, "ship", "copy a finished run to those that ship with the project", _runs_ship)
     ship.add_argument("run", metavar="RUN")
-    ship.add_argument("--name", required=True, help="what people are to call it")
+    ship.add_argument("--name", required=True, help="name to show")
     move = command(actions, "move", "change when a queued run starts", _runs_move)
     move.add_argument("run", metavar="RUN")
     move.add_argument("to", choices=queue.MOVES)
@@ -199,14 +206,14 @@ def _broke(run: Run) -> bool:
 
 
 def _table_4_1(table: pd.DataFrame) -> str:
-    """Accuracies of the paper and of here, a line a model and split."""
-    lines = [f"{'model':<12} {'split':<6} {'paper':>7} {'here':>7}   {'95 % interval':<16} difference"]
+    """Table of the paper's accuracies and ours, a line a model and split."""
+    lines = [f"{'model':<12} {'split':<6} {'paper':>7} {'ours':>7}   {'95 % interval':<16} difference"]
     for row in table.to_dict("records"):
-        here = "–" if row["here"] is None else f"{row['here']:.4f}"
+        ours = "–" if row["here"] is None else f"{row['here']:.4f}"
         between = "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
         difference = row["state"] if row["difference"] is None else f"{row['difference']:+.4f}"
         lines.append(
-            f"{row['model']:<12} {row['split']:<6} {row['paper']:>7.4f} {here:>7}   {between:<16} {difference}"
+            f"{row['model']:<12} {row['split']:<6} {row['paper']:>7.4f} {ours:>7}   {between:<16} {difference}"
         )
     return "\n".join(lines)
 
@@ -216,7 +223,7 @@ def _features_list(chosen: argparse.Namespace) -> None:
     lines = [
         f"{store.key}  {store.bytes / 2**20:,.0f} MB  {store.images:,} images  {_made_by(store)}" for store in stores
     ]
-    print_result(chosen, [asdict(store) for store in stores], "\n".join(lines) or "No features are kept.")
+    print_result(chosen, [asdict(store) for store in stores], "\n".join(lines) or "No features are stored.")
 
 
 def _made_by(store: features.StoreInfo) -> str:
@@ -234,7 +241,7 @@ def _features_clear(_: argparse.Namespace) -> None:
         if any(run.status.at_work and run.status.state != "queued" for run in runs.list_runs()):
             raise BadInput("A training is running and may be reading them. Wait for it, or stop it: runs stop RUN")
         freed = features.delete_stores()
-    print_note(f"Freed {freed / 2**20:,.0f} MB. They are made again when a training needs them.")
+    print_note(f"Freed {freed / 2**20:,.0f} MB. They are computed again when a training needs them.")
 
 
 def _stage(run: Run) -> str:

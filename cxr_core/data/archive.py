@@ -38,7 +38,7 @@ def extract(archive: Path, folder: Path, progress: Progress = no_progress, *, al
     Args:
         archive: a .zip file.
         folder: exists or is made.
-        progress: told in files.
+        progress: counts files.
         also: names of files to unpack besides images, with * for any part.
 
     Raises:

@@ -233,10 +233,10 @@ def default_name(source: str) -> str:
 
 
 def remove(name: str) -> Path | None:
-    """Forget a dataset and delete what it keeps of its own; a folder that it only points to stays as it is.
+    """Remove a dataset and delete its own files; a folder that it only points to stays as it is.
 
     Returns:
-        The file that its record of decisions is kept in, if it had one: that is people's work.
+        The file that its record of decisions is saved in, if it had one: that is people's work.
     """
     folder = workspace.dataset(name)
     if not folder.is_dir():

@@ -218,7 +218,7 @@ def _check_texts(**texts: str) -> None:
                 f"The {title} holds control characters. Write it in letters, digits and signs. Nothing was recorded."
             )
         if len(text) > _MAX_TEXT:
-            raise BadInput(f"The {title} has {len(text):,} characters; at most {_MAX_TEXT} are kept.")
+            raise BadInput(f"The {title} has {len(text):,} characters; at most {_MAX_TEXT} are allowed.")
 
 
 def _check_reversible(name: str, action: str, number: int, lines: Sequence[Decision]) -> None:

@@ -53,13 +53,13 @@ def read(name: str, columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
         UnknownName: there is no such dataset.
         WorkFailed: its index is missing or damaged.
     """
-    with _told(name) as path:
+    with _index_path(name) as path:
         return pd.read_parquet(path, columns=list(columns))
 
 
 def count_rows(name: str) -> int:
     """Number of images, from the file's footer alone."""
-    with _told(name) as path, ParquetFile(path) as file:
+    with _index_path(name) as path, ParquetFile(path) as file:
         return int(file.metadata.num_rows)
 
 
@@ -96,7 +96,7 @@ def row_counts(name: str) -> list[int]:
 
 def row(name: str, number: int) -> pd.Series:
     """One row (COLUMNS) of the index, without reading the others."""
-    with _told(name) as path, ParquetFile(path) as file:
+    with _index_path(name) as path, ParquetFile(path) as file:
         for group in range(file.num_row_groups):
             size = file.metadata.row_group(group).num_rows
             if number < size:
@@ -106,8 +106,8 @@ def row(name: str, number: int) -> pd.Series:
 
 
 @contextmanager
-def _told(name: str) -> Iterator[Path]:
-    """The path of the index; whatever is wrong with it is told in words."""
+def _index_path(name: str) -> Iterator[Path]:
+    """Path of the index; an error of reading it becomes `damaged_error`."""
     folder = workspace.dataset(name)
     if not folder.is_dir():
         raise UnknownName("dataset", name, workspace.list_dirs(workspace.datasets()))

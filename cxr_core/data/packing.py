@@ -55,7 +55,7 @@ def pack(files: Sequence[Path], target: Path, *, size: int = SIZE, progress: Pro
         files: N image files.
         target: the .npy file; it appears when it is whole. Unreadable files have no row in it, the others keep their order.
         size: side of the square, in pixels.
-        progress: told in images.
+        progress: counts images.
 
     Returns:
         N facts, in the order of `files`.
@@ -170,7 +170,7 @@ def _pack_once(name: str, target: Path, size: int, progress: Progress) -> None:
         ]
         if other:
             target.unlink()
-            what = "cannot be read any more" if lost else "are not the ones that were added"
+            what = "can no longer be read" if lost else "are not the ones that were added"
             raise WorkFailed(
                 f"{len(lost or other)} images of '{name}' {what}, the first is {(lost or other)[0]}. "
                 "Put them back, or remove the dataset and add it again."

@@ -72,7 +72,7 @@ def with_perturbed_split(
     Args:
         pixels: the packed images.
         rows: of a manifest (its COLUMNS), with column `place` (in `pixels`).
-        progress: told in images; what it raises ends the work.
+        progress: counts images; what it raises ends the work.
 
     Returns:
         Both with the copies, which have a hash of their own; an image's copy depends on its file alone.

@@ -32,7 +32,7 @@ def harmless(progress: Progress) -> Progress:
             progress(stage, done, total)
         except Exception:  # noqa: BLE001 - whatever a display may raise
             if not failed:
-                _log.warning("Progress cannot be shown; the work goes on.", exc_info=True)
+                _log.warning("Progress cannot be shown; the work continues.", exc_info=True)
             failed = True
 
     return report

@@ -70,7 +70,7 @@ def combine(members: Sequence[npt.ArrayLike], way: str, weights: Sequence[float]
         (…, k) in [0, 1], summing to 1.
     """
     if way not in METHODS:
-        raise UnknownName("way to combine runs", way, METHODS)
+        raise UnknownName("ensemble method", way, METHODS)
     stack = np.stack([np.asarray(member, dtype=np.float64) for member in members])
     shares = np.full(len(stack), 1 / len(stack)) if weights is None or way != "weighted" else np.asarray(weights)
     mean: Floats = np.tensordot(shares, stack, axes=1)
@@ -103,12 +103,12 @@ def create(run_ids: Sequence[str], way: str = "mean") -> str:
     """Write an ensemble of runs and return its id.
 
     Raises:
-        UnknownName: no such run or way.
+        UnknownName: no such run or method.
         BadInput: fewer than two different runs, an ensemble among them, other classes or datasets, no image in common, or
             weights without validation images.
     """
     if way not in METHODS:
-        raise UnknownName("way to combine runs", way, METHODS)
+        raise UnknownName("ensemble method", way, METHODS)
     ids = tuple(dict.fromkeys(run_ids))
     if len(ids) < 2:
         raise BadInput("An ensemble needs at least two different runs. Choose more.")

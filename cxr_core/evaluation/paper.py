@@ -48,7 +48,7 @@ def report(model: str, split: str) -> pd.DataFrame:
     """The printed report of one model on "test" or "train", laid out as `confusion.classification_report`.
 
     Rows normal, viral, bacterial and accuracy (Table 4.1, under f1-score), for "test" also macro avg, of which the F1 alone is
-    kept; columns precision, recall, f1-score, support. NaN where there is no figure.
+    kept; columns precision, recall, f1-score, support. NaN where there is none.
     """
     columns = ["precision", "recall", "f1-score"]
     table = pd.DataFrame(list(REPORTS[split][model]), index=pd.Index(CLASSES, dtype="str"), columns=columns)

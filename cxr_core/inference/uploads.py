@@ -52,7 +52,7 @@ def _is_zip(content: bytes | Path) -> bool:
         with content.open("rb") as file:
             return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
     except OSError:
-        return False  # whoever decodes it says what is wrong
+        return False  # the decoder says what is wrong
 
 
 def _members(name: str, content: bytes | Path) -> tuple[list[InputFile], list[str]]:

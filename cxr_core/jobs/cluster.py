@@ -88,7 +88,7 @@ def _revive(run: Run) -> None:
         if (status.state, status.job) != (run.status.state, run.status.job):  # it has begun, or was stopped, meanwhile
             return
         requeue(run, revived=status.revived + 1)
-    _log.warning("The machine that trained run %s was lost; the run goes on elsewhere.", run.id)
+    _log.warning("The machine that trained run %s was lost; the run resumes elsewhere.", run.id)
 
 
 def _submit_run(run: Run) -> None:

@@ -1,7 +1,7 @@
 """Trainings: first come, first served, `max_concurrent_runs` at once; or all handed to a cluster (cluster.py).
 
-There is no server: whoever looks, submits or finishes starts what is next, one at a time under a file lock. What keeps a
-queued run from starting is kept in its status (`waits_for`), so looking never fails.
+There is no server: every process that looks, submits or finishes starts the next, one at a time under a file lock. What keeps a
+queued run from starting is stored in its status (`waits_for`), so looking never fails.
 """
 
 import logging
@@ -93,7 +93,7 @@ def dispatch(*, timeout: float = LOCK_SECONDS) -> list[Run]:
     """Start queued runs up to the limit, or hand them to the cluster, and return all runs as they were before, newest first.
 
     Cheap when there is nothing to do; call it whenever a run was queued or has ended. What keeps a run from starting is
-    kept in its status, `waits_for`.
+    stored in its status, `waits_for`.
 
     Args:
         timeout: seconds to wait for another process that does the same; then it is left to that one.
@@ -188,7 +188,7 @@ def _keep_obstacle(run_id: str, sentence: str) -> None:
         with queue_lock(timeout=0):
             _write_obstacle(runs.get(run_id), sentence)
     except CxrError as error:  # somebody else is at it, or the run was deleted
-        _log.debug("The obstacle of run %s was not kept: %s", run_id, error)
+        _log.debug("The obstacle of run %s was not saved: %s", run_id, error)
 
 
 def _write_obstacle(run: Run, sentence: str) -> None:
@@ -210,7 +210,7 @@ def claim(run_id: str) -> Run:
         UnknownName: no such run.
         BadInput: it has ended, or another process trains it.
     """
-    with queue_lock():  # whoever started this process still writes down that it did
+    with queue_lock():  # the process that started this one still writes down that it did
         run = runs.get(run_id)
         status, this = run.status, process.process_id()
         owner = status.owner
@@ -252,7 +252,7 @@ def stop(run_id: str) -> None:
 
 
 def resume(run_id: str) -> None:
-    """Queue a run that was stopped or interrupted or has failed once more; it goes on after its last whole epoch.
+    """Queue a run that was stopped or interrupted or has failed once more; it resumes after its last whole epoch.
 
     Raises:
         UnknownName: no such run.
@@ -263,7 +263,7 @@ def resume(run_id: str) -> None:
         run = runs.get(run_id)
         if run.status.state not in ("stopped", "failed", "interrupted") or run.folder.parent != workspace.runs():
             raise BadInput(
-                f"Run '{run_id}' is {run.status.state}. Only one that was stopped or interrupted, or has failed, can go on; "
+                f"Run '{run_id}' is {run.status.state}. Only one that was stopped or interrupted, or has failed, can be resumed; "
                 f"to train a finished one longer, copy it: runs duplicate {run_id} --set epochs=…"
             )
         requeue(run, revived=0)

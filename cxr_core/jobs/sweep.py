@@ -1,4 +1,4 @@
-"""Many trainings started as one: models × recipes × seeds × folds, a group of runs (runs/groups.py)."""
+"""Many trainings started as one group: models × recipes × seeds × folds, a group of runs (runs/groups.py)."""
 
 import secrets
 import time
@@ -57,7 +57,7 @@ def submit(
     Args:
         configs_: their settings, of one dataset.
         folds: of a cross-validation by patients: each of `configs_` is trained once for each fold. 0: one split for all.
-        split_seed: of the split, the same for all, so that their figures can be compared.
+        split_seed: of the split, the same for all, so that their metrics can be compared.
         build: how the splits are made, as for `manifest.build`.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Make a run one of those that ship with the project: what a reader of its figures and a live prediction need, nothing else."""
+"""Make a run one of those that ship with the project: what a reader of its metrics and a live prediction need, nothing else."""
 
 import shutil
 from dataclasses import replace
@@ -20,7 +20,7 @@ def add_to_bundle(run_id: str, name: str) -> Path:
     """Copy a finished run to `workspace.pretrained()`, without its log, its checkpoint and the process that trained it.
 
     Args:
-        name: what people are to call it.
+        name: name to show.
 
     Raises:
         UnknownName: there is no such run.

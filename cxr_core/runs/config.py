@@ -38,7 +38,7 @@ class RunConfig:
     data: str
     manifest: str
     classes: tuple[str, ...]
-    group: str = ""  # of the runs that were started as one, empty for a run of its own
+    group: str = ""  # of the runs that were started together, empty for a run of its own
     epochs: int = _number(100, 1, 1000, "Epochs", "Passes over the training images.")
     batch_size: int = _number(100, 1, 1024, "Batch size", "Images per step; the paper uses 100.")
     seed: int = _number(0, 0, 2**31 - 1, "Seed", "The same seed and data give the same result on the same machine.")

@@ -1,4 +1,4 @@
-"""Runs that were started as one: several models, recipes, seeds or folds, shown and stopped together."""
+"""Runs that were started as one group: several models, recipes, seeds or folds, shown and stopped together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

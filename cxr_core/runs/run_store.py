@@ -4,7 +4,7 @@
     model.keras                  the whole network, or
     head.keras  trunk.json       the part behind a frozen backbone, and which backbone that is
     predictions/<split>.parquet  metrics.json
-    checkpoint/                  where a training that is not finished goes on from
+    checkpoint/                  where a training that is not finished resumes
     label.json                   name and note that a person gave it
     stop                         asks the run to stop
 
@@ -39,7 +39,7 @@ class Run:
     """One run as it stands on disk.
 
     Attributes:
-        metrics: splits to figures (see evaluation/metrics.py), empty until predicted; shared, so never change it.
+        metrics: splits to metrics (see evaluation/metrics.py), empty until predicted; shared, so never change it.
         name, note: what a person calls it and says of it, empty if nothing was said.
     """
 
@@ -168,7 +168,7 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 def describe(run_id: str, *, name: str | None = None, note: str | None = None) -> None:
-    """Give a run a name, at most 80 characters, or a note; None leaves it as it is, an empty one takes it away.
+    """Give a run a name, at most 80 characters, or a note; None leaves it as it is, an empty one removes it.
 
     Raises:
         UnknownName: there is no such run.

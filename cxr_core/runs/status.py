@@ -97,8 +97,8 @@ def with_liveness(status: Status) -> Status:
         return replace(
             status,
             state="interrupted",
-            reason="The process that trained it ended without a word: it was killed, the machine was switched off, or its memory "
-            "or disk was full. It can go on from its last whole epoch.",
+            reason="Its process ended unexpectedly: it was killed, the machine was switched off, or memory or disk was full. "
+            "Resume it to continue from its last whole epoch.",
         )
     return status
 
@@ -139,7 +139,7 @@ def _is_gone(status: Status) -> bool:
 class Reporter:
     """Writes the status of the run that this process trains: at once when it matters, else at most twice a second.
 
-    A thread keeps the heartbeat going through long silent work. On a full disk the work goes on without telling how far it
+    A thread keeps the heartbeat going through long silent work. On a full disk the work continues without telling how far it
     is, and how it ended is written in a place that was held free for it. Use it as a context manager.
     """
 

@@ -195,7 +195,7 @@ class _RateLimit:
         self._per_minute, self._counts = per_minute, OrderedDict[str, tuple[int, int]]()
 
     def seconds_to_wait(self, client: str) -> int:
-        """Count a request; 0 if it may go on."""
+        """Count a request; 0 if it may proceed."""
         now = time.monotonic()
         minute, count = self._counts.pop(client, (0, 0))
         minute, count = (minute, count + 1) if minute == int(now // 60) else (int(now // 60), 1)

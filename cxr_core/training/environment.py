@@ -1,4 +1,4 @@
-"""On what a run was trained: versions and devices, saved with it."""
+"""Environment of a training: versions and devices, saved with its run."""
 
 import platform
 from importlib.metadata import version

@@ -40,16 +40,16 @@ _MAX_TABLE_BYTES = 2**30  # bytes of features that a network holds itself in tra
 
 @dataclass(frozen=True)
 class FitResult:
-    """Why the fit ended before the last epoch (empty if it did not), and the features, if a backbone was frozen."""
+    """Reason of an early end (empty without one), and the features, if a backbone was frozen."""
 
     reason: str
     features: ExtractedFeatures | None
 
 
 def fit(config: RunConfig, pixels: StackedPixels, rows: pd.DataFrame, folder: Path, reporter: Reporter) -> FitResult:
-    """Run the epochs; the folder gets `history.csv` and the model as they come.
+    """Run the epochs; `history.csv` and the model are written to the folder after each.
 
-    A training that was interrupted goes on after its last whole epoch, with the result that it would have had.
+    A training that was interrupted resumes after its last whole epoch, with the result that it would have had.
 
     Args:
         config: the settings.
@@ -60,7 +60,7 @@ def fit(config: RunConfig, pixels: StackedPixels, rows: pd.DataFrame, folder: Pa
 
     Raises:
         BadInput, WorkFailed: the starting weights cannot be had.
-        WorkFailed: a split that training needs is empty, or the loss is no number any more.
+        WorkFailed: a split that training needs is empty, or the loss became NaN or infinite.
         StopRequested: someone asked the run to stop.
     """
     for split in ("train", "val"):
@@ -215,7 +215,7 @@ class _Learning:
             return f"Ended after epoch {reporter.status.epoch}: {self.config.patience} epochs in a row were no better."
         if reporter.status.epoch < until:
             return (
-                f"The loss stopped being a number in epoch {reporter.status.epoch}; the best epoch before that is kept. "
+                f"The loss stopped being a number in epoch {reporter.status.epoch}; the best epoch before that is saved. "
                 "Try a lower learning rate."
             )
         return ""

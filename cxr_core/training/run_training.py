@@ -67,13 +67,13 @@ def _train(run: Run, reporter: Reporter) -> None:
     except StopRequested:
         state = "stopped"
         epoch = reporter.status.epoch
-        reason = f"Stopped by hand after {epoch} whole epoch{'' if epoch == 1 else 's'}; the best one is kept."
+        reason = f"Stopped by hand after {epoch} whole epoch{'' if epoch == 1 else 's'}; the best one is saved."
         if not run.has_model:
-            reason = "Stopped by hand before the first epoch was done: there is no model to keep."
+            reason = "Stopped by hand before the first epoch was done: there is no model to save."
         if not run.has_model or _has_current_predictions(run):
             reporter.tell(state=state, stage="", reason=reason, ended=time.time(), seconds_left=0.0)
             return
-        # At once, not only when the kept model has answered for thousands of images.
+        # At once, not only when the saved model has answered for thousands of images.
         reporter.tell(state=state, reason=reason, ended=time.time())
     reporter.tell(stage="predicting", batch=0, batches=0, seconds_left=0.0)
     pixels, rows = prepared or _prepare(run, reporter)
@@ -166,7 +166,7 @@ def _predict(
     rows: pd.DataFrame,
     reporter: Reporter,
 ) -> None:
-    """One predictions table per split, by the saved model, and the figures made of them."""
+    """One predictions table per split, by the saved model, and their metrics."""
     config, folder = run.config, run.folder
     tables, before = {}, 0
     for split in ("train", "val", perturbations.SPLIT, "test"):
@@ -192,7 +192,7 @@ def _predict(
 
 def _sentence(error: Exception, config: RunConfig) -> str:
     if _is_full_disk(error) or _is_full_disk(error.__cause__):
-        return "The disk is full. Free some space, then let the run go on: it continues after its last whole epoch."
+        return "The disk is full. Free some space, then resume the run: it continues after its last whole epoch."
     if isinstance(error, MemoryError):
         return "The machine's memory is full. Try a smaller batch or image size, or end other programs."
     if isinstance(error, CxrError):
@@ -212,5 +212,5 @@ def _is_full_disk(error: BaseException | None) -> bool:
 def _removed(config: RunConfig) -> str:
     return (
         f"The dataset '{config.data}' was removed before this run had what it needs of it. Add it again and build its manifest "
-        f"{config.manifest} again, then the run can go on."
+        f"{config.manifest} again, then resume the run."
     )

@@ -50,7 +50,7 @@ def _tensorboard(config: RunConfig, folder: Path) -> Any:  # noqa: ARG001 - one 
 
 
 class _Mlflow(keras.callbacks.Callback):
-    """One MLflow run a training, under the experiment of its dataset; one that goes on after a break is the same."""
+    """One MLflow run a training, under the experiment of its dataset; one that resumes after a break is the same."""
 
     def __init__(self, config: RunConfig, folder: Path):
         super().__init__()

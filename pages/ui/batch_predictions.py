@@ -1,4 +1,4 @@
-"""Predictions for many images: in chunks, shown as they come; can be stopped and resumed."""
+"""Predictions for many images: in chunks, each shown when it is done; can be stopped and resumed."""
 
 import base64
 import time

@@ -1,4 +1,4 @@
-"""Whether the visitor of a page sits at this machine, and which paths they may type."""
+"""Rights of the visitor of a page: at this machine or elsewhere, and the paths that they may type."""
 
 import re
 from ipaddress import IPv6Address, ip_address

@@ -1,4 +1,4 @@
-"""Training is a service: it goes on without a browser, is the same in every browser, and outlives the server."""
+"""Training is a service: it continues without a browser, is the same in every browser, and outlives the server."""
 
 import re
 from collections.abc import Callable, Iterator

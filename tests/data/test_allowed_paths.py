@@ -1,4 +1,4 @@
-"""Which paths lie below the folders that visitors may open."""
+"""Paths below the folders that visitors may open, and all others."""
 
 import os
 from pathlib import Path

@@ -30,7 +30,7 @@ Tree = Callable[..., Path]
 
 
 def left_behind() -> list[str]:
-    """What lies below datasets/, but for lock files."""
+    """Content of datasets/, without lock files."""
     root = workspace.datasets()
     found = root.rglob("*") if root.exists() else []
     return sorted(one.relative_to(root).as_posix() for one in found if one.name != ".adding" and one.suffix != ".lock")

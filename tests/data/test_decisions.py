@@ -87,7 +87,7 @@ def test_undo_and_redo_are_lines_of_their_own(ids: list[str]):
         ("relabel", "", "no class in small named ''"),
         ("tag", "  ", "A tag is a word or a few"),
         ("tag", "rotated, dark", "without a comma: several tags are several decisions. Received: 'rotated, dark'"),
-        ("tag", "x" * 501, "The value has 501 characters; at most 500 are kept"),
+        ("tag", "x" * 501, "The value has 501 characters; at most 500 are allowed"),
     ],
 )
 def test_what_cannot_be_decided_is_refused_and_nothing_is_written(ids: list[str], action: str, value: str, words: str):

@@ -128,7 +128,7 @@ def test_an_image_that_has_gone_is_named_and_no_array_is_left(xray_tree: Tree):
     gone = root / "test/NORMAL/IM-0001-0001.jpeg"
     content = gone.read_bytes()
     gone.unlink()
-    with pytest.raises(WorkFailed, match=f"1 images of 'small' cannot be read any more, the first is {gone}"):
+    with pytest.raises(WorkFailed, match=f"1 images of 'small' can no longer be read, the first is {gone}"):
         packing.open_packed("small", size=20)
     gone.write_bytes(content)
     assert packing.open_packed("small", size=20).shape == (13, 20, 20)
@@ -178,7 +178,7 @@ def test_a_damaged_array_whose_images_have_gone_is_told_in_words(xray_tree: Tree
     datasets.add(str(root), "small")
     (workspace.dataset("small") / "packed" / "180.npy").write_bytes(b"")
     (root / "test/NORMAL/IM-0001-0001.jpeg").unlink()
-    with pytest.raises(WorkFailed, match="1 images of 'small' cannot be read any more"):
+    with pytest.raises(WorkFailed, match="1 images of 'small' can no longer be read"):
         packing.open_packed("small")
 
 

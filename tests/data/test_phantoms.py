@@ -41,7 +41,7 @@ def lopsided(images: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def fine_texture(images: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How much finer than ribs, and coarser than grain, both lungs vary."""
+    """Contrast of both lungs at scales finer than ribs and coarser than grain."""
     small = images.reshape(len(images), SIDE // 2, 2, SIDE // 2, 2).mean((2, 4))
     left, right = (np.diff(small, 2, axis=2)[:, 16:34, cols].std((1, 2)) for cols in (slice(11, 20), slice(36, 45)))
     return np.minimum(left, right) / small.std((1, 2))

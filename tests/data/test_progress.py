@@ -36,7 +36,7 @@ def test_a_failing_progress_is_logged_once_and_tried_again(caplog: pytest.LogCap
     for done in range(3):
         report("Reading", done, 3)
     assert calls == [0, 1, 2]
-    assert caplog.text.count("Progress cannot be shown; the work goes on.") == 1
+    assert caplog.text.count("Progress cannot be shown; the work continues.") == 1
 
 
 def test_an_interrupt_is_no_failure_of_the_progress():

@@ -1,4 +1,4 @@
-"""Several runs as one: the arithmetic, the weights from validation, and the run that comes of it."""
+"""Ensembles of runs: the arithmetic, the weights from validation, and the run that comes of it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the paper printed agrees with itself."""
+"""The numbers of the paper agree with each other."""
 
 import pytest
 

@@ -89,7 +89,7 @@ def test_refitting_keeps_what_was_asked_for(run: str) -> None:
 
 
 def old_files(run: str, *, temperature: float | None, point: float | None) -> None:
-    """What version 0.1 left in the folder of a run."""
+    """Write the files that version 0.1 left in the folder of a run."""
     digest = hashlib.sha256(runs.predictions_path(run, "val").read_bytes()).hexdigest()[:16]
     beside = {"images": len(prediction_set.read(run, "val")), "of": digest}
     if temperature is not None:

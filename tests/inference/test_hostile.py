@@ -1,4 +1,4 @@
-"""Odd and hostile uploads: each gets an answer or a sentence, the server goes on, memory comes back, the disk stays as it was."""
+"""Odd and hostile uploads: each gets an answer or a sentence, the server and memory recover, the disk stays as it was."""
 
 import gc
 import io

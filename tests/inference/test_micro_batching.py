@@ -1,4 +1,4 @@
-"""What many threads ask at once is done in batches, each gets its own answers, and nobody is forgotten."""
+"""Requests of many threads are computed in batches, each gets its own answers, and none is forgotten."""
 
 import threading
 import time

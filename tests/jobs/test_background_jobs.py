@@ -1,4 +1,4 @@
-"""Adding in the background: real processes, which go on by themselves, can be stopped, and tell how they failed."""
+"""Adding in the background: real processes, which continue by themselves, can be stopped, and tell how they failed."""
 
 import threading
 import time
@@ -38,7 +38,7 @@ def ended() -> bool:
 
 
 def staged() -> list[str]:
-    """What is in the staging folders, but for lock files."""
+    """Content of the staging folders, without lock files."""
     places = (workspace.staging(), workspace.background_job())
     return sorted(
         one.name for place in places for one in place.glob("*") if one.suffix != ".lock" and one.name != ".lock"
@@ -231,7 +231,7 @@ def test_an_audit_of_nothing_is_refused():
 
 
 def test_dismissing_a_failed_addition_leaves_another_process_that_adds_under_its_name_alone():
-    """It failed because of that other process, which goes on in the staging folder of the same name."""
+    """It failed because of that other process, which continues in the staging folder of the same name."""
     with datasets.staging("mine") as folder:
         (folder / "a.jpeg").write_bytes(b"image")
         background_jobs.add("synthetic", "mine", options=["--images", "60"])

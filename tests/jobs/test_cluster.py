@@ -169,7 +169,7 @@ def test_while_a_cluster_is_silent_runs_are_stopped_and_pages_drawn(silent: list
     queue.stop(second)
     assert time.monotonic() - begun < 10
     assert runs.get(second).status.state == "stopped"
-    assert silent == ["submit"]  # by one thread, whoever looks
+    assert silent == ["submit"]  # by one thread, however many look
 
 
 def test_a_run_is_stopped_though_the_cluster_cannot_be_told(jobs: Jobs):

@@ -1,4 +1,4 @@
-"""A disk fills up while a training writes to it: that one has failed with the sentence, nothing else is harmed, and it goes on."""
+"""A disk fills up while a training writes to it: that one fails with the sentence, all else is unharmed, and it can be resumed."""
 
 import json
 import os

@@ -49,13 +49,13 @@ def state(run_id: str) -> states.State:
 
 
 def end(run_id: str, how: states.State = "finished") -> None:
-    """What the process of a run does last."""
+    """Write the status that the process of a run writes last."""
     place = workspace.run(run_id)
     states.write(place, replace(states.read(place), state=how, ended=time.time()))
 
 
 def die(run_id: str) -> None:
-    """The process of a run ends without a word."""
+    """End the process of a run without a last status."""
     place = workspace.run(run_id)
     states.write(place, replace(states.read(place), owner={**process.process_id(), "born": 1.0, "started": ""}))
 

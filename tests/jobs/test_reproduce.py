@@ -1,4 +1,4 @@
-"""The paper's three trainings as one."""
+"""The paper's three trainings, started together."""
 
 from pathlib import Path
 

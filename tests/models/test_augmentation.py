@@ -48,7 +48,7 @@ def wrapped(core: keras.Model, *, seed: int = 1, **changes: Any) -> keras.Model:
 
 
 def seen(model: keras.Model, grey: npt.NDArray[Any] = GREY, *, training: bool = True) -> npt.NDArray[np.float32]:
-    """What reaches the model inside: (N, 32, 32, 3)."""
+    """Input of the inner model: (N, 32, 32, 3)."""
     before = keras.Model(model.input, model.get_layer("three_channels").output)
     return np.asarray(before(grey, training=training))
 
@@ -70,7 +70,7 @@ def spot(row: int, column: int, count: int = 200) -> npt.NDArray[np.uint8]:
 
 
 def moved_to(changed: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Where the white is in each image, in pixels down and right of the middle."""
+    """Centre of the white in each image, in pixels down and right of the middle."""
     weights = changed[..., 0].astype(np.float64)
     middle = np.arange(32) - 15.5
     total = weights.sum(axis=(1, 2))

@@ -1,4 +1,4 @@
-"""Where weights come from: each source is read as it is, and what does not fit is refused in one sentence."""
+"""Sources of weights: each is read exactly, and weights that do not fit are refused in one sentence."""
 
 import shutil
 import socket
@@ -60,7 +60,7 @@ def same(one: keras.Model, other: keras.Model) -> bool:
 
 
 def refused(name: str, path: object) -> str:
-    """What is said, one or two whole sentences without a line break."""
+    """Message of the refusal, one or two whole sentences without a line break."""
     with pytest.raises(BadInput) as caught:
         backbone(name, path)
     said = str(caught.value)
@@ -188,7 +188,7 @@ def test_a_file_that_lacks_the_last_layers_is_refused(
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_with_an_empty_kernel_is_refused(tmp_path: Path, suffix: str, name: str):
-    """What was never written into an HDF5 file is read as zeros."""
+    """A dataset of an HDF5 file that was never written is read as zeros."""
     model = moved(name)
     layer = [one for one in model.layers if isinstance(one, keras.layers.Conv2D)][-1]
     layer.set_weights([np.zeros_like(layer.get_weights()[0]), *layer.get_weights()[1:]])

@@ -1,4 +1,4 @@
-"""What surrounds every page: it stays, whatever fails in the background."""
+"""The frame of every page stays, whatever fails in the background."""
 
 from pathlib import Path
 

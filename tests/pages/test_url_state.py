@@ -73,7 +73,7 @@ def chosen(test: AppTest, key: str = "split") -> Any:
 
 
 def held(test: AppTest, key: str = "split") -> Any:
-    """What the address holds."""
+    """Values of a key in the address."""
     texts = test.query_params.get(key, [])
     return texts if isinstance(texts, list) else [texts]
 

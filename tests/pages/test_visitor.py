@@ -1,4 +1,4 @@
-"""Which paths a visitor of the pages may type, and that nothing of a file that they may not open is ever shown."""
+"""Paths that a visitor of the pages may type; nothing of a file that they may not open is ever shown."""
 
 import os
 import time
@@ -76,7 +76,7 @@ def add(path: str, table: str = "") -> AppTest:
 
 
 def job_problem() -> str:
-    """Why the only job failed."""
+    """Reason for which the only job failed."""
     limit = time.monotonic() + 60
     while (job := background_jobs.list_jobs()[0]).running:
         assert time.monotonic() < limit

@@ -1,4 +1,4 @@
-"""What ships of a run: figures, tables and network, but nothing of the machine that trained it."""
+"""Files that ship of a run: metrics, tables and network, but nothing of the machine that trained it."""
 
 import json
 from pathlib import Path

@@ -56,7 +56,7 @@ def test_a_running_one_whose_process_is_dead_is_interrupted_and_says_why(place: 
     states.write(place, Status("running", "training", owner=dead, heartbeat=time.time(), epoch=3))
     read = states.read(place)
     assert (read.state, read.epoch) == ("interrupted", 3)
-    assert "ended without a word" in read.reason
+    assert "ended unexpectedly" in read.reason
     assert on_disk(place)["state"] == "running"  # reading changes nothing
 
 

@@ -38,7 +38,7 @@ def client(hosts: Sequence[str] = ("localhost",)) -> TestClient:
 
 
 def websocket_answer(client: TestClient, headers: dict[str, str]) -> str:
-    """What a websocket gets; empty if it is refused."""
+    """First message of a websocket; empty if it is refused."""
     try:
         with client.websocket_connect("/talk", headers={"host": urlsplit(SERVER).netloc, **headers}) as websocket:
             return websocket.receive_text()

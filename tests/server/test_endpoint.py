@@ -153,7 +153,7 @@ def test_what_it_sends_is_what_it_describes(client: TestClient) -> None:
 
 @pytest.fixture
 def log(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
-    """What the server has written to stderr, with the log that an operator has."""
+    """Output of the server on stderr, with the log that an operator has."""
     logger = logging.getLogger("cxr_core")
     handlers, level = logger.handlers[:], logger.level
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
@@ -218,7 +218,7 @@ def test_an_error_is_logged_with_its_traceback_and_without_its_message(
 
 
 def test_a_warning_of_a_library_is_logged_without_its_message(log: Callable[[], str]) -> None:
-    """What decodes files ignores them, but one thread may restore the filters while another one decodes."""
+    """Decoding ignores warnings, but one thread may restore the filters while another one decodes."""
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.warn(TELLTALE, stacklevel=1)

@@ -1,4 +1,4 @@
-"""What tests of trainings share."""
+"""Fixtures of the tests of trainings."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """What Keras is asked to do, which it then does not do."""
+    """Record the arguments of `Model.fit`, which then does nothing."""
     it = SimpleNamespace()
 
     def note(model: keras.Model, train: Any, **others: Any) -> None:

@@ -25,7 +25,7 @@ def batches(**changes: Any) -> Batches:
 
 
 def order(of: Batches) -> list[int]:
-    """The rows of one epoch as they come."""
+    """The rows of one epoch in their order."""
     return [int(image[0, 0, 0]) for number in range(len(of)) for image in of[number][0]]
 
 
@@ -180,7 +180,7 @@ class Notes(keras.layers.Layer):
 
 
 def test_a_fit_sees_every_image_once_an_epoch_and_each_epoch_in_another_order():
-    """What Keras makes of the batches (its own shuffling, looking ahead) loses and repeats nothing."""
+    """Keras' own shuffling and prefetching of the batches loses and repeats nothing."""
     notes = Notes()
     model = keras.Sequential([keras.Input((8, 8, 1)), notes, keras.layers.Flatten(), keras.layers.Dense(3)])
     model.compile("sgd", "mse", run_eagerly=True)

@@ -1,4 +1,4 @@
-"""Beside the fit: progress and history are written as they come, a stop is seen, the best epoch is kept whole."""
+"""Beside the fit: progress and history are written at once, a stop is seen, the best epoch is saved whole."""
 
 import json
 import time
@@ -184,7 +184,7 @@ def keep(core: keras.Model, saved: keras.Model, place: Path) -> BestModelCheckpo
 
 
 def end(keep: BestModelCheckpoint, epoch: int, logs: dict[str, float]) -> None:
-    """What Keras calls at the end of an epoch: first its validation ends."""
+    """Make the calls of Keras at the end of an epoch: first its validation ends."""
     keep.on_test_end(logs)
     keep.on_epoch_end(epoch, logs)
 

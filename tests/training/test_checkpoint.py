@@ -1,4 +1,4 @@
-"""A training that was interrupted goes on to the result that it would have had; a damaged checkpoint is passed over."""
+"""A training that was interrupted resumes to the result that it would have had; a damaged checkpoint is passed over."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What Keras computes on: named for people, and used as it can."""
+"""Devices of Keras: their names for people, and their use."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""On what a run was trained, fit to be saved with it."""
+"""The environment of a training, as it is saved with its run."""
 
 import json
 from importlib.metadata import version

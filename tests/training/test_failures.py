@@ -1,4 +1,4 @@
-"""What goes wrong around a training: memory runs out, its dataset is removed. It ends in words, or it goes on."""
+"""Failures around a training: memory runs out, its dataset is removed. It ends with a sentence, or it continues."""
 
 import shutil
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def after_epoch(monkeypatch: pytest.MonkeyPatch, epoch: int, what: Callable[[], 
 
 
 def once_more(run_id: str) -> Run:
-    """What `runs resume` leads to, in this process."""
+    """Resume a run as `runs resume` does, in this process."""
     place = runs.folder(run_id)
     states.write(place, replace(states.read(place), state="queued", reason="", ended=0.0))
     return done(run_id)

@@ -382,7 +382,7 @@ def test_training_sees_changed_views_in_turn_and_validation_does_not(
     np.testing.assert_allclose(asked.validation_data[0][0], direct[9:], atol=1e-6)
 
     def plain() -> set[int]:
-        """Which training images come as they are."""
+        """Positions of the training images that come unchanged."""
         seen = asked.train[0][0]
         assert seen.shape == (9, 2, 2, 6)
         return {at for at in range(9) if any(np.allclose(one, direct[at], atol=1e-5) for one in seen)}

@@ -1,4 +1,4 @@
-"""The work of a run's process: whatever happens, the status tells how it ended, and what is kept fits together."""
+"""The work of a run's process: whatever happens, the status tells how it ended, and the saved files fit together."""
 
 import errno
 import json
@@ -189,7 +189,7 @@ def test_a_stop_before_the_first_epoch_is_stopped_without_a_model(run_id: str):
     (runs.folder(run_id) / "stop").touch()
     run = done(run_id)
     assert (run.status.state, run.status.stage, run.status.epoch) == ("stopped", "", 0)
-    assert run.status.reason == "Stopped by hand before the first epoch was done: there is no model to keep."
+    assert run.status.reason == "Stopped by hand before the first epoch was done: there is no model to save."
     assert not run.has_predictions
     assert not (run.folder / MODEL).exists()
 
@@ -209,7 +209,7 @@ def stop_at(run_id: str, moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Reporter, "tell", note)
 
 
-NO_MODEL = "Stopped by hand before the first epoch was done: there is no model to keep."
+NO_MODEL = "Stopped by hand before the first epoch was done: there is no model to save."
 
 
 @pytest.mark.parametrize("moment", ["preparing 1", "preparing 2", "preparing 4"])
@@ -272,7 +272,7 @@ def test_a_stop_while_a_run_that_goes_on_is_prepared_leaves_what_it_had(stopped:
     before = (runs.folder(stopped) / "metrics.json").stat().st_mtime_ns
     run = done(stopped)
     assert (run.status.state, run.status.stage) == ("stopped", "")
-    assert run.status.reason == "Stopped by hand after 3 whole epochs; the best one is kept."
+    assert run.status.reason == "Stopped by hand after 3 whole epochs; the best one is saved."
     assert (run.folder / "metrics.json").stat().st_mtime_ns == before
 
 
@@ -296,7 +296,7 @@ def test_a_stop_later_keeps_the_best_model_with_its_predictions(run_id: str, mon
     monkeypatch.setattr(working, "fit", fit)
     run = done(run_id)
     assert (run.status.state, run.status.stage) == ("stopped", "")
-    assert run.status.reason == "Stopped by hand after 3 whole epochs; the best one is kept."
+    assert run.status.reason == "Stopped by hand after 3 whole epochs; the best one is saved."
     assert {split: len(table) for split, table in tables(run_id).items()} == IMAGES
     assert run.has_predictions
 
@@ -318,7 +318,7 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (FULL, "The disk is full. Free some space, then let the run go on: it continues after its last whole epoch."),
+        (FULL, "The disk is full. Free some space, then resume the run: it continues after its last whole epoch."),
         (MemoryError(), "The machine's memory is full. Try a smaller batch or image size, or end other programs."),
         (RuntimeError("OOM when allocating tensor"), "The device's memory is full. Try a smaller batch or image size."),
         (
@@ -395,7 +395,7 @@ def test_images_that_have_gone_are_told_in_words(run_id: str, tree: Path):
     (tree / "test/NORMAL/IM-0001-0001.jpeg").unlink()
     run = done(run_id)
     assert run.status.state == "failed"
-    assert "cannot be read any more" in run.status.reason
+    assert "can no longer be read" in run.status.reason
 
 
 def test_images_are_packed_at_the_size_of_the_run(run_id: str, monkeypatch: pytest.MonkeyPatch):

@@ -63,7 +63,7 @@ def test_mlflow_gets_settings_and_every_epoch_in_one_run_also_after_a_break(
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     place = tmp_path / "run"
     place.mkdir()
-    for epochs in (1, 3):  # the second goes on from the first's checkpoint
+    for epochs in (1, 3):  # the second resumes from the first's checkpoint
         fit(config(epochs=epochs), PIXELS, manifest(), place, folder(place, epochs))
     client = mlflow.MlflowClient(where)
     (experiment,) = [one for one in client.search_experiments() if one.name.startswith("chest X-rays")]

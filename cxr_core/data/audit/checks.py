@@ -79,7 +79,7 @@ CHECKS: dict[str, AuditCheck] = {
             "same_patient_in_two_splits",
             "Same patient in two splits",
             "high",
-            "A network may recognise the patient: figures on the later split come out too good. Use a patient split.",
+            "A network may recognise the patient: metrics on the later split come out too high. Use a patient split.",
             _patients_across,
             "split",
         ),
@@ -120,7 +120,7 @@ CHECKS: dict[str, AuditCheck] = {
             "exact_duplicates",
             "Exact duplicates",
             "medium",
-            "Byte for byte the same file. It counts twice in training or in the figures: keep one of each.",
+            "Byte for byte the same file. It counts twice in training or in the metrics: keep one of each.",
             lambda table: table["exact"].to_numpy(),
         ),
         AuditCheck(

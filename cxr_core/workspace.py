@@ -153,8 +153,11 @@ def ensure_dir(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        if folder.is_file():
+            raise WorkFailed(f"{folder} is a file. Expected: a folder.") from error
+        advice = "Point CXR_HOME to" if folder.is_relative_to(home()) else "Choose"
         raise WorkFailed(
-            f"The folder {folder} cannot be made ({error.strerror}). Point CXR_HOME to a folder that can be written."
+            f"The folder {folder} cannot be made ({error.strerror}). {advice} a folder that can be written."
         ) from error
     return folder
 
@@ -234,7 +237,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
     except ValueError as error:
-        raise WorkFailed(f"{path} is damaged: it is not valid JSON. Delete it or restore it from a backup.") from error
+        raise WorkFailed(f"{path} is damaged: it is not valid JSON. Restore it from a backup.") from error
 
 
 def list_dirs(folder: Path) -> list[str]:

@@ -362,6 +362,7 @@ def test_a_dataset_with_a_damaged_index_is_damaged_in_every_command(
     (trained_home / "datasets" / "phantoms" / "index.parquet").write_bytes(b"")
     assert answer(capsys, "data", "list") == []
     cli.main(["data", "list"])
-    assert "'phantoms' is missing or damaged" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "'phantoms' is missing or damaged" in said.err and said.out == "No dataset can be read.\n"
     for words in (["show"], ["audit"], ["build"], ["decisions"]):
         assert "'phantoms' is missing or damaged" in refused(capsys, "data", *words, "phantoms", code=1)

@@ -79,6 +79,9 @@ def test_heatmaps_are_written_beside(
     assert isinstance(document, dict)
     with Image.open(document["results"][0]["heatmap"]) as made, Image.open(image) as original:
         assert made.size == original.size and made.mode == "RGB"
+    (tmp_path / "file").write_text("")
+    said = refused(capsys, "predict", run_id, image, "--heatmaps", tmp_path / "file", code=1)
+    assert f"{tmp_path / 'file'} is a file. Expected: a folder." in said and "CXR_HOME" not in said
 
 
 def test_what_is_not_there_is_told(run_id: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

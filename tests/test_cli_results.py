@@ -39,7 +39,10 @@ def test_compare(two: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     apart = found["second_less_first"]["accuracy"]
     assert apart["value"] == pytest.approx(other.correct.mean() - one.correct.mean())
     assert cli.main(["compare", *two]) == 0
-    assert "McNemar's exact p" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"{two[1]} − {two[0]}" in said and "McNemar's exact p" in said
+    assert cli.main(["compare", two[0], two[0]]) == 2
+    assert f"`compare` takes two different runs. Received: '{two[0]}' twice." in capsys.readouterr().err
 
 
 def test_ensemble(two: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -211,7 +211,7 @@ def test_nan_is_refused_since_it_is_no_json_and_nothing_is_written(tmp_path: Pat
 @pytest.mark.parametrize("content", [b"", b"{", b"\x00" * 40, b"\xff\xfe", b'{"a": 1}}'])
 def test_damaged_json_is_told_in_words_with_its_path(tmp_path: Path, content: bytes):
     (tmp_path / "d.json").write_bytes(content)
-    with pytest.raises(WorkFailed, match=r"d\.json is damaged"):
+    with pytest.raises(WorkFailed, match=r"d\.json is damaged: it is not valid JSON\. Restore it from a backup\."):
         workspace.read_json(tmp_path / "d.json")
 
 

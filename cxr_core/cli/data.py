@@ -26,7 +26,7 @@ def add_commands(commands: Any) -> None:
         help="add new images to the existing dataset --name; if it reads its images in a folder of yours, SOURCE is that folder",
     )
     add.add_argument("--images", type=int, default=datasets.SYNTHETIC_IMAGES, help="how many, for synthetic")
-    add.add_argument("--seed", type=int, default=0, help="of the synthetic images")
+    add.add_argument("--seed", type=int, default=0, help=f"of the synthetic images, 0 to {manifest.MAX_SEED:,}")
     add.add_argument("--labels", default="", metavar="CSV", help="NIH's table of findings, if not in the folder itself")
     add.add_argument(
         "--finding",
@@ -107,7 +107,7 @@ def build_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--fold", type=int, default=0, metavar="I", help="which part, from 1, is val")
     parser.add_argument(
-        "--seed", type=int, default=0, help=f"of the split, and of the training, 0 to {manifest.MAX_SEED}"
+        "--seed", type=int, default=0, help=f"of the split, and of the training, 0 to {manifest.MAX_SEED:,}"
     )
 
 
@@ -142,14 +142,12 @@ def _say_skipped(skipped: Sequence[tuple[str, str]]) -> None:
 
 def _data_list(chosen: argparse.Namespace) -> None:
     listed = datasets.list_datasets()
-    for why in datasets.list_damaged().values():
+    damaged = datasets.list_damaged()
+    for why in damaged.values():
         print_note(why)
     lines = [f"{dataset.name}: {_totals(dataset)}" for dataset in listed]
-    print_result(
-        chosen,
-        [asdict(dataset) for dataset in listed],
-        "\n".join(lines) or "No datasets yet. Add one with: data add synthetic",
-    )
+    none = "No dataset can be read." if damaged else "No datasets yet. Add one with: data add synthetic"
+    print_result(chosen, [asdict(dataset) for dataset in listed], "\n".join(lines) or none)
 
 
 def _data_show(chosen: argparse.Namespace) -> None:

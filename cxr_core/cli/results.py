@@ -27,7 +27,7 @@ def add_commands(commands: Any) -> None:
         commands, "compare", "two runs, each by its decision rule, on the images that both have predicted", _compare
     )
     compare.add_argument("runs", nargs=2, metavar="RUN")
-    compare.add_argument("--split", default="test", help="train, val or test")
+    compare.add_argument("--split", default="test", help="train, val, shifted or test")
     json_flag(compare)
     ensemble = command(commands, "ensemble", "combine several runs into an ensemble, itself a run", _ensemble)
     ensemble.add_argument("runs", nargs="+", metavar="RUN")
@@ -49,7 +49,7 @@ def add_commands(commands: Any) -> None:
     report = command(commands, "report", "one HTML file on a run, or on several compared", _report)
     report.add_argument("runs", nargs="+", metavar="RUN")
     report.add_argument("--out", required=True, metavar="FILE.html")
-    report.add_argument("--split", default="test", help="train, val or test")
+    report.add_argument("--split", default="test", help="train, val, shifted or test")
     json_flag(report)
     json_flag(command(commands, "doctor", "what this machine has: devices, data, versions", _doctor))
 
@@ -162,6 +162,8 @@ def _compare(chosen: argparse.Namespace) -> None:
     from cxr_core.evaluation import comparison, image_metadata, metrics, prediction_set, rule_store
     from cxr_core.evaluation.decision_rule import calibrated, decided
 
+    if chosen.runs[0] == chosen.runs[1]:
+        raise BadInput(f"`compare` takes two different runs. Received: '{chosen.runs[0]}' twice.")
     rules = [rule_store.of_run(run_id) for run_id in chosen.runs]
     shared = prediction_set.shared_images(
         [

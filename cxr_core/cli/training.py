@@ -274,10 +274,10 @@ def _runs_list(chosen: argparse.Namespace) -> None:
         f"{run.id}  {run.status.state}  epoch {run.status.epoch} of {run.status.epochs}  {run.status.waits_for}".rstrip()
         for run in listed
     ]
-    print_result(
-        chosen, [_run_document(run) for run in listed], "\n".join(lines) or "No runs yet. Start one with: train"
-    )
-    for run_id, why in runs.list_damaged().items():
+    damaged = runs.list_damaged()
+    none = "No run can be read." if damaged else "No runs yet. Start one with: train"
+    print_result(chosen, [_run_document(run) for run in listed], "\n".join(lines) or none)
+    for run_id, why in damaged.items():
         print_note(f"{run_id} cannot be read. {why} To clear it: runs delete {run_id}")
 
 

@@ -32,13 +32,13 @@ from cxr_core import __version__, workspace
 from cxr_core.data import datasets, decisions, index, manifest_rows
 from cxr_core.data.manifest_rows import (
     LEAST_SHARE,
-    MAX_SEED,
     MOST_SHARE,
     SPLIT_RULES,
     USUAL_SHARE,
     Supplement,
     plan_rows,
 )
+from cxr_core.data.seeds import MAX_SEED
 from cxr_core.errors import UnknownName, WorkFailed
 
 __all__ = [

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from cxr_core.data import balancing, datasets, decisions, index
+from cxr_core.data.seeds import check_seed
 from cxr_core.errors import BadInput, UnknownName
 
 SPLIT_RULES = {
@@ -20,7 +21,6 @@ SPLIT_RULES = {
     "patient": "Test as the source has it; train and val pooled and split anew, no patient in both, classes in proportion.",
 }
 USUAL_SHARE, LEAST_SHARE, MOST_SHARE = 0.15, 0.001, 0.5  # of the pooled images, for val
-MAX_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,7 @@ def plan_rows(
     data: str, split: str, part: tuple[float, float], seed: int, balance: str, supplements: Sequence[Supplement]
 ) -> Plan:
     """See `manifest.build`, whose arguments these are; `part` is what goes to val, from which share to which."""
-    if not 0 <= seed <= MAX_SEED:
-        raise BadInput(f"The seed is a whole number from 0 to {MAX_SEED:,}. Received: {seed}.")
+    check_seed(seed)
     if split not in SPLIT_RULES:
         raise UnknownName("split rule", split, SPLIT_RULES)
     if balance not in balancing.STRATEGIES:

@@ -54,7 +54,7 @@ def of_run(run_id: str) -> Ensemble | None:
     try:
         document = workspace.read_json(path)
         return Ensemble(tuple(document["members"]), document["way"], tuple(map(float, document["weights"])))
-    except (TypeError, KeyError, ValueError) as error:
+    except (TypeError, KeyError, ValueError, WorkFailed) as error:
         raise WorkFailed(f"{path} is damaged. Delete the ensemble and create it again.") from error
 
 

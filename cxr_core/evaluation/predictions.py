@@ -20,6 +20,10 @@ from cxr_core.errors import BadInput, WorkFailed
 
 _PREFIX = "p_"
 _SUM_TOLERANCE = 1e-3
+_REPAIR = (
+    "Restore the file from a backup, or train once more with the same settings (runs duplicate RUN); an ensemble is created "
+    "again from its members."
+)
 
 
 def prediction_table(
@@ -100,11 +104,10 @@ def read(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_parquet(path, engine="pyarrow")
     except FileNotFoundError as error:
-        raise WorkFailed(f"There are no predictions at {path}. Predict this split again to make them.") from error
+        raise WorkFailed(f"There are no predictions at {path}. {_REPAIR}") from error
     except (pa.ArrowException, OSError, ValueError) as error:
         raise WorkFailed(
-            f"The predictions at {path} cannot be read: the file is damaged or no Parquet file. "
-            "Delete it and predict this split again."
+            f"The predictions at {path} cannot be read: the file is damaged or no Parquet file. {_REPAIR}"
         ) from error
     class_names = classes(table)
     if not {"id", "true"} <= set(table.columns) or not class_names:
@@ -115,7 +118,7 @@ def read(path: Path) -> pd.DataFrame:
     try:
         return prediction_table(table["id"], table["true"], probabilities(table), class_names)
     except (BadInput, ValueError, TypeError) as error:
-        raise WorkFailed(f"The predictions at {path} are not valid. {error} Predict this split again.") from error
+        raise WorkFailed(f"The predictions at {path} are not valid. {error} {_REPAIR}") from error
 
 
 def _check_names(names: list[str], truth: list[str], class_names: list[str]) -> None:

@@ -168,7 +168,7 @@ def _read(folder: Path, classes: tuple[str, ...]) -> list[DecisionRule]:
                 rule = replace(rule, positive=positive, threshold=threshold, criterion=str(old["rule"]))
             rules.append(rule)
         return rules
-    except (TypeError, KeyError, ValueError, AttributeError) as error:
+    except (TypeError, KeyError, ValueError, AttributeError, WorkFailed) as error:
         raise WorkFailed(
-            f"The decision rule in {folder} is damaged. Delete its file, and fit the rule again on the Results page."
+            f"The decision rule in {folder} is damaged. Delete its file, and fit the rule again: calibrate {folder.name}"
         ) from error

@@ -5,6 +5,7 @@ from dataclasses import Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from cxr_core.data.seeds import MAX_SEED
 from cxr_core.errors import BadInput, UnknownName
 from cxr_core.models import catalogue, recipes
 from cxr_core.models.catalogue import ALL
@@ -41,7 +42,7 @@ class RunConfig:
     group: str = ""  # of the runs that were started together, empty for a run of its own
     epochs: int = _number(100, 1, 1000, "Epochs", "Passes over the training images.")
     batch_size: int = _number(100, 1, 1024, "Batch size", "Images per step; the paper uses 100.")
-    seed: int = _number(0, 0, 2**31 - 1, "Seed", "The same seed and data give the same result on the same machine.")
+    seed: int = _number(0, 0, MAX_SEED, "Seed", "The same seed and data give the same result on the same machine.")
     weights: str = _choice(
         catalogue.SCRATCH, "Starting weights", f"{', '.join(catalogue.WEIGHTS)}, or the path of a weights file."
     )
@@ -198,7 +199,7 @@ def from_document(document: Any) -> RunConfig:
         BadInput: a key is missing, or it is no document of settings at all.
     """
     if not isinstance(document, dict):
-        raise BadInput(f"The run's config.json is damaged: it holds {type(document).__name__} instead of settings.")
+        raise BadInput(f"Expected: an object of settings. Received: {type(document).__name__}.")
     names = [setting.name for setting in fields(RunConfig)]
     for name in document:
         if name not in names:
@@ -206,7 +207,7 @@ def from_document(document: Any) -> RunConfig:
     try:
         return RunConfig(**{**document, "classes": tuple(document["classes"])})
     except (TypeError, KeyError) as error:
-        raise BadInput(f"The run's config.json lacks a setting ({error}).") from error
+        raise BadInput(f"It lacks a setting ({error}).") from error
 
 
 def _checked(name: str, value: Any) -> Any:

@@ -147,10 +147,15 @@ _cache: dict[str, tuple[workspace.Fingerprint, Run]] = {}  # runs as last read, 
 
 
 def _read(run_id: str, path: Path) -> Run:
-    config = settings.from_document(workspace.read_json(path / "config.json"))
+    try:
+        config = settings.from_document(workspace.read_json(path / "config.json"))
+    except BadInput as error:
+        raise BadInput(f"{path / 'config.json'} is damaged. {error} Restore it from a backup.") from error
     metrics = {split: part for split, part in _read_object(path / "metrics.json").items() if isinstance(part, dict)}
     if not all(isinstance(part.get("accuracy"), int | float) for part in metrics.values()):
-        raise WorkFailed(f"{path / 'metrics.json'} is damaged: it has a split without accuracy.")
+        raise WorkFailed(
+            f"{path / 'metrics.json'} is damaged: it has a split without accuracy. Restore it from a backup."
+        )
     try:
         label = _read_object(path / "label.json")
         name, note = (str(label.get(key) or "") for key in ("name", "note"))
@@ -163,7 +168,9 @@ def _read_object(path: Path) -> dict[str, Any]:
     """A JSON object; empty without the file."""
     document = workspace.read_json(path) if path.is_file() else {}
     if not isinstance(document, dict):
-        raise WorkFailed(f"{path} is damaged: its content has another shape than it is written in.")
+        raise WorkFailed(
+            f"{path} is damaged: its content has another shape than it is written in. Restore it from a backup."
+        )
     return document
 
 

@@ -85,7 +85,7 @@ def read_as_written(folder: Path) -> Status:
     """The state as it was last written; see `read`."""
     status = _of_document(workspace.read_json(folder / "status.json"))
     if status is None:
-        raise WorkFailed(f"{folder / 'status.json'} is damaged: it is no status of a run.")
+        raise WorkFailed(f"{folder / 'status.json'} is damaged: it is no status of a run. Restore it from a backup.")
     return status
 
 

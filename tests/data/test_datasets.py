@@ -326,6 +326,13 @@ def test_a_folder_that_will_not_do_is_refused_and_stays_as_it_is(words: str, xra
     assert sorted(root.rglob("*")) == before
 
 
+@pytest.mark.parametrize("seed", [-1, 2**31])
+def test_a_seed_of_phantoms_out_of_range_is_refused(seed: int):
+    with pytest.raises(BadInput, match=rf"from 0 to 2,147,483,647\. Received: {seed}\."):
+        datasets.add("synthetic", images=30, seed=seed)
+    assert left_behind() == []
+
+
 def test_fewer_phantoms_than_fill_every_split_are_refused():
     with pytest.raises(BadInput, match=r"at least 30 images\. Received: 29\."):
         datasets.add("synthetic", images=29)

@@ -159,6 +159,16 @@ def test_json_of_another_shape_does_not_hide_the_others(name: str, content: str)
     assert (OLD in run_store.list_damaged()) == (OLD not in [run.id for run in run_store.list_runs()])
 
 
+@pytest.mark.parametrize("content", ["[]", "{}", '{"new": 1}'])
+def test_a_damaged_configuration_is_named_by_its_path(content: str):
+    placed(OLD)
+    path = workspace.run(OLD) / "config.json"
+    path.write_text(content)
+    with pytest.raises(BadInput) as caught:
+        run_store.get(OLD)
+    assert str(caught.value).startswith(f"{path} is damaged. ") and "from a backup" in str(caught.value)
+
+
 def test_a_finished_run_whose_status_says_nothing_is_not_queued():
     """No state is a default: as queued it would be trained again."""
     placed(OLD)

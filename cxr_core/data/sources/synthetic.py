@@ -10,6 +10,7 @@ from cxr_core import images as image_codec
 from cxr_core import process
 from cxr_core.data.phantoms import CLASSES, draw_body, phantom
 from cxr_core.data.progress import Progress, no_progress
+from cxr_core.data.seeds import check_seed
 from cxr_core.errors import BadInput
 
 CITATION = "Synthetic phantoms drawn by this software, for trying it out. They show no patient."
@@ -25,10 +26,11 @@ def write(folder: Path, *, images: int, seed: int, progress: Progress = no_progr
     The same seed and number give the same bytes on the same machine, however many cores draw them.
 
     Raises:
-        BadInput: fewer than 30 images, which would leave a class without an image in some split.
+        BadInput: fewer than 30 images, which would leave a class without an image in some split; a seed out of range.
     """
     if images < 30:
         raise BadInput(f"A synthetic dataset has at least 30 images. Received: {images}.")
+    check_seed(seed)
     plans = _plan(images, seed)
     for label in CLASSES:
         for split in _SHARES:

@@ -14,6 +14,7 @@ from cxr_core.evaluation import (
     decision_rule,
     ensembles,
     prediction_set,
+    predictions,
     rule_store,
 )
 from cxr_core.runs import run_store as runs
@@ -43,6 +44,20 @@ def test_compare(two: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{two[1]} − {two[0]}" in said and "McNemar's exact p" in said
     assert cli.main(["compare", two[0], two[0]]) == 2
     assert f"`compare` takes two different runs. Received: '{two[0]}' twice." in capsys.readouterr().err
+
+
+def test_a_void_rule_is_named_in_words_and_json(two: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    rule_store.save(two[0], rule_store.fit(two[0], target_sensitivity=0.95))
+    assert document(capsys, "evaluate", two[0])["notice"] == ""
+    val = prediction_set.read(two[0], "val")
+    predictions.write(runs.predictions_path(two[0], "val"), val.take(range(len(val) - 1)).table())
+    notice = f"The saved decision rule of run '{two[0]}' is void"
+    assert document(capsys, "evaluate", two[0])["notice"].startswith(notice)
+    first, second = document(capsys, "compare", *two)["notices"]
+    assert first.startswith(notice) and second == ""
+    for command in (["evaluate", two[0]], ["compare", *two]):
+        assert cli.main(command) == 0
+        assert capsys.readouterr().out.startswith(notice)
 
 
 def test_ensemble(two: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -88,6 +88,7 @@ def test_the_figures_beside_it_are_its_own(run_id: str):
     rows = [line for line in told if line.startswith(f"| `{run_id}`")]
     plain, rule = prediction_set.read(run_id, "test"), rule_store.saved(run_id)
     assert rule is not None and len(rows) == 2
+    assert any("| expected calibration error, after the temperature |" in line for line in told)
     for row, found in zip(rows, (decision_rule.decided(plain, rule), plain), strict=True):
         right, ill = int(found.correct.sum()), found.true > 0
         calm = decision_rule.calibrated(found, rule.temperature)

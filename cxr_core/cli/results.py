@@ -61,7 +61,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
     answers, rule = prediction_set.read(chosen.run, chosen.split), rule_store.of_run(chosen.run)
     patients = image_metadata.patients(answers, runs.get(chosen.run).config.data)
     decision = decision_metrics.document(answers, rule)
-    words = [f"Decision rule: {rule.describe()}", *_decision_lines(decision)]
+    words = [*filter(None, [rule.notice]), f"Decision rule: {rule.describe()}", *_decision_lines(decision)]
     estimates = metrics.estimate(answers, patients)
     report = confusion.classification_report(answers.classes, answers.confusion).to_string(
         float_format="%.2f", na_rep=""
@@ -94,6 +94,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
         "figures": metrics.to_dict(estimates),
         "after_temperature": after,
         "operating_point": by_threshold,
+        "notice": rule.notice,
     }
     print_result(chosen, figures, "\n".join(words))
 
@@ -186,6 +187,7 @@ def _compare(chosen: argparse.Namespace) -> None:
         "agreement": agreement,
         "kappa": None if math.isnan(kappa) else kappa,
         "decision_rules": [rule.document() for rule in rules],
+        "notices": [rule.notice for rule in rules],
     }
     lines = [
         f"{name}: {estimate.value:+.4f} ({estimate.low:+.4f} to {estimate.high:+.4f})"
@@ -193,7 +195,8 @@ def _compare(chosen: argparse.Namespace) -> None:
         if estimate.value is not None and estimate.low is not None and estimate.high is not None
     ]
     summary = f"on {len(shared):,} images that both have answered; McNemar's exact p = {test.p:.3g}, same answer {agreement:.1%}"
-    print_result(chosen, document, "\n".join([f"{chosen.runs[1]} − {chosen.runs[0]}, {summary}", *lines]))
+    notices = [rule.notice for rule in rules if rule.notice]
+    print_result(chosen, document, "\n".join([*notices, f"{chosen.runs[1]} − {chosen.runs[0]}, {summary}", *lines]))
 
 
 def _ensemble(chosen: argparse.Namespace) -> None:

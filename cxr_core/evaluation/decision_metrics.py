@@ -39,7 +39,7 @@ def count(predictions: PredictionSet, rule: DecisionRule) -> dict[str, Share]:
     """The counts of each of TITLES on images with their true classes; 0 of 0 where nothing is ill or nobody could say.
 
     Args:
-        found: probabilities of the network itself.
+        predictions: probabilities of the network itself.
     """
     decisions = decide(predictions.probabilities, rule)
     confident, correct = decisions.confident, decisions.predicted == predictions.true

@@ -6,6 +6,7 @@ copies. The confidence is the calibrated probability of the class that the rule 
 not make answers confident that only the threshold brings about, which doubled the pneumonias confidently called normal.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -22,6 +23,7 @@ from cxr_core.formatting import percent
 MIN_IMAGES = 50  # validation images; with fewer, what is fitted is chance
 MIN_COVERAGE = 0.6
 HIGHEST_PROBABILITY = "highest probability"
+TEMPERATURES = (0.01, 100.0)  # least and largest of a rule; fitted ones lie within 0.05 and 20
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class DecisionRule:
         splits: what it was fitted on; empty if nothing was fitted.
         images: of the first of these.
         digest: of their predictions; the rule is void when they change.
+        problem: why the saved rule of the run is not this one, in one or more sentences; empty if there is none. Not saved.
     """
 
     classes: tuple[str, ...]
@@ -52,11 +55,14 @@ class DecisionRule:
     splits: tuple[str, ...] = ()
     images: int = 0
     digest: str = ""
+    problem: str = ""
 
     def __post_init__(self) -> None:
         """Raises ValueError if a value lies outside its range."""
-        if not 0 < self.temperature < float("inf"):
-            raise ValueError(f"A temperature is above 0. Received: {self.temperature}.")
+        if not TEMPERATURES[0] <= self.temperature <= TEMPERATURES[1]:
+            raise ValueError(f"A temperature lies between 0.01 and 100. Received: {self.temperature}.")
+        if len(set(self.positive)) < len(self.positive):
+            raise ValueError(f"A positive class is named once. Received: {self.positive}.")
         if bool(self.positive) != (self.threshold is not None) or not set(self.positive) < set(self.classes):
             raise ValueError(f"A threshold needs positive classes, and others. Received: {self.positive}.")
         if not all(0 <= value <= 1 for value in (self.threshold or 0.0, self.reject_threshold)):
@@ -67,28 +73,73 @@ class DecisionRule:
         return self.temperature != 1
 
     def describe(self, title: Callable[[str], str] = str) -> str:
-        """'viral or bacterial from 84.8 % on (finds at least 95 % of them …)', or 'highest probability'."""
+        """'viral or bacterial from 84.8 % on (finds at least 95 % of them …)', or 'highest probability', with `problem` if any."""
         if self.threshold is None:
-            return HIGHEST_PROBABILITY
+            reason = self.problem.split(". ")[0].rstrip(".")
+            return f"{HIGHEST_PROBABILITY} ({reason[:1].lower()}{reason[1:]})" if reason else HIGHEST_PROBABILITY
         return f"{' or '.join(map(title, self.positive))} from {percent(self.threshold)} on ({self.criterion})"
+
+    @property
+    def notice(self) -> str:
+        """`problem`, and what follows from it; empty if there is none."""
+        return f"{self.problem.rstrip('.')}. Until then the highest probability decides." if self.problem else ""
 
     def document(self) -> dict[str, Any]:
         """The file's content, and what scripts are given."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        values = asdict(self)
+        del values["problem"]
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
     def from_document(cls, document: Any) -> "DecisionRule":
         """The rule of a `document`; raises TypeError, KeyError or ValueError if it is none."""
-        values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in document.items()
-        }
-        return cls(**{field.name: values[field.name] for field in fields(cls)})
+        values: dict[str, Any] = {}
+        for name in (field.name for field in fields(cls) if field.name != "problem"):
+            value = document[name]
+            if not _CHECKS[name](value):
+                raise ValueError(f"'{name}' is not of its type or range. Received: {value!r}.")
+            values[name] = tuple(value) if isinstance(value, list) else value
+        return cls(**values)
 
     def operating_point(self) -> dict[str, Any] | None:
         """The threshold as version 0.1 gave it to scripts; None without one."""
         if self.threshold is None:
             return None
         return {"positive": list(self.positive), "threshold": self.threshold, "rule": self.criterion}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_share(value: Any) -> bool:
+    return _is_number(value) and 0 <= value <= 1
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value)) and len(set(value)) == len(value)
+
+
+_CHECKS: dict[str, Callable[[Any], bool]] = {  # of the values of a document, by attribute
+    "classes": _is_names,
+    "temperature": _is_number,
+    "positive": _is_names,
+    "threshold": lambda value: value is None or _is_share(value),
+    "reject_threshold": _is_share,
+    "criterion": _is_text,
+    "target_sensitivity": lambda value: value is None or _is_share(value),
+    "splits": _is_names,
+    "images": _is_count,
+    "digest": _is_text,
+}
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,10 +2,11 @@
 
     <run>/ensemble.json    see Ensemble
 
-Everything else in its folder is as in any run's, so it has predictions, figures, a place in the leaderboard, and can get a
-decision rule. The Predict page answers by `of_run` and `combined`.
+Everything else in its folder is as in any run's: it has predictions and metrics, stands in the leaderboard, and can get a decision
+rule. Images are classified by `inference.predict`, which loads the members that `of_run` gives and combines them with `combine`.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -53,8 +54,15 @@ def of_run(run_id: str) -> Ensemble | None:
         return None
     try:
         document = workspace.read_json(path)
-        return Ensemble(tuple(document["members"]), document["way"], tuple(map(float, document["weights"])))
-    except (TypeError, KeyError, ValueError, WorkFailed) as error:
+        members, way, weights = document["members"], document["way"], document["weights"]
+        if not isinstance(members, list) or len(members) < 2 or len(set(members)) < len(members) or way not in METHODS:
+            raise ValueError(members, way)
+        if not all(type(weight) in (int, float) for weight in weights):
+            raise TypeError(weights)
+        if len(weights) != len(members) or min(weights) < 0 or not math.isclose(sum(weights), 1, abs_tol=1e-6):
+            raise ValueError(weights)  # NaN and infinity are not close to 1
+        return Ensemble(tuple(map(workspace.validate_name, members)), way, tuple(map(float, weights)))
+    except (TypeError, KeyError, ValueError, OverflowError, BadInput, WorkFailed) as error:
         raise WorkFailed(f"{path} is damaged. Delete the ensemble and create it again.") from error
 
 

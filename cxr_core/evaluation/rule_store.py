@@ -3,7 +3,8 @@
     <run>/decision_rule.json                            see DecisionRule
     <run>/temperature.json, <run>/operating_point.json  of version 0.1, read where the first is missing, never written
 
-A rule holds for the predictions that it was fitted on; when they have changed since, it is void.
+A rule holds for the predictions that it was fitted on; when they have changed since, it is void, and `problem` of the rule that
+the run answers by instead says so.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cxr_core import workspace
-from cxr_core.errors import BadInput, UnknownName, WorkFailed
+from cxr_core.errors import BadInput, CxrError, UnknownName, WorkFailed
 from cxr_core.evaluation import decision_rule, prediction_set
 from cxr_core.evaluation.decision_rule import DecisionRule
 from cxr_core.evaluation.prediction_set import PredictionSet
@@ -44,10 +45,28 @@ def of_run(run_id: str) -> DecisionRule:
     return _of_run(run_id, folder, workspace.fingerprint(*(folder / name for name in FILES)))
 
 
+def of_run_or_default(run_id: str) -> DecisionRule:
+    """As `of_run`; where that cannot be read, the highest probability with the error as its `problem`.
+
+    Raises:
+        UnknownName: no such run.
+    """
+    classes = runs.get(run_id).config.classes
+    try:
+        return of_run(run_id)
+    except CxrError as error:
+        return DecisionRule(classes, problem=str(error))
+
+
+def has_file(run_id: str) -> bool:
+    """Check whether a rule is saved, be it damaged or void."""
+    folder = runs.folder(run_id)
+    return any((folder / name).is_file() for name in (FILE, *_OLD_FILES))
+
+
 def saved(run_id: str) -> DecisionRule | None:
     """As `of_run`; None where no rule is saved, or a void one: then the run answers by the highest probability."""
-    folder = runs.folder(run_id)
-    if not any((folder / name).is_file() for name in (FILE, *_OLD_FILES)):
+    if not has_file(run_id):
         return None  # without reading its predictions
     rule = of_run(run_id)
     return rule if rule.splits else None
@@ -138,14 +157,18 @@ def _of_run(run_id: str, folder: Path, written: tuple[object, ...]) -> DecisionR
     classes = runs.get(run_id).config.classes
     sets = _sets(run_id)
     prefixes = [SPLITS[: length + 1] for length in range(len(sets))]
-    valid = [
-        rule
-        for rule in _read(folder, classes)
-        if rule.splits in prefixes and rule.digest == _digest(run_id, rule.splits)
-    ]
+    rules = _read(folder, classes)
+    valid = [rule for rule in rules if rule.splits in prefixes and rule.digest == _digest(run_id, rule.splits)]
     if valid and (folder / FILE).is_file():
         return valid[-1]
     rule = valid[-1] if valid else DecisionRule(classes)
+    if rules and (not valid or valid[-1] is not rules[-1]):
+        change = "are gone" if rules[-1].splits not in prefixes else "have changed since"
+        rule = replace(
+            rule,
+            problem=f"The saved decision rule of run '{run_id}' is void: the predictions that it was fitted on {change}. Fit it "
+            "again on the Results page, or with `calibrate`.",
+        )
     return replace(rule, reject_threshold=decision_rule.fit_reject_threshold(sets, rule) if sets else 0.0)
 
 
@@ -162,13 +185,13 @@ def _read(folder: Path, classes: tuple[str, ...]) -> list[DecisionRule]:
             if not (folder / name).is_file():
                 continue
             old = workspace.read_json(folder / name)
-            rule = DecisionRule(classes, float(old[key]), splits=SPLITS[:1], images=old["images"], digest=old["of"])
+            document = DecisionRule(classes, splits=SPLITS[:1]).document()
+            document |= {"temperature": old[key], "images": old["images"], "digest": old["of"]}
             if key == "temperature":
-                positive, threshold = tuple(old["positive"]), float(old["threshold"])
-                rule = replace(rule, positive=positive, threshold=threshold, criterion=str(old["rule"]))
-            rules.append(rule)
+                document |= {"positive": old["positive"], "threshold": old["threshold"], "criterion": old["rule"]}
+            rules.append(DecisionRule.from_document(document))
         return rules
-    except (TypeError, KeyError, ValueError, AttributeError, WorkFailed) as error:
+    except (TypeError, KeyError, ValueError, OverflowError, WorkFailed) as error:
         raise WorkFailed(
             f"The decision rule in {folder} is damaged. Delete its file, and fit the rule again: calibrate {folder.name}"
         ) from error

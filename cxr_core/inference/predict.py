@@ -118,8 +118,10 @@ class LoadedModel:
 
     @property
     def notice(self) -> str:
-        """Sentences that hold of all its predictions; empty if there are none."""
-        return " ".join([*(() if self.checks else (UNCHECKED,)), *self.unreadable_checks])
+        """Sentences that hold of all its predictions, such as that a saved decision rule is void; empty if there are none."""
+        of_checks = (*(() if self.checks else (UNCHECKED,)), *self.unreadable_checks)
+        of_rules = (rule.notice for rule in (self.rule, *self.member_rules) if rule.notice)
+        return " ".join(dict.fromkeys((*of_checks, *of_rules)))
 
     def prepare(self, decoded: Sequence[DecodedImage]) -> list[PreparedImage]:
         """All that comes before the networks: images in their sizes, and the findings of the members' input checks together."""

@@ -62,7 +62,9 @@ class ModelNotes(TypedDict):
         "`reject_threshold`.",
     ]
     operating_point: OperatingPoint | None
-    notice: Annotated[str, "What holds of all answers, such as that there is no input check."]
+    notice: Annotated[
+        str, "What holds of all answers, such as that there is no input check, or that the saved decision rule is void."
+    ]
     disclaimer: str
 
 

@@ -251,8 +251,9 @@ def _rule_words(run: Run | None, calling: str) -> str:
     """The decision rule of a row; empty for groups and published rows, of which it is not known."""
     if run is None:
         return ""
-    rule = _rule(run, calling)
-    return formatting.decision_rule(rule) if rule else decision_rule.HIGHEST_PROBABILITY
+    if calling != "own":
+        return decision_rule.HIGHEST_PROBABILITY
+    return formatting.decision_rule(cached_metrics.rule_of(run))
 
 
 def _official(usable: list[Run], split: str) -> set[str]:

@@ -86,11 +86,11 @@ def show_rule(run: Run, split: str, rule: DecisionRule | None) -> None:
     """Show the decision rule, the share of confident predictions, sensitivity and specificity."""
     if rule is None:
         st.caption("Decision rule: highest probability, without a reject threshold.")
-        try:
-            rule_store.of_run(run.id)
-        except CxrError as error:
-            st.warning(str(error), icon=":material/error:")
+        if notice := rule_store.of_run_or_default(run.id).notice:
+            st.warning(notice, icon=":material/error:")
         return
+    if rule.notice:
+        st.warning(rule.notice, icon=":material/error:")
     counts = cached_metrics.counts_of(run, split, rule)
     shares = {name: formatting.percent(share.value) for name, share in counts.items()}
     sentences = [f"Decision rule: {formatting.decision_rule(rule)}."]

@@ -41,8 +41,10 @@ def heading(usable: list[Dataset], trained: list[runs.Run]) -> None:
                 interval=f"95 % interval {formatting.interval(accuracy.interval)}",
                 width=330,
                 about=f"Run {best.id}, the best of all by validation macro F1, on {n:,} test images of "
-                f"'{best.config.data}', none of which it was trained on. Decision rule: {rule}.",
+                f"'{best.config.data}', none of which it was trained on. Decision rule: {formatting.decision_rule(rule)}.",
             )
+    if best is not None and rule.notice:
+        st.warning(rule.notice, icon=":material/error:")
 
 
 def _validation(run: runs.Run) -> float:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from cxr_core import formatting, workspace
+from cxr_core import workspace
 from cxr_core.data import datasets, decisions
 from cxr_core.errors import CxrError, UnknownName
 from cxr_core.evaluation import (
@@ -133,18 +133,23 @@ def share_of(run: Run, split: str, metric: str, rule: DecisionRule | None) -> tu
     return (estimates[metric], n) if metric in estimates else None
 
 
-def headline_of(run: Run, split: str) -> tuple[metrics.Estimate, int, str]:
-    """The accuracy of a run by its decision rule, confident or not, the number of images, and the rule in words.
+def rule_of(run: Run) -> DecisionRule:
+    """The decision rule of a run; where it is damaged or void, the highest probability with that as its `problem`."""
+    return rule_store.of_run_or_default(run.id) if rule_store.has_file(run.id) else DecisionRule(run.config.classes)
 
-    Where the rule or the predictions cannot be read, that by highest probability.
+
+def headline_of(run: Run, split: str) -> tuple[metrics.Estimate, int, DecisionRule]:
+    """The accuracy of a run by its decision rule, confident or not, the number of images, and the rule.
+
+    Where the rule or the predictions cannot be read, that by highest probability; `problem` of the rule says why.
     """
     try:
-        rule = rule_store.saved(run.id)
+        rule = rule_of(run)
         share = share_of(run, split, "accuracy", rule)
-    except (CxrError, OSError):  # the pages of the run say why
-        rule, share = None, share_of(run, split, "accuracy", None)
+    except (CxrError, OSError) as error:
+        rule, share = DecisionRule(run.config.classes, problem=str(error)), share_of(run, split, "accuracy", None)
     estimate, n = share or (metrics.Estimate(None, None, None, metrics.WILSON), 0)
-    return estimate, n, formatting.decision_rule(rule) if rule else decision_rule.HIGHEST_PROBABILITY
+    return estimate, n, rule
 
 
 @st.cache_resource(max_entries=90, show_spinner=False)

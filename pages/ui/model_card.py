@@ -93,11 +93,12 @@ def _best(config: RunConfig, runs: list[Run]) -> str:
         return "No result on this data yet."
     best = max(comparable, key=lambda run: run.metrics["val"]["accuracy"])
     accuracy, _, rule = cached_metrics.headline_of(best, "test")
-    return (
+    sentence = (
         f"Best so far, by validation: test accuracy **{formatting.percent(accuracy.value)}** (95 % interval "
-        f"{formatting.interval(accuracy.interval)}; decision rule: {rule}), after {formatting.plural(best.status.epoch, 'epoch')} "
-        f"at {best.config.image_size} pixels."
+        f"{formatting.interval(accuracy.interval)}; decision rule: {formatting.decision_rule(rule)}), after "
+        f"{formatting.plural(best.status.epoch, 'epoch')} at {best.config.image_size} pixels."
     )
+    return f"{sentence} {rule.notice}".strip()
 
 
 def layers(model: Architecture) -> None:

@@ -165,6 +165,9 @@ def test_too_few_images_or_no_error_reject_nothing() -> None:
     [
         {"temperature": 0.0},
         {"temperature": float("nan")},
+        {"temperature": 1e-320},
+        {"temperature": 101.0},
+        {"positive": ("viral", "viral", "bacterial"), "threshold": 0.5},
         {"threshold": 0.5},
         {"positive": ILL},
         {"positive": synthetic_runs.CLASSES, "threshold": 0.5},
@@ -183,6 +186,14 @@ def test_a_rule_is_the_same_after_its_document() -> None:
     assert DecisionRule.from_document(found.document()) == found
     assert found.operating_point() == {"positive": list(ILL), "threshold": found.threshold, "rule": found.criterion}
     assert rule().operating_point() is None
+
+
+def test_a_problem_is_named_with_the_rule_and_is_no_part_of_the_document() -> None:
+    assert rule().notice == "" and rule().describe() == "highest probability"
+    troubled = rule(problem="The saved rule is void. Fit it again.")
+    assert troubled.describe() == "highest probability (the saved rule is void)"
+    assert troubled.notice == "The saved rule is void. Fit it again. Until then the highest probability decides."
+    assert troubled.document() == rule().document()
 
 
 def test_what_cannot_be_fitted_is_told() -> None:

@@ -1,5 +1,6 @@
 """Ensembles of runs: the arithmetic, the weights from validation, and the run that comes of it."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,31 @@ def test_what_cannot_be_one_is_refused_in_words(two: list[str]) -> None:
     (runs.folder(made) / "ensemble.json").write_text("{}")
     with pytest.raises(WorkFailed, match="damaged"):
         ensembles.of_run(made)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weights": [1.0]},
+        {"weights": [0.9, 0.9]},
+        {"weights": [float("nan"), 1.0]},
+        {"weights": [2, -1]},
+        {"weights": ["0.5", "0.5"]},
+        {"weights": [10**400, 1]},
+        {"members": [], "weights": []},
+        {"members": ["a", "a"]},
+        {"members": ["../a", "b"]},
+        {"members": [1, 2]},
+        {"members": "ab"},
+        {"way": "sum"},
+        {"way": None},
+    ],
+)
+def test_a_file_with_values_that_do_not_fit_is_damaged(two: list[str], change: dict[str, object]) -> None:
+    path = runs.folder(ensemble := ensembles.create(two)) / "ensemble.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(WorkFailed, match=r"ensemble\.json is damaged. Delete the ensemble and create it again"):
+        ensembles.of_run(ensemble)
 
 
 def test_folds_are_combined_on_the_images_that_they_share(home: Path) -> None:

@@ -5,6 +5,7 @@ import re
 from html import unescape
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cxr_core import formatting
@@ -17,6 +18,7 @@ from cxr_core.evaluation import (
     intervals,
     metrics,
     prediction_set,
+    predictions,
     report,
     rule_store,
 )
@@ -107,6 +109,19 @@ def test_several_runs_are_compared(two: list[str]) -> None:
     told = words(report.html(two))
     assert "Compared on test images" in told and "McNemar's exact p" in told and "624 images that both" in told
     assert "seed" in told.split("Settings that differ")[1][:200]
+
+
+def test_a_rule_that_is_damaged_or_void_is_named_above_the_figures(two: list[str]) -> None:
+    for run_id in two:
+        rule_store.save(run_id, rule_store.fit(run_id, target_sensitivity=0.99))
+    (runs.folder(two[0]) / rule_store.FILE).write_text("{")
+    val = prediction_set.read(two[1], "val")
+    predictions.write(runs.predictions_path(two[1], "val"), val.take(np.arange(len(val) - 1)).table())
+    for run_id, problem in zip(two, ("is damaged. Delete its file", "is void: the predictions"), strict=True):
+        text = words(report.html([run_id]))
+        assert problem in text and text.index(problem) < text.index("Metrics on")
+    compared = words(report.html(two)).split("Compared on")[1].split("Settings that differ")[0]
+    assert "is damaged. Delete its file" in compared and "is void: the predictions" in compared
 
 
 def test_what_people_wrote_is_text_and_not_markup(two: list[str]) -> None:

@@ -73,8 +73,13 @@ def test_it_is_void_when_its_predictions_change(run: str, split: str) -> None:
     table = prediction_set.read(run, split)
     predictions.write(runs.predictions_path(run, split), table.take(np.arange(len(table) - 1)).table())
     assert rule_store.saved(run) is None and rule_store.of_run(run).threshold is None
+    assert "is void: the predictions that it was fitted on have changed" in rule_store.of_run(run).notice
+    assert rule_store.of_run(run).describe().startswith("highest probability (the saved decision rule")
     runs.predictions_path(run, split).unlink()
     assert rule_store.saved(run) is None
+    assert "is void: the predictions that it was fitted on are gone" in rule_store.of_run(run).notice
+    rule_store.delete(run)
+    assert rule_store.of_run(run).notice == ""
 
 
 def test_refitting_keeps_what_was_asked_for(run: str) -> None:
@@ -120,6 +125,7 @@ def test_old_files_are_void_when_the_predictions_have_changed(run: str) -> None:
     val = prediction_set.read(run, "val")
     predictions.write(runs.predictions_path(run, "val"), val.take(np.arange(len(val) - 1)).table())
     assert rule_store.saved(run) is None and rule_store.of_run(run).temperature == 1
+    assert "is void" in rule_store.of_run(run).notice
 
 
 @pytest.mark.parametrize("name", rule_store.FILES[:3])
@@ -127,16 +133,53 @@ def test_old_files_are_void_when_the_predictions_have_changed(run: str) -> None:
 def test_a_damaged_file_is_a_sentence_and_never_another_rule(run: str, name: str, content: str) -> None:
     old_files(run, temperature=2.0, point=0.7)
     (runs.folder(run) / name).write_text(content)
+    with pytest.raises(WorkFailed, match=r"The decision rule in .* is damaged. Delete its file"):
+        rule_store.of_run(run)
+    shown = rule_store.of_run_or_default(run)
+    assert shown.threshold is None and "is damaged" in shown.notice and "is damaged" in shown.describe()
+
+
+@pytest.mark.parametrize(
+    "key, value", [("images", "many"), ("threshold", "0.7"), ("positive", "viral"), ("rule", None)]
+)
+def test_an_old_file_with_a_value_of_another_type_is_damaged(run: str, key: str, value: object) -> None:
+    old_files(run, temperature=2.0, point=0.7)
+    path = runs.folder(run) / "operating_point.json"
+    workspace.write_json(path, workspace.read_json(path) | {key: value})
     with pytest.raises(WorkFailed, match="damaged"):
         rule_store.of_run(run)
 
 
 @pytest.mark.parametrize(
-    "key, value", [("temperature", -1), ("temperature", "hot"), ("threshold", 2), ("classes", ["a", "b"])]
+    "key, value",
+    [
+        ("temperature", -1),
+        ("temperature", "hot"),
+        ("temperature", 1e-320),
+        ("temperature", 1e300),
+        ("temperature", 10**400),
+        ("temperature", True),
+        ("threshold", 2),
+        ("threshold", True),
+        ("threshold", float("nan")),
+        ("reject_threshold", False),
+        ("reject_threshold", None),
+        ("target_sensitivity", "x"),
+        ("target_sensitivity", 2),
+        ("positive", ["viral", "viral", "bacterial"]),
+        ("positive", "viral"),
+        ("criterion", None),
+        ("splits", "val"),
+        ("splits", [1]),
+        ("images", -1),
+        ("images", "many"),
+        ("digest", 7),
+        ("classes", ["a", "b"]),
+    ],
 )
 def test_a_file_with_a_value_out_of_range_is_damaged(run: str, key: str, value: object) -> None:
     rule = rule_store.fit(run, target_sensitivity=0.9).document()
-    workspace.write_json(runs.folder(run) / rule_store.FILE, {**rule, key: value})
+    (runs.folder(run) / rule_store.FILE).write_text(json.dumps({**rule, key: value}))
     with pytest.raises(WorkFailed, match="damaged"):
         rule_store.of_run(run)
 

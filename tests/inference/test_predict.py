@@ -21,6 +21,7 @@ from cxr_core.inference import litert_model, model_cache, predict
 from cxr_core.inference.input_check.checks import Finding
 from cxr_core.inference.predict import InputFile
 from cxr_core.runs import run_store as runs
+from cxr_core.server import documents
 from tests.test_dicom import content as dicom_content
 from tests.test_dicom import made
 
@@ -254,6 +255,16 @@ def test_a_run_without_a_gate_says_so_once_and_not_of_each_image(run_id: str) ->
     said = [one.text for one in asked(model, images.read(IMAGE)).findings]
     assert "export RUN" in model.notice and model.notice not in said
     assert replace(model, checks=(lambda shown: [()] * len(shown),)).notice == ""
+
+
+def test_a_void_rule_is_a_notice(run_id: str) -> None:
+    rule = rule_store.fit(run_id, min_images=1, positive=runs.get(run_id).config.classes[1:], threshold=0.5)
+    rule_store.save(run_id, rule)
+    assert "void" not in predict.load(run_id).notice
+    rule_store.save(run_id, replace(rule, digest="of others"))
+    notice = documents.model_notes(predict.load(run_id))["notice"]
+    assert notice.count("is void: the predictions that it was fitted on have changed") == 1 and "export RUN" in notice
+    rule_store.delete(run_id)
 
 
 def test_a_gate_that_refuses_is_told(run_id: str) -> None:

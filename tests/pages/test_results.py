@@ -3,6 +3,7 @@
 import ast
 import base64
 import json
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -223,6 +224,27 @@ def test_one_headline_figure_stands_everywhere_with_its_rule(two: list[str]) -> 
     compare = visit(COMPARE, a=two[0], b=two[1])
     assert next(one.value for one in compare.table).loc["Accuracy", "A"].replace("\u00a0", " ") == told
     assert f"Decision rule of A: {words}" in text(compare)
+
+
+def test_a_void_or_damaged_rule_is_named_wherever_a_figure_is_shown(two: list[str]) -> None:
+    for run_id in two:
+        rule = rule_store.fit(run_id, target_sensitivity=0.99)
+        rule_store.save(run_id, replace(rule, digest="of others"))
+    phrase = "is void: the predictions that it was fitted on have changed since"
+    results, home, compare = (
+        visit(RESULTS, run=two[0]),
+        visit("pages/overview/home.py"),
+        visit(COMPARE, a=two[0], b=two[1]),
+    )
+    assert all(any(phrase in one.value for one in page.warning) for page in (results, home))
+    assert f"highest probability (the saved decision rule of run '{two[0]}' {phrase})" in text(results)
+    assert phrase in text(compare) and phrase in board_row(visit(BOARD), two[0])["rule"]
+    for run_id in two:
+        (runs.folder(run_id) / rule_store.FILE).write_text("{")
+    home = visit("pages/overview/home.py")
+    assert any("decision rule" in one.value and "is damaged" in one.value for one in home.warning)
+    best = next(one for one in home.metric if one.label.startswith("Best test accuracy"))
+    assert "highest probability (the decision rule" in best.help
 
 
 def board_row(test: AppTest, run_id: str) -> pd.Series:

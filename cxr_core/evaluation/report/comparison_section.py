@@ -7,9 +7,8 @@ from typing import Any
 import pandas as pd
 
 from cxr_core import formatting
-from cxr_core.evaluation import comparison, decision_rule, image_metadata, metrics, prediction_set
+from cxr_core.evaluation import comparison, decision_rule, image_metadata, metrics, prediction_set, rule_store
 from cxr_core.evaluation.prediction_set import PredictionSet
-from cxr_core.evaluation.report.run_section import rule_of
 from cxr_core.models import catalogue
 from cxr_core.runs.run_store import Run
 
@@ -26,6 +25,7 @@ def context(members: Sequence[tuple[Run, PredictionSet]]) -> dict[str, Any]:
     }
     return {
         "names": names,
+        "notices": [notice for run, _ in members if (notice := rule_store.of_run_or_default(run.id).notice)],
         "pairs": [_pair(members[0], other, chr(65 + number)) for number, other in enumerate(members[1:], start=1)],
         "settings": comparison.settings({names[run.id]: run.config for run, _ in members}),
     }
@@ -33,7 +33,7 @@ def context(members: Sequence[tuple[Run, PredictionSet]]) -> dict[str, Any]:
 
 def _pair(first: tuple[Run, PredictionSet], second: tuple[Run, PredictionSet], letter: str) -> dict[str, Any]:
     """Both by their decision rules; what depends on probabilities, after their temperatures."""
-    rules = [rule_of(run) for run, _ in (first, second)]
+    rules = [rule_store.of_run_or_default(run.id) for run, _ in (first, second)]
     decided = [
         decision_rule.decided(predictions, rule) for (_, predictions), rule in zip((first, second), rules, strict=True)
     ]

@@ -41,7 +41,7 @@ def context(run: Run, predictions: PredictionSet, split: str, number: int) -> di
     """
     metadata = image_metadata.read(predictions, run.config.data)
     patients = None if metadata is None else metadata["patient"]
-    rule = rule_of(run)
+    rule = rule_store.of_run_or_default(run.id)
     decided = decision_rule.decided(predictions, rule)
     calibrated = decision_rule.calibrated(decided, rule.temperature)
     estimates = metrics.estimate(decided, patients, parts=("counts", "levels"))
@@ -59,6 +59,7 @@ def context(run: Run, predictions: PredictionSet, split: str, number: int) -> di
         "name": run.name or catalogue.title(run.config.model),
         "images": len(predictions),
         "rule": rule.describe(formatting.class_title),
+        "notice": rule.notice,
         "metrics": _metrics(estimates),
         "per_class": _per_class(titles, estimates),
         "method": estimates["macro_f1"].method,
@@ -77,14 +78,6 @@ def context(run: Run, predictions: PredictionSet, split: str, number: int) -> di
         "csv_name": f"{run.id}-{split}.csv",
         "csv": base64.b64encode(content).decode(),
     }
-
-
-def rule_of(run: Run) -> DecisionRule:
-    """The decision rule of a run; the highest probability where its file is damaged, which the Results page says."""
-    try:
-        return rule_store.of_run(run.id)
-    except CxrError:
-        return DecisionRule(run.config.classes)
 
 
 def _metrics(estimates: metrics.Metrics) -> pd.DataFrame:

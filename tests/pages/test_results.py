@@ -32,6 +32,7 @@ from cxr_core.evaluation import (
 )
 from cxr_core.runs import run_store as runs
 from cxr_core.runs import trash
+from pages.ui import model_card
 from pages.ui.gallery import Picked
 from tests import synthetic_runs
 from tests.conftest import PROJECT
@@ -245,6 +246,8 @@ def test_a_void_or_damaged_rule_is_named_wherever_a_figure_is_shown(two: list[st
     assert any("decision rule" in one.value and "is damaged" in one.value for one in home.warning)
     best = next(one for one in home.metric if one.label.startswith("Best test accuracy"))
     assert "highest probability (the decision rule" in best.help
+    best_of_model = model_card._best(runs.get(two[0]).config, runs.list_runs())
+    assert "test accuracy **" in best_of_model and "is damaged. Delete its file" in best_of_model
 
 
 def board_row(test: AppTest, run_id: str) -> pd.Series:

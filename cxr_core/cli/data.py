@@ -19,13 +19,13 @@ def add_commands(commands: Any) -> None:
     group = commands.add_parser("data", help="datasets").add_subparsers(required=True, metavar="COMMAND")
     add = command(group, "add", "add a dataset", _data_add)
     add.add_argument("source", metavar="SOURCE", help=f"{' | '.join(sources.SOURCES)} | a folder | a .zip")
-    add.add_argument("--name", help="what to call it; by default the source's own name")
+    add.add_argument("--name", help="name of the dataset; by default the source's own")
     add.add_argument(
         "--more",
         action="store_true",
         help="add new images to the existing dataset --name; if it reads its images in a folder of yours, SOURCE is that folder",
     )
-    add.add_argument("--images", type=int, default=datasets.SYNTHETIC_IMAGES, help="how many, for synthetic")
+    add.add_argument("--images", type=int, default=datasets.SYNTHETIC_IMAGES, help="number of synthetic images")
     add.add_argument("--seed", type=int, default=0, help=f"of the synthetic images, 0 to {manifest.MAX_SEED:,}")
     add.add_argument("--labels", default="", metavar="CSV", help="NIH's table of findings, if not in the folder itself")
     add.add_argument(
@@ -105,7 +105,7 @@ def build_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--folds", type=int, default=0, metavar="K", help="cross-validate: split the patients into K parts"
     )
-    parser.add_argument("--fold", type=int, default=0, metavar="I", help="which part, from 1, is val")
+    parser.add_argument("--fold", type=int, default=0, metavar="I", help="number of the part that is val, from 1")
     parser.add_argument(
         "--seed", type=int, default=0, help=f"of the split, and of the training, 0 to {manifest.MAX_SEED:,}"
     )

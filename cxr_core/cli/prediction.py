@@ -202,7 +202,7 @@ def _serve(chosen: argparse.Namespace) -> None:
     from cxr_core.server import endpoint
 
     if chosen.run:
-        predict.load(chosen.run)  # a wrong name is told now, and the first request need not wait
+        predict.load(chosen.run)  # a wrong name is refused now, and the first request need not wait
     if not 0 < chosen.most_seconds < float("inf"):
         raise BadInput(f"--most-seconds is a number of seconds above 0. Received: {chosen.most_seconds}.")
     for flag in ("most_mb", "most_files", "per_minute"):

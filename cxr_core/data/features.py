@@ -1,4 +1,4 @@
-"""Features that a frozen backbone makes of images, kept on disk: made once, read by every training that needs them.
+"""Features of images by a frozen backbone, stored on disk: computed once, read by every training that needs them.
 
     <home>/features/<key>/about.json    what made them: model, weights (by their content), layer, scaling, size
     <home>/features/<key>/values.f32    float32, one feature map after the other

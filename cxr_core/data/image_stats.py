@@ -1,4 +1,4 @@
-"""Statistics of the pixels of every image, kept in a table, so that an audit is a question to that table.
+"""Statistics of the pixels of every image, stored in a table, so that an audit is a question to that table.
 
 <dataset>/measures.parquet    one row a distinct file: COLUMNS, keyed by sha256; files that were measured once are not again
 

@@ -70,7 +70,7 @@ class Manifest:
         images: the same without repeats.
         already_there: images that no supplement could draw, since the same file is in the dataset itself.
         provenance: for people, and no part of the id: `built` (UTC), `software`, `datasets` (origin, citation and time of
-            each dataset it draws on) and `decisions` (those in force there). Empty in manifests of before it was kept.
+            each dataset it draws on) and `decisions` (those in force there). Empty in manifests older than this field.
     """
 
     id: str

@@ -179,7 +179,7 @@ def _pack_once(name: str, target: Path, size: int, progress: Progress) -> None:
 
 @contextmanager
 def _waited_for(lock: FileLock, progress: Progress) -> Iterator[None]:
-    """Hold a lock; `progress` is told while another process holds it, and what it raises ends the waiting."""
+    """Hold a lock; `progress` is called while another process holds it, and what it raises ends the waiting."""
     while True:
         try:
             lock.acquire(timeout=0.5)

@@ -43,11 +43,11 @@ class Predictor:
 
     @classmethod
     def load(cls, run_id: str) -> "Predictor":
-        """Read the model that the run kept.
+        """Read the model that the run saved.
 
         Raises:
             UnknownName: no such run.
-            BadInput: the run has not kept a model (yet).
+            BadInput: the run has not saved a model (yet).
             WorkFailed: the model file is damaged.
         """
         run = runs.get(run_id)

@@ -199,7 +199,7 @@ def _write_obstacle(run: Run, sentence: str) -> None:
         _log.warning("Run %s cannot start. %s", run.id, sentence)
     try:
         states.write(run.folder, replace(run.status, waits_for=sentence))
-    except WorkFailed:  # the disk is full, which is told by `obstacle` all the same
+    except WorkFailed:  # the disk is full, which `obstacle` reports all the same
         _log.warning("What run %s waits for could not be written.", run.id)
 
 

@@ -23,7 +23,7 @@ class Recipe:
 PAPER, TUNED = "paper", "tuned"
 SUMMARIES: dict[str, str] = {
     PAPER: "As the paper trains: Adam, cross-entropy, batches of 100, up to 100 epochs, the epoch with the best validation "
-    "accuracy is kept. A pretrained network stays frozen, only its last layer learns.",
+    "accuracy is saved. A pretrained network stays frozen, only its last layer learns.",
     TUNED: "As a good engineer trains it today: exposure taken out, strong but plausible changes to the images, classes "
     "weighed, the learning rate lowered along the way, weights averaged over many steps. A pretrained network learns in its "
     "last block too.",

@@ -45,7 +45,7 @@ def load_backbone(
         size: side of the input in pixels.
         scaling: of `catalogue.SCALINGS`.
         weights: a name of `catalogue.WEIGHTS`, or the path of a file.
-        progress: told bytes and their total about twice a second while they are downloaded; what it raises gives that up.
+        progress: gets the bytes and their total twice a second while they are downloaded; what it raises gives that up.
 
     Returns:
         float32 (N, size, size, 3) in 0..255 to features float32 (N, h, w, c).

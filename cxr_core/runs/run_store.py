@@ -234,7 +234,7 @@ def history_of_folder(run_folder: Path) -> pd.DataFrame:
 
 
 def epoch_score(epoch: Mapping[Any, Any], by: str) -> tuple[float, ...]:
-    """Score of an epoch, to be compared: the epoch with the largest is kept.
+    """Score of an epoch, to be compared: the weights of the epoch with the largest are saved.
 
     Args:
         epoch: a row of the history.
@@ -249,7 +249,7 @@ def epoch_score(epoch: Mapping[Any, Any], by: str) -> tuple[float, ...]:
 
 
 def best_epoch(table: pd.DataFrame, by: str) -> int | None:
-    """The epoch of a `history` whose weights are kept, `by` as in `epoch_score`; None before the first."""
+    """The epoch of a `history` whose weights are saved, `by` as in `epoch_score`; None before the first."""
     if not {"val_accuracy", "val_loss"} <= set(table):
         return None
     rows = [row for row in table.to_dict("records") if math.isfinite(row["loss"]) and pd.notna(row["val_loss"])]

@@ -1,4 +1,4 @@
-"""Deleted runs: kept for a week in `<home>/runs/.deleted/`, so that a deletion can be taken back."""
+"""Deleted runs: they stay for a week in `<home>/runs/.deleted/`, so that a deletion can be undone."""
 
 import json
 import shutil

@@ -98,7 +98,7 @@ class BestModelCheckpoint(keras.callbacks.Callback):
     """Save the network whenever an epoch is the best so far.
 
     What Keras' ModelCheckpoint does with `save_best_only`, but the file appears whole, a network whose loss is no number
-    is never kept, and epochs are compared by `run_store.epoch_score`.
+    is never saved, and epochs are compared by `run_store.epoch_score`.
 
     Args:
         learner: whose weights are looked at as they are in validation (averaged ones, if they are averaged).

@@ -227,6 +227,10 @@ def write_json(path: Path, document: Any) -> None:
     write_bytes(path, json.dumps(document, indent=1, allow_nan=False).encode())
 
 
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no JSON")  # NaN and the infinities, which Python reads
+
+
 def read_json(path: Path) -> Any:
     """The parsed document.
 
@@ -235,7 +239,7 @@ def read_json(path: Path) -> Any:
         WorkFailed: the file is damaged.
     """
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(path.read_bytes(), parse_constant=_no_number)
     except ValueError as error:
         raise WorkFailed(f"{path} is damaged: it is not valid JSON. Restore it from a backup.") from error
 

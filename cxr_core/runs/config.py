@@ -204,6 +204,14 @@ def from_document(document: Any) -> RunConfig:
     for name in document:
         if name not in names:
             raise UnknownName("setting", name, names)
+    classes = document.get("classes")
+    texts = [
+        document[setting.name] for setting in fields(RunConfig) if setting.type is str and setting.name in document
+    ]
+    if not all(isinstance(text, str) for text in [*texts, *(classes if isinstance(classes, list) else [])]):
+        raise BadInput("The run's config.json is damaged: it holds something else where a text belongs.")
+    if classes is not None and not (isinstance(classes, list) and len(set(classes)) == len(classes) > 0):
+        raise BadInput("The run's config.json is damaged: its classes are no list of different names.")
     try:
         return RunConfig(**{**document, "classes": tuple(document["classes"])})
     except (TypeError, KeyError) as error:

@@ -212,12 +212,12 @@ def _network(run: Run, rule: DecisionRule) -> dict[str, str]:
         facts["Trained for"] = f"{run.status.ended - run.status.started:,.0f} s, {run.status.epoch} epochs"
     facts["Device"] = run.status.device or "–"
     try:
-        environment = workspace.read_json(run.folder / "environment.json")
-        packages = environment.pop("packages", {})
+        environment = dict(workspace.read_json(run.folder / "environment.json"))
+        packages = dict(environment.pop("packages", {}))
         facts |= {str(name).replace("_", " ").capitalize(): str(value) for name, value in environment.items()}
         facts["Packages"] = ", ".join(f"{name} {version}" for name, version in packages.items())
-    except (FileNotFoundError, CxrError):
-        facts["Versions"] = "not recorded"
+    except (FileNotFoundError, CxrError, TypeError, ValueError):
+        facts["Versions"] = "not recorded, or damaged"
     facts["Temperature"] = f"{rule.temperature:.3f}" if rule.is_calibrated else "none"
     facts["Decision rule"] = rule.describe(formatting.class_title)
     facts["Confident from"] = formatting.percent(rule.reject_threshold)

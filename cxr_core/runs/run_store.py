@@ -154,7 +154,7 @@ def _read(run_id: str, path: Path) -> Run:
     metrics = {split: part for split, part in _read_object(path / "metrics.json").items() if isinstance(part, dict)}
     if not all(_is_number(part.get(name)) for part in metrics.values() for name in ("accuracy", "macro_f1")):
         raise WorkFailed(
-            f"{path / 'metrics.json'} is damaged: it has a split without accuracy. Restore it from a backup."
+            f"{path / 'metrics.json'} is damaged: it has a split without accuracy or macro F1. Restore it from a backup."
         )
     try:
         label = _read_object(path / "label.json")

@@ -199,9 +199,9 @@ def test_a_run_without_its_settings_is_told_with_the_way_out():
 
 def test_a_run_with_metrics_is_usable():
     placed(OLD, state="finished")
-    workspace.write_json(workspace.run(OLD) / "metrics.json", {"test": {"accuracy": 0.5}})
+    workspace.write_json(workspace.run(OLD) / "metrics.json", {"test": {"accuracy": 0.5, "macro_f1": 0.4}})
     assert run_store.get(OLD).has_predictions
-    assert run_store.get(OLD).metrics["test"] == {"accuracy": 0.5}
+    assert run_store.get(OLD).metrics["test"] == {"accuracy": 0.5, "macro_f1": 0.4}
 
 
 def test_the_history_is_empty_before_the_first_epoch_and_comes_back_as_written():

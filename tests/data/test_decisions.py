@@ -143,6 +143,7 @@ for number in range(500):
 """
 
 
+@pytest.mark.slow
 def test_two_processes_that_write_500_each_at_once_lose_and_tear_nothing(ids: list[str]):
     writers = [
         subprocess.Popen([sys.executable, "-c", WRITER, who, *ids[:5]], cwd=PROJECT, stderr=subprocess.PIPE)

@@ -131,6 +131,7 @@ def test_what_people_wrote_is_text_and_not_markup(two: list[str]) -> None:
     assert "<script>alert" not in html and "&lt;script&gt;alert(1)" in html
 
 
+@pytest.mark.slow
 def test_synthetic_images_are_marked(trained_home: Path) -> None:
     (run,) = runs.list_runs()
     audit.run("phantoms")

@@ -28,7 +28,9 @@ def phantoms(home: Path) -> str:
     return datasets.add("synthetic", "phantoms", images=60).name
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "page", [page if "train" in page else pytest.param(page, marks=pytest.mark.slow) for page in PAGES]
+)
 def test_a_queue_that_cannot_start_runs_replaces_no_page(
     page: str, phantoms: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

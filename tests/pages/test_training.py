@@ -190,6 +190,7 @@ def test_a_stop_that_cannot_be_asked_for_is_told(trained_home: Path, monkeypatch
     assert "Another process has been changing the queue." in [toast.value for toast in test.toast]
 
 
+@pytest.mark.slow
 def test_a_thousand_runs_and_a_long_queue_are_drawn_at_once(trained_home: Path) -> None:
     """Beside the same page with few runs, so that a busy machine does not matter."""
     (run,) = runs.list_runs()

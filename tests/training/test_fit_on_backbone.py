@@ -405,6 +405,7 @@ def test_a_stop_is_seen_while_features_are_computed(small_file: Path, place: Pat
     assert not (place / "history.csv").exists()
 
 
+@pytest.mark.slow
 def test_the_status_tells_of_the_features(small_file: Path, place: Path, monkeypatch: pytest.MonkeyPatch):
     told: list[tuple[str, int, int]] = []
     tell = Reporter.tell

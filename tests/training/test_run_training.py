@@ -287,6 +287,7 @@ def test_a_stop_while_a_run_that_goes_on_is_prepared_predicts_by_a_model_that_ha
     assert {split: len(table) for split, table in tables(stopped).items()} == IMAGES
 
 
+@pytest.mark.slow
 def test_a_stop_later_keeps_the_best_model_with_its_predictions(run_id: str, monkeypatch: pytest.MonkeyPatch):
     def fit(*given: Any) -> None:
         keep_a_model(*given)
@@ -367,6 +368,7 @@ def test_the_log_has_the_traceback_of_an_unexpected_error(
     assert "ValueError: fault" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux' always full device")
 def test_a_disk_that_is_full_when_the_model_is_written_is_told(run_id: str):
     (runs.folder(run_id) / f".part.{MODEL}").symlink_to("/dev/full")

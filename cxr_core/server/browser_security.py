@@ -28,7 +28,8 @@ _HEADERS = {
 _EVERYWHERE = "frame-ancestors 'none'; base-uri 'self'; form-action 'self'; object-src 'none'"
 APP_POLICY = (  # Streamlit writes styles and evaluates charts and components in the page
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
-    f"img-src 'self' data: blob:; font-src 'self' data:; media-src 'self' data: blob:; worker-src 'self' blob:; {_EVERYWHERE}"
+    "connect-src 'self' data: blob:; img-src 'self' data: blob:; font-src 'self' data:; media-src 'self' data: blob:; "
+    f"worker-src 'self' blob:; {_EVERYWHERE}"
 )
 ENDPOINT_POLICY = f"default-src 'none'; {_EVERYWHERE}"
 

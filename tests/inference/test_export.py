@@ -85,6 +85,7 @@ def map_of_the_network(predictor: Predictor, shown: np.ndarray, label: int) -> n
     return np.mean([maps[0], *(one[:, ::-1] for one in maps[1:])], axis=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flip", [False, True])
 def test_the_map_over_an_image_costs_no_second_look_at_it(flip: bool) -> None:
     run_id = run_of("custom_cnn", test_flip=flip)

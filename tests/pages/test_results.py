@@ -309,6 +309,7 @@ def test_a_run_without_results_asked_for_by_link_is_called_so(two: list[str], pa
     assert f"The run '{made}' has no results: it is failed" in told and "There is no run" not in told
 
 
+@pytest.mark.slow
 def test_addresses_of_older_versions_show_the_same(patient: str) -> None:
     ids, true = (
         [f"test/{name}/{n:04d}.jpeg" for name in ("normal", "viral") for n in range(60)],
@@ -523,6 +524,7 @@ def test_runs_on_different_images_are_compared_on_the_common_ones(patient: str) 
     assert "no image in common" in text(visit(COMPARE, a=one, b=stranger))
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_made_on_the_page_and_is_a_row_of_its_own(two: list[str]) -> None:
     test = visit(COMPARE, a=two[0], b=two[1])
     test.session_state["ensemble-way"] = "weighted"

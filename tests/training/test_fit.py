@@ -80,6 +80,7 @@ def ask(place: Path, rows: pd.DataFrame | None = None, **changes: Any) -> None:
         fit(config(**changes), PIXELS, manifest() if rows is None else rows, place, folder(place))
 
 
+@pytest.mark.slow
 def test_the_history_has_a_row_an_epoch_of_finite_figures(fitted: Path):
     table = pd.read_csv(fitted / "history.csv")
     assert tuple(table.columns) == runs.HISTORY
@@ -114,6 +115,7 @@ def test_nothing_else_is_left_in_the_folder(fitted: Path):
     ]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_model_and_another_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(registry, "build", tiny)
     weights = []

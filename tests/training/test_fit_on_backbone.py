@@ -115,6 +115,7 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
     return calls
 
 
+@pytest.mark.slow
 def test_of_a_frozen_backbone_only_the_head_is_kept_and_the_backbone_named(small_file: Path, place: Path):
     fitted = fit_on_backbone(vgg(small_file), place)
     assert fitted.reason == ""

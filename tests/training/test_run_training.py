@@ -111,6 +111,7 @@ def test_a_real_run_finishes_with_all_that_its_folder_promises(run_id: str):
     assert json.loads((run.folder / "environment.json").read_bytes())["device"] == run.status.device
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("instant")
 def test_every_split_has_a_table_with_a_row_an_image_of_the_manifest(run_id: str):
     run = done(run_id)
@@ -124,6 +125,7 @@ def test_every_split_has_a_table_with_a_row_an_image_of_the_manifest(run_id: str
         assert table["true"].tolist() == chosen["class"].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("instant")
 def test_a_row_holds_what_the_model_says_of_that_very_file(run_id: str, tree: Path):
     done(run_id)
@@ -150,6 +152,7 @@ def test_the_log_says_how_a_training_ended_and_names_no_file(run_id: str, caplog
     assert ".jpeg" not in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("instant")
 def test_metrics_are_those_that_the_evaluation_makes_of_the_tables(run_id: str):
     run = done(run_id)
@@ -159,6 +162,7 @@ def test_metrics_are_those_that_the_evaluation_makes_of_the_tables(run_id: str):
     assert {split: figures["n"] for split, figures in written.items()} == IMAGES
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("instant")
 def test_a_split_without_an_image_has_no_table(tree: Path):
     for path in (tree / "test").rglob("*.jpeg"):
@@ -169,6 +173,7 @@ def test_a_split_without_an_image_has_no_table(tree: Path):
     assert sorted(tables(run.id)) == sorted(run.metrics) == ["train", "val"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("instant")
 def test_the_stages_are_told_in_their_order(run_id: str, monkeypatch: pytest.MonkeyPatch):
     stages: list[str] = []
@@ -400,6 +405,7 @@ def test_images_that_have_gone_are_told_in_words(run_id: str, tree: Path):
     assert "can no longer be read" in run.status.reason
 
 
+@pytest.mark.slow
 def test_images_are_packed_at_the_size_of_the_run(run_id: str, monkeypatch: pytest.MonkeyPatch):
     seen: list[Any] = []
 

@@ -103,6 +103,7 @@ def encoded(picture: Image.Image, format: str = "PNG") -> bytes:
     return out.getvalue()
 
 
+@pytest.mark.slow
 def test_unseen_phantoms_pass(gate: InputCheck, unseen: Pixels) -> None:
     remarks = [gate.check(one, size=SIDE) for one in unseen]
     assert sum(any(remark.refuses for remark in one) for one in remarks) <= 2

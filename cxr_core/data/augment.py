@@ -30,6 +30,10 @@ class AugmentationLimits:
         sharpness: blurred (below 0) or sharpened (above) by this share of the difference to the blurred image.
         noise: standard deviation of added noise, share of the grey range.
         stretch: wider or narrower by this share, at the same height.
+        crop: a random resized crop shows at least this share of the area; 1: no crop.
+        crop_aspect: width to height of the crop, by at most this factor either way (Szegedy et al., "Going deeper with
+            convolutions", 2014, section 6: area from 0.08, aspect ratio 4/3).
+        border: each border is blanked half the time, by at most this share of the side.
     """
 
     rotation: float = 7.0
@@ -42,11 +46,19 @@ class AugmentationLimits:
     sharpness: float = 0.0
     noise: float = 0.0
     stretch: float = 0.0
+    crop: float = 1.0
+    crop_aspect: float = 4 / 3
+    border: float = 0.0
 
     @classmethod
     def of(cls, settings: object) -> "AugmentationLimits":
         """Limits among the settings of a run."""
         return cls(**{field.name: getattr(settings, field.name) for field in fields(cls)})
+
+    @property
+    def moves(self) -> bool:
+        """True if any of them moves the image, flips aside."""
+        return bool(self.rotation or self.translation or self.zoom or self.stretch or self.crop < 1)
 
 
 def augmented_view(image: Pixels, seed: int, limits: AugmentationLimits | None = None) -> Pixels:
@@ -66,7 +78,23 @@ def augmented_view(image: Pixels, seed: int, limits: AugmentationLimits | None =
     zoom = rng.uniform(-limits.zoom, limits.zoom)
     mirror = bool(rng.random() < 0.5) and limits.flip
     stretch = rng.uniform(-limits.stretch, limits.stretch) if limits.stretch else 0.0
-    grey: Grey = affine(image, angle=angle, right=right, down=down, zoom=zoom, mirror=mirror, stretch=stretch)
+    width = height = 1.0
+    if limits.crop < 1:
+        width, height = crop_sides(rng.uniform(limits.crop, 1), _ratio(rng, limits.crop_aspect))
+        right, down = right + rng.uniform(-1, 1) * (1 - width) / 2, down + rng.uniform(-1, 1) * (1 - height) / 2
+    grey: Grey = affine(
+        image,
+        angle=angle,
+        right=right,
+        down=down,
+        zoom=zoom,
+        mirror=mirror,
+        stretch=stretch,
+        width=width,
+        height=height,
+    )
+    if limits.border:
+        grey = blank_borders(grey, rng.uniform(0, limits.border, 4) * (rng.random(4) < 0.5), level=0.0)
     brightness = rng.uniform(-limits.brightness, limits.brightness)
     contrast = rng.uniform(-limits.contrast, limits.contrast)
     grey = adjust_contrast(np.clip(grey + brightness * 255, 0, 255), 1 + contrast)
@@ -88,6 +116,8 @@ def affine(
     zoom: float = 0.0,
     mirror: bool = False,
     stretch: float = 0.0,
+    width: float = 1.0,
+    height: float = 1.0,
     border: str = "reflect",
 ) -> npt.NDArray[np.float32]:
     """Rotate, shift, zoom about the middle, stretch and mirror in one bilinear resampling.
@@ -99,20 +129,44 @@ def affine(
         zoom: above 0 shows more than the image, below 0 less.
         mirror: left and right change places.
         stretch: above 0 bodies become narrower by about this share, below 0 wider; their height stays.
+        width, height: shares of the sides that the view shows, its middle being shifted by `right` and `down`: a crop,
+            resized.
         border: what lies beyond the image: "reflect", "nearest" or "constant" (black), as `scipy.ndimage` has them.
 
     Returns:
         float32 (S, S) in 0..255.
     """
     size = len(image)
-    side, middle = (-1.0 if mirror else 1.0) * (1 + stretch), (size - 1) / 2
+    side, middle = (-1.0 if mirror else 1.0) * (1 + stretch) * width, (size - 1) / 2
     cos, sin = (1 + zoom) * math.cos(angle), (1 + zoom) * math.sin(angle)
     # Rows before columns: position in the source = matrix @ position in the view + offset.
-    matrix = np.array([[cos, side * sin], [-sin, side * cos]])
+    matrix = np.array([[height * cos, side * sin], [-height * sin, side * cos]])
     offset = np.array([middle + down * size, middle + right * size]) - matrix @ np.array([middle, middle])
     return np.asarray(
         affine_transform(image.astype(np.float32), matrix, offset, order=1, mode=border), dtype=np.float32
     )
+
+
+def crop_sides(area: float, ratio: float) -> tuple[float, float]:
+    """Width and height, shares of the sides, of a crop of this share of the area whose width is `ratio` times its height.
+
+    What would be longer than the image is as long as the image.
+    """
+    return min(math.sqrt(area * ratio), 1.0), min(math.sqrt(area / ratio), 1.0)
+
+
+def _ratio(rng: np.random.Generator, limit: float) -> float:
+    return math.exp(rng.uniform(-math.log(limit), math.log(limit)))
+
+
+def blank_borders(grey: Grey, shares: npt.NDArray[np.floating], *, level: float) -> Grey:
+    """Bands at the top, bottom, left and right border set to `level`; `shares` (4,) of the side. float (S, S)."""
+    size = len(grey)
+    top, bottom, left, right = np.rint(shares * size).astype(int)
+    blanked = np.full_like(grey, level)
+    inside = (slice(top, size - bottom), slice(left, size - right))
+    blanked[inside] = grey[inside]
+    return blanked
 
 
 def adjust_gamma(grey: Grey, exponent: float) -> Grey:

@@ -2,7 +2,7 @@
 
 Validation images come from where the training images come from, and share their exposure, sharpness and encoder; a network
 that leans on those looks better on them than it is. Of perturbed copies it has to read the lungs. They are drawn once from
-fixed seeds, so that all runs are chosen by the same ones.
+fixed seeds, so that all runs are chosen by the same ones. That framing belongs to them is measured: docs/experiments.md.
 """
 
 import hashlib
@@ -15,7 +15,17 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from cxr_core import images
-from cxr_core.data.augment import Grey, add_noise, adjust_contrast, adjust_gamma, sharpen, to_pixels
+from cxr_core.data.augment import (
+    Grey,
+    add_noise,
+    adjust_contrast,
+    adjust_gamma,
+    affine,
+    blank_borders,
+    crop_sides,
+    sharpen,
+    to_pixels,
+)
 from cxr_core.data.packing import StackedPixels
 from cxr_core.data.progress import Progress, no_progress
 
@@ -28,11 +38,26 @@ Pixels = npt.NDArray[np.uint8]
 def perturbed(image: Pixels, seed: int) -> Pixels:
     """One perturbed copy, uint8 (S, S) in and out; the same seed gives the same copy.
 
-    Each change is made to seven images of ten: exposure (gamma 0.6 to 1.6, contrast and brightness by up to a third and a
+    Each change is made to seven images of ten: framing (a crop of half to all of the area, its width to height changed by up
+    to 4/3; each border blanked half the time, by up to a tenth of the side), exposure (gamma 0.6 to 1.6, contrast and brightness by up to a third and a
     tenth), detail lost (half to all of the pixels, and back), blurred (up to 1 pixel) or sharpened, noise (up to 3 % of the
     grey range), JPEG (quality 20 to 90).
     """
-    rng = np.random.default_rng([seed, 8])
+    return _taken_again(_framed_again(image, np.random.default_rng([seed, 9])), np.random.default_rng([seed, 8]))
+
+
+def _framed_again(image: Pixels, rng: np.random.Generator) -> Pixels:
+    if _chance(rng):
+        width, height = crop_sides(rng.uniform(0.5, 1), math.exp(rng.uniform(-math.log(4 / 3), math.log(4 / 3))))
+        right, down = rng.uniform(-1, 1) * (1 - width) / 2, rng.uniform(-1, 1) * (1 - height) / 2
+        image = to_pixels(affine(image, right=right, down=down, width=width, height=height))
+    if _chance(rng):
+        shares = rng.uniform(0, 0.1, 4) * (rng.random(4) < 0.5)
+        image = to_pixels(blank_borders(image.astype(np.float32), shares, level=0.0))
+    return image
+
+
+def _taken_again(image: Pixels, rng: np.random.Generator) -> Pixels:
     grey: Grey = image.astype(np.float32)
     if _chance(rng):
         grey = adjust_gamma(grey, math.exp(rng.uniform(-0.5, 0.5)))

@@ -11,7 +11,7 @@ from cxr_core.models import layers
 _SHRINK = 3  # a third of the side: 180 pixels become 60, else the first dense layer alone has 12 million parameters
 
 
-def build(*, classes: int, size: int, dropout: float, scaling: str, head: str) -> keras.Model:  # noqa: ARG001
+def build(*, classes: int, size: int | None, dropout: float, scaling: str, head: str) -> keras.Model:  # noqa: ARG001
     """A fresh network; arguments as of `registry.build` (it has its own head)."""
     inputs, x = layers.scaled_input(size, scaling)
     x = keras.layers.AveragePooling2D(_SHRINK, name="small_image")(x)

@@ -44,12 +44,12 @@ PUBLISHED: dict[str, Published] = {
 }
 
 
-def backbone(name: str, size: int, scaling: str, *, weights: str | None = None) -> keras.Model:
+def backbone(name: str, size: int | None, scaling: str, *, weights: str | None = None) -> keras.Model:
     """The network `name`, flat.
 
     Args:
         name: of PUBLISHED.
-        size: side of the input in pixels.
+        size: side of the input in pixels; None takes any.
         scaling: of `catalogue.SCALINGS`; STANDARD gives each image the mean and spread that ImageNet's photographs have.
         weights: "imagenet" lets Keras fetch them; None is random.
     """

@@ -115,6 +115,11 @@ class Architecture:
         return {HEAD: self.features, LAST_BLOCK: self.last_block, ALL: ""}[trained]
 
     @property
+    def takes_any_size(self) -> bool:
+        """True if its head can average over positions, so that the same weights read images of any size."""
+        return self.has_backbone or bool(self.first)
+
+    @property
     def has_backbone(self) -> bool:
         """True if there is a part that can be kept frozen."""
         return bool(self.last_block)

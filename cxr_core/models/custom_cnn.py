@@ -15,7 +15,7 @@ FILTERS = (16, 32, 64, 128, 128)
 _MOMENTUM = 0.9  # batch normalisation forgets fast enough to be right after a few dozen steps
 
 
-def build(*, classes: int, size: int, dropout: float, scaling: str, head: str) -> keras.Model:
+def build(*, classes: int, size: int | None, dropout: float, scaling: str, head: str) -> keras.Model:
     """A fresh network; arguments as of `registry.build`. With head "average" the dense layer sees means over all places."""
     inputs, x = layers.scaled_input(size, scaling)
     for number, filters in enumerate(FILTERS, start=1):

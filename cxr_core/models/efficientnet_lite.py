@@ -33,7 +33,7 @@ _STEM, _HEAD = 32, 1280
 _MEAN, _DEVIATION = (127.0,) * 3, (128.0,) * 3  # of the pixels that it was trained on
 
 
-def backbone(name: str, size: int, scaling: str) -> keras.Model:
+def backbone(name: str, size: int | None, scaling: str) -> keras.Model:
     """The network `name` of SIZES without its classifier; `scaling` as in `catalogue.SCALINGS`."""
     width, depth = SIZES[name]
     inputs, x = layers.pretrained_input(size, scaling, mean=_MEAN, deviation=_DEVIATION)

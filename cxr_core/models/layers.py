@@ -8,7 +8,7 @@ from keras import layers
 from cxr_core.models.catalogue import AVERAGE, OWN, STANDARD
 
 
-def scaled_input(size: int, scaling: str) -> tuple[Any, Any]:
+def scaled_input(size: int | None, scaling: str) -> tuple[Any, Any]:
     """An input, float32 (N, size, size, 3) in 0..255, and what follows of it: 0..1 (UNIT) or per image mean 0 (STANDARD)."""
     inputs = keras.Input((size, size, 3), name="image")
     if scaling == STANDARD:

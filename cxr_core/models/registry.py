@@ -22,7 +22,7 @@ def build(
     name: str,
     *,
     classes: int,
-    size: int,
+    size: int | None,
     dropout: float = 0.0,
     scaling: str = catalogue.OWN,
     head: str = catalogue.FLATTEN,
@@ -32,7 +32,7 @@ def build(
 
     Args:
         classes: number of outputs.
-        size: side of the input, in pixels.
+        size: side of the input, in pixels; None takes any, with a head that averages.
         dropout: share dropped before the last layer in training, in [0, 1).
         scaling: how pixels are scaled, of `catalogue.SCALINGS`.
         head: how features become one row, of `catalogue.POOLINGS`.
@@ -46,7 +46,7 @@ def build(
         BadInput: the image is too small for it.
     """
     model = catalogue.get(name)
-    if size < model.smallest:
+    if size is not None and size < model.smallest:
         raise BadInput(f"{model.title} needs images of at least {model.smallest} pixels a side. Received: {size}.")
     if name in BUILDERS:
         return BUILDERS[name](classes=classes, size=size, dropout=dropout, scaling=scaling, head=head)
@@ -56,6 +56,6 @@ def build(
     return keras.Model(backbone.input, outputs, name=name)
 
 
-def build_backbone(name: str, *, size: int, scaling: str = catalogue.OWN) -> keras.Model:
+def build_backbone(name: str, *, size: int | None, scaling: str = catalogue.OWN) -> keras.Model:
     """The part of the model `name` that makes features, with fresh weights: float32 (N, size, size, 3) to (N, h, w, c)."""
     return BACKBONES[catalogue.get(name).name](size, scaling)

@@ -15,7 +15,7 @@ CHANNELS = (64, 128, 256, 512)
 BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
 
 
-def backbone(name: str, size: int, scaling: str) -> keras.Model:
+def backbone(name: str, size: int | None, scaling: str) -> keras.Model:
     """The network without its classifier; `scaling` as in `catalogue.SCALINGS`."""
     inputs, x = layers.scaled_input(size, catalogue.STANDARD if scaling == catalogue.OWN else scaling)
     x = _convolution(x, 64, 7, 2, "stem")

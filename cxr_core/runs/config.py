@@ -50,14 +50,29 @@ class RunConfig:
         ALL, "Trainable layers", _options(catalogue.TRAINABLE_PARTS), tuple(catalogue.TRAINABLE_PARTS)
     )
     head_epochs: int = _number(
-        0, 0, 1000, "Warm-up epochs", "The head alone is trained before the other trainable layers are unfrozen."
+        0, 0, 1000, "Head epochs", "The head alone is trained before the other trainable layers are unfrozen."
     )
     scaling: str = _choice(catalogue.OWN, "Pixel scaling", _options(catalogue.SCALINGS), tuple(catalogue.SCALINGS))
     head: str = _choice(catalogue.FLATTEN, "Pooling", _options(catalogue.POOLINGS), tuple(catalogue.POOLINGS))
     image_size: int = _number(180, 32, 512, "Image size", "Side of the square that images are resized to, in pixels.")
+    train_size: int = _number(
+        0,
+        0,
+        512,
+        "Training image size",
+        "Side of the square that is cut out in training, in pixels, at most the image size; 0: the image size. Smaller is faster.",
+    )
     learning_rate: float = _number(0.0005, 1e-6, 1.0, "Learning rate", "Step size of the Adam optimiser.", step=1e-5)
     schedule: str = _choice(
         "constant", "Learning rate schedule", "cosine: from the learning rate down to a hundredth of it.", SCHEDULES
+    )
+    warmup: float = _number(
+        0.0,
+        0.0,
+        100.0,
+        "Learning rate warm-up",
+        "Epochs over which the learning rate rises from 0 at the beginning.",
+        step=0.5,
     )
     weight_decay: float = _number(0.0, 0.0, 1.0, "Weight decay", "Pull of every weight towards 0, per step.", step=1e-5)
     average: float = _number(
@@ -101,13 +116,26 @@ class RunConfig:
     stretch: float = _number(
         0.0, 0.0, 0.5, "Aspect jitter", "Wider or narrower by at most this share, at the same height."
     )
+    crop: float = _number(
+        1.0,
+        0.05,
+        1.0,
+        "Random resized crop",
+        "A part of the image of at least this share of its area is shown at full size; 1: the whole image.",
+    )
+    crop_aspect: float = _number(
+        4 / 3, 1.0, 2.0, "Crop aspect ratio", "Width to height of that part, by at most this factor either way."
+    )
+    border: float = _number(
+        0.0, 0.0, 0.4, "Blank borders", "Each border is blanked half of the time, by at most this share of the side."
+    )
     flip: bool = _choice(True, "Flip", "Mirror left and right, half of the time.")
     moved: float = _number(
         0.5,
         0.0,
         1.0,
         "Share augmented",
-        "Share of the images that are rotated, shifted, zoomed and stretched, which blurs them a little.",
+        "Share of the images that are cropped, rotated, shifted, zoomed and stretched, which blurs them a little.",
     )
     brightness: float = _number(0.1, 0.0, 0.9, "Brightness", "Up or down by at most this share of the grey range.")
     contrast: float = _number(0.1, 0.0, 0.9, "Contrast", "Up or down by at most this share.")
@@ -164,7 +192,26 @@ def with_settings(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
             f"{model.title} has no pretrained part that could stay frozen, so all of it learns (trained=all). "
             f"Received: trained={changed.trained}."
         )
+    _check_train_size(changed, model)
     return replace(changed, weights=_weights(model, changed.weights))
+
+
+def _check_train_size(config: RunConfig, model: catalogue.Architecture) -> None:
+    if not config.train_size:
+        return
+    received = f"Received: train_size={config.train_size}"
+    if not model.smallest <= config.train_size <= config.image_size:
+        raise BadInput(
+            f"The training image size of {model.title} is 0 or lies between {model.smallest} and the image size, "
+            f"{config.image_size}. {received}."
+        )
+    averages = model.takes_any_size and config.head == catalogue.AVERAGE
+    if config.train_size < config.image_size and not (averages and config.trained == ALL):
+        raise BadInput(
+            "Training at another size than the image size takes a network whose head averages (head=average) and learns as a "
+            "whole (trained=all): other heads have weights for each place, and features of frozen layers are computed at one "
+            f"size. {received}, head={config.head}, trained={config.trained}."
+        )
 
 
 def _weights(model: catalogue.Architecture, weights: str) -> str:

@@ -94,12 +94,13 @@ def _fitted(
     if not cut_layer:
         halves = devices.supports_half_precision() if config.precision == "auto" else None
         with devices.precision_scope(halves):
-            learner = build_from_config.build(config)
+            learner = build_from_config.build(config, any_size=0 < config.train_size < config.image_size)
             learner.set_weights(core.get_weights())
             model = augmentation.training_model(
                 learner,
                 AugmentationLimits.of(config),
                 size=config.image_size,
+                train_size=config.train_size,
                 share=config.moved,
                 seed=config.seed,
             )
@@ -185,9 +186,8 @@ class _Learning:
         done = reporter.status.epoch
         train = self._batches("train", seed=self.config.seed, epoch=done)
         val = self._batches("val", seed=None, epoch=done)
-        steps = len(train) * (until - began)
         self.model.compile(
-            optimizer=_optimizer(self.config, steps),
+            optimizer=_optimizer(self.config, len(train), until - began),
             loss=keras.losses.CategoricalCrossentropy(label_smoothing=self.config.label_smoothing),
             metrics=["accuracy"],
         )
@@ -304,16 +304,27 @@ def _feature_batches(
     return (split_model.with_feature_table(learner, values) if held else learner), of
 
 
-def _optimizer(config: RunConfig, steps: int) -> keras.optimizers.Optimizer:
-    rate: Any = config.learning_rate
-    if config.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(config.learning_rate, max(steps, 1), alpha=0.01)
+def _optimizer(config: RunConfig, batches: int, epochs: int) -> keras.optimizers.Optimizer:
+    """Adam for so many epochs of so many batches each."""
     return keras.optimizers.Adam(
-        rate,
+        _rate(config, max(1, batches * epochs), round(config.warmup * batches)),
         weight_decay=config.weight_decay or None,
         use_ema=bool(config.average),
         ema_momentum=config.average or 0.99,
     )
+
+
+def _rate(config: RunConfig, steps: int, warmup: int) -> Any:
+    """The learning rate, a number or a schedule over so many steps; it rises over the first `warmup` of them."""
+    warmup, schedules = min(warmup, steps - 1), keras.optimizers.schedules
+    if config.schedule == "cosine":
+        start = 0.0 if warmup else config.learning_rate
+        return schedules.CosineDecay(
+            start, steps - warmup, alpha=0.01, warmup_target=config.learning_rate if warmup else None, warmup_steps=warmup
+        )
+    if warmup:  # a decay upwards, which ends at the learning rate and stays there
+        return schedules.PolynomialDecay(0.0, warmup, end_learning_rate=config.learning_rate)
+    return config.learning_rate
 
 
 def _weights(config: RunConfig, chosen: pd.DataFrame) -> npt.NDArray[np.float64] | None:

@@ -1,9 +1,11 @@
 """Changed views drawn without Keras: the very ones that training draws with it."""
 
+import math
+
 import numpy as np
 import pytest
 
-from cxr_core.data.augment import AugmentationLimits, affine, augmented_view
+from cxr_core.data.augment import AugmentationLimits, affine, augmented_view, blank_borders, crop_sides
 
 NOISE = np.clip(np.random.default_rng(0).normal(120, 40, (60, 60)), 0, 255).astype(np.uint8)
 MIDDLE = (NOISE > 60) & (NOISE < 190)  # pixels that no change of light pushes over the edge
@@ -44,7 +46,7 @@ def test_limits_are_those_of_a_runs_settings():
 def test_a_move_is_what_the_layer_of_training_makes_of_the_same_numbers():
     from cxr_core.models.augmentation import RandomAffine
 
-    limits = AugmentationLimits(rotation=20, translation=0.15, zoom=0.3, stretch=0.3, flip=True)
+    limits = AugmentationLimits(rotation=20, translation=0.15, zoom=0.3, stretch=0.3, flip=True, crop=0.2)
     layer = RandomAffine(limits, share=1.0, seed=3)
     drawn, real = [], layer._uniform
 
@@ -55,15 +57,41 @@ def test_a_move_is_what_the_layer_of_training_makes_of_the_same_numbers():
     layer._uniform = spy
     batch = np.repeat(NOISE[None, ..., None], 8, axis=0).astype(np.float32)
     made = np.asarray(layer(batch, training=True))[..., 0]
-    _, angle, right, down, zoom, mirror, stretch = drawn
+    _, angle, right, down, zoom, mirror, stretch, area, ratio, crop_right, crop_down = drawn
     for place in range(8):
+        width, height = crop_sides(1 - float(area[place]), math.exp(float(ratio[place])))
         moved = affine(
             NOISE,
             angle=float(angle[place]),
-            right=float(right[place]),
-            down=float(down[place]),
+            right=float(right[place]) + float(crop_right[place]) * (1 - width) / 2,
+            down=float(down[place]) + float(crop_down[place]) * (1 - height) / 2,
+            width=width,
+            height=height,
             zoom=float(zoom[place]),
             mirror=bool(mirror[place] < 0.5),
             stretch=float(stretch[place]),
         )
         np.testing.assert_allclose(moved, made[place], atol=0.05)
+
+
+def test_a_crop_shows_a_part_of_the_image_at_full_size_and_nothing_beyond_it():
+    wide = np.zeros((60, 60), np.uint8)
+    wide[:, 30:] = 255
+    shown = affine(wide, right=0.25, width=0.5, height=0.5)
+    assert shown.min() > 190 and shown.shape == (60, 60)
+    for seed in range(40):  # an image whose border alone is white: a crop may touch it, but never mirrors it
+        ring = np.full((60, 60), 255, np.uint8)
+        ring[1:-1, 1:-1] = 0
+        view = augmented_view(ring, seed, AugmentationLimits(**{**NOTHING.__dict__, "crop": 0.1}))
+        assert not view[15:45, 15:45].any()
+
+
+@pytest.mark.parametrize(("area", "ratio", "sides"), [(0.25, 1.0, (0.5, 0.5)), (0.5, 2.0, (1.0, 0.5)), (0.9, 2.0, (1.0, 0.671))])
+def test_a_crop_has_its_share_of_the_area_and_its_ratio_as_far_as_it_fits(area, ratio, sides):
+    assert crop_sides(area, ratio) == pytest.approx(sides, abs=1e-3)
+
+
+def test_blank_borders_are_as_wide_as_asked_for():
+    blanked = blank_borders(np.full((20, 20), 9.0), np.array([0.1, 0.0, 0.25, 0.05]), level=0.0)
+    assert not blanked[:2].any() and not blanked[:, :5].any() and not blanked[:, 19:].any()
+    assert (blanked[2:, 5:19] == 9).all()

@@ -17,6 +17,8 @@ OFF: dict[str, Any] = {
     "translation": 0.0,
     "zoom": 0.0,
     "stretch": 0.0,
+    "crop": 1.0,
+    "border": 0.0,
     "flip": False,
     "moved": 1.0,
     "brightness": 0.0,
@@ -27,11 +29,13 @@ FULL: dict[str, Any] = {
     "translation": 0.5,
     "zoom": 0.5,
     "stretch": 0.5,
+    "crop": 0.05,
+    "border": 0.4,
     "flip": True,
     "brightness": 0.9,
     "contrast": 0.9,
 }  # the highest values that a run's settings take
-MOVES = ("rotation", "translation", "zoom", "stretch")
+MOVES = ("rotation", "translation", "zoom", "stretch", "crop")
 GREY = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 1), dtype=np.uint8)
 every_change = pytest.mark.parametrize("change", FULL)
 
@@ -211,3 +215,48 @@ def test_what_is_saved_of_the_model_inside_never_augments(core: keras.Model, tmp
     assert [layer.name for layer in again.layers] == [layer.name for layer in core.layers]
     assert again.input_shape == (None, 32, 32, 3)
     np.testing.assert_array_equal(np.asarray(again(plain(), training=False)), np.asarray(core(plain(), training=False)))
+
+
+def test_a_crop_has_at_least_that_share_of_the_area_and_lies_within_the_image(core: keras.Model):
+    rows, columns = np.meshgrid(np.arange(32), np.arange(32), indexing="ij")
+    shown = [
+        seen(wrapped(core, crop=0.25), np.repeat((4 * position)[None, ..., None], 300, axis=0).astype(np.float32))[..., 0] / 4
+        for position in (rows, columns)
+    ]
+    height, width = shown[0][:, -1, 0] - shown[0][:, 0, 0], shown[1][:, 0, -1] - shown[1][:, 0, 0]
+    area = (height / 31) * (width / 31)
+    assert 0.24 < area.min() < 0.35 and area.max() > 0.85
+    assert (width / height).max() < 1.34 and (width / height).min() > 0.74
+    assert min(picture.min() for picture in shown) >= 0 and max(picture.max() for picture in shown) <= 31
+
+
+def test_blank_borders_are_at_most_that_share_of_the_side_and_half_of_them_stay(core: keras.Model):
+    shown = seen(wrapped(core, border=0.25), np.full((400, 32, 32, 1), 200, np.uint8))[..., 0]
+    assert set(np.unique(shown)) == {0, 200} and (shown[:, 8:24, 8:24] == 200).all()
+    whole = [(border != 0).mean() for border in (shown[:, 0, 16], shown[:, -1, 16], shown[:, 16, 0], shown[:, 16, -1])]
+    assert all(0.4 < share < 0.65 for share in whole)
+
+
+def test_training_sees_a_smaller_size_and_inference_the_image_size():
+    learner = registry.build("custom_cnn", classes=3, size=None, head="average")
+    model = augmentation.training_model(learner, AugmentationLimits(crop=0.2), size=64, train_size=32, share=1.0, seed=1)
+    grey = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 1), dtype=np.uint8)
+    affine = model.layers[1]
+    assert affine(grey.astype(np.float32), training=True).shape == (4, 32, 32, 1)
+    assert affine(grey.astype(np.float32), training=False).shape == (4, 64, 64, 1)
+    model.compile("sgd", "categorical_crossentropy")
+    targets = np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
+    model.fit(grey, targets, validation_data=(grey, targets), verbose=0)
+    core = registry.build("custom_cnn", classes=3, size=64, head="average")
+    core.set_weights(learner.get_weights())
+    inside = np.asarray(core(images.to_input(grey[..., 0]), training=False))
+    np.testing.assert_allclose(np.asarray(model(grey, training=False)), inside, atol=1e-5)
+
+
+def test_a_smaller_training_size_without_a_crop_shows_the_whole_image(core: keras.Model):
+    del core
+    learner = registry.build("custom_cnn", classes=3, size=None, head="average")
+    nothing = AugmentationLimits(rotation=0, translation=0, zoom=0, flip=False, brightness=0, contrast=0)
+    affine = augmentation.training_model(learner, nothing, size=64, train_size=32, share=0.0, seed=1).layers[1]
+    ramp = np.broadcast_to(np.arange(64, dtype=np.float32)[None, None, :, None], (2, 64, 64, 1))
+    np.testing.assert_allclose(np.asarray(affine(ramp, training=True))[0, 0, :, 0], np.arange(32) * 2 + 0.5, atol=1e-3)

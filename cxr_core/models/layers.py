@@ -23,7 +23,7 @@ _MIDDLE, _SPREAD = 114.5, 57.6  # grey level and deviation of ImageNet's pixels,
 
 
 def pretrained_input(
-    size: int, scaling: str, *, mean: tuple[float, float, float] | None, deviation: tuple[float, float, float]
+    size: int | None, scaling: str, *, mean: tuple[float, float, float] | None, deviation: tuple[float, float, float]
 ) -> tuple[Any, Any]:
     """An input as `scaled_input` has it, and what follows of it for a network that was trained on photographs.
 

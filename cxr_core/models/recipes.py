@@ -70,6 +70,7 @@ _TUNED_PRETRAINED: dict[str, Any] = {
     "average": 0.99,
     "moved": 1.0,
     "crop": 0.2,
+    "border": 0.1,
     "rotation": 12.0,
     "translation": 0.0,
     "zoom": 0.0,

@@ -320,7 +320,11 @@ def _rate(config: RunConfig, steps: int, warmup: int) -> Any:
     if config.schedule == "cosine":
         start = 0.0 if warmup else config.learning_rate
         return schedules.CosineDecay(
-            start, steps - warmup, alpha=0.01, warmup_target=config.learning_rate if warmup else None, warmup_steps=warmup
+            start,
+            steps - warmup,
+            alpha=0.01,
+            warmup_target=config.learning_rate if warmup else None,
+            warmup_steps=warmup,
         )
     if warmup:  # a decay upwards, which ends at the learning rate and stays there
         return schedules.PolynomialDecay(0.0, warmup, end_learning_rate=config.learning_rate)

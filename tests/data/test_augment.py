@@ -86,7 +86,9 @@ def test_a_crop_shows_a_part_of_the_image_at_full_size_and_nothing_beyond_it():
         assert not view[15:45, 15:45].any()
 
 
-@pytest.mark.parametrize(("area", "ratio", "sides"), [(0.25, 1.0, (0.5, 0.5)), (0.5, 2.0, (1.0, 0.5)), (0.9, 2.0, (1.0, 0.671))])
+@pytest.mark.parametrize(
+    ("area", "ratio", "sides"), [(0.25, 1.0, (0.5, 0.5)), (0.5, 2.0, (1.0, 0.5)), (0.9, 2.0, (1.0, 0.671))]
+)
 def test_a_crop_has_its_share_of_the_area_and_its_ratio_as_far_as_it_fits(area, ratio, sides):
     assert crop_sides(area, ratio) == pytest.approx(sides, abs=1e-3)
 

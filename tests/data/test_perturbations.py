@@ -40,7 +40,9 @@ def test_most_copies_are_framed_anew_and_the_body_stays_in_them():
     rows_, columns = np.meshgrid(np.arange(64), np.arange(64), indexing="ij")
     framed, blank = 0, 0
     for seed in range(100):
-        seen = perturbations._framed_again((rows_ * 2 + columns + 20).astype(np.uint8), np.random.default_rng([seed, 9]))
+        seen = perturbations._framed_again(
+            (rows_ * 2 + columns + 20).astype(np.uint8), np.random.default_rng([seed, 9])
+        )
         framed += not np.array_equal(seen[16:48, 16:48], (rows_ * 2 + columns + 20)[16:48, 16:48])
         blank += not (seen[0].any() and seen[-1].any() and seen[:, 0].any() and seen[:, -1].any())
         assert seen[7:57, 7:57].all()  # no border is wider than a tenth of the side

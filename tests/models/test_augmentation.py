@@ -220,7 +220,10 @@ def test_what_is_saved_of_the_model_inside_never_augments(core: keras.Model, tmp
 def test_a_crop_has_at_least_that_share_of_the_area_and_lies_within_the_image(core: keras.Model):
     rows, columns = np.meshgrid(np.arange(32), np.arange(32), indexing="ij")
     shown = [
-        seen(wrapped(core, crop=0.25), np.repeat((4 * position)[None, ..., None], 300, axis=0).astype(np.float32))[..., 0] / 4
+        seen(wrapped(core, crop=0.25), np.repeat((4 * position)[None, ..., None], 300, axis=0).astype(np.float32))[
+            ..., 0
+        ]
+        / 4
         for position in (rows, columns)
     ]
     height, width = shown[0][:, -1, 0] - shown[0][:, 0, 0], shown[1][:, 0, -1] - shown[1][:, 0, 0]
@@ -239,7 +242,9 @@ def test_blank_borders_are_at_most_that_share_of_the_side_and_half_of_them_stay(
 
 def test_training_sees_a_smaller_size_and_inference_the_image_size():
     learner = registry.build("custom_cnn", classes=3, size=None, head="average")
-    model = augmentation.training_model(learner, AugmentationLimits(crop=0.2), size=64, train_size=32, share=1.0, seed=1)
+    model = augmentation.training_model(
+        learner, AugmentationLimits(crop=0.2), size=64, train_size=32, share=1.0, seed=1
+    )
     grey = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 1), dtype=np.uint8)
     affine = model.layers[1]
     assert affine(grey.astype(np.float32), training=True).shape == (4, 32, 32, 1)

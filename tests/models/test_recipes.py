@@ -54,7 +54,14 @@ def test_from_random_weights_nothing_is_frozen(model: str, recipe: str):
 def test_a_weights_file_is_trained_as_pretrained_weights_are():
     file, usual = (recipes.get("tuned", model="vgg16", weights=one).settings for one in ("my.weights.h5", "imagenet"))
     assert file == {**usual, "weights": "my.weights.h5"}
-    assert usual["trained"] == "last_block"
+    assert usual["trained"] == "all"
+
+
+@pytest.mark.parametrize("model", [name for name, entry in catalogue.MODELS.items() if entry.weights[0] != "none"])
+def test_tuned_trains_a_pretrained_network_as_a_whole_on_crops_smaller_than_it_answers_at(model: str):
+    run = made(model, "tuned")
+    assert (run.trained, run.head) == ("all", "average")
+    assert 0 < run.train_size < run.image_size and run.crop < 0.5 and run.warmup > 0 and run.average > 0.9
 
 
 @pytest.mark.parametrize(

@@ -78,8 +78,9 @@ def test_every_setting_has_a_title_a_help_and_a_good_default(name: str):
 @pytest.mark.parametrize("name", NUMBERS)
 def test_every_number_takes_its_limits_and_nothing_beyond(name: str):
     low, high = SETTINGS[name].metadata["low"], SETTINGS[name].metadata["high"]
-    assert getattr(made(**{name: low}), name) == low
-    assert getattr(made(**{name: high}), name) == high
+    fits = {"image_size": 512, "head": "average"} if name == "train_size" else {}
+    assert getattr(made(**{**fits, name: low}), name) == low
+    assert getattr(made(**{**fits, name: high}), name) == high
     for value in (low - 1, high + 1):
         with pytest.raises(BadInput, match=f"The setting {name} lies between"):
             made(**{name: value})
@@ -190,6 +191,25 @@ def test_a_network_without_a_pretrained_part_learns_whole(trained: str):
     assert of("vgg16", trained=trained).trained == trained
     with pytest.raises(BadInput, match=rf"Custom CNN has no pretrained part .*Received: trained={trained}\."):
         made(trained=trained)
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "said"),
+    [
+        ("custom_cnn", {"head": "average", "train_size": 200}, "lies between 32 and the image size, 180"),
+        ("custom_cnn", {"head": "average", "train_size": 16}, "lies between 32 and the image size, 180"),
+        ("custom_cnn", {"train_size": 128}, "head=flatten"),
+        ("ann", {"head": "average", "train_size": 128}, "one weight|weights for each place"),
+        ("vgg16", {"head": "average", "trained": "last_block", "train_size": 128}, "trained=last_block"),
+    ],
+)
+def test_a_training_size_that_the_network_cannot_take_is_refused(model: str, settings: dict[str, Any], said: str):
+    with pytest.raises(BadInput, match=said):
+        config.make(**{**GIVEN, "model": model}, settings=settings)
+
+
+def test_a_training_size_as_large_as_the_image_size_suits_every_network():
+    assert config.make(**{**GIVEN, "model": "ann"}, settings={"train_size": 180}).train_size == 180
 
 
 def test_an_image_too_small_for_the_model_is_refused_before_the_work():

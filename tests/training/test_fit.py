@@ -184,9 +184,11 @@ def test_each_augmentation_gets_its_own_setting(
     given: dict[str, Any] = {}
     real = augmentation.training_model
 
-    def note(core: keras.Model, limits: AugmentationLimits, *, size: int, share: float, seed: int) -> keras.Model:
-        given.update(asdict(limits), size=size, moved=share, seed=seed)
-        return real(core, limits, size=size, share=share, seed=seed)
+    def note(
+        core: keras.Model, limits: AugmentationLimits, *, size: int, share: float, seed: int, train_size: int
+    ) -> keras.Model:
+        given.update(asdict(limits), size=size, moved=share, seed=seed, train_size=train_size)
+        return real(core, limits, size=size, share=share, seed=seed, train_size=train_size)
 
     monkeypatch.setattr(augmentation, "training_model", note)
     wanted = {
@@ -194,6 +196,9 @@ def test_each_augmentation_gets_its_own_setting(
         "translation": 0.2,
         "zoom": 0.3,
         "stretch": 0.2,
+        "crop": 0.3,
+        "crop_aspect": 1.5,
+        "border": 0.2,
         "flip": True,
         "moved": 0.7,
         "brightness": 0.5,
@@ -204,6 +209,38 @@ def test_each_augmentation_gets_its_own_setting(
     assert given.pop("size") == 32
     assert given == {name: getattr(config(**wanted), name) for name in given}
     assert set(wanted) <= set(given)
+
+
+def test_a_smaller_size_is_trained_on_and_the_image_size_is_validated_saved_and_answered_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    sizes: list[tuple[int, bool]] = []
+    real = keras.layers.GlobalAveragePooling2D.call
+
+    def note(layer: Any, x: Any, *others: Any, **more: Any) -> Any:
+        sizes.append(x.shape[1])
+        return real(layer, x, *others, **more)
+
+    monkeypatch.setattr(keras.layers.GlobalAveragePooling2D, "call", note)
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 96, 96), dtype=np.uint8)
+    small = config(head="average", image_size=96, train_size=64, epochs=1, crop=0.5)
+    fit(small, pixels, manifest(), tmp_path, folder(tmp_path, epochs=1))
+    assert {2, 3} <= set(sizes)  # 64 and 96 pixels, five times halved
+    saved = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    assert saved.input_shape == (None, 96, 96, 3)
+
+
+@pytest.mark.parametrize(("schedule", "late"), [("constant", 0.1), ("cosine", 0.001)])
+def test_the_learning_rate_rises_over_the_warm_up_and_then_follows_its_schedule(schedule: str, late: float):
+    rate = fitting._rate(config(learning_rate=0.1, schedule=schedule, warmup=0.5), 1000, 50)
+    first = [float(rate(step)) for step in (0, 25, 50)]
+    assert first == pytest.approx([0, 0.05, 0.1], abs=0.003)
+    assert float(rate(1000)) == pytest.approx(late, rel=0.02)
+
+
+def test_a_warm_up_longer_than_the_training_ends_with_it():
+    rate = fitting._rate(config(learning_rate=0.1, schedule="cosine", warmup=50), 10, 500)
+    assert float(rate(9)) == pytest.approx(0.1, rel=0.01)
 
 
 def test_each_split_gets_its_own_images_and_only_training_is_shuffled(asked: SimpleNamespace, tmp_path: Path):

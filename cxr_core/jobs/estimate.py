@@ -55,7 +55,7 @@ def estimate(config: RunConfig, images: Mapping[str, int], runs: Sequence[Run]) 
     learning = {ALL: 1.0, HEAD: 0.0}.get(
         config.trained, model.tail
     )  # share of a forward pass that is done in each step
-    smaller = ((config.train_size or config.image_size) / config.image_size) ** 2
+    smaller = (config.size_in_training / config.image_size) ** 2
     passes = _BACKWARD * train * smaller + val  # forward passes, at the image size, that an epoch is worth
     similar = _similar(config, runs)
     epoch = _measured_epoch(similar, train)
@@ -87,7 +87,7 @@ def _plus(*ranges: Range) -> Range:
 
 def _similar(config: RunConfig, runs: Sequence[Run]) -> list[Run]:
     """The latest runs on this machine of the same network, at the same size, of which the same part learned."""
-    names = ("model", "trained", "image_size", "train_size", "batch_size")
+    names = ("model", "trained", "image_size", "size_in_training", "batch_size")
     similar: list[Run] = []
     for run in runs:
         owner = run.status.owner

@@ -155,7 +155,7 @@ class RandomTone(layers.Layer):
 
 
 def training_model(
-    core: keras.Model, limits: AugmentationLimits, *, size: int, share: float, seed: int, train_size: int = 0
+    core: keras.Model, limits: AugmentationLimits, *, size: int, train_size: int, share: float, seed: int
 ) -> keras.Model:
     """Put augmentation in front of `core`; both share the same weights.
 
@@ -163,7 +163,7 @@ def training_model(
         core: float32 (N, size, size, 3) to (N, classes); with a `train_size` of its own it takes any size.
         limits: of the changes.
         size: side of the images in pixels.
-        train_size: side of what `core` sees of them in training, at most `size`; 0: `size`.
+        train_size: side of what `core` sees of them in training, at most `size`.
         share: of the images that are moved, see `RandomAffine`.
         seed: makes the changes repeat.
 
@@ -172,8 +172,7 @@ def training_model(
     """
     inputs = keras.Input((size, size, 1), name="grey")
     x = inputs
-    train_size = train_size if train_size != size else 0
-    if limits.flip or train_size or (share and limits.moves):
+    if limits.flip or train_size < size or (share and limits.moves):
         x = RandomAffine(limits, share=share, size=train_size, seed=seed)(x)
     if limits.border:
         x = RandomBorders(limits, seed=seed + 4)(x)

@@ -60,7 +60,8 @@ class RunConfig:
         0,
         512,
         "Training image size",
-        "Side of the square that is cut out in training, in pixels, at most the image size; 0: the image size. Smaller is faster.",
+        "Side of the square seen in training, in pixels, where the whole network is trained and its head averages; 0, or more than "
+        "the image size: the image size. Smaller is faster.",
     )
     learning_rate: float = _number(0.0005, 1e-6, 1.0, "Learning rate", "Step size of the Adam optimiser.", step=1e-5)
     schedule: str = _choice(
@@ -150,6 +151,15 @@ class RunConfig:
         "auto", "Precision", "auto: half precision on a graphics card that has it, float32 elsewhere.", PRECISIONS
     )
 
+    @property
+    def size_in_training(self) -> int:
+        """Side of what the network sees in training, in pixels.
+
+        Heads that flatten have weights for each place, and features of frozen layers are computed once: both take one size.
+        """
+        any_size = catalogue.get(self.model).takes_any_size and self.head == catalogue.AVERAGE and self.trained == ALL
+        return min(self.train_size, self.image_size) if self.train_size and any_size else self.image_size
+
 
 SETTINGS: dict[str, Field[Any]] = {setting.name: setting for setting in fields(RunConfig) if setting.metadata}
 """The fields that `--set` and the Train page may change, with title, help and limits in the field's metadata."""
@@ -192,26 +202,11 @@ def with_settings(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
             f"{model.title} has no pretrained part that could stay frozen, so all of it learns (trained=all). "
             f"Received: trained={changed.trained}."
         )
-    _check_train_size(changed, model)
+    if 0 < changed.train_size < model.smallest:
+        raise BadInput(
+            f"{model.title} needs images of at least {model.smallest} pixels a side. Received: train_size={changed.train_size}."
+        )
     return replace(changed, weights=_weights(model, changed.weights))
-
-
-def _check_train_size(config: RunConfig, model: catalogue.Architecture) -> None:
-    if not config.train_size:
-        return
-    received = f"Received: train_size={config.train_size}"
-    if not model.smallest <= config.train_size <= config.image_size:
-        raise BadInput(
-            f"The training image size of {model.title} is 0 or lies between {model.smallest} and the image size, "
-            f"{config.image_size}. {received}."
-        )
-    averages = model.takes_any_size and config.head == catalogue.AVERAGE
-    if config.train_size < config.image_size and not (averages and config.trained == ALL):
-        raise BadInput(
-            "Training at another size than the image size takes a network whose head averages (head=average) and learns as a "
-            "whole (trained=all): other heads have weights for each place, and features of frozen layers are computed at one "
-            f"size. {received}, head={config.head}, trained={config.trained}."
-        )
 
 
 def _weights(model: catalogue.Architecture, weights: str) -> str:

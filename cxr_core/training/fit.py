@@ -94,13 +94,13 @@ def _fitted(
     if not cut_layer:
         halves = devices.supports_half_precision() if config.precision == "auto" else None
         with devices.precision_scope(halves):
-            learner = build_from_config.build(config, any_size=0 < config.train_size < config.image_size)
+            learner = build_from_config.build(config, any_size=config.size_in_training < config.image_size)
             learner.set_weights(core.get_weights())
             model = augmentation.training_model(
                 learner,
                 AugmentationLimits.of(config),
                 size=config.image_size,
-                train_size=config.train_size,
+                train_size=config.size_in_training,
                 share=config.moved,
                 seed=config.seed,
             )

@@ -48,7 +48,9 @@ def core() -> keras.Model:
 def wrapped(core: keras.Model, *, seed: int = 1, **changes: Any) -> keras.Model:
     settings = {**OFF, **changes}
     share = settings.pop("moved")
-    return augmentation.training_model(core, AugmentationLimits(**settings), size=32, share=share, seed=seed)
+    return augmentation.training_model(
+        core, AugmentationLimits(**settings), size=32, train_size=32, share=share, seed=seed
+    )
 
 
 def seen(model: keras.Model, grey: npt.NDArray[Any] = GREY, *, training: bool = True) -> npt.NDArray[np.float32]:

@@ -206,7 +206,7 @@ def test_each_augmentation_gets_its_own_setting(
         "seed": 7,
     }
     ask(tmp_path, **wanted)
-    assert given.pop("size") == 32
+    assert given.pop("size") == given.pop("train_size") == 32
     assert given == {name: getattr(config(**wanted), name) for name in given}
     assert set(wanted) <= set(given)
 

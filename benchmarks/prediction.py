@@ -1,5 +1,5 @@
 """Measure how fast a run answers: `CXR_HOME=… python benchmarks/prediction.py RUN FILE… [--files 500] [--rounds 50] [--keras]
-[--sessions 20]`.
+[--sessions 20] [--decoding]`.
 
 FILEs are images or folders; they are repeated up to --files. Prints JSON:
 
@@ -10,6 +10,8 @@ batch            images/s of a stream of files, decoding included
 loop             images/s of a bare loop over prepared arrays through the same network, as many at a time
 With --sessions so many threads predict at once, each image from file to heatmap, for --seconds: `crowd_p95_ms`, how many times
 the single median that is, `crowd_rate` in images/s, and by how much memory grew from the first quarter to the end.
+With --decoding the same by turns with images decoded in this process instead of a child process: `child_warm_ms`, `here_warm_ms`,
+the median ratio `child_times_here`, the `child_ms` that a file costs more, and for the stream `child_batch_share_of_here`.
 With --keras also the ordinary way: `model.predict` of one prepared image at a time in a process of its own (keras_ms), and a
 forward pass of Keras over the decoded arrays, 32 at a time and without a mirror image, by turns with the stream of files
 (keras_forward, batch_by_turns in images/s; their ratio batch_share_of_keras_forward). An answer takes `views` such passes, the
@@ -34,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import psutil
 
-from cxr_core import images
+from cxr_core import decoding, images
 from cxr_core.inference import predict
 from cxr_core.inference.litert_model import CHUNK
 from cxr_core.inference.predict import InputFile
@@ -48,6 +50,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--keras", action="store_true")
     parser.add_argument("--sessions", type=int, default=0)
+    parser.add_argument("--decoding", action="store_true")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--part", choices=("first", "keras"), help="for its own use")
     chosen = parser.parse_args()
@@ -67,6 +70,8 @@ def main() -> None:
     if chosen.sessions:
         figures |= crowd(chosen.run, files, chosen.sessions, chosen.seconds)
         figures["crowd_times_single"] = round(figures["crowd_p95_ms"] / figures["warm_ms"], 1)
+    if chosen.decoding:
+        figures |= decoding_by_turns(chosen.run, files, chosen.rounds)
     if chosen.keras:
         figures |= part(chosen, "keras", files)
         figures["times_keras"] = round(figures["batch"] / (1000 / figures["keras_ms"]), 1)
@@ -93,9 +98,9 @@ def first(run: str, files: list[Path], rounds: int) -> dict[str, Any]:
 
 def asked(panel: predict.LoadedModel, file: Path) -> None:
     """Decode, answer and draw the heatmap, as the page does for an upload."""
-    image = images.decode(file.read_bytes())
+    image = predict.decode(InputFile(file.name, file.read_bytes()), [panel], longest=1024)
     answer = panel.predict(panel.prepare([image]))[0]
-    panel.attribution(image.grey, answer.label)
+    panel.attribution(image, answer.label)
 
 
 def ours(run: str, files: list[Path], rounds: int) -> dict[str, Any]:
@@ -118,6 +123,45 @@ def ours(run: str, files: list[Path], rounds: int) -> dict[str, Any]:
         "warm_ms": warm, "forward_ms": forward, "batch": round(batch, 1), "loop": round(loop, 1),
         "batch_share_of_loop": round(batch / loop, 3), "failed": failed,
         "rss_mb": psutil.Process().memory_info().rss >> 20, "tensorflow": "tensorflow" in sys.modules,
+    }  # fmt: skip
+
+
+def decoding_by_turns(run: str, files: list[Path], rounds: int, batches: int = 5) -> dict[str, Any]:
+    """Answers with images decoded in a child process, as they are, and in this one, as they were until version 0.2."""
+    model = predict.load(run)
+    in_child = decoding.decode
+
+    def here(source: bytes, *, frame: int | None, sizes: list[int], longest: int | None, patience: Any) -> Any:
+        return images.reduce(images.decode(source, frame=frame), sizes, longest=longest)
+
+    ways: dict[str, Any] = {"child": in_child, "here": here}
+    warm: dict[str, list[float]] = {name: [] for name in ways}
+    batch: dict[str, list[float]] = {name: [] for name in ways}
+    inputs = [InputFile(path.name, path.read_bytes()) for path in files]
+    try:
+        for number in range(rounds + 5):
+            for name in sorted(ways, reverse=number % 2 == 0):
+                decoding.decode = ways[name]
+                model.members[0]._recent._features.clear()  # of the other's turn
+                start = time.perf_counter()
+                asked(model, files[number % len(files)])
+                warm[name].append(time.perf_counter() - start)
+        for number in range(batches + 1):
+            for name in sorted(ways, reverse=number % 2 == 0):
+                decoding.decode = ways[name]
+                start = time.perf_counter()
+                for _ in predict.stream(model, inputs):
+                    pass
+                batch[name].append(time.perf_counter() - start)
+    finally:
+        decoding.decode = in_child
+    child, plain = (1000 * np.array(warm[name][5:]) for name in ("child", "here"))
+    shares = np.array(batch["here"][1:]) / np.array(batch["child"][1:])
+    return {
+        "child_warm_ms": round(float(np.median(child)), 1), "here_warm_ms": round(float(np.median(plain)), 1),
+        "child_ms": round(float(np.median(child - plain)), 2),
+        "child_times_here": round(float(np.median(child / plain)), 3),
+        "child_batch_share_of_here": round(float(np.median(shares)), 3),
     }  # fmt: skip
 
 

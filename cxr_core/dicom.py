@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cxr_core import memory_budget
-from cxr_core.errors import UnreadableImage
+from cxr_core import jpeg, memory_budget
+from cxr_core.errors import TooManyPixels, UnreadableImage
 
 if TYPE_CHECKING:  # pydicom is imported when the first DICOM file comes
     from pydicom import Dataset
@@ -125,7 +125,8 @@ def decode(
         The header, and uint8 (H, W) in 0..255.
 
     Raises:
-        UnreadableImage: not DICOM, damaged, too large, no pixels, no such frame, or compressed in a way that cannot be
+        TooManyPixels: beyond max_pixels.
+        UnreadableImage: not DICOM, damaged, no pixels, no such frame, or compressed in a way that cannot be
             read here.
     """
     try:
@@ -186,9 +187,7 @@ def _accepted(name: str, dataset: "Dataset", max_pixels: int, frame: int) -> str
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     frames = int(dataset.get("NumberOfFrames") or 1)
     if rows * columns > max_pixels:
-        raise UnreadableImage(
-            f"The image has {columns:,} × {rows:,} pixels; at most {max_pixels:,} pixels are read. Reduce it and try again."
-        )
+        raise TooManyPixels(columns, rows, max_pixels)
     if rows * columns < 1 or not 1 <= frames <= MAX_FRAMES:
         raise UnreadableImage(
             f"{name} says that it has {frames:,} frames of {columns:,} × {rows:,} pixels. Expected: 1 to {MAX_FRAMES:,} frames."
@@ -239,27 +238,13 @@ def _decodable(name: str, dataset: "Dataset", frame: int) -> None:
     if syntax == _RLE:
         fits = len(coded) <= 2 * size[0] * size[1] * size[2] * int(dataset.BitsAllocated) // 8 + 1024
     else:
-        fits = (_jpeg_sizes(coded) if coded.startswith(b"\xff\xd8") else _jpeg_2000_sizes(coded)) == {size}
+        fits = (jpeg.sizes(coded) if coded.startswith(b"\xff\xd8") else _jpeg_2000_sizes(coded)) == {size}
     if not fits:
         raise UnreadableImage(f"{name} is damaged: its compressed image is not of the size that its header tells.")
-
-
-def _jpeg_sizes(coded: bytes) -> set[tuple[int, int, int]]:
-    """(columns, rows, samples) in every frame header before the first scan (ITU-T T.81 B.1, T.87 C.1)."""
-    sizes: set[tuple[int, int, int]] = set()
-    at = 2
-    while at + 4 <= len(coded) and coded[at] == 0xFF:
-        kind = coded[at + 1]
-        if kind == 0xDA:  # the scan starts
-            return sizes
-        if kind == 0xFF:  # a fill byte
-            at += 1
-            continue
-        if kind == 0xF7 or (0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC)):
-            rows, columns, samples = struct.unpack_from(">HHB", coded, at + 5)
-            sizes.add((columns, rows, samples))
-        at += 2 + int.from_bytes(coded[at + 2 : at + 4], "big")
-    return set()
+    if coded.startswith(b"\xff\xd8") and jpeg.has_too_many_scans(coded):
+        raise UnreadableImage(
+            f"{name} holds a JPEG of more than {jpeg.MAX_SCANS} scans, which are not read. Save it anew."
+        )
 
 
 def _jpeg_2000_sizes(coded: bytes) -> set[tuple[int, int, int]]:

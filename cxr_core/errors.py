@@ -6,6 +6,7 @@
         ├── UnknownName       no such dataset, run, model, recipe, class or setting; lists the known ones
         ├── AlreadyExists     the name is taken
         ├── UnreadableImage   not an image, damaged, or beyond the limits
+        │   └── TooManyPixels
         └── BadDataset        a folder or archive that cannot become a dataset
 
 Every message is one or more whole sentences: what happened, what was expected, what came, what to do.
@@ -58,6 +59,16 @@ class AlreadyExists(BadInput):
 
 class UnreadableImage(BadInput):
     """The bytes are no image that can be read."""
+
+
+class TooManyPixels(UnreadableImage):
+    """The image has more pixels, `width` × `height`, than may be decoded."""
+
+    def __init__(self, width: int, height: int, limit: int):
+        super().__init__(
+            f"The image has {width:,} × {height:,} pixels; at most {limit:,} pixels are read. Reduce it and try again."
+        )
+        self.width, self.height = width, height
 
 
 class BadDataset(BadInput):

@@ -8,9 +8,10 @@ and decoded once: whatever is asked of it later is in its `DecodedImage`.
 """
 
 import io
+import math
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,9 +20,9 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
-from cxr_core import dicom, memory_budget
+from cxr_core import dicom, jpeg, memory_budget
 from cxr_core.dicom import DicomHeader
-from cxr_core.errors import UnreadableImage
+from cxr_core.errors import TooManyPixels, UnreadableImage
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -55,12 +56,14 @@ class DecodedImage:
     """An image file, decoded once.
 
     Attributes:
-        grey: uint8 (H, W) in 0..255, upright.
+        grey: uint8 (H, W) in 0..255, upright; of a reduced image (see `reduce`) smaller.
         header: its format is "" if the pixels come from no file.
         colourfulness: in [0, 1]; 0 for grey and for DICOM. A tint that depends on the grey value alone, as of a photographed
             film, counts a quarter.
         dicom: of a DICOM file.
         frame: which image of a DICOM file with several it is, as it was chosen; None: nobody chose, and it is the first.
+        whole_shape: height and width of the whole image, if `grey` is reduced.
+        prepared: the whole image as `prepare` makes it, by size.
     """
 
     grey: Pixels
@@ -68,6 +71,14 @@ class DecodedImage:
     colourfulness: float = 0.0
     dicom: DicomHeader | None = None
     frame: int | None = None
+    whole_shape: tuple[int, int] | None = None
+    prepared: Mapping[int, Pixels] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the whole image."""
+        height, width = self.whole_shape or self.grey.shape
+        return height, width
 
     @property
     def frames(self) -> int:
@@ -75,7 +86,7 @@ class DecodedImage:
         return self.dicom.frames if self.dicom else 1
 
 
-def decode(source: bytes | Path, *, frame: int | None = None) -> DecodedImage:
+def decode(source: bytes | Path, *, frame: int | None = None, max_pixels: int = MAX_PIXELS) -> DecodedImage:
     """Decode an image file to grey, with all that its header and its colours tell.
 
     Colour becomes luma (ITU-R 601-2), transparency is laid over black, EXIF rotation is applied, 12- and 16-bit greys
@@ -84,9 +95,11 @@ def decode(source: bytes | Path, *, frame: int | None = None) -> DecodedImage:
     Args:
         source: the file's bytes, or its path.
         frame: which image of a DICOM file with several, from 0; by default the first.
+        max_pixels: upper limit, told by the header before anything is decoded.
 
     Raises:
-        UnreadableImage: not one of FORMATS, damaged, truncated or larger than MAX_PIXELS.
+        TooManyPixels: beyond max_pixels.
+        UnreadableImage: not one of FORMATS, damaged or truncated, or in more parts (scans, tiles) than are read.
     """
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
@@ -94,7 +107,7 @@ def decode(source: bytes | Path, *, frame: int | None = None) -> DecodedImage:
             file.seek(0)
             if is_dicom:
                 header, grey = dicom.decode(
-                    file.read(), name=_name(source, "The DICOM file"), max_pixels=MAX_PIXELS, frame=frame or 0
+                    file.read(), name=_name(source, "The DICOM file"), max_pixels=max_pixels, frame=frame or 0
                 )
                 general = Header("DICOM", header.photometric, *grey.shape[::-1])
                 return DecodedImage(grey, general, dicom=header, frame=frame)
@@ -102,7 +115,7 @@ def decode(source: bytes | Path, *, frame: int | None = None) -> DecodedImage:
                 raise UnreadableImage(
                     f"{_name(source, 'The file')} is no DICOM file: it has one image, number 0. Received: frame {frame}."
                 )
-            return _decode_with_pillow(file)
+            return _decode_with_pillow(file, max_pixels)
     except UnreadableImage:
         raise
     except FileNotFoundError as error:
@@ -120,17 +133,15 @@ def read(source: bytes | Path) -> Pixels:
     return decode(source).grey
 
 
-def _decode_with_pillow(file: BinaryIO) -> DecodedImage:
+def _decode_with_pillow(file: BinaryIO, max_pixels: int) -> DecodedImage:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd metadata; what matters here is whether there are pixels
         with Image.open(file, formats=_PILLOW) as image:
             header = Header(str(image.format), image.mode, image.width, image.height, _jpeg_quality(image))
-            if image.width * image.height > MAX_PIXELS:
-                raise UnreadableImage(
-                    f"The image has {image.width:,} × {image.height:,} pixels; "
-                    f"at most {MAX_PIXELS:,} pixels are read. Reduce it and try again."
-                )
+            if image.width * image.height > max_pixels:
+                raise TooManyPixels(image.width, image.height, max_pixels)
             _check_tiles(image)
+            _check_scans(image, file)
             with memory_budget.reserve(image.width * image.height):
                 if _stores_luma(image):
                     image.draft("YCbCr", image.size)  # luma as it is stored, and the colours beside it
@@ -153,13 +164,37 @@ _TURNS = {
 }  # fmt: skip  # that make an image of this orientation upright
 _STRIP_PIXELS = 2**22  # converted at once: a large image takes little more memory than its pixels
 _MAX_TILE_EXCESS = 16  # a tile of a TIFF has at most so many times the pixels of the image, or of 1024 × 1024
+_MAX_TILES = (
+    100_000  # of a TIFF, strips included; 10,000 × 10,000 pixels are 1,600 tiles of a usual size, or 10,000 strips
+)
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323  # TIFF 6.0, section 15
+_STRIP_OFFSETS, _TILE_OFFSETS = 273, 324
+
+
+def _check_scans(image: Image.Image, file: BinaryIO) -> None:
+    """Refuse a JPEG of so many scans that decoding takes minutes: each goes over the whole image."""
+    if not isinstance(image, JpegImageFile):
+        return
+    at = file.tell()
+    file.seek(0)
+    if jpeg.has_too_many_scans(file.read()):
+        raise UnreadableImage(
+            f"The JPEG has more than {jpeg.MAX_SCANS} scans, which are not read. Save it anew and try again."
+        )
+    file.seek(at)
 
 
 def _check_tiles(image: Image.Image) -> None:
-    """Refuse a TIFF whose tiles are far larger than its image: each is decoded whole."""
+    """Refuse a TIFF whose tiles are far larger than its image, since each is decoded whole, or far too many."""
     tags = getattr(image, "tag_v2", {})
-    tile = int(tags.get(_TILE_WIDTH, 0)) * int(tags.get(_TILE_HEIGHT, 0))
+    width, height = int(tags.get(_TILE_WIDTH, 0)), int(tags.get(_TILE_HEIGHT, 0))
+    tile = width * height
+    count = math.ceil(image.width / width) * math.ceil(image.height / height) if tile > 0 else 0
+    listed = [np.size(tags[offsets]) for offsets in (_STRIP_OFFSETS, _TILE_OFFSETS) if offsets in tags]
+    if max(count, *listed, 0) > _MAX_TILES:
+        raise UnreadableImage(
+            f"The TIFF is stored in more than {_MAX_TILES:,} parts, which are not read. Save it anew and try again."
+        )
     if tile > _MAX_TILE_EXCESS * max(image.width * image.height, 2**20):
         raise UnreadableImage(
             f"The TIFF has {image.width:,} × {image.height:,} pixels in tiles of {tile:,} pixels each, which does not fit. "
@@ -224,6 +259,25 @@ def prepare(grey: Pixels, size: int) -> Pixels:
     if grey.shape == (size, size):
         return grey
     return np.asarray(Image.fromarray(grey).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def reduce(image: DecodedImage, sizes: Iterable[int], *, longest: int | None = None) -> DecodedImage:
+    """Prepare an image in the sizes that are asked for, and let its full resolution go.
+
+    Args:
+        sizes: in pixels, as of `prepare`.
+        longest: side in pixels that `grey` has at most, for a screen; None leaves it whole, and 0 replaces it by the largest
+            prepared image.
+    """
+    prepared = {size: prepare(image.grey, size) for size in sizes}
+    grey = image.grey
+    if longest == 0 and prepared:
+        grey = prepared[max(prepared)]
+    elif longest and max(grey.shape) > longest:
+        preview = Image.fromarray(grey)
+        preview.thumbnail((longest, longest))
+        grey = np.asarray(preview)
+    return replace(image, grey=grey, whole_shape=image.shape, prepared=prepared)
 
 
 def to_input(pixels: Pixels) -> npt.NDArray[np.float32]:

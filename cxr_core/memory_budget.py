@@ -1,19 +1,46 @@
-"""Memory budget of decoding: large images are decoded one at a time, so that many at once do not fill the memory."""
+"""Memory budget of decoding: a process decodes only so many pixels of large images at once, and the rest wait in line."""
 
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-LARGE_PIXELS = 16_000_000  # a radiograph of 4,000 × 4,000; one of 100 million takes up to 0.8 GB while it is decoded
+SMALL_PIXELS = 4_000_000  # an image of 2,000 × 2,000, which does not count
+PIXELS_AT_ONCE = 120_000_000  # one of 100 million takes up to 1.3 GB while it is decoded
 
-_lock = threading.Lock()
+_changed = threading.Condition()
+_waiting: deque[object] = deque()
+_taken = [0]
+
+
+def _nothing() -> None:
+    """Whoever waits is not told."""
 
 
 @contextmanager
-def reserve(pixels: int) -> Iterator[None]:
-    """Wait until no other image of more than LARGE_PIXELS is decoded in this process, if this is one."""
-    if pixels <= LARGE_PIXELS:
+def reserve(pixels: int, meanwhile: Callable[[], None] = _nothing) -> Iterator[None]:
+    """Wait until an image of so many pixels may be decoded in this process; first come, first served.
+
+    Args:
+        meanwhile: called while waiting, ten times a second; what it raises ends the wait.
+    """
+    if pixels <= SMALL_PIXELS:
         yield
         return
-    with _lock:
+    place = object()
+    with _changed:
+        _waiting.append(place)
+        try:
+            while _waiting[0] is not place or (_taken[0] and _taken[0] + pixels > PIXELS_AT_ONCE):
+                _changed.wait(0.1)
+                meanwhile()
+            _taken[0] += pixels
+        finally:
+            _waiting.remove(place)
+            _changed.notify_all()
+    try:
         yield
+    finally:
+        with _changed:
+            _taken[0] -= pixels
+            _changed.notify_all()

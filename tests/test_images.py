@@ -456,6 +456,39 @@ def test_a_tiff_with_a_tile_far_larger_than_its_image_is_refused_before_it_is_de
         images.decode(tiled_tiff(64, 512))
 
 
+def with_scans(content: bytes, extra: int) -> bytes:
+    """A progressive JPEG whose last scan is there so many times more."""
+    last = content.rindex(b"\xff\xda")
+    return content[:-2] + content[last:-2] * extra + content[-2:]
+
+
+def test_a_jpeg_of_too_many_scans_is_refused_and_an_ordinary_progressive_one_is_not() -> None:
+    out = io.BytesIO()
+    grey = np.random.default_rng(5).integers(0, 256, (64, 48), dtype=np.uint8)
+    marks = b"\xff\xda" * 500  # two bytes that start a scan elsewhere
+    Image.fromarray(grey).save(out, "JPEG", progressive=True, comment=marks)
+    content = out.getvalue()
+    assert content.count(b"\xff\xda") > 500
+    assert images.decode(content).grey.shape == (64, 48)
+    assert images.decode(with_scans(content, 20)).grey.shape == (64, 48)
+    with pytest.raises(UnreadableImage, match="more than 100 scans"):
+        images.decode(with_scans(content, 100))
+
+
+def test_a_tiff_of_far_too_many_tiles_is_refused_before_it_is_decoded() -> None:
+    with pytest.raises(UnreadableImage, match="more than 100,000 parts"):
+        images.decode(tiled_tiff(6400, 16))
+
+
+def test_a_reduced_image_has_the_sizes_that_are_asked_for_and_knows_its_own() -> None:
+    whole = images.DecodedImage(np.random.default_rng(6).integers(0, 256, (300, 200), dtype=np.uint8))
+    reduced = images.reduce(whole, [64, 32], longest=150)
+    assert reduced.shape == whole.shape == (300, 200) and reduced.grey.shape == (150, 100)
+    np.testing.assert_array_equal(reduced.prepared[64], images.prepare(whole.grey, 64))
+    assert images.reduce(whole, [64, 32], longest=0).grey.shape == (64, 64)
+    assert images.reduce(whole, []).grey is whole.grey
+
+
 def test_large_images_are_decoded_one_at_a_time_and_small_ones_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     running, most = [0], [0]
 
@@ -466,7 +499,8 @@ def test_large_images_are_decoded_one_at_a_time_and_small_ones_meanwhile(monkeyp
         running[0] -= 1
         return np.zeros((image.height, image.width), np.uint8)
 
-    monkeypatch.setattr(memory_budget, "LARGE_PIXELS", 40 * 40)
+    monkeypatch.setattr(memory_budget, "SMALL_PIXELS", 40 * 40)
+    monkeypatch.setattr(memory_budget, "PIXELS_AT_ONCE", 60 * 60)
     monkeypatch.setattr(images, "_grey", slow)
     large, small = (images.encode(np.zeros((side, side), np.uint8), format="PNG") for side in (50, 30))
     with ThreadPoolExecutor(4) as pool:

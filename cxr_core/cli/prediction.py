@@ -160,9 +160,9 @@ def _line(document: dict[str, Any]) -> str:
 def _heatmap(model: Any, item: Any, label: str, folder: str, number: int) -> str:
     from cxr_core.inference import heatmap, predict
 
-    grey = images.decode(predict.content_of(item), frame=item.frame).grey
+    image = predict.decode(item, [model], longest=None)
     target = workspace.ensure_dir(Path(folder).expanduser()) / f"{number:04d}-{Path(item.name).stem[:80]}-{label}.png"
-    Image.fromarray(heatmap.overlay(grey, model.attribution(grey, label))).save(target)
+    Image.fromarray(heatmap.overlay(image.grey, model.attribution(image, label))).save(target)
     return str(target)
 
 

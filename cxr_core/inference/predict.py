@@ -7,16 +7,18 @@ A run answers by its exported network, without Keras; where it has not been expo
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cxr_core import images, process, workspace
+from cxr_core import decoding, images, process, workspace
+from cxr_core.decoding import PATIENT, Patience
 from cxr_core.errors import BadInput, CxrError, WorkFailed
 from cxr_core.evaluation import ensembles, rule_store
 from cxr_core.evaluation.decision_rule import DecisionRule, decide
@@ -24,6 +26,7 @@ from cxr_core.evaluation.ensembles import Ensemble
 from cxr_core.images import DecodedImage
 from cxr_core.inference import model_cache
 from cxr_core.inference.input_check.checks import (
+    BASIC_SIDE,
     UNCHECKED,
     CheckInput,
     Finding,
@@ -123,22 +126,30 @@ class LoadedModel:
         of_rules = (rule.notice for rule in (self.rule, *self.member_rules) if rule.notice)
         return " ".join(dict.fromkeys((*of_checks, *of_rules)))
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Sides of the images that its networks and its input check take, in pixels."""
+        return (*{member.size for member in self.members}, *(() if self.checks else (BASIC_SIDE,)))
+
     def prepare(self, decoded: Sequence[DecodedImage]) -> list[PreparedImage]:
-        """All that comes before the networks: images in their sizes, and the findings of the members' input checks together."""
+        """All that comes before the networks: images in their sizes, and the findings of the members' input checks together.
+
+        Args:
+            decoded: whole, or reduced to these `sizes` at least.
+        """
         if not decoded:
             return []
         sizes = {member.size for member in self.members}
-        pixels = [{size: images.prepare(image.grey, size) for size in sizes} for image in decoded]
+        pixels = [{size: _prepared(image, size) for size in sizes} for image in decoded]
         inputs = [
-            CheckInput(image.grey, image.colourfulness, min(sizes), by_size)
+            CheckInput(image.grey, image.colourfulness, min(sizes), {**image.prepared, **by_size}, image.shape)
             for image, by_size in zip(decoded, pixels, strict=True)
         ]
         with process.one_blas_thread():
             by_check = [check(inputs) for check in self.checks or (basic_findings,)]
         return [
             PreparedImage(
-                image.grey.shape[1],
-                image.grey.shape[0],
+                *image.shape[::-1],
                 by_size,
                 tuple(sorted((*_header_findings(image), *combine(findings)), key=lambda finding: not finding.refuses)),
             )
@@ -175,10 +186,13 @@ class LoadedModel:
             for index, image in enumerate(prepared)
         ]
 
-    def attribution(self, grey: Pixels, label: str) -> npt.NDArray[np.float64]:
-        """Attribution map of a class (HiResCAM, see head.py): what each part of an image, uint8 (H, W), adds to its score.
+    def attribution(self, image: DecodedImage | Pixels, label: str) -> npt.NDArray[np.float64]:
+        """Attribution map of a class (HiResCAM, see head.py): what each part of an image adds to its score.
 
         Of an ensemble the weighted mean of the members' maps, each scaled to its own largest.
+
+        Args:
+            image: whole, or reduced to `sizes`; or uint8 (H, W).
 
         Returns:
             float64 (h, w), of either sign.
@@ -189,8 +203,9 @@ class LoadedModel:
         if label not in self.classes:
             raise BadInput(f"Run '{self.run.id}' knows no class '{label}'. Known: {', '.join(self.classes)}.")
         code = self.classes.index(label)
+        decoded = image if isinstance(image, DecodedImage) else DecodedImage(image)
         with process.one_blas_thread():
-            maps = [member.attribution(images.prepare(grey, member.size), code) for member in self.members]
+            maps = [member.attribution(_prepared(decoded, member.size), code) for member in self.members]
         if len(maps) == 1:
             return maps[0]
         side = max(max(values.shape) for values in maps)
@@ -262,51 +277,78 @@ class Result:
         return sum(self.prediction is not None and opinion.label == self.prediction.label for opinion in self.opinions)
 
 
-def stream(model: LoadedModel, items: Iterable[InputFile], *, others: Sequence[LoadedModel] = ()) -> Generator[Result]:
-    """Results one by one, in the order of the items; each core takes a chunk of them from file to prediction.
+def stream(
+    model: LoadedModel,
+    items: Iterable[InputFile],
+    *,
+    others: Sequence[LoadedModel] = (),
+    patience: Patience = PATIENT,
+) -> Generator[Result]:
+    """Results one by one, in the order of the items; each thread takes a chunk of them from file to prediction.
 
-    Whoever stops reading stops the work.
+    There are two threads a core, since one that waits for a child process uses none. Whoever stops reading stops the work.
 
     Args:
         others: models that give a second opinion on each image.
+        patience: at whose end the files that are left get its sentence.
     """
-    source, models = iter(items), (model, *others)
+    source, models, stopped = iter(items), (model, *others), Event()
+    until_stopped = replace(patience, has_left=lambda: stopped.is_set() or patience.has_left())
     with (
         process.one_blas_thread(),
-        ThreadPoolExecutor(max(1, process.cpu_count()), thread_name_prefix="predict") as pool,
+        ThreadPoolExecutor(2 * process.cpu_count(), thread_name_prefix="predict") as pool,
     ):
         waiting: list[Future[list[Result]]] = []
         try:
             while True:
                 while len(waiting) * CHUNK < PREFETCH and (chunk := [*islice(source, CHUNK)]):
-                    waiting.append(pool.submit(_results, models, chunk))
+                    waiting.append(pool.submit(_results, models, chunk, until_stopped))
                 if not waiting:
                     return
                 yield from waiting.pop(0).result()
         finally:
+            stopped.set()
             for future in waiting:
                 future.cancel()
 
 
-def content_of(item: InputFile) -> bytes | Path:
-    """The file itself; a member of an archive is unpacked now.
+def decode(
+    item: InputFile,
+    models: Iterable[LoadedModel],
+    *,
+    frame: int | None = None,
+    longest: int | None = 0,
+    patience: Patience = PATIENT,
+) -> DecodedImage:
+    """Decode a file in a child process, reduced to what the models take.
+
+    Args:
+        frame: instead of the item's.
+        longest: side of its `grey`, see `images.reduce`.
 
     Raises:
-        UnreadableImage: it cannot be unpacked.
+        as `decoding.decode`.
     """
-    return item.content if isinstance(item.content, bytes | Path) else item.content()
+    sizes = [size for model in models for size in model.sizes]
+    chosen = item.frame if frame is None else frame
+    return decoding.decode(item.content, frame=chosen, sizes=sizes, longest=longest, patience=patience)
+
+
+def _prepared(image: DecodedImage, size: int) -> Pixels:
+    """uint8 (size, size); of a reduced image that was not asked for in this size, as good as it is."""
+    return image.prepared[size] if size in image.prepared else images.prepare(image.grey, size)
 
 
 def _header_findings(image: DecodedImage) -> tuple[Finding, ...]:
     return header_findings(image.dicom.facts, image.frames if image.frame is None else 1) if image.dicom else ()
 
 
-def _results(models: Sequence[LoadedModel], chunk: list[InputFile]) -> list[Result]:
+def _results(models: Sequence[LoadedModel], chunk: list[InputFile], patience: Patience) -> list[Result]:
     decoded: dict[int, DecodedImage] = {}
     results: dict[int, Result] = {}
     for index, item in enumerate(chunk):
         try:
-            decoded[index] = images.decode(content_of(item), frame=item.frame)
+            decoded[index] = decode(item, models, patience=patience)
         except CxrError as error:
             results[index] = Result(item.name, problem=str(error))
         except MemoryError:

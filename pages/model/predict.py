@@ -5,7 +5,7 @@ import random
 import pandas as pd
 import streamlit as st
 
-from cxr_core import formatting, images
+from cxr_core import formatting
 from cxr_core.data import datasets
 from cxr_core.errors import CxrError
 from cxr_core.evaluation import confusion, intervals, rule_store
@@ -19,6 +19,7 @@ from pages.ui import (
     cached_data,
     cached_metrics,
     clipboard,
+    heatmaps,
     messages,
     prediction_card,
     run_card,
@@ -105,7 +106,7 @@ def single_image(
     """Show one image with its prediction, or the sentence that says why there is none."""
     title = title or item.name
     try:
-        image = _decoded(item, title)
+        image = _decoded(item, title, [model, *others])
     except CxrError as error:
         messages.unreadable(item.name, str(error))
         return
@@ -114,15 +115,15 @@ def single_image(
         return network.predict(network.prepare([image]))[0]
 
     opinions = [(other, prediction(other)) for other in others]
-    facts = dict(image.dicom.facts) if image.dicom else {}
-    prediction_card.show(model, title, image.grey, prediction(model), others=opinions, true=true, facts=facts)
+    prediction_card.show(model, title, image, prediction(model), others=opinions, true=true)
 
 
-def _decoded(item: InputFile, title: str) -> DecodedImage:
+def _decoded(item: InputFile, title: str, models: list[LoadedModel]) -> DecodedImage:
     """The decoded image; of a DICOM file with several frames the chosen one."""
     key = f"frame-{title}"
     frame = int(st.session_state.get(key, (item.frame or 0) + 1)) - 1
-    image = images.decode(predict.content_of(item), frame=frame)
+    with st.spinner("Reading the image …"):  # behind those of others, if there are many
+        image = predict.decode(item, models, frame=frame, longest=heatmaps.WIDEST)
     if image.frames > 1:
         label = f"Image of {formatting.verbatim(title)} (1 to {image.frames})"
         st.number_input(label, 1, image.frames, frame + 1, key=key, width=260)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from contextlib import suppress
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -11,6 +10,7 @@ from cxr_core import formatting
 from cxr_core.errors import CxrError
 from cxr_core.evaluation import plots
 from cxr_core.evaluation.decision_rule import DecisionRule
+from cxr_core.images import DecodedImage
 from cxr_core.inference.predict import LoadedModel, Prediction
 from pages.ui import cached_data, cached_metrics, heatmaps, messages, run_card
 from pages.ui.theme import dark
@@ -21,20 +21,18 @@ IMAGE, HEATMAP = "image", "heatmap"
 def show(
     model: LoadedModel,
     title: str,
-    grey: np.ndarray,
+    image: DecodedImage,
     answer: Prediction,
     *,
     others: Sequence[tuple[LoadedModel, Prediction]] = (),
     true: str = "",
-    facts: dict[str, str] | None = None,
 ) -> None:
     """Show the prediction beside its image.
 
     Args:
-        grey: uint8 (H, W).
+        image: may be reduced to what the model and a screen take.
         others: second opinions on it.
         true: its class, if that is known.
-        facts: metadata of its file.
     """
     with st.container(border=True):
         left, right = st.columns([3, 2], gap="large")
@@ -46,12 +44,13 @@ def show(
                 _exact(answer)
         with right:
             if passed:
-                _picture(model, title, grey, answer)
+                _picture(model, title, image, answer)
             else:
-                st.image(cached_data.jpeg(grey), width="stretch", alt=f"The image {title}")
-            st.caption(f"{formatting.verbatim(title)} · {grey.shape[1]:,} × {grey.shape[0]:,} pixels")
-            if facts:
-                st.caption(" · ".join(f"{name}: {value}" for name, value in facts.items()))
+                st.image(cached_data.jpeg(image.grey), width="stretch", alt=f"The image {title}")
+            height, width = image.shape
+            st.caption(f"{formatting.verbatim(title)} · {width:,} × {height:,} pixels")
+            if image.dicom and image.dicom.facts:
+                st.caption(" · ".join(f"{name}: {value}" for name, value in image.dicom.facts.items()))
 
 
 def _passed(title: str, answer: Prediction) -> bool:
@@ -167,20 +166,20 @@ def _confidence(model: LoadedModel, answer: Prediction) -> None:
         st.info(f"**Not confident.** {sentence}", icon=":material/help:")
 
 
-def _picture(model: LoadedModel, title: str, grey: np.ndarray, answer: Prediction) -> None:
+def _picture(model: LoadedModel, title: str, image: DecodedImage, answer: Prediction) -> None:
     @st.fragment
     def chosen() -> None:
         view = st.segmented_control(
             "What to show", [HEATMAP, IMAGE], default=HEATMAP, required=True, key=f"way-{title}", persist_state="session",
             format_func={HEATMAP: "Heatmap", IMAGE: "Image"}.__getitem__, label_visibility="collapsed",
         )  # fmt: skip
-        if view == IMAGE or not _heat(model, title, grey, answer):
-            st.image(cached_data.jpeg(grey), width="stretch", alt=f"The image {title}")
+        if view == IMAGE or not _heat(model, title, image, answer):
+            st.image(cached_data.jpeg(image.grey), width="stretch", alt=f"The image {title}")
 
     chosen()
 
 
-def _heat(model: LoadedModel, title: str, grey: np.ndarray, answer: Prediction) -> bool:
+def _heat(model: LoadedModel, title: str, image: DecodedImage, answer: Prediction) -> bool:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         label = st.selectbox(
             "Class explained", model.classes, model.classes.index(answer.label), key=f"for-{title}",
@@ -191,7 +190,7 @@ def _heat(model: LoadedModel, title: str, grey: np.ndarray, answer: Prediction) 
             "Opacity", 0, 100, 60, 5, key=f"strength-{title}", persist_state="session", format="%d %%", width=150
         )
     try:
-        overlay = heatmaps.laid_over(grey, model.attribution(grey, label), opacity / 100)
+        overlay = heatmaps.laid_over(image.grey, model.attribution(image, label), opacity / 100)
     except CxrError as error:
         st.caption(f":material/info: {error}")
         return False

@@ -9,7 +9,8 @@ import pytest
 
 from cxr_core import images
 from cxr_core.errors import UnreadableImage
-from cxr_core.inference import predict, uploads
+from cxr_core.inference import uploads
+from cxr_core.inference.predict import InputFile
 from tests.test_dicom import content as dicom_content
 from tests.test_dicom import made
 
@@ -24,18 +25,22 @@ def zipped(files: dict[str, bytes], kind: int = zipfile.ZIP_DEFLATED) -> bytes:
     return out.getvalue()
 
 
+def content_of(item: InputFile) -> bytes:
+    return item.content() if callable(item.content) else item.content
+
+
 def test_a_file_is_itself_and_an_archive_is_what_is_in_it() -> None:
     files = [("a.png", IMAGE), ("more.zip", zipped({"in/b.png": IMAGE, "notes.txt": b"no", "__MACOSX/b.png": b"no"}))]
     found, problems = uploads.input_files(files)
     assert [one.name for one in found] == ["a.png", "more.zip/in/b.png"]
     assert problems == [("more.zip", "1 file in it left out, since only images are read: notes.txt")]
-    assert [predict.content_of(one) for one in found] == [IMAGE, IMAGE]
+    assert [content_of(one) for one in found] == [IMAGE, IMAGE]
 
 
 def test_a_path_to_an_archive_does_too(tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(zipped({"b.png": IMAGE}))
     found, _ = uploads.input_files([("x.zip", tmp_path / "x.zip")])
-    assert predict.content_of(found[0]) == IMAGE
+    assert content_of(found[0]) == IMAGE
 
 
 def test_files_of_a_hospitals_disc_are_taken_though_they_have_no_ending() -> None:
@@ -83,4 +88,4 @@ def test_a_damaged_member_is_told_when_it_is_read() -> None:
     found, problems = uploads.input_files([("x.zip", bytes(content))])
     assert not problems
     with pytest.raises(UnreadableImage, match="damaged inside its archive"):
-        predict.content_of(found[0])
+        content_of(found[0])

@@ -33,6 +33,7 @@ _MOST_SIDE = 4096  # of a network's input
 _LEAST_SIDE = 32  # pixels; fewer show no lungs
 _LONG, _VERY_LONG = 2.5, 4.0  # one side to the other; chest X-rays of the widest known set reach 3.4
 _TINTED, _COLOURFUL = 0.02, 0.06
+BASIC_SIDE = 2 * SIDE  # pixels of the images that are checked without a fitted check
 _EVEN = 8  # grey values from the darkest to the brightest hundredth
 _A_LITTLE_CHANGED = AugmentationLimits(
     rotation=4, translation=0, zoom=0, flip=False, brightness=0, contrast=0.3, gamma=0.2
@@ -48,16 +49,18 @@ class CheckInput:
     """An image to check.
 
     Attributes:
-        grey: uint8 (H, W), as `images.read` gives it.
+        grey: uint8 (H, W), as `images.read` gives it, or reduced.
         colour: of the file, see `images.DecodedImage.colourfulness`.
         size: side of the network's input in pixels.
         prepared: the same as `images.prepare` makes it, by side, where that is done already.
+        whole_shape: height and width of the image, if `grey` is reduced.
     """
 
     grey: Pixels
     colour: float
     size: int
     prepared: Mapping[int, Pixels] = field(default_factory=dict)
+    whole_shape: tuple[int, int] | None = None
 
     def thumbnail(self, side: int) -> Pixels:
         """Reduced to uint8 (SIDE, SIDE) by way of `side`, that of the images that a check is fitted on."""
@@ -253,7 +256,7 @@ class InputCheck:
 
 def basic_findings(inputs: Sequence[CheckInput]) -> list[tuple[Finding, ...]]:
     """Findings that need no fitted check, as `InputCheck.findings`; UNCHECKED says what they leave out."""
-    spans = _spans(np.stack([image.thumbnail(2 * SIDE) for image in inputs]))
+    spans = _spans(np.stack([image.thumbnail(BASIC_SIDE) for image in inputs]))
     return [_refusing_first(_plain(image, span)) for image, span in zip(inputs, spans, strict=True)]
 
 
@@ -263,7 +266,8 @@ def _refusing_first(findings: Sequence[Finding]) -> tuple[Finding, ...]:
 
 def _plain(image: CheckInput, span: float) -> list[Finding]:
     """Findings that need no training images, on size and shape, the `span` of the greys, and colour."""
-    findings = _on_shape(image.grey, image.size)
+    height, width = image.whole_shape or image.grey.shape
+    findings = _on_shape(height, width, image.size)
     if span < _EVEN:
         even = "The image is one even tone and shows no body. A chest X-ray was expected. Check the file."
         findings.append(Finding("flat", True, even))
@@ -273,9 +277,7 @@ def _plain(image: CheckInput, span: float) -> list[Finding]:
     return findings
 
 
-def _on_shape(grey: Pixels, size: int) -> list[Finding]:
-    """Findings on height and width."""
-    height, width = grey.shape
+def _on_shape(height: int, width: int, size: int) -> list[Finding]:
     shorter, longer = sorted((height, width))
     has = f"The image has {width:,} × {height:,} pixels"
     if shorter < _LEAST_SIDE:

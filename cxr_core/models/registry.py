@@ -6,7 +6,7 @@ from functools import partial
 import keras
 
 from cxr_core.errors import BadInput
-from cxr_core.models import ann, backbones, catalogue, custom_cnn, efficientnet_lite, layers, resnet
+from cxr_core.models import ann, backbones, catalogue, custom_cnn, efficientnet_lite, layers, resnet, resnet_v15
 
 Builder = Callable[..., keras.Model]
 
@@ -15,6 +15,10 @@ BACKBONES: dict[str, Builder] = {
     **{name: partial(resnet.backbone, name) for name in resnet.BLOCKS},
     **{name: partial(efficientnet_lite.backbone, name) for name in efficientnet_lite.SIZES},
 }
+OTHER_GRAPHS: dict[tuple[str, str], Builder] = {
+    (name, catalogue.ASTRA): partial(resnet_v15.backbone, name) for name in resnet_v15.BLOCKS
+}
+"""(Model, starting weights) → the builder of BACKBONES' graph as these weights need it."""
 BUILDERS: dict[str, Builder] = {"custom_cnn": custom_cnn.build, "ann": ann.build}
 
 
@@ -27,6 +31,7 @@ def build(
     scaling: str = catalogue.OWN,
     head: str = catalogue.FLATTEN,
     backbone: keras.Model | None = None,
+    weights: str = catalogue.SCRATCH,
 ) -> keras.Model:
     """Build the model `name`, with fresh weights or on a given backbone.
 
@@ -37,6 +42,7 @@ def build(
         scaling: how pixels are scaled, of `catalogue.SCALINGS`.
         head: how features become one row, of `catalogue.POOLINGS`.
         backbone: from `build_backbone`, with its weights loaded; only for models that have one.
+        weights: what the network will start from or has started from; without a backbone it decides about the graph.
 
     Returns:
         A flat Keras model: float32 (N, size, size, 3) in 0..255 to float32 (N, classes), rows summing to 1.
@@ -51,11 +57,14 @@ def build(
     if name in BUILDERS:
         return BUILDERS[name](classes=classes, size=size, dropout=dropout, scaling=scaling, head=head)
     if backbone is None:
-        backbone = build_backbone(name, size=size, scaling=scaling)
+        backbone = build_backbone(name, size=size, scaling=scaling, weights=weights)
     outputs = layers.classifier(backbone.output, classes=classes, dropout=dropout, head=head)
     return keras.Model(backbone.input, outputs, name=name)
 
 
-def build_backbone(name: str, *, size: int | None, scaling: str = catalogue.OWN) -> keras.Model:
-    """The part of the model `name` that makes features, with fresh weights: float32 (N, size, size, 3) to (N, h, w, c)."""
-    return BACKBONES[catalogue.get(name).name](size, scaling)
+def build_backbone(
+    name: str, *, size: int | None, scaling: str = catalogue.OWN, weights: str = catalogue.SCRATCH
+) -> keras.Model:
+    """The part of the model `name` that makes features, fresh, as `weights` need it: float32 (N, size, size, 3) to (N, h, w, c)."""
+    builder = OTHER_GRAPHS.get((name, weights)) or BACKBONES[catalogue.get(name).name]
+    return builder(size, scaling)

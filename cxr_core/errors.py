@@ -2,6 +2,7 @@
 
     CxrError                  exit code 1: the work failed
     ├── WorkFailed            something outside the person's input went wrong (disk, memory, a vanished file)
+    │   └── DamagedFile       a file's content is not what was written
     └── BadInput              exit code 2: the input or the arguments are wrong
         ├── UnknownName       no such dataset, run, model, recipe, class or setting; lists the known ones
         ├── AlreadyExists     the name is taken
@@ -26,6 +27,10 @@ class CxrError(Exception):
 
 class WorkFailed(CxrError):
     """The request was fine, the work was not."""
+
+
+class DamagedFile(WorkFailed):
+    """The content of a file is not what was written; never raised where it merely could not be read."""
 
 
 class BadInput(CxrError):

@@ -27,7 +27,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from cxr_core.errors import BadInput, WorkFailed
+from cxr_core.errors import BadInput, DamagedFile, WorkFailed
 
 PACKAGE = Path(__file__).resolve().parent
 PROJECT = PACKAGE.parent
@@ -223,6 +223,18 @@ def write_bytes(path: Path, content: bytes) -> None:
         part.write_bytes(content)
 
 
+def read_bytes(path: Path) -> bytes:
+    """Content of a file.
+
+    Raises:
+        WorkFailed: it is missing or cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise WorkFailed(f"{path} could not be read ({error.strerror or error}).") from error
+
+
 def write_json(path: Path, document: Any) -> None:
     """Atomic; NaN is refused (ValueError), since it is no JSON."""
     write_bytes(path, json.dumps(document, indent=1, allow_nan=False).encode())
@@ -237,12 +249,17 @@ def read_json(path: Path) -> Any:
 
     Raises:
         FileNotFoundError: there is no such file.
-        WorkFailed: the file is damaged.
+        DamagedFile: it is no JSON.
+        WorkFailed: it cannot be read.
     """
     try:
         return json.loads(path.read_bytes(), parse_constant=_no_number)
-    except ValueError as error:
-        raise WorkFailed(f"{path} is damaged: it is not valid JSON. Restore it from a backup.") from error
+    except (ValueError, RecursionError) as error:
+        raise DamagedFile(f"{path} is damaged: it is not valid JSON. Restore it from a backup.") from error
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise WorkFailed(f"{path} could not be read ({error.strerror or error}).") from error
 
 
 def is_number(value: object) -> bool:

@@ -16,9 +16,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from cxr_core import workspace
+from cxr_core import checksums, workspace
 from cxr_core.arrays import Floats, softmax
-from cxr_core.errors import BadInput, UnknownName, WorkFailed
+from cxr_core.errors import BadInput, DamagedFile, UnknownName, WorkFailed
 from cxr_core.evaluation import metrics, prediction_set, predictions
 from cxr_core.runs import config as settings
 from cxr_core.runs import run_store as runs
@@ -47,13 +47,14 @@ def of_run(run_id: str) -> Ensemble | None:
     """The members of an ensemble; None for a run with a network of its own.
 
     Raises:
-        WorkFailed: its file is damaged.
+        DamagedFile: its file is damaged.
+        WorkFailed: a member has another model than when the ensemble was made.
     """
     path = runs.folder(run_id) / "ensemble.json"
     if not path.is_file():
         return None
     try:
-        document = workspace.read_json(path)
+        document = checksums.unseal(workspace.read_json(path))
         members, way, weights = document["members"], document["way"], document["weights"]
         if not isinstance(members, list) or len(members) < 2 or len(set(members)) < len(members) or way not in METHODS:
             raise ValueError(members, way)
@@ -61,9 +62,25 @@ def of_run(run_id: str) -> Ensemble | None:
             raise TypeError(weights)
         if len(weights) != len(members) or min(weights) < 0 or not math.isclose(sum(weights), 1, abs_tol=1e-6):
             raise ValueError(weights)  # NaN and infinity are not close to 1
-        return Ensemble(tuple(map(workspace.validate_name, members)), way, tuple(map(float, weights)))
-    except (TypeError, KeyError, ValueError, OverflowError, BadInput, WorkFailed) as error:
-        raise WorkFailed(f"{path} is damaged. Delete the ensemble and create it again.") from error
+        ensemble = Ensemble(tuple(map(workspace.validate_name, members)), way, tuple(map(float, weights)))
+        models = dict(document.get("models", {}))
+    except (TypeError, KeyError, ValueError, OverflowError, BadInput, DamagedFile) as error:
+        raise DamagedFile(f"{path} is damaged. Delete the ensemble and create it again.") from error
+    for member in ensemble.members:
+        if models.get(member) and _model_of(member) not in ("", models[member]):
+            raise WorkFailed(
+                f"Run '{member}' has another model than when the ensemble '{run_id}' was made of it, so the ensemble gives no "
+                "answer. Delete the ensemble and create it again."
+            )
+    return ensemble
+
+
+def _model_of(run_id: str) -> str:
+    """Fingerprint of a run's model; empty if run or model is gone, of which those tell who load it."""
+    try:
+        return runs.model_fingerprint(runs.folder(run_id))
+    except UnknownName:
+        return ""
 
 
 def combine(members: Sequence[npt.ArrayLike], way: str, weights: Sequence[float] | None = None) -> Floats:
@@ -149,7 +166,9 @@ def create(run_ids: Sequence[str], way: str = "mean") -> str:
         combined = combine([member.probabilities for member in images.members], way, weights)
         tables[split] = images.members[0].with_probabilities(combined).table()
         predictions.write(folder / "predictions" / f"{split}.parquet", tables[split])
-    workspace.write_json(folder / "ensemble.json", asdict(Ensemble(ids, way, weights)))  # type: ignore[arg-type]
+    models = {member: _model_of(member) for member in ids}
+    document = {**asdict(Ensemble(ids, way, weights)), "models": models}  # type: ignore[arg-type]
+    workspace.write_json(folder / "ensemble.json", checksums.seal(document))
     workspace.write_json(folder / "metrics.json", metrics.summary(tables, first.data))
     workspace.write_json(folder / "config.json", settings.to_document(replace(config, epochs=1)))
     now = time.time()

@@ -9,13 +9,14 @@ the run answers by instead says so.
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from cxr_core import workspace
-from cxr_core.errors import BadInput, CxrError, UnknownName, WorkFailed
+from cxr_core import checksums, workspace
+from cxr_core.errors import BadInput, CxrError, DamagedFile, UnknownName
 from cxr_core.evaluation import decision_rule, prediction_set
 from cxr_core.evaluation.decision_rule import DecisionRule
 from cxr_core.evaluation.prediction_set import PredictionSet
@@ -113,9 +114,18 @@ def save(run_id: str, rule: DecisionRule) -> None:
         BadInput: the run ships with the project.
     """
     folder = _own_folder(run_id)
-    workspace.write_json(folder / FILE, rule.document())
+    workspace.write_json(folder / FILE, checksums.seal(rule.document()))
     for name in _OLD_FILES:
         (folder / name).unlink(missing_ok=True)
+
+
+def seal(run_id: str) -> None:
+    """Give the rule's file of an earlier version its checksum; nothing happens without a file, or with one that cannot be read."""
+    path = runs.folder(run_id) / FILE
+    if path.is_file() and not checksums.is_sealed(path):
+        with suppress(TypeError, KeyError, ValueError, OverflowError, DamagedFile):
+            rule = DecisionRule.from_document(workspace.read_json(path))
+            workspace.write_json(path, checksums.seal(rule.document()))
 
 
 def delete(run_id: str) -> None:
@@ -176,9 +186,9 @@ def _read(folder: Path, classes: tuple[str, ...]) -> list[DecisionRule]:
     """The rules that the files of a run hold, the last the one to be preferred."""
     try:
         if (folder / FILE).is_file():
-            rule = DecisionRule.from_document(workspace.read_json(folder / FILE))
+            rule = DecisionRule.from_document(checksums.unseal(workspace.read_json(folder / FILE)))
             if rule.classes != classes:
-                raise ValueError(rule.classes)
+                raise ValueError(f"its classes are {', '.join(rule.classes)}")
             return [rule]
         rules = []
         for name, key in zip(_OLD_FILES, ("value", "temperature"), strict=True):
@@ -191,7 +201,7 @@ def _read(folder: Path, classes: tuple[str, ...]) -> list[DecisionRule]:
                 document |= {"positive": old["positive"], "threshold": old["threshold"], "criterion": old["rule"]}
             rules.append(DecisionRule.from_document(document))
         return rules
-    except (TypeError, KeyError, ValueError, OverflowError, WorkFailed) as error:
-        raise WorkFailed(
+    except (TypeError, KeyError, ValueError, OverflowError, DamagedFile) as error:
+        raise DamagedFile(
             f"The decision rule in {folder} is damaged. Delete its file, and fit the rule again: calibrate {folder.name}"
         ) from error

@@ -8,10 +8,12 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from cxr_core import workspace
-from cxr_core.errors import WorkFailed
+from cxr_core import checksums, workspace
+from cxr_core.errors import DamagedFile, WorkFailed
+from cxr_core.evaluation import rule_store
 from cxr_core.inference import litert_model
 from cxr_core.inference.head import Head
+from cxr_core.inference.input_check.checks import InputCheck
 from cxr_core.inference.litert_model import Floats, LiteRTModel
 from cxr_core.inference.predictor import Predictor
 from cxr_core.models import catalogue
@@ -44,8 +46,8 @@ def export(run_id: str, predictor: Predictor | None = None) -> float:
     core, model = predictor.model, catalogue.get(run.config.model)
     target = litert_model.missing_backbone(run)
     if target or run.is_bundled:
-        if target:
-            write(keras.Model(core.input, core.get_layer(model.cut_layer(run.config.trained)).output), target)
+        if target := target or litert_model.unsound_backbone(run):
+            write_backbone(keras.Model(core.input, core.get_layer(model.cut_layer(run.config.trained)).output), target)
         difference = _difference(predictor, LiteRTModel.load(run))
         if not difference <= TOLERANCE:
             raise _differs(run_id, difference)
@@ -57,19 +59,36 @@ def export(run_id: str, predictor: Predictor | None = None) -> float:
     if cut_layer := (model.cut_layer(run.config.trained) if predictor.head is not None else ""):
         digest = str(workspace.read_json(run.folder / "trunk.json")["digest"])
         edge, target = core.get_layer(cut_layer).output, litert_model.backbone_of(run.config, digest)
-        if not target.is_file():
-            write(keras.Model(core.input, edge), target)
+        if not litert_model.is_sound(target):  # missing, damaged, or of an earlier version
+            write_backbone(keras.Model(core.input, edge), target)
     part = cut_layer != model.features
     if part:
         write(keras.Model(edge, core.get_layer(model.features).output), folder / "part.tflite")
-    about = {"version": litert_model.VERSION, "of": litert_model.model_fingerprint(run), "trunk": digest, "part": part}
-    workspace.write_json(folder / "about.json", about)
+    about = {
+        "version": litert_model.VERSION,
+        "of": runs.model_fingerprint(run.folder),
+        "trunk": digest,
+        "part": part,
+        "answers": litert_model.answers_by(run.config),
+        "files": {"part.tflite": checksums.of_bytes((folder / "part.tflite").read_bytes())} if part else {},
+    }
+    workspace.write_json(folder / "about.json", checksums.seal(about))
+    _seal(run)
     difference = _difference(predictor, LiteRTModel.load(run))
     if not difference <= TOLERANCE:
         shutil.rmtree(folder)
         raise _differs(run_id, difference)
-    workspace.write_json(folder / "about.json", {**about, "difference": difference})
+    workspace.write_json(folder / "about.json", checksums.seal({**about, "difference": difference}))
     return difference
+
+
+def _seal(run: runs.Run) -> None:
+    """Give the other files that a run answers by their checksums, if they are of an earlier version and can be read."""
+    rule_store.seal(run.id)
+    path = run.folder / "input_check.npz"
+    if path.is_file() and not checksums.is_sealed(path):
+        with contextlib.suppress(DamagedFile):
+            InputCheck.load(path).save(path)
 
 
 def _differs(run_id: str, difference: float) -> WorkFailed:
@@ -103,6 +122,12 @@ def head(core: keras.Model, features: str) -> Head:
         elif not isinstance(layer, keras.layers.Flatten | keras.layers.Dropout):
             raise WorkFailed(f"The end of this network has a layer that cannot be exported ({type(layer).__name__}).")
     return Head(averaged, tuple(weights), tuple(biases))
+
+
+def write_backbone(network: keras.Model, path: Path) -> None:
+    """As `write`, with the checksum beside it."""
+    write(network, path)
+    workspace.write_bytes(litert_model.checksum_path(path), checksums.of_bytes(path.read_bytes()).encode())
 
 
 def write(network: keras.Model, path: Path) -> None:

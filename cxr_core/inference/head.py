@@ -7,19 +7,33 @@ of `attribution` is no estimate: it is that sum, place by place (HiResCAM: featu
 Carin, "Use HiResCAM instead of Grad-CAM", 2020, arXiv 2011.08891).
 """
 
-import io
+import struct
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cxr_core import workspace
+from cxr_core import checksums, workspace
 from cxr_core.arrays import softmax
-from cxr_core.errors import WorkFailed
+from cxr_core.errors import DamagedFile
 
 Floats = npt.NDArray[np.float32]
+
+_DAMAGES = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    RuntimeError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,24 +104,25 @@ class Head:
         Raises:
             WorkFailed: the disk is full or cannot be written.
         """
-        arrays = {f"weights{index}": weights for index, weights in enumerate(self.weights)}
+        arrays: dict[str, npt.NDArray[Any]] = {"averaged": np.array(self.averaged)}
+        arrays |= {f"weights{index}": weights for index, weights in enumerate(self.weights)}
         arrays |= {f"bias{index}": bias for index, bias in enumerate(self.biases)}
-        out = io.BytesIO()
-        np.savez(out, averaged=np.array(self.averaged), **arrays)  # type: ignore[arg-type]
-        workspace.write_bytes(path, out.getvalue())
+        workspace.write_bytes(path, checksums.write_archive(arrays))
 
     @classmethod
     def load(cls, path: Path) -> "Head":
         """Read what `save` wrote.
 
         Raises:
-            WorkFailed: the file is missing or damaged.
+            DamagedFile: its content is not what `save` wrote.
+            WorkFailed: the file is missing or cannot be read.
         """
+        content = workspace.read_bytes(path)
         try:
-            with np.load(path) as file:
-                count = sum(name.startswith("bias") for name in file.files)
-                weights = tuple(file[f"weights{number}"] for number in range(count))
-                biases = tuple(file[f"bias{number}"] for number in range(count))
-                return cls(bool(file["averaged"]), weights, biases)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise WorkFailed(f"{path} is damaged or missing ({error}). Delete its folder; it is made again.") from error
+            arrays = checksums.read_archive(content)
+            count = sum(name.startswith("bias") for name in arrays)
+            weights = tuple(arrays[f"weights{number}"] for number in range(count))
+            biases = tuple(arrays[f"bias{number}"] for number in range(count))
+            return cls(bool(arrays["averaged"]), weights, biases)
+        except _DAMAGES as error:
+            raise DamagedFile(f"{path} is damaged ({error}).") from error

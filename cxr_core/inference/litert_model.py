@@ -1,9 +1,9 @@
 """A run's network as exported for the processor: images to features by LiteRT, features to classes by plain arrays. No Keras.
 
-    <run>/export/about.json      what it was made of, and how far its answers were from those of the network itself
+    <run>/export/about.json      what it was made of, how far its answers were from those of the network itself, and checksums
     <run>/export/part.tflite     what comes before the head; not there if a frozen backbone alone does
     <run>/export/head.npz        see head.py
-    <home>/trunks/….tflite       a frozen backbone that runs share, see `backbone_of`
+    <home>/trunks/….tflite       a frozen backbone that runs share, see `backbone_of`, and ….sha256, its checksum
 
 `export.py` makes them once per run.
 """
@@ -14,20 +14,20 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from queue import LifoQueue
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from cxr_core import images, process, workspace
-from cxr_core.errors import WorkFailed
+from cxr_core import checksums, images, process, workspace
+from cxr_core.errors import DamagedFile, WorkFailed
 from cxr_core.inference.head import Head
 from cxr_core.inference.micro_batching import MicroBatcher
+from cxr_core.runs import run_store
 from cxr_core.runs.config import RunConfig
-from cxr_core.runs.run_store import MODELS, Run
+from cxr_core.runs.run_store import Run
 
 FOLDER = "export"
 VERSION = 1
@@ -55,12 +55,25 @@ class Graph:
     per core, so it is done while the copies stay within COPIES_BYTES.
     """
 
-    def __init__(self, path: Path):
-        """Raises WorkFailed if the file is missing or damaged."""
-        self._path = path
-        shared = _Interpreter(path, process.cpu_count())
+    def __init__(self, path: Path, sha256: str = ""):
+        """Read the file once: what was verified is what all interpreters run, whatever becomes of the file.
+
+        Args:
+            path: of the file.
+            sha256: its checksum; without one its content is taken as it is.
+
+        Raises:
+            DamagedFile: its content is not what was written.
+            WorkFailed: it is missing or cannot be read.
+        """
+        self._path, self._content = path, workspace.read_bytes(path)
+        try:
+            checksums.verify_bytes(self._content, sha256)
+        except ValueError as error:
+            raise DamagedFile(f"{path} is damaged ({error}).") from error
+        shared = self._interpreter(process.cpu_count())
         self._batcher: MicroBatcher[Floats, Floats] = MicroBatcher(lambda inputs: [*shared(np.stack(inputs))], CHUNK)
-        self._copies = min(process.cpu_count(), COPIES_BYTES // path.stat().st_size)
+        self._copies = min(process.cpu_count(), COPIES_BYTES // max(len(self._content), 1))
         self._idle: LifoQueue[_Interpreter | None] = LifoQueue()
         for _ in range(self._copies):
             self._idle.put(None)  # loaded when it is needed
@@ -71,22 +84,25 @@ class Graph:
             return np.asarray(self._batcher([*batch]))
         interpreter = self._idle.get()
         try:
-            interpreter = interpreter or _Interpreter(self._path, 1)
+            interpreter = interpreter or self._interpreter(1)
             return interpreter(batch)
         finally:
             self._idle.put(interpreter)
+
+    def _interpreter(self, threads: int) -> "_Interpreter":
+        try:
+            return _Interpreter(self._content, threads)
+        except (ValueError, RuntimeError) as error:
+            raise DamagedFile(f"{self._path} is damaged ({error}).") from error
 
 
 class _Interpreter:
     """LiteRT's interpreter of a file; one thread at a time may call it."""
 
-    def __init__(self, path: Path, threads: int):
-        interpreter = interpreter_class()
-        try:
-            self._interpreter = interpreter(str(path), num_threads=threads)
-            (inputs,), (outputs,) = self._interpreter.get_input_details(), self._interpreter.get_output_details()
-        except (ValueError, RuntimeError) as error:
-            raise WorkFailed(f"{path} is damaged or missing ({error}). Delete it; it is made again.") from error
+    def __init__(self, content: bytes, threads: int):
+        """Raises ValueError or RuntimeError if the content is no graph."""
+        self._interpreter = interpreter_class()(model_content=content, num_threads=threads)
+        (inputs,), (outputs,) = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         self._input, self._output = inputs["index"], outputs["index"]
         self._shape: tuple[int, ...] = ()
 
@@ -147,18 +163,25 @@ class LiteRTModel:
 
     @classmethod
     def load(cls, run: Run) -> "LiteRTModel":
-        """Read what `export.py` made.
+        """Read what `export.py` made, and verify it by its checksums where it has any.
 
         Raises:
-            WorkFailed: there is nothing, or it is damaged or of another version.
+            DamagedFile: a file is not what was written.
+            WorkFailed: there is nothing, it is of another version, it cannot be read, or the run's configuration has changed since.
         """
         files = files_of(run)
         if not files:
             raise WorkFailed(f"Run '{run.id}' has not been exported yet.")
-        head = Head.load(run.folder / FOLDER / "head.npz")
-        # LiteRT maps the file and holds a second, packed copy of its weights; then there are those of a core each.
+        about = _read_about(run)
+        verify_config(run)
+        interpreter_class()
+        try:
+            head = Head.load(run.folder / FOLDER / "head.npz")
+            graphs = tuple(Graph(path, _checksum_of(path, about)) for path in files)
+        except DamagedFile as error:
+            raise DamagedFile(f"{error} {_advice(run)}") from error
+        # LiteRT holds a second, packed copy of the weights; then there are those of a core each.
         size = 2 * sum(path.stat().st_size for path in files) + COPIES_BYTES
-        graphs = tuple(Graph(path) for path in files)
         return cls(run.id, run.config.classes, run.config.image_size, graphs, head, run.config.test_flip, size)
 
     def features(self, pixels: npt.NDArray[np.uint8]) -> Floats:
@@ -172,15 +195,34 @@ class LiteRTModel:
         return np.concatenate(parts)
 
     def probabilities(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-        """float64 (n, classes), rows summing to 1, of prepared images, uint8 (n, S, S); n is at least 1."""
+        """float64 (n, classes), rows summing to 1, of prepared images, uint8 (n, S, S); n is at least 1.
+
+        Raises:
+            WorkFailed: the network gives something that is no number.
+        """
         views = self._views(pixels)
         mean: npt.NDArray[np.float64] = np.mean([self.head.probabilities(view) for view in views], axis=0)
+        if not np.isfinite(mean).all():
+            self._raise_no_number()
         return mean
 
     def attribution(self, pixels: npt.NDArray[np.uint8], label: int) -> npt.NDArray[np.float64]:
-        """HiResCAM attribution map of a class over one prepared image, uint8 (S, S): float64 (h, w), see head.py."""
+        """HiResCAM attribution map of a class over one prepared image, uint8 (S, S): float64 (h, w), see head.py.
+
+        Raises:
+            WorkFailed: the network gives something that is no number.
+        """
         plain, *mirrored = [self.head.attribution(view[0], label) for view in self._views(pixels[None])]
-        return (plain + mirrored[0][:, ::-1]) / 2 if mirrored else plain
+        values = (plain + mirrored[0][:, ::-1]) / 2 if mirrored else plain
+        if not np.isfinite(values).all():
+            self._raise_no_number()
+        return values
+
+    def _raise_no_number(self) -> NoReturn:
+        raise WorkFailed(
+            f"Run '{self.run_id}' gives no number for an image (NaN or infinite), so it gives no answer. Its network is damaged, "
+            f"or was never sound. Export it again: python -m cxr_core export {self.run_id}; if that does not help, train it again."
+        )
 
     def _views(self, pixels: npt.NDArray[np.uint8]) -> Floats:
         """float32 (v, n, h, w, c): features of the images as they are and, with `flip`, of their mirror images."""
@@ -195,13 +237,67 @@ class LiteRTModel:
 def files_of(run: Run) -> tuple[Path, ...]:
     """The graphs of an exported run in their order; empty if it has not been exported, or not from its present model."""
     paths = _expected_files(run)
-    return paths if all(path.is_file() for path in paths) else ()
+    return paths if all(path.is_file() for path in (*paths, run.folder / FOLDER / "head.npz")) else ()
 
 
 def missing_backbone(run: Run) -> Path | None:
     """Path of the backbone of an exported run if nothing else of it is missing: it is on another machine, or ships."""
     missing = [path for path in _expected_files(run) if not path.is_file()]
     return missing[0] if len(missing) == 1 and missing[0].parent != run.folder / FOLDER else None
+
+
+def verify_config(run: Run) -> None:
+    """Raise WorkFailed if the configuration of an exported run gives its answers another meaning than when it was exported."""
+    if (exported := _read_about(run).get("answers")) and exported != (present := answers_by(run.config)):
+        changes = [
+            f"{name} was {exported.get(name)}, is {present[name]}"
+            for name in present
+            if exported.get(name) != present[name]
+        ]
+        raise WorkFailed(
+            f"{run.folder / 'config.json'} has changed since run '{run.id}' was exported ({'; '.join(changes)}), so it gives no "
+            f"answer. Restore the file{'' if run.is_bundled else f', or, if that is meant: python -m cxr_core export {run.id}'}."
+        )
+
+
+def answers_by(config: RunConfig) -> dict[str, Any]:
+    """What of a configuration decides how an exported network is asked and what its answers mean, as a JSON document."""
+    return {"classes": list(config.classes), "size": config.image_size, "flip": config.test_flip}
+
+
+def checksum_path(backbone: Path) -> Path:
+    """Path of the checksum of a backbone's graph, which belongs to no run."""
+    return backbone.with_suffix(".sha256")
+
+
+def _checksum_of(path: Path, about: dict[str, Any]) -> str:
+    """The checksum of a graph; empty if it was exported without."""
+    if path.parent.name == FOLDER:
+        return str(about.get("files", {}).get(path.name, ""))
+    try:
+        return checksum_path(path).read_text().strip()
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError) as error:
+        raise WorkFailed(f"{checksum_path(path)} could not be read ({error}).") from error
+
+
+def _advice(run: Run) -> str:
+    if run.is_bundled:
+        return "It ships with the project: restore it from there (git checkout, or install the package again)."
+    return f"To make it again: python -m cxr_core export {run.id}"
+
+
+def unsound_backbone(run: Run) -> Path | None:
+    """Path of the backbone of an exported run if it is missing, damaged, or of an earlier version and so without a checksum."""
+    paths = [path for path in _expected_files(run) if path.parent != run.folder / FOLDER]
+    return next((path for path in paths if not is_sound(path)), None)
+
+
+def is_sound(backbone: Path) -> bool:
+    """True if there is a graph of a backbone that is what was written."""
+    expected = _checksum_of(backbone, {})
+    return bool(expected) and backbone.is_file() and checksums.of_bytes(workspace.read_bytes(backbone)) == expected
 
 
 def drop_export(run: Run) -> bool:
@@ -214,21 +310,44 @@ def drop_export(run: Run) -> bool:
         paths = [path for path in paths if path.parent != run.folder / FOLDER]
     elif paths:
         paths.append(run.folder / FOLDER / "about.json")
-    for path in paths:
-        path.unlink(missing_ok=True)
+    try:
+        for path in paths:
+            path.unlink(missing_ok=True)
+    except OSError:
+        return False
     return bool(paths)
 
 
 def _expected_files(run: Run) -> tuple[Path, ...]:
     """The graphs that an export of the run's present model speaks of, there or not; empty if there is none."""
-    try:
-        about = workspace.read_json(run.folder / FOLDER / "about.json")
-    except (FileNotFoundError, WorkFailed):
-        return ()
-    if not isinstance(about, dict) or about.get("version") != VERSION or about.get("of") != model_fingerprint(run):
+    about = _read_about(run)
+    if about.get("version") != VERSION or about.get("of") != run_store.model_fingerprint(run.folder):
         return ()
     backbone = [backbone_of(run.config, about["trunk"])] if about.get("trunk") else []
     return (*backbone, *([run.folder / FOLDER / "part.tflite"] if about.get("part") else []))
+
+
+def _read_about(run: Run) -> dict[str, Any]:
+    """The document of an export; empty if there is none, or one that is damaged and can be made again.
+
+    Raises:
+        DamagedFile: it is damaged, of a run that ships.
+        WorkFailed: it cannot be read.
+    """
+    path = run.folder / FOLDER / "about.json"
+    try:
+        about = checksums.unseal(workspace.read_json(path))
+        if not isinstance(about, dict) or not all(
+            isinstance(about.get(name, {}), dict) for name in ("answers", "files")
+        ):
+            raise ValueError("it has another shape than it is written in")
+    except FileNotFoundError:
+        return {}
+    except (ValueError, DamagedFile) as error:
+        if run.is_bundled:
+            raise DamagedFile(f"{path} is damaged ({error}). {_advice(run)}") from error
+        return {}
+    return about
 
 
 def about_backbone(config: RunConfig, digest: str) -> dict[str, str | int]:
@@ -246,18 +365,3 @@ def backbone_of(config: RunConfig, digest: str) -> Path:
     """Path of the graph of the backbone with the weights `digest`: those do not tell where it ends, nor its input."""
     graph = json.dumps(about_backbone(config, digest), sort_keys=True)
     return workspace.exported_backbone(f"{digest}-{hashlib.sha256(graph.encode()).hexdigest()[:8]}")
-
-
-def model_fingerprint(run: Run) -> str:
-    """Tells one model of a run from a later one, by the directory at the end of the file, which has a checksum of each part."""
-    path = next(path for name in MODELS if (path := run.folder / name).is_file())
-    return _digest(path, workspace.fingerprint(path))
-
-
-@lru_cache(maxsize=256)
-def _digest(path: Path, fingerprint: workspace.Fingerprint) -> str:  # noqa: ARG001 - part of the key
-    """SHA-256 of the end of a file."""
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(0, size - 2**16))
-        return hashlib.sha256(file.read()).hexdigest()[:16]

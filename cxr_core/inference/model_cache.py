@@ -14,9 +14,10 @@ from collections import OrderedDict
 from filelock import FileLock, Timeout
 
 from cxr_core import process, workspace
-from cxr_core.errors import BadInput, CxrError, WorkFailed
+from cxr_core.errors import BadInput, CxrError, DamagedFile, WorkFailed
 from cxr_core.inference import litert_model
 from cxr_core.inference.litert_model import LiteRTModel
+from cxr_core.runs import run_store
 from cxr_core.runs.run_store import Run
 
 RETRY_SECONDS = 60.0  # before a network that could not be loaded is tried again: each try takes seconds
@@ -30,12 +31,12 @@ class ModelCache:
         self._models: OrderedDict[str, tuple[str, LiteRTModel]] = OrderedDict()
         self._lock = threading.Lock()
         self._loading: dict[str, threading.Lock] = {}
-        self._failures: dict[str, tuple[str, float, CxrError]] = {}
+        self._failures: dict[str, tuple[workspace.Fingerprint, float, CxrError]] = {}
 
     def get(self, run: Run) -> LiteRTModel:
         if not run.has_model:
             raise BadInput(f"Run '{run.id}' has no model yet ({run.status.state}). Choose a finished run.")
-        fingerprint = litert_model.model_fingerprint(run)
+        fingerprint = run_store.model_fingerprint(run.folder)
         with self._lock:
             loading = self._loading.setdefault(run.id, threading.Lock())
         with loading:  # of several sessions one loads, and the others wait for it alone
@@ -44,13 +45,13 @@ class ModelCache:
                 if cached and cached[0] == fingerprint:
                     self._models.move_to_end(run.id)
                     return cached[1]
-            failed, when, failure = self._failures.get(run.id, ("", 0.0, None))
-            if failure and failed == fingerprint and time.monotonic() - when < RETRY_SECONDS:
+            failed, when, failure = self._failures.get(run.id, (None, 0.0, None))
+            if failure and failed == _files(run) and time.monotonic() - when < RETRY_SECONDS:
                 raise failure.with_traceback(None)
             try:
                 model = _load(run)
             except CxrError as error:
-                self._failures[run.id] = (fingerprint, time.monotonic(), error)
+                self._failures[run.id] = (_files(run), time.monotonic(), error)
                 raise
             with self._lock:
                 self._models[run.id] = (fingerprint, model)
@@ -80,14 +81,21 @@ def budget() -> int:
     return int(megabytes) * 2**20
 
 
+def _files(run: Run) -> workspace.Fingerprint:
+    """State of the files whose change gives a network that could not be loaded another try."""
+    exported = (f"{litert_model.FOLDER}/{name}" for name in ("about.json", "head.npz", "part.tflite"))
+    return workspace.fingerprint(*(run.folder / name for name in (*run_store.MODELS, "config.json", *exported)))
+
+
 def _load(run: Run) -> LiteRTModel:
     """Read an exported network; export it first if it is not there, and once more if it is damaged."""
     litert_model.interpreter_class()  # without it, no export would help
     if not litert_model.files_of(run):
         _export(run)
+    litert_model.verify_config(run)  # an export made under a changed configuration would hide the change
     try:
         return LiteRTModel.load(run)
-    except CxrError:
+    except DamagedFile:
         if not litert_model.drop_export(run):
             raise
     _export(run)

@@ -4,7 +4,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from cxr_core import workspace
+from cxr_core import checksums, workspace
 from cxr_core.errors import AlreadyExists, BadInput
 from cxr_core.runs import run_store
 from cxr_core.runs import status as states
@@ -14,6 +14,10 @@ _FILES = (
     "temperature.json", "operating_point.json", "trunk.json", "input_check.npz", *run_store.MODELS,
 )  # fmt: skip
 _FOLDERS = ("predictions", "export")
+_SEALED = {  # files that a model answers by, and what makes them anew
+    "export/about.json": "export", "export/head.npz": "export", "input_check.npz": "export", "decision_rule.json": "calibrate",
+    "ensemble.json": "ensemble",
+}  # fmt: skip
 
 
 def add_to_bundle(run_id: str, name: str) -> Path:
@@ -24,13 +28,20 @@ def add_to_bundle(run_id: str, name: str) -> Path:
 
     Raises:
         UnknownName: there is no such run.
-        BadInput: it is not finished, or has no predictions.
+        BadInput: it is not finished, has no predictions, or a file that it answers by has no checksum.
         AlreadyExists: it ships already.
         WorkFailed: the disk is full or cannot be written.
     """
     run = run_store.get(run_id)
     if run.status.state != "finished" or not run.has_predictions:
         raise BadInput(f"Only a finished run with predictions can ship. Run '{run_id}' is {run.status.state}.")
+    for file, maker in _SEALED.items():
+        path = run.folder / file
+        if path.is_file() and not checksums.is_sealed(path):
+            raise BadInput(
+                f"What ships has checksums, and {path} has none: it is of an earlier version. Make it again with `{maker}`, then "
+                "ship the run."
+            )
     target = workspace.pretrained() / run_id
     if target.exists():
         raise AlreadyExists(f"Run '{run_id}' ships already. Delete {target} to ship it anew.")

@@ -11,6 +11,7 @@
 A run writes only its own folder. Runs that ship with the project lie in `artifacts/pretrained/`.
 """
 
+import hashlib
 import math
 import os
 import re
@@ -18,6 +19,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +174,30 @@ def _read_object(path: Path) -> dict[str, Any]:
             f"{path} is damaged: its content has another shape than it is written in. Restore it from a backup."
         )
     return document
+
+
+def model_fingerprint(run_folder: Path) -> str:
+    """Tells one model of a run from a later one, by the directory at the end of its file, which has a checksum of each part.
+
+    Returns:
+        16 hexadecimal digits; empty if there is no model.
+    """
+    for name in MODELS:
+        path = run_folder / name
+        if path.is_file():
+            return _end_digest(path, workspace.fingerprint(path))
+    return ""
+
+
+@lru_cache(maxsize=256)
+def _end_digest(path: Path, fingerprint: workspace.Fingerprint) -> str:  # noqa: ARG001 - part of the key
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - 2**16))
+            return hashlib.sha256(file.read()).hexdigest()[:16]
+    except OSError as error:
+        raise WorkFailed(f"{path} could not be read ({error.strerror or error}).") from error
 
 
 def describe(run_id: str, *, name: str | None = None, note: str | None = None) -> None:

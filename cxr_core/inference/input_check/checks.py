@@ -8,7 +8,6 @@ OODDetector (ood.py) finds what is no such X-ray; grey values, size and shape ar
 and lateral views with certainty, since no training set here marks any. It tells nothing about the prediction itself.
 """
 
-import io
 import struct
 import zipfile
 import zlib
@@ -19,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from cxr_core import images, workspace
+from cxr_core import checksums, images, workspace
 from cxr_core.data.augment import AugmentationLimits, augmented_view
-from cxr_core.errors import WorkFailed
+from cxr_core.errors import DamagedFile
 from cxr_core.inference.input_check import ood
 from cxr_core.inference.input_check.ood import OODDetector
 from cxr_core.inference.input_check.synthetic_negatives import SIDE, Pixels, Random
@@ -187,27 +186,27 @@ class InputCheck:
         Raises:
             WorkFailed: the disk is full or the folder cannot be written.
         """
-        out = io.BytesIO()
-        limits = np.array(astuple(self.limits))
-        arrays = self.detector.arrays() | {"side": np.array(self.side), "limits": limits}
-        np.savez_compressed(out, allow_pickle=False, **(arrays | {"axes": arrays["axes"].astype(np.float16)}))
-        workspace.write_bytes(path, out.getvalue())
+        detector = self.detector.arrays()
+        detector["axes"] = detector["axes"].astype(np.float16)
+        arrays = {**detector, "side": np.array(self.side), "limits": np.array(astuple(self.limits))}
+        workspace.write_bytes(path, checksums.write_archive(arrays, compressed=True))
 
     @classmethod
     def load(cls, path: Path) -> "InputCheck":
         """Read what `save` wrote.
 
         Raises:
-            WorkFailed: the file is missing, damaged or of an earlier version.
+            DamagedFile: it is damaged or of an earlier version.
+            WorkFailed: it is missing or cannot be read.
         """
         try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-                check = cls(int(arrays["side"]), OODDetector.from_arrays(arrays), Limits(*map(float, arrays["limits"])))
+            arrays = checksums.read_archive(workspace.read_bytes(path))
+            check = cls(int(arrays["side"]), OODDetector.from_arrays(arrays), Limits(*map(float, arrays["limits"])))
             if not (1 <= check.side <= _MOST_SIDE and np.isfinite(astuple(check.limits)).all()):
                 raise ValueError("out of range")
         except _DAMAGES as error:
-            raise WorkFailed(
-                f"The input check of run '{path.parent.name}' is missing or damaged, or of an earlier version. To make it again "
+            raise DamagedFile(
+                f"The input check of run '{path.parent.name}' is damaged or of an earlier version ({error}). To make it again "
                 f"from its dataset: python -m cxr_core export {path.parent.name}"
             ) from error
         return check

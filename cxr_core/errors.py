@@ -2,6 +2,7 @@
 
     CxrError                  exit code 1: the work failed
     ├── WorkFailed            something outside the person's input went wrong (disk, memory, a vanished file)
+    │   ├── Busy              another process holds what it needs
     │   └── DamagedFile       a file's content is not what was written
     └── BadInput              exit code 2: the input or the arguments are wrong
         ├── UnknownName       no such dataset, run, model, recipe, class or setting; lists the known ones
@@ -13,6 +14,7 @@
 Every message is one or more whole sentences: what happened, what was expected, what came, what to do.
 """
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -27,6 +29,10 @@ class CxrError(Exception):
 
 class WorkFailed(CxrError):
     """The request was fine, the work was not."""
+
+
+class Busy(WorkFailed):
+    """Another process holds what the work needs; trying again later may help."""
 
 
 class DamagedFile(WorkFailed):
@@ -78,3 +84,26 @@ class TooManyPixels(UnreadableImage):
 
 class BadDataset(BadInput):
     """The folder or archive cannot become a dataset."""
+
+
+_CAUSES = {
+    errno.ENOSPC: "The disk is full. Free some space and try again.",
+    errno.EDQUOT: "Your share of the disk is used up. Free some space and try again.",
+    errno.EROFS: "The disk is read-only. Make it writable, or point CXR_HOME to a folder that can be written.",
+    errno.EACCES: "This user may not do that. Change the rights, or point CXR_HOME to another folder.",
+    errno.EPERM: "This user may not do that. Change the rights, or point CXR_HOME to another folder.",
+    errno.EMFILE: "This process has too many files open. Close other work, or raise the limit (ulimit -n), and try again.",
+    errno.ENFILE: "This machine has too many files open. End other programs and try again.",
+    errno.ENOMEM: "The machine's memory is full. End other programs and try again.",
+    errno.EIO: "The disk reported an error. Check it before anything else is written to it.",
+}
+
+
+def sentence(error: BaseException) -> str:
+    """What to tell a person of an error that is theirs to mend: a CxrError, or one of the operating system or of memory."""
+    if isinstance(error, MemoryError):
+        return _CAUSES[errno.ENOMEM]
+    if not isinstance(error, OSError):
+        return str(error)
+    name = f"{error.filename}: " if error.filename else ""
+    return f"{name}{_CAUSES.get(error.errno or 0) or f'{error.strerror or error}.'}"

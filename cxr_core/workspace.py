@@ -27,7 +27,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from cxr_core.errors import BadInput, DamagedFile, WorkFailed
+from cxr_core.errors import BadInput, DamagedFile, WorkFailed, sentence
 
 PACKAGE = Path(__file__).resolve().parent
 PROJECT = PACKAGE.parent
@@ -161,6 +161,15 @@ def ensure_dir(folder: Path) -> Path:
             f"The folder {folder} cannot be made ({error.strerror}). {advice} a folder that can be written."
         ) from error
     return folder
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """A block that writes or deletes in several steps: an OSError of it becomes WorkFailed, with the sentence that fits."""
+    try:
+        yield
+    except OSError as error:
+        raise WorkFailed(sentence(error)) from error
 
 
 @contextmanager

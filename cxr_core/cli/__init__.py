@@ -12,7 +12,7 @@ from pathlib import Path
 from cxr_core import __version__
 from cxr_core.cli import data, prediction, results, training
 from cxr_core.cli.terminal import Parser
-from cxr_core.errors import CxrError
+from cxr_core.errors import CxrError, sentence
 from cxr_core.formatting import DISCLAIMER
 
 
@@ -30,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CxrError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    except (OSError, MemoryError) as error:
+        print(sentence(error), file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 1

@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from cxr_core import workspace
 from cxr_core.data import index, packing, sources
 from cxr_core.data.progress import Progress, no_progress, recorded_progress
-from cxr_core.errors import AlreadyExists, BadDataset, BadInput, CxrError, UnknownName, WorkFailed
+from cxr_core.errors import AlreadyExists, BadDataset, BadInput, CxrError, UnknownName, WorkFailed, sentence
 
 EXTENDED = "extended.json"
 SYNTHETIC_IMAGES = 900  # drawn at the first start: enough to learn from in a minute, drawn in seconds
@@ -191,6 +191,8 @@ def staging(name: str) -> Iterator[Path]:
         raise AlreadyExists(
             f"A dataset named '{name}' is being added at this moment. Wait for it, or choose another name."
         ) from error
+    except OSError as error:
+        raise WorkFailed(f"{folder.parent} cannot be written. {sentence(error)}") from error
     try:
         shutil.rmtree(folder, ignore_errors=True)  # of an addition that was killed
         folder.mkdir()

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from filelock import FileLock
 
-from cxr_core import workspace
+from cxr_core import locks, workspace
 from cxr_core.data import datasets, index
 from cxr_core.errors import BadInput, UnknownName, WorkFailed
 
@@ -192,7 +191,8 @@ def _append(name: str, action: Any, images: tuple[str, ...], value: str, reason:
         )
     path = _path(name)
     try:
-        with FileLock(path.with_name(".decisions.lock")), path.open("a+b") as file:
+        lock = locks.hold(path.with_name(".decisions.lock"), f"the record of decisions of '{name}'")
+        with lock, path.open("a+b") as file:
             file.seek(0)
             content = file.read()
             whole = _whole_lines(content)

@@ -6,17 +6,15 @@
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from filelock import FileLock, Timeout
 
-from cxr_core import images, process, workspace
+from cxr_core import images, locks, process, workspace
 from cxr_core.data import index
 from cxr_core.data.progress import Progress, no_progress
 from cxr_core.errors import UnreadableImage, WorkFailed
@@ -104,7 +102,7 @@ def extend(name: str, files: Sequence[Path], *, length: int, progress: Progress 
     """
     open_packed(name, progress=progress)
     target = workspace.dataset(name) / "packed" / f"{SIZE}.npy"
-    with FileLock(target.with_name(f".{SIZE}.lock")):
+    with locks.hold(target.with_name(f".{SIZE}.lock"), f"the images of '{name}'", waiting=_waiting(progress)):
         return _append(files, target, size=SIZE, length=length, progress=progress)
 
 
@@ -149,8 +147,8 @@ def _usable_rows(name: str, target: Path, size: int, length: int) -> Pixels:
 def _pack_once(name: str, target: Path, size: int, progress: Progress) -> None:
     """Pack what a size lacks; other callers wait for it."""
     root = index.root(name)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with _waited_for(FileLock(target.with_name(f".{size}.lock")), progress):
+    workspace.ensure_dir(target.parent)
+    with locks.hold(target.with_name(f".{size}.lock"), f"the images of '{name}'", waiting=_waiting(progress)):
         for part in target.parent.glob(f".part-*.{target.name}"):  # of a process that was killed
             part.unlink(missing_ok=True)
         table = index.read(name, ("id", "sha256"))
@@ -177,19 +175,9 @@ def _pack_once(name: str, target: Path, size: int, progress: Progress) -> None:
             )
 
 
-@contextmanager
-def _waited_for(lock: FileLock, progress: Progress) -> Iterator[None]:
-    """Hold a lock; `progress` is called while another process holds it, and what it raises ends the waiting."""
-    while True:
-        try:
-            lock.acquire(timeout=0.5)
-            break
-        except Timeout:
-            progress("Waiting for another process that reads the images", 0, 0)
-    try:
-        yield
-    finally:
-        lock.release()
+def _waiting(progress: Progress) -> Callable[[], None]:
+    """Packing takes as long as it takes, and whoever waits for it sees so."""
+    return lambda: progress("Waiting for another process that reads the images", 0, 0)
 
 
 class StackedPixels:

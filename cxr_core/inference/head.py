@@ -125,4 +125,4 @@ class Head:
             biases = tuple(arrays[f"bias{number}"] for number in range(count))
             return cls(bool(arrays["averaged"]), weights, biases)
         except _DAMAGES as error:
-            raise DamagedFile(f"{path} is damaged ({error}).") from error
+            raise DamagedFile(f"{path} is damaged.") from error

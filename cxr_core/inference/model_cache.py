@@ -13,7 +13,7 @@ from collections import OrderedDict
 
 from filelock import FileLock, Timeout
 
-from cxr_core import process, workspace
+from cxr_core import locks, process, workspace
 from cxr_core.errors import BadInput, CxrError, DamagedFile, WorkFailed
 from cxr_core.inference import litert_model
 from cxr_core.inference.litert_model import LiteRTModel
@@ -120,7 +120,10 @@ def _export(run: Run) -> None:
                 stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
                 timeout=EXPORT_SECONDS, check=False,
             )  # fmt: skip
-    except (Timeout, subprocess.TimeoutExpired) as error:
+    except Timeout as error:
+        holder = locks.holder(folder / ".lock")
+        raise _cannot_answer(run, f"{holder} has been exporting it for {EXPORT_SECONDS:.0f} seconds.") from error
+    except subprocess.TimeoutExpired as error:
         raise _cannot_answer(run, f"That took more than {EXPORT_SECONDS:.0f} seconds.") from error
     except OSError as error:
         raise _cannot_answer(run, f"{error.filename or 'A file'} could not be written ({error.strerror}).") from error

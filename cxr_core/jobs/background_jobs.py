@@ -16,9 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
-from filelock import FileLock
-
-from cxr_core import process, workspace
+from cxr_core import locks, process, workspace
 from cxr_core.data import allowed_paths, datasets
 from cxr_core.data import audit as audits
 from cxr_core.data.progress import read_progress
@@ -96,8 +94,9 @@ def audit(name: str) -> None:
 @contextmanager
 def _lock() -> Iterator[None]:
     """Hold the lock under which jobs begin and end."""
-    workspace.ensure_dir(workspace.background_job())
-    with FileLock(workspace.background_job() / ".lock"):
+    with locks.hold(
+        workspace.ensure_dir(workspace.background_job()) / ".lock", "the work on datasets in the background"
+    ):
         yield
 
 

@@ -23,10 +23,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from cxr_core import process, workspace
+from cxr_core import locks, process, workspace
 from cxr_core.errors import BadInput, CxrError, WorkFailed
 from cxr_core.jobs import disk_space
-from cxr_core.jobs.queue_state import hold_lock, queue_lock, requeue, waiting_runs
+from cxr_core.jobs.queue_state import queue_lock, requeue, waiting_runs
 from cxr_core.runs import run_store as runs
 from cxr_core.runs import status as states
 from cxr_core.runs.run_store import Run
@@ -63,11 +63,12 @@ def hand_over(timeout: float) -> None:
     Under a lock of its own: while the cluster is asked, which may take long, runs can still be stopped and begin.
 
     Raises:
-        QueueBusy: another process does the same.
+        Busy: another process does the same.
         WorkFailed: the cluster cannot be reached.
         BadInput: the environment asks for something that cannot be.
     """
-    with hold_lock(workspace.ensure_dir(workspace.runs()) / ".cluster.lock", timeout):
+    lock = workspace.ensure_dir(workspace.runs()) / ".cluster.lock"
+    with locks.hold(lock, "the hand-over to the cluster", timeout=timeout):
         for run in runs.list_runs():
             if run.status.job and needs_cluster(run) and _is_lost(run):
                 _revive(run)

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from cxr_core import machine, process, workspace
-from cxr_core.errors import BadInput, CxrError, WorkFailed
+from cxr_core import locks, machine, process, workspace
+from cxr_core.errors import BadInput, Busy, CxrError, WorkFailed
 from cxr_core.jobs import cluster, disk_space
-from cxr_core.jobs.queue_state import LOCK_SECONDS, QueueBusy, queue_lock, requeue, waiting_runs
+from cxr_core.jobs.queue_state import queue_lock, requeue, waiting_runs
 from cxr_core.runs import config as settings
 from cxr_core.runs import run_store as runs
 from cxr_core.runs import status as states
@@ -89,7 +89,7 @@ def _dispatch_aside() -> None:
         _looking.release()
 
 
-def dispatch(*, timeout: float = LOCK_SECONDS) -> list[Run]:
+def dispatch(*, timeout: float = locks.SECONDS) -> list[Run]:
     """Start queued runs up to the limit, or hand them to the cluster, and return all runs as they were before, newest first.
 
     Cheap when there is nothing to do; call it whenever a run was queued or has ended. What keeps a run from starting is
@@ -107,7 +107,7 @@ def dispatch(*, timeout: float = LOCK_SECONDS) -> list[Run]:
         elif _may_start(all_runs):
             with queue_lock(timeout=timeout):
                 _start_next(runs.list_runs())
-    except QueueBusy:
+    except Busy:
         _log.debug("Another process is starting runs.")
     except CxrError as error:  # the environment is wrong, or the workspace cannot be written
         for run in waiting_runs(all_runs)[:1]:

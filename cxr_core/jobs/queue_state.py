@@ -3,51 +3,24 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from cxr_core import process, workspace
-from cxr_core.errors import WorkFailed
+from cxr_core import locks, process, workspace
 from cxr_core.runs import status as states
 from cxr_core.runs.run_store import Run
 
-LOCK_SECONDS = 60.0  # that an action waits for another process that changes the queue
-
-
-class QueueBusy(WorkFailed):
-    """Another process is changing the queue."""
-
 
 @contextmanager
-def queue_lock(*, timeout: float = LOCK_SECONDS) -> Iterator[None]:
+def queue_lock(*, timeout: float = locks.SECONDS) -> Iterator[None]:
     """Hold the lock under which a run's state may be changed by anyone but its own process.
 
     Never ask a network anything while holding it.
 
     Raises:
-        QueueBusy: another process holds it for longer than `timeout` seconds.
+        Busy: another process holds it for longer than `timeout` seconds.
+        WorkFailed: the workspace cannot be written.
     """
-    with hold_lock(workspace.ensure_dir(workspace.runs()) / ".queue.lock", timeout):
+    with locks.hold(workspace.ensure_dir(workspace.runs()) / ".queue.lock", "the queue of trainings", timeout=timeout):
         yield
-
-
-@contextmanager
-def hold_lock(path: Path, timeout: float) -> Iterator[None]:
-    """Hold a lock of the queue; raises as `queue_lock`."""
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=timeout)
-    except Timeout as error:
-        raise QueueBusy(
-            f"Another process has been changing the queue for more than {timeout:.0f} seconds. Try again in a moment."
-        ) from error
-    except OSError as error:
-        raise WorkFailed(f"The lock {path} cannot be opened ({error.strerror}). Make its folder writable.") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def waiting_runs(all_runs: Sequence[Run]) -> list[Run]:

@@ -32,9 +32,10 @@ def delete(run_id: str) -> None:
             process.kill(status.owner)
     target = workspace.deleted_run(run_id)
     workspace.ensure_dir(target.parent)
-    shutil.rmtree(target, ignore_errors=True)
-    folder.touch()  # its time says when it was deleted, also to a purge that meets it right after the move
-    folder.replace(target)
+    with workspace.writing():
+        shutil.rmtree(target, ignore_errors=True)
+        folder.touch()  # its time says when it was deleted, also to a purge that meets it right after the move
+        folder.replace(target)
     purge()
 
 
@@ -51,7 +52,8 @@ def restore(run_id: str) -> None:
     target = workspace.run(run_id)
     if target.exists():
         raise AlreadyExists(f"There is a run '{run_id}'. Delete that one first.")
-    source.replace(target)
+    with workspace.writing():
+        source.replace(target)
 
 
 def list_deleted() -> list[str]:

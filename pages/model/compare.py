@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from cxr_core import formatting
-from cxr_core.errors import CxrError
+from cxr_core.errors import CxrError, sentence
 from cxr_core.evaluation import comparison, curves, ensembles, metrics, plots, prediction_set, rule_store
 from cxr_core.evaluation.decision_rule import DecisionRule
 from cxr_core.evaluation.prediction_set import SharedImages
@@ -256,4 +256,4 @@ try:
     result_export.report_button(several, split)
     messages.save_plot_hint()
 except (CxrError, OSError) as error:
-    st.error(str(error), icon=":material/error:")
+    st.error(sentence(error), icon=":material/error:")

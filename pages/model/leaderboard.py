@@ -9,7 +9,7 @@ from streamlit.elements.lib.column_types import ColumnConfig
 
 from cxr_core import csv_export, formatting
 from cxr_core.data import datasets
-from cxr_core.errors import CxrError
+from cxr_core.errors import CxrError, sentence
 from cxr_core.evaluation import decision_rule, leaderboard, metrics, paper, plots, reproduction, rule_store
 from cxr_core.evaluation.decision_rule import DecisionRule
 from cxr_core.models import catalogue
@@ -243,7 +243,7 @@ def _difference(
                 counted, row["value"], row["n"], baseline["value"], baseline["n"]
             )
     except (CxrError, OSError) as error:
-        return str(error).split(".")[0]
+        return sentence(error).split(".")[0]
     return formatting.difference(difference, share=metrics.is_percentage(metric))
 
 

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from cxr_core import formatting
-from cxr_core.errors import CxrError
+from cxr_core.errors import CxrError, sentence
 from cxr_core.evaluation import ensembles, metrics, rule_store
 from cxr_core.evaluation.decision_rule import DecisionRule
 from cxr_core.evaluation.prediction_set import PredictionSet
@@ -164,7 +164,7 @@ def one_run(usable: list[Run]) -> None:
         headline(len(predictions), cached_metrics.metrics_of(run, split, cached_metrics.COUNTS, rule=rule))
         show_rule(run, split, rule)
     except (CxrError, OSError) as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(sentence(error), icon=":material/error:")
         return
     view = url_state.choice(
         "View", list(VIEWS), key="view", titles=VIEWS, default="matrix", former=FORMER.get,

@@ -7,7 +7,7 @@ import streamlit as st
 from starlette.formparsers import MultiPartParser
 
 from cxr_core import __version__, formatting, workspace
-from cxr_core.errors import CxrError
+from cxr_core.errors import CxrError, sentence
 from cxr_core.formatting import DISCLAIMER
 from cxr_core.jobs import background_jobs, queue
 from cxr_core.runs import run_store as runs
@@ -32,8 +32,8 @@ def show(page: st.Page) -> None:
         with body:
             start_waiting_runs()
             page.run()
-    except CxrError as error:
-        body.error(str(error), icon=":material/error:")
+    except (CxrError, OSError) as error:
+        body.error(sentence(error), icon=":material/error:")
 
 
 def start_waiting_runs(*, notice: bool = True) -> list[Run]:
@@ -43,7 +43,7 @@ def start_waiting_runs(*, notice: bool = True) -> list[Run]:
     except (CxrError, OSError) as error:
         if notice:
             st.warning(
-                f"**Waiting runs cannot be started now.** {formatting.verbatim(str(error))} They stay in the queue; all else "
+                f"**Waiting runs cannot be started now.** {formatting.verbatim(sentence(error))} They stay in the queue; all else "
                 "works.",
                 icon=":material/pause_circle:",
             )

@@ -9,7 +9,7 @@ import streamlit as st
 
 from cxr_core import workspace
 from cxr_core.data import datasets, decisions
-from cxr_core.errors import CxrError, UnknownName
+from cxr_core.errors import CxrError, UnknownName, sentence
 from cxr_core.evaluation import (
     bootstrap,
     comparison,
@@ -147,7 +147,7 @@ def headline_of(run: Run, split: str) -> tuple[metrics.Estimate, int, DecisionRu
         rule = rule_of(run)
         share = share_of(run, split, "accuracy", rule)
     except (CxrError, OSError) as error:
-        rule, share = DecisionRule(run.config.classes, problem=str(error)), share_of(run, split, "accuracy", None)
+        rule, share = DecisionRule(run.config.classes, problem=sentence(error)), share_of(run, split, "accuracy", None)
     estimate, n = share or (metrics.Estimate(None, None, None, metrics.WILSON), 0)
     return estimate, n, rule
 

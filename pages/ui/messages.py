@@ -8,7 +8,7 @@ import streamlit as st
 from cxr_core import formatting
 from cxr_core.data import datasets
 from cxr_core.data.datasets import Dataset
-from cxr_core.errors import CxrError
+from cxr_core.errors import CxrError, sentence
 from cxr_core.evaluation import metrics, paper
 from cxr_core.formatting import DISCLAIMER
 from cxr_core.jobs import background_jobs
@@ -29,7 +29,7 @@ def attempt(work: Callable[..., Any], *arguments: Any) -> None:
     try:
         work(*arguments)
     except (CxrError, OSError) as error:
-        st.toast(formatting.verbatim(str(error)), icon=":material/error:")
+        st.toast(formatting.verbatim(sentence(error)), icon=":material/error:")
 
 
 def disclaimer() -> None:

@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 
 from cxr_core import machine, process, workspace
-from cxr_core.errors import BadInput, CxrError, UnknownName, WorkFailed
+from cxr_core.errors import BadInput, Busy, CxrError, UnknownName, WorkFailed
 from cxr_core.jobs import disk_space, queue
 from cxr_core.runs import config, run_store
 from cxr_core.runs import status as states
@@ -492,7 +492,7 @@ def test_where_nothing_can_start_nobody_takes_the_lock(started: list[str]):
 
 
 def test_an_action_that_waits_too_long_for_another_is_told():
-    busy = pytest.raises(queue.QueueBusy, match="changing the queue for more than")
+    busy = pytest.raises(Busy, match="holds the queue of trainings, for more than")
     with queue.queue_lock(), busy, queue.queue_lock(timeout=0.2):
         pytest.fail("two hold the lock")
 

@@ -14,6 +14,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from cxr_core import process, workspace
+from cxr_core.errors import Busy
 from cxr_core.jobs import queue
 from cxr_core.runs import config as settings
 from cxr_core.runs import groups, trash
@@ -183,7 +184,7 @@ def test_a_stop_that_cannot_be_asked_for_is_told(trained_home: Path, monkeypatch
     test = visit(PAGE)
 
     def busy(run_id: str) -> None:
-        raise queue.QueueBusy("Another process has been changing the queue.")
+        raise Busy("Another process has been changing the queue.")
 
     monkeypatch.setattr(queue, "stop", busy)
     press(test, key=f"stop-{run_id}")

@@ -7,7 +7,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from cxr_core import images as image_codec
-from cxr_core import process
+from cxr_core import process, workspace
 from cxr_core.data.phantoms import CLASSES, draw_body, phantom
 from cxr_core.data.progress import Progress, no_progress
 from cxr_core.data.seeds import check_seed
@@ -34,10 +34,10 @@ def write(folder: Path, *, images: int, seed: int, progress: Progress = no_progr
     plans = _plan(images, seed)
     for label in CLASSES:
         for split in _SHARES:
-            (folder / split / label).mkdir(parents=True, exist_ok=True)
+            workspace.ensure_dir(folder / split / label)
     chunks = [plans[start : start + _CHUNK] for start in range(0, len(plans), _CHUNK)]
     done = 0
-    with process.process_pool() as pool:
+    with workspace.writing(), process.process_pool() as pool:
         for count in pool.map(_draw, [folder] * len(chunks), chunks):
             done += count
             progress("Drawing phantoms", done, images)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from cxr_core import checksums, images, workspace
 from cxr_core.data.augment import AugmentationLimits, augmented_view
-from cxr_core.errors import DamagedFile
+from cxr_core.errors import DamagedFile, WorkFailed
 from cxr_core.inference.input_check import ood
 from cxr_core.inference.input_check.ood import OODDetector
 from cxr_core.inference.input_check.synthetic_negatives import SIDE, Pixels, Random
@@ -199,16 +199,19 @@ class InputCheck:
             DamagedFile: it is damaged or of an earlier version.
             WorkFailed: it is missing or cannot be read.
         """
+        message = (
+            f"The input check of run '{path.parent.name}' is missing or damaged, or of an earlier version. To make it again "
+            f"from its dataset: python -m cxr_core export {path.parent.name}"
+        )
+        if not path.is_file():
+            raise WorkFailed(message)
         try:
             arrays = checksums.read_archive(workspace.read_bytes(path))
             check = cls(int(arrays["side"]), OODDetector.from_arrays(arrays), Limits(*map(float, arrays["limits"])))
             if not (1 <= check.side <= _MOST_SIDE and np.isfinite(astuple(check.limits)).all()):
                 raise ValueError("out of range")
         except _DAMAGES as error:
-            raise DamagedFile(
-                f"The input check of run '{path.parent.name}' is damaged or of an earlier version ({error}). To make it again "
-                f"from its dataset: python -m cxr_core export {path.parent.name}"
-            ) from error
+            raise DamagedFile(message) from error
         return check
 
     def check(self, grey: Pixels, *, colour: float = 0.0, size: int) -> tuple[Finding, ...]:

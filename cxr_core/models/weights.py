@@ -21,7 +21,7 @@ import numpy as np
 
 from cxr_core import process
 from cxr_core.errors import BadInput, WorkFailed
-from cxr_core.models import backbones, catalogue, package_weights, packages, registry
+from cxr_core.models import backbones, catalogue, compact, package_weights, packages, registry
 from cxr_core.models.catalogue import IMAGENET, SCRATCH
 
 TIMEOUT_SECONDS = 30.0  # of silence, after which a download is given up
@@ -171,11 +171,17 @@ def _untouched(fresh: Any, loaded: Any) -> bool:
 
 
 def _copy(source: keras.Model, target: keras.Model) -> None:
-    """Weights in their order; a classifier of dense layers at the end of `source` is left away.
+    """Weights in their order, or by name from a compact network; a classifier at the end of `source` is left away.
 
     Raises:
         ValueError: there are more or fewer of them, or a shape is another one.
     """
+    norms = [
+        sum(isinstance(one, keras.layers.BatchNormalization) for one in model.layers) for model in (source, target)
+    ]
+    if norms[0] < norms[1]:
+        compact.copy_weights(source, target)
+        return
     values, wanted = source.get_weights(), len(target.weights)
     there = [layer for layer in source.layers if layer.weights]
     while len(values) > wanted and there and isinstance(there[-1], keras.layers.Dense):

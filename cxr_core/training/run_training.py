@@ -17,6 +17,7 @@ from cxr_core.evaluation import metrics, predictions, rule_store
 from cxr_core.inference import export, litert_model
 from cxr_core.inference.input_check.checks import InputCheck
 from cxr_core.inference.predictor import Predictor
+from cxr_core.models import compact
 from cxr_core.runs import run_store as runs
 from cxr_core.runs.config import RunConfig
 from cxr_core.runs.run_store import Run
@@ -78,6 +79,8 @@ def _train(run: Run, reporter: Reporter) -> None:
     reporter.tell(stage="predicting", batch=0, batches=0, seconds_left=0.0)
     pixels, rows = prepared or _prepare(run, reporter)
     reporter.tell(batches=len(rows))
+    if (whole := run.folder / runs.MODELS[0]).is_file():
+        compact.compact_file(whole)  # before anything is computed with it
     predictor = Predictor.load(run.id)
     _predict(run, predictor, extracted, pixels, rows, reporter)
     reporter.tell(stage="exporting")

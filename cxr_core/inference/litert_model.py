@@ -1,7 +1,8 @@
 """A run's network as exported for the processor: images to features by LiteRT, features to classes by plain arrays. No Keras.
 
     <run>/export/about.json      what it was made of, how far its answers were from those of the network itself, and checksums
-    <run>/export/part.tflite     what comes before the head; not there if a frozen backbone alone does
+    <run>/export/part.tflite     what comes before the head; not there if a frozen backbone alone does; of runs that ship
+                                 compressed, part.tflite.gz
     <run>/export/head.npz        see head.py
     <home>/trunks/….tflite       a frozen backbone that runs share, see `backbone_of`, and ….sha256, its checksum
 
@@ -11,6 +12,7 @@
 import hashlib
 import json
 import threading
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,6 +36,7 @@ VERSION = 1
 CHUNK = 8  # more images at once fall out of the processor's cache and are slower
 COPIES_BYTES = 2**25  # of weights, of all one-core interpreters of a graph
 RECENT_IMAGES = 32
+MAX_GRAPH_BYTES = 2**31 - 1  # of a LiteRT file, by its format
 
 Floats = npt.NDArray[np.float32]
 
@@ -59,7 +62,7 @@ class Graph:
         """Read the file once: what was verified is what all interpreters run, whatever becomes of the file.
 
         Args:
-            path: of the file.
+            path: of the file; one that ends in .gz is compressed.
             sha256: its checksum; without one its content is taken as it is.
 
         Raises:
@@ -69,7 +72,9 @@ class Graph:
         self._path, self._content = path, workspace.read_bytes(path)
         try:
             checksums.verify_bytes(self._content, sha256)
-        except ValueError as error:
+            if path.suffix == ".gz":
+                self._content = _decompressed(self._content)
+        except (ValueError, zlib.error) as error:
             raise DamagedFile(f"{path} is damaged ({error}).") from error
         shared = self._interpreter(process.cpu_count())
         self._batcher: MicroBatcher[Floats, Floats] = MicroBatcher(lambda inputs: [*shared(np.stack(inputs))], CHUNK)
@@ -77,6 +82,11 @@ class Graph:
         self._idle: LifoQueue[_Interpreter | None] = LifoQueue()
         for _ in range(self._copies):
             self._idle.put(None)  # loaded when it is needed
+
+    @property
+    def bytes(self) -> int:
+        """Of the file, or what it was compressed from."""
+        return len(self._content)
 
     def __call__(self, batch: Floats) -> Floats:
         """float32 (n, …) to float32 (n, …)."""
@@ -94,6 +104,15 @@ class Graph:
             return _Interpreter(self._content, threads)
         except (ValueError, RuntimeError) as error:
             raise DamagedFile(f"{self._path} is damaged ({error}).") from error
+
+
+def _decompressed(content: bytes) -> bytes:
+    """Raises ValueError or zlib.error if it is no gzip file, or of more than MAX_GRAPH_BYTES."""
+    stream = zlib.decompressobj(wbits=31)
+    graph = stream.decompress(content, MAX_GRAPH_BYTES)
+    if not stream.eof:
+        raise ValueError("it is cut short, or far too large")
+    return graph
 
 
 class _Interpreter:
@@ -181,7 +200,7 @@ class LiteRTModel:
         except DamagedFile as error:
             raise DamagedFile(f"{error} {_advice(run)}") from error
         # LiteRT holds a second, packed copy of the weights; then there are those of a core each.
-        size = 2 * sum(path.stat().st_size for path in files) + COPIES_BYTES
+        size = 2 * sum(graph.bytes for graph in graphs) + COPIES_BYTES
         return cls(run.id, run.config.classes, run.config.image_size, graphs, head, run.config.test_flip, size)
 
     def features(self, pixels: npt.NDArray[np.uint8]) -> Floats:
@@ -324,7 +343,8 @@ def _expected_files(run: Run) -> tuple[Path, ...]:
     if about.get("version") != VERSION or about.get("of") != run_store.model_fingerprint(run.folder):
         return ()
     backbone = [backbone_of(run.config, about["trunk"])] if about.get("trunk") else []
-    return (*backbone, *([run.folder / FOLDER / "part.tflite"] if about.get("part") else []))
+    names = [name for name in ("part.tflite.gz", "part.tflite") if name in about.get("files", {})] or ["part.tflite"]
+    return (*backbone, *([run.folder / FOLDER / names[0]] if about.get("part") else []))
 
 
 def _read_about(run: Run) -> dict[str, Any]:

@@ -1,12 +1,16 @@
 """Files that ship of a run: metrics, tables and network, but nothing of the machine that trained it."""
 
+import gzip
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cxr_core import cli
-from cxr_core.errors import AlreadyExists, BadInput, UnknownName
+from cxr_core.errors import AlreadyExists, BadInput, DamagedFile, UnknownName
+from cxr_core.inference.litert_model import Graph, LiteRTModel
 from cxr_core.runs import bundle
 from cxr_core.runs import run_store as runs
 
@@ -30,6 +34,34 @@ def test_a_shipped_run_answers_from_its_new_place(trained_home: Path, pretrained
     assert run.has_model and runs.predictions_path(run_id, "test").is_file()
     assert not (target / "log.txt").exists() and not (target / "checkpoint").exists()
     assert json.loads((target / "export" / "about.json").read_bytes())
+
+
+@pytest.mark.usefixtures("trained_home")
+def test_its_exported_network_ships_compressed_answers_the_same_and_is_verified():
+    run_id = runs.list_ids()[0]
+    own = runs.get(run_id)
+    pixels = np.random.default_rng(0).integers(
+        0, 256, (3, own.config.image_size, own.config.image_size), dtype=np.uint8
+    )
+    expected = LiteRTModel.load(own).probabilities(pixels)
+    target = bundle.add_to_bundle(run_id, "Ours")
+    shutil.rmtree(own.folder)
+    packed = target / "export" / "part.tflite.gz"
+    assert packed.is_file() and not packed.with_suffix("").exists()
+    np.testing.assert_array_equal(LiteRTModel.load(runs.get(run_id)).probabilities(pixels), expected)
+    whole = packed.read_bytes()
+    for damaged in (whole[:-9], whole[:500] + b"!" + whole[501:], b"no gzip"):
+        packed.write_bytes(damaged)
+        with pytest.raises(DamagedFile, match=r"part\.tflite\.gz is damaged"):
+            LiteRTModel.load(runs.get(run_id))
+
+
+def test_a_graph_that_is_compressed_badly_is_damaged(tmp_path: Path):
+    path = tmp_path / "part.tflite.gz"
+    for content in (b"", b"no gzip", gzip.compress(b"no graph"), gzip.compress(bytes(10_000))[:-4]):
+        path.write_bytes(content)
+        with pytest.raises(DamagedFile, match=r"part\.tflite\.gz is damaged"):
+            Graph(path)
 
 
 def test_it_ships_once(trained_home: Path, pretrained: Path):

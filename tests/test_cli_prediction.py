@@ -163,6 +163,10 @@ def test_beyond_this_machine_a_token_is_needed(
     monkeypatch.delenv("CXR_API_TOKEN", raising=False)
     assert cli.main(["serve", "--host", "0.0.0.0"]) == 2
     assert "CXR_API_TOKEN" in capsys.readouterr().err
+    for token in ("", "x", "12345678"):
+        monkeypatch.setenv("CXR_API_TOKEN", token)
+        assert cli.main(["serve"]) == 2
+        assert f"Received: {len(token)} characters" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -174,6 +178,7 @@ def test_beyond_this_machine_a_token_is_needed(
         (["--most-files", "0"], "--most-files is at least 1"),
         (["--per-minute", "-3"], "--per-minute is at least 1"),
         (["--most-seconds", "nan"], "above 0"),
+        (["--trusted-proxy", "anybody"], "IP address, or a network"),
         (["--host", "no-such-host.invalid"], "token|CXR_API_TOKEN"),
     ],
 )

@@ -6,6 +6,7 @@ import os
 import socket
 from dataclasses import replace
 from glob import glob
+from ipaddress import ip_network
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from cxr_core.cli.terminal import command, json_flag, print_note, print_result
 from cxr_core.errors import BadInput, WorkFailed
 from cxr_core.formatting import DISCLAIMER, printable
 from cxr_core.runs import run_store as runs
+
+_ANSWER_SECONDS = 30  # for what comes after the time of a request: classifying what is decoded, and sending the answer
 
 
 def add_commands(commands: Any) -> None:
@@ -53,6 +56,13 @@ def add_commands(commands: Any) -> None:
     serve.add_argument("--most-files", type=int, default=64, help="maximum number of images in a request")
     serve.add_argument(
         "--per-minute", type=int, default=120, help="maximum number of requests of one client per minute"
+    )
+    serve.add_argument(
+        "--trusted-proxy",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="address or network of a proxy whose X-Forwarded-For tells who the client is; may be given several times",
     )
     serve.add_argument(
         "--most-seconds",
@@ -196,10 +206,9 @@ def _check_port(host: str, port: int) -> None:
 
 
 def _serve(chosen: argparse.Namespace) -> None:
-    import uvicorn
-
+    from cxr_core import decoding
     from cxr_core.inference import predict
-    from cxr_core.server import endpoint
+    from cxr_core.server import connections, endpoint
 
     if chosen.run:
         predict.load(chosen.run)  # a wrong name is refused now, and the first request need not wait
@@ -208,14 +217,31 @@ def _serve(chosen: argparse.Namespace) -> None:
     for flag in ("most_mb", "most_files", "per_minute"):
         if getattr(chosen, flag) < 1:
             raise BadInput(f"--{flag.replace('_', '-')} is at least 1. Received: {getattr(chosen, flag)}.")
+    for address in chosen.trusted_proxy:
+        _check_address(address)
     limits = endpoint.RequestLimits(chosen.most_mb, chosen.most_files, chosen.per_minute, chosen.most_seconds)
-    token = os.environ.get("CXR_API_TOKEN", "")
-    if chosen.host not in ("127.0.0.1", "localhost", "::1") and not token:
+    token = os.environ.get("CXR_API_TOKEN")
+    if token is not None:
+        endpoint.check_token(token)
+    elif chosen.host not in ("127.0.0.1", "localhost", "::1"):
         raise BadInput("To listen beyond this machine, set CXR_API_TOKEN to a secret that requests have to carry.")
     _check_port(chosen.host, chosen.port)
     logs.configure()
+    decoding.warm()
     print_note(f"http://{chosen.host}:{chosen.port}/api/predict, described at /api/openapi.json. {DISCLAIMER}")
-    uvicorn.run(
-        endpoint.app(chosen.run, token=token, limits=limits),
-        host=chosen.host, port=chosen.port, log_level="warning", access_log=False,
-    )  # fmt: skip
+    connections.server(
+        endpoint.app(chosen.run, token=token or "", limits=limits),
+        chosen.host,
+        chosen.port,
+        request_seconds=chosen.most_seconds + _ANSWER_SECONDS,
+        trusted_proxies=chosen.trusted_proxy,
+    ).run()
+
+
+def _check_address(address: str) -> None:
+    try:
+        ip_network(address)
+    except ValueError as error:
+        raise BadInput(
+            f"--trusted-proxy is an IP address, or a network as 10.0.0.0/8. Received: '{address}'."
+        ) from error

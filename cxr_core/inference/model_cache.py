@@ -33,7 +33,7 @@ class ModelCache:
         self._loading: dict[str, threading.Lock] = {}
         self._failures: dict[str, tuple[workspace.Fingerprint, float, CxrError]] = {}
 
-    def get(self, run: Run) -> LiteRTModel:
+    def get(self, run: Run, *, export: bool = True) -> LiteRTModel:
         if not run.has_model:
             raise BadInput(f"Run '{run.id}' has no model yet ({run.status.state}). Choose a finished run.")
         fingerprint = run_store.model_fingerprint(run.folder)
@@ -45,11 +45,16 @@ class ModelCache:
                 if cached and cached[0] == fingerprint:
                     self._models.move_to_end(run.id)
                     return cached[1]
+            if not export and not litert_model.files_of(run):
+                raise WorkFailed(
+                    f"Run '{run.id}' has not been exported, so it cannot answer here. On the server: "
+                    f"python -m cxr_core export {run.id}"
+                )
             failed, when, failure = self._failures.get(run.id, (None, 0.0, None))
             if failure and failed == _files(run) and time.monotonic() - when < RETRY_SECONDS:
                 raise failure.with_traceback(None)
             try:
-                model = _load(run)
+                model = _load(run, export)
             except CxrError as error:
                 self._failures[run.id] = (_files(run), time.monotonic(), error)
                 raise
@@ -87,8 +92,8 @@ def _files(run: Run) -> workspace.Fingerprint:
     return workspace.fingerprint(*(run.folder / name for name in (*run_store.MODELS, "config.json", *exported)))
 
 
-def _load(run: Run) -> LiteRTModel:
-    """Read an exported network; export it first if it is not there, and once more if it is damaged."""
+def _load(run: Run, export: bool) -> LiteRTModel:
+    """Read an exported network; with `export`, export it first if it is not there, and once more if it is damaged."""
     litert_model.interpreter_class()  # without it, no export would help
     if not litert_model.files_of(run):
         _export(run)
@@ -96,7 +101,7 @@ def _load(run: Run) -> LiteRTModel:
     try:
         return LiteRTModel.load(run)
     except DamagedFile:
-        if not litert_model.drop_export(run):
+        if not export or not litert_model.drop_export(run):
             raise
     _export(run)
     return LiteRTModel.load(run)
@@ -148,14 +153,14 @@ def _cannot_answer(run: Run, reason: str) -> WorkFailed:
 _CACHE = ModelCache()
 
 
-def get(run: Run) -> LiteRTModel:
-    """The network of a run, loaded if it is not in memory.
+def get(run: Run, *, export: bool = True) -> LiteRTModel:
+    """The network of a run, loaded if it is not in memory; with `export`, exported if it never was.
 
     Raises:
         BadInput: the run has no model (yet).
         WorkFailed: its files are damaged, or it cannot be exported here.
     """
-    return _CACHE.get(run)
+    return _CACHE.get(run, export=export)
 
 
 def loaded_ids() -> list[str]:

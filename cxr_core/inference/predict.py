@@ -24,7 +24,7 @@ from cxr_core.evaluation import ensembles, rule_store
 from cxr_core.evaluation.decision_rule import DecisionRule, decide
 from cxr_core.evaluation.ensembles import Ensemble
 from cxr_core.images import DecodedImage
-from cxr_core.inference import model_cache
+from cxr_core.inference import litert_model, model_cache
 from cxr_core.inference.input_check.checks import (
     BASIC_SIDE,
     UNCHECKED,
@@ -217,8 +217,21 @@ class LoadedModel:
         return {name: float(value) for name, value in zip(self.classes, row, strict=True)}
 
 
-def load(run_id: str) -> LoadedModel:
+def is_exported(run: Run) -> bool:
+    """True if a run can answer without being exported first."""
+    try:
+        group = ensembles.of_run(run.id)
+        members = [run if member == run.id else runs.get(member) for member in (group.members if group else (run.id,))]
+        return all(member.has_model and bool(litert_model.files_of(member)) for member in members)
+    except CxrError:
+        return False
+
+
+def load(run_id: str, *, export: bool = True) -> LoadedModel:
     """A run with its networks, from memory or loaded, and what is fitted for it at this moment.
+
+    Args:
+        export: if the networks have not been exported yet, do so, in a process that takes a gigabyte.
 
     Raises:
         UnknownName: no such run, or a member of the ensemble is gone.
@@ -227,7 +240,9 @@ def load(run_id: str) -> LoadedModel:
     """
     run = runs.get(run_id)
     group = ensembles.of_run(run_id) or Ensemble((run_id,), "mean", (1.0,))
-    members = tuple(model_cache.get(run if member == run_id else runs.get(member)) for member in group.members)
+    members = tuple(
+        model_cache.get(run if member == run_id else runs.get(member), export=export) for member in group.members
+    )
     paths = [path for member in group.members if (path := runs.folder(member) / "input_check.npz").is_file()]
     checks, unreadable = [], []
     for path in paths:

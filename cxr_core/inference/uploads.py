@@ -14,6 +14,7 @@ from cxr_core.inference.predict import InputFile
 
 MAX_FILES = 2_000  # images of an archive; for more there is the command line
 MAX_BYTES = 2 * 2**30  # of an archive, unpacked; one image at a time is in memory
+MAX_DIRECTORY_BYTES = 4 * 2**20  # of an archive's table of contents, which takes ten times as much memory
 MAX_FILE_BYTES = 200 * 2**20  # a 10,000 × 10,000 image of 16 bits, uncompressed
 
 
@@ -58,6 +59,10 @@ def _is_zip(content: bytes | Path) -> bool:
 def _members(name: str, content: bytes | Path) -> tuple[list[InputFile], list[str]]:
     """The images of an archive, and the names of its other files."""
     try:
+        with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
+            end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
+        if end and end[zipfile._ECD_SIZE] > MAX_DIRECTORY_BYTES:  # type: ignore[attr-defined]
+            raise BadDataset(f"{name} holds too many files. At most {MAX_FILES:,} images are taken; split it.")
         opened = zipfile.ZipFile(io.BytesIO(content) if isinstance(content, bytes) else content)
         wanted = archive.members(opened, name, most_files=MAX_FILES, most_bytes=MAX_BYTES, nameless=True)
     except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, UnicodeDecodeError) as error:

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 VARIABLE = "CXR_ALLOWED_HOSTS"
@@ -74,8 +74,10 @@ class BrowserSecurity:
             await receive()
             await send({"type": "websocket.close", "code": 1008})
         else:
-            sentence = f"{refusal} Add it to {VARIABLE} on the server if it is one of the server's names.\n"
-            await PlainTextResponse(sentence, status_code=403)(scope, receive, send_protected)
+            sentence = f"{refusal} Add it to {VARIABLE} on the server if it is one of the server's names."
+            is_program = scope["path"].startswith("/api/")
+            response = JSONResponse({"error": sentence}, 403) if is_program else PlainTextResponse(f"{sentence}\n", 403)
+            await response(scope, receive, send_protected)
 
     def _refusal(self, scope: Scope) -> str:
         """Sentence that says why a request is refused, without anything that was sent; empty if it is not."""

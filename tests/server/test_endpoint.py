@@ -3,6 +3,8 @@
 import json
 import logging
 import re
+import shutil
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,11 +16,13 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from cxr_core import images, logs
-from cxr_core.errors import WorkFailed
+from cxr_core.errors import BadInput, WorkFailed
 from cxr_core.evaluation import rule_store
+from cxr_core.inference import model_cache, predict
 from cxr_core.runs import run_store as runs
 from cxr_core.server import endpoint
 from cxr_core.server.endpoint import RequestLimits
+from tests.inference.test_uploads import zipped
 from tests.test_dicom import RAMP, content, made
 
 TELLTALE = "patient-7.png"
@@ -87,12 +91,26 @@ def test_the_decision_rule_is_told_and_the_most_probable_class_beside_the_label(
     assert again["most_probable"] == first["most_probable"] != again["label"] and again["label"] in others
 
 
-def test_a_request_that_takes_too_long_is_answered_as_far_as_it_came(trained_home: Path) -> None:
-    files = [("file", (f"{number}.png", IMAGE)) for number in range(20)]
-    client = connect(endpoint.app(limits=RequestLimits(seconds=0)))
+def test_a_request_that_takes_too_long_is_answered_as_far_as_it_came(
+    trained_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = predict.decode
+
+    def slowly(*arguments: Any, **named: Any) -> images.DecodedImage:
+        time.sleep(0.1)
+        return decode(*arguments, **named)
+
+    files = [("file", (f"{number}.png", IMAGE)) for number in range(60)]
+    client = connect(endpoint.app(limits=RequestLimits(seconds=1)))
+    client.post("/api/predict", files=files[:1])  # loads the network
+    monkeypatch.setattr(predict, "decode", slowly)
+    monkeypatch.setattr(predict.process, "cpu_count", lambda: 1)
+    start = time.monotonic()
     found = client.post("/api/predict", files=files).json()["results"]
-    assert [one["file"] for one in found] == [f"{number}.png" for number in range(20)]
-    assert "label" in found[0] and all("Send fewer or smaller" in one["error"] for one in found[1:])
+    assert time.monotonic() - start < 5
+    assert [one["file"] for one in found] == [f"{number}.png" for number in range(60)]
+    assert "label" in found[0] and "Send fewer or smaller" in found[-1]["error"]
+    assert all(("label" in one) != ("error" in one) for one in found)
 
 
 def test_too_many_requests_have_to_wait(trained_home: Path) -> None:
@@ -109,6 +127,62 @@ def test_a_token_is_asked_for(trained_home: Path) -> None:
     assert client.get("/api/runs", headers={"authorization": "Bearer secret"}).status_code == 200
 
 
+def test_wrong_tokens_are_counted_and_then_the_right_one_has_to_wait_too(trained_home: Path) -> None:
+    client = connect(endpoint.app(token="0123456789abcdef"))
+    right, wrong = ({"authorization": f"Bearer {token}"} for token in ("0123456789abcdef", "0123456789abcdee"))
+    assert client.get("/api/runs", headers=right).status_code == 200
+    codes = [client.get("/api/runs", headers=wrong).status_code for _ in range(25)]
+    assert set(codes) <= {401, 429} and codes[0] == 401 and codes.count(401) <= 20  # a minute may begin meanwhile
+    refused = client.get("/api/runs", headers=right)
+    assert refused.status_code == 429 and "wrong tokens" in refused.json()["error"] and refused.headers["retry-after"]
+
+
+@pytest.mark.parametrize("token", ["", "x", "short", "with spaces in between", "ä" * 20, " " * 30])
+def test_a_token_that_is_guessed_too_easily_is_refused(token: str) -> None:
+    with pytest.raises(BadInput, match="at least 16 letters"):
+        endpoint.check_token(token)
+    endpoint.check_token("0123456789abcdef")
+
+
+def test_the_images_of_an_archive_are_counted(client: TestClient) -> None:
+    archive = zipped({f"{number}.png": IMAGE for number in range(4)})
+    found = client.post("/api/predict", files={"file": ("a.zip", archive)})
+    assert found.status_code == 413 and "may have 3 images" in found.json()["error"]
+    fewer = zipped({f"{number}.png": IMAGE for number in range(3)})
+    assert len(client.post("/api/predict", files={"file": ("a.zip", fewer)}).json()["results"]) == 3
+
+
+def test_a_run_that_has_to_be_exported_first_is_not_listed_and_not_exported(client: TestClient) -> None:
+    (run_id,) = runs.list_ids()
+    assert [run["id"] for run in client.get("/api/runs").json()] == [run_id]
+    model_cache.clear()
+    shutil.rmtree(runs.folder(run_id) / "export")
+    assert client.get("/api/runs").json() == []
+    found = client.post("/api/predict", files={"file": IMAGE}, params={"run": run_id})
+    assert found.status_code == 500 and f"python -m cxr_core export {run_id}" in found.json()["error"]
+    assert not (runs.folder(run_id) / "export").exists()
+    assert client.post("/api/predict", files={"file": IMAGE}).status_code == 400
+
+
+def test_beyond_the_budget_of_work_a_client_is_asked_to_come_again(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "_BUDGET_REQUESTS", 0)
+    full = connect(endpoint.app(limits=RequestLimits(megabytes=1)))
+    found = full.post("/api/predict", files={"file": IMAGE})
+    assert found.status_code == 503 and found.headers["retry-after"] and "Try again later" in found.json()["error"]
+    assert client.post("/api/predict", files={"file": IMAGE}).status_code == 200
+
+
+def test_what_is_not_there_is_told_in_json(client: TestClient) -> None:
+    found = client.get("/nothing")
+    assert found.status_code == 404 and "nothing at this path" in found.json()["error"]
+    found = client.post("/api/runs")
+    assert found.status_code == 405 and "method" in found.json()["error"] and found.headers["allow"]
+    found = client.get("/api/runs", headers={"host": "evil.example"})
+    assert found.status_code == 403 and "does not answer to the name" in found.json()["error"]
+
+
 def test_without_a_run_it_says_what_to_do(home: Path) -> None:
     found = connect(endpoint.app()).post("/api/predict", files={"file": IMAGE})
     assert found.status_code == 400 and "Train one first" in found.json()["error"]
@@ -117,6 +191,10 @@ def test_without_a_run_it_says_what_to_do(home: Path) -> None:
 def test_it_describes_itself(client: TestClient) -> None:
     document = client.get("/api/openapi.json").json()
     assert document["openapi"] == "3.1.0"
+    codes = document["paths"]["/api/predict"]["post"]["responses"]
+    assert {"400", "403", "404", "408", "413", "415", "429", "500", "503"} <= set(codes) and "401" not in codes
+    secured = connect(endpoint.app(token="0123456789abcdef")).get("/api/openapi.json").json()
+    assert "401" in secured["paths"]["/api/predict"]["post"]["responses"]
     for path, ways in document["paths"].items():
         for way in ways:
             assert client.request(way.upper(), path).status_code not in (404, 405)
@@ -202,7 +280,7 @@ def test_the_log_has_requests_and_refusals_and_nothing_of_what_was_sent(
 def test_an_error_is_logged_with_its_traceback_and_without_its_message(
     client: TestClient, log: Callable[[], str], monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
-    def fail(run_id: str) -> None:
+    def fail(run_id: str, **_: object) -> None:
         try:
             raise KeyError(TELLTALE)
         except KeyError as cause:

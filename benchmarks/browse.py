@@ -72,6 +72,7 @@ def make(count: int) -> None:
         }
     )
     folder = workspace.dataset("big")
+    folder.mkdir(parents=True, exist_ok=True)
     index.write(folder, table)
     dataset = datasets.Dataset(
         name="big",

@@ -107,3 +107,33 @@ def sentence(error: BaseException) -> str:
         return str(error)
     name = f"{error.filename}: " if error.filename else ""
     return f"{name}{_CAUSES.get(error.errno or 0) or f'{error.strerror or error}.'}"
+
+
+_OF_ONE_FILE = (
+    errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL,
+    errno.EILSEQ,
+)  # fmt: skip
+
+
+def is_shortage(error: BaseException | None) -> bool:
+    """True if an error, or what caused it, says nothing about the file that was read: memory, open files or the disk failed."""
+    while error is not None:
+        if isinstance(error, MemoryError):
+            return True
+        if isinstance(error, OSError) and error.errno and error.errno not in _OF_ONE_FILE:
+            return True
+        error = error.__cause__
+    return False
+
+
+def stop_if_shortage(error: BaseException, what: str) -> None:
+    """Raise WorkFailed if `error` is a shortage: then `what` may be sound, and must not be called damaged or left out.
+
+    Raises:
+        WorkFailed: see `is_shortage`.
+    """
+    cause: BaseException | None = error
+    while cause is not None and cause.__cause__ is not None and not isinstance(cause, MemoryError | OSError):
+        cause = cause.__cause__
+    if is_shortage(error):
+        raise WorkFailed(f"{what} could not be read, and nothing was changed. {sentence(cause or error)}") from error

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import lru_cache
 from multiprocessing import get_context, parent_process
@@ -15,6 +16,8 @@ from typing import Any, NotRequired, TypedDict, TypeVar
 
 import psutil
 from threadpoolctl import ThreadpoolController
+
+from cxr_core.errors import WorkFailed
 
 # A network's batches are hundreds of megabytes. glibc gives each such buffer back at once, and the kernel clears its pages
 # again for the next: a quarter of the time of a training (benchmarks/epoch.py). So keep them. Elsewhere it is ignored.
@@ -160,9 +163,22 @@ def cpu_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def process_pool() -> ProcessPoolExecutor:
-    """One worker a core, each a fresh process (forking one that has threads can hang) that ends when its parent does."""
-    return ProcessPoolExecutor(cpu_count(), mp_context=get_context("spawn"), initializer=_end_with_parent)
+@contextmanager
+def process_pool() -> Iterator[ProcessPoolExecutor]:
+    """One worker a core, each a fresh process (forking one that has threads can hang) that ends when its parent does.
+
+    Raises:
+        WorkFailed: a worker was ended, as when the machine's memory is full.
+    """
+    context = get_context("spawn")
+    try:
+        with ProcessPoolExecutor(cpu_count(), mp_context=context, initializer=_end_with_parent) as pool:
+            yield pool
+    except BrokenProcessPool as error:
+        raise WorkFailed(
+            "A process that worked on images was ended from outside, as happens when the machine's memory is full. Nothing was "
+            "changed. End other programs and try again."
+        ) from error
 
 
 def _end_with_parent() -> None:

@@ -3,6 +3,8 @@
     <home>/datasets/<name>/       index, images, packed arrays, manifests of one dataset
     <home>/datasets/.adding/<name>/   one that is being added; moved into place when whole
     <home>/datasets/.removed/<name>-<time>.jsonl   decisions of datasets that were removed
+    <home>/datasets/.deleted/<name>.<time>/   one that was removed and can still be brought back
+    <home>/.secret                key of the workspace's pseudonyms
     <home>/datasets/.errands/<name>/  who adds it in the background, of what, and what that process printed
     <home>/runs/<id>/             one training each
     <home>/runs/.deleted/<id>/    one that was deleted and can still be brought back
@@ -14,12 +16,14 @@
 `~/.local/share/cxr-workbench`. An installed package has the runs that ship inside itself, as `cxr_core/pretrained/`.
 """
 
+import errno
 import json
 import math
 import os
 import re
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -68,6 +72,11 @@ def staging(name: str = "") -> Path:
 def removed_decisions(name: str) -> Path:
     """Path of the record of decisions of the removed dataset `name`; the time tells several apart."""
     return datasets() / ".removed" / f"{validate_name(name)}-{time.strftime('%Y%m%d-%H%M%S')}.jsonl"
+
+
+def deleted_dataset(entry: str = "") -> Path:
+    """The folder of all removed datasets that can be brought back, or of one of its entries, `<name>.<time>`."""
+    return datasets() / ".deleted" / entry
 
 
 def background_job(name: str = "") -> Path:
@@ -152,7 +161,7 @@ def ensure_dir(folder: Path) -> Path:
         WorkFailed: it cannot be made.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make(folder)
     except OSError as error:
         if folder.is_file():
             raise WorkFailed(f"{folder} is a file. Expected: a folder.") from error
@@ -161,6 +170,28 @@ def ensure_dir(folder: Path) -> Path:
             f"The folder {folder} cannot be made ({error.strerror}). {advice} a folder that can be written."
         ) from error
     return folder
+
+
+def _make(folder: Path) -> None:
+    """Make a folder and those above it; the user's own (mode 0700) in the home, but not in one that is shared (setgid).
+
+    Raises:
+        FileNotFoundError: it would be that of a dataset: one comes into being when it is whole, and never again by a process that
+            still writes to it after it was removed.
+        OSError: it cannot be made.
+    """
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    place = home()
+    shared = bool(missing) and folder.stat().st_mode & stat.S_ISGID
+    for new in reversed(missing):
+        if new.parent == place / "datasets" and not new.name.startswith("."):
+            raise FileNotFoundError(
+                errno.ENOENT, f"The dataset '{new.name}' is not there, or was removed meanwhile", str(new)
+            )
+        new.mkdir(mode=0o777 if shared or not new.is_relative_to(place) else 0o700, exist_ok=True)
 
 
 @contextmanager
@@ -189,7 +220,7 @@ def replacing(path: Path, *, only_writer: bool = False, sync: bool = False) -> I
     """
     part = path.with_name(f".part{'' if only_writer else f'-{secrets.token_hex(4)}'}.{path.name}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make(path.parent)
         yield part
         if sync:
             with part.open("rb+") as written:
@@ -203,6 +234,35 @@ def replacing(path: Path, *, only_writer: bool = False, sync: bool = False) -> I
                 shutil.rmtree(part)
             else:
                 part.unlink(missing_ok=True)
+
+
+def secret() -> bytes:
+    """The key of this workspace's pseudonyms, 32 random bytes that no other workspace has; made when it is first asked for.
+
+    Raises:
+        WorkFailed: it cannot be read or written.
+    """
+    path = home() / ".secret"
+    try:
+        _make(path.parent)
+        if not path.is_file():
+            part = path.with_name(f".part-{secrets.token_hex(4)}.secret")
+            with os.fdopen(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as out:
+                out.write(secrets.token_bytes(32))
+            with suppress(FileExistsError):  # another process was faster, and its key counts
+                os.link(part, path)
+            part.unlink()
+        content = path.read_bytes()
+    except OSError as error:
+        raise WorkFailed(
+            f"The key of this workspace's pseudonyms could not be read or made. {sentence(error)}"
+        ) from error
+    if len(content) != 32:
+        raise DamagedFile(
+            f"{path} is damaged: it holds {len(content)} bytes instead of 32. Restore it from a backup; without it, DICOM images "
+            "cannot be added to datasets that have some. If there are none, delete it: a new one is made."
+        )
+    return content
 
 
 def fingerprint(*paths: Path | str) -> Fingerprint:

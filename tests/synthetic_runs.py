@@ -114,6 +114,7 @@ def paper_set(name: str = "kermany", *, synthetic: bool = False) -> str:
         sha256=[f"{one:064x}" for one in range(len(table))],
     )  # fmt: skip
     folder = workspace.dataset(name)
+    folder.mkdir(parents=True)
     index.write(folder, table)
     dataset = datasets.Dataset(
         name=name, classes=paper.CLASSES, counts=index.counts(table, paper.CLASSES), images=len(table),

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from cxr_core import workspace
+from cxr_core import trash, workspace
 from cxr_core.cli.terminal import ProgressMeter, command, json_flag, pair, print_note, print_result
 from cxr_core.data import append, audit, balancing, datasets, decisions, manifest, query, sources
 from cxr_core.data.progress import no_progress, recorded_progress
 from cxr_core.errors import BadInput
 from cxr_core.formatting import plural
+from cxr_core.jobs import background_jobs
 from cxr_core.runs import run_store as runs
 
 
@@ -41,8 +42,13 @@ def add_commands(commands: Any) -> None:
     show = command(group, "show", "classes, splits and counts of a dataset", _data_show)
     show.add_argument("name", metavar="N")
     json_flag(show)
-    remove = command(group, "remove", "remove a dataset from the workspace and delete its own files", _data_remove)
+    kept_for = f"for {trash.RETENTION_DAYS} days it can be restored"
+    remove = command(group, "remove", f"remove a dataset with its own files; {kept_for}", _data_remove)
     remove.add_argument("name", metavar="N")
+    remove.add_argument(
+        "--for-good", action="store_true", help="delete its files now, and those of earlier ones of its name"
+    )
+    command(group, "restore", "bring a removed dataset back", _data_restore).add_argument("name", metavar="N")
     build = command(group, "build", "freeze decisions, splits and balance of a dataset as a manifest", _data_build)
     build.add_argument("name", metavar="N")
     build_options(build)
@@ -127,7 +133,10 @@ def _data_add(chosen: argparse.Namespace) -> None:
         words = f"{plural(grown.already_there, 'image')} of the source {'is' if grown.already_there == 1 else 'are'} there already."
         print_result(chosen, document, f"Added {plural(grown.added, 'image')} to '{grown.dataset.name}'. {words}")
         return
-    dataset = datasets.add(chosen.source, name, **options, progress=progress)
+    try:
+        dataset = datasets.add(chosen.source, name, **options, progress=progress)
+    finally:
+        background_jobs.discard_upload(chosen.source)
     _say_skipped([(skipped["file"], skipped["reason"]) for skipped in dataset.skipped])
     if dataset.advice:
         print_note(dataset.advice)
@@ -167,11 +176,16 @@ def _totals(dataset: datasets.Dataset) -> str:
 
 
 def _data_remove(chosen: argparse.Namespace) -> None:
-    record = datasets.remove(chosen.name)
+    record = datasets.remove(chosen.name, for_good=chosen.for_good)
     learned = sum(run.config.data == chosen.name for run in runs.list_runs())
     kept = f" {learned} run{'' if learned == 1 else 's'} trained on it stay, with their results." if learned else ""
     decided = f" Its record of decisions is saved in {record}." if record else ""
-    print_note(f"Removed dataset '{chosen.name}'.{decided}{kept}")
+    back = "" if chosen.for_good else f" For {trash.RETENTION_DAYS} days: data restore {chosen.name}"
+    print_note(f"Removed dataset '{chosen.name}'.{decided}{kept}{back}")
+
+
+def _data_restore(chosen: argparse.Namespace) -> None:
+    print_note(f"Restored dataset '{chosen.name}': {_totals(datasets.restore(chosen.name))}.")
 
 
 def _data_build(chosen: argparse.Namespace) -> None:

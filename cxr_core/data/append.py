@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxr_core import workspace
-from cxr_core.data import datasets, index, packing, sources
+from cxr_core import dicom, workspace
+from cxr_core.data import datasets, deidentify, index, packing, sources
 from cxr_core.data.datasets import Dataset
 from cxr_core.data.progress import Progress, no_progress, recorded_progress
 from cxr_core.data.sources import ImageFile
-from cxr_core.errors import BadInput, WorkFailed
+from cxr_core.errors import BadInput, UnreadableImage, WorkFailed, stop_if_shortage
 
 Skipped = list[tuple[str, str]]
 
@@ -71,19 +71,25 @@ def append_images(
                 f"folder again: data add {dataset.root} --name {name} --more. Received: {source}."
             )
         table = index.read(name)
+        staged, patients = listing.root.is_relative_to(folder), dict[str, str]()
+        if staged:
+            listing, patients = datasets.without_identities(listing, progress)
         skipped: Skipped = [*material.skipped, *listing.skipped]
         new, already_there = _new_files(dataset, table, listing, keeps_images, skipped, progress)
         if not new:
             return Appended(dataset, 0, already_there, tuple(skipped))
         if keeps_images:
-            _copy(new, listing.root, index.root(name), staged=listing.root.is_relative_to(folder))
+            patients |= _copy(new, listing.root, index.root(name), skipped, staged=staged)
+            new = [file for file in new if (index.root(name) / file.id).is_file()]
         paths = [index.root(name) / file.id for file in new]
         facts = packing.extend(name, paths, length=len(table), progress=progress)
-        rows, unreadable = datasets.index_rows(new, facts, material.kind)
+        has_patients = bool(dataset.patient_key) or table["patient"].astype(str).str.startswith("dicom-").any()
+        known_key = dataset.patient_key if has_patients else None
+        rows, unreadable, key = datasets.index_rows(new, facts, material.kind, patients, known_key)
         skipped += unreadable
         if len(rows):
             whole = pd.concat([table, rows], ignore_index=True)
-            dataset = _extended(dataset, whole, material.origin, skipped)
+            dataset = replace(_extended(dataset, whole, material.origin, skipped), patient_key=key)
             _commit(dataset, whole)
         return Appended(dataset, len(rows), already_there, tuple(skipped))
 
@@ -105,7 +111,7 @@ def _new_files(
         if is_taken and not keeps_images:
             already_there += 1
             continue
-        sha256 = _sha256(listing.root / file.id)
+        sha256 = _sha256(listing.root / file.id, as_stored=keeps_images)
         if sha256 in contents:
             already_there += 1
         elif is_taken:
@@ -119,24 +125,42 @@ def _new_files(
     return new, already_there
 
 
-def _sha256(path: Path) -> str:
+def _sha256(path: Path, *, as_stored: bool) -> str:
+    """SHA-256 of a file, or of what a dataset that keeps its own images stores of it."""
+    if as_stored and dicom.is_dicom(path):
+        try:
+            return hashlib.sha256(deidentify.deidentified(workspace.read_bytes(path), path.name)[0]).hexdigest()
+        except UnreadableImage as error:  # reported when it is to be stored
+            stop_if_shortage(error, str(path))
+            return ""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:  # reported with the unreadable images, when it is to be decoded
+    except OSError as error:  # reported with the unreadable images, when it is to be decoded
+        stop_if_shortage(error, str(path))
         return ""
 
 
-def _copy(files: Sequence[ImageFile], source: Path, root: Path, *, staged: bool) -> None:
+def _copy(files: Sequence[ImageFile], source: Path, root: Path, skipped: Skipped, *, staged: bool) -> dict[str, str]:
+    """Bring files into the dataset; patient keys by id of the DICOM files among those that were not in the workspace before."""
+    patients = {}
     try:
         for file in files:
             (root / file.id).parent.mkdir(parents=True, exist_ok=True)
             if staged:
                 (source / file.id).replace(root / file.id)
+            elif dicom.is_dicom(source / file.id):
+                try:
+                    copy, patients[file.id] = deidentify.deidentified((source / file.id).read_bytes(), file.id)
+                    (root / file.id).write_bytes(copy)
+                except UnreadableImage as error:
+                    stop_if_shortage(error, str(source / file.id))
+                    skipped.append((file.id, str(error)))
             else:
                 shutil.copyfile(source / file.id, root / file.id)
     except OSError as error:
         raise WorkFailed(f"Could not copy images to {root}: {error.strerror or error}.") from error
+    return patients
 
 
 def _extended(dataset: Dataset, table: pd.DataFrame, origin: str, skipped: Skipped) -> Dataset:

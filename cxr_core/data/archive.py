@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from cxr_core import dicom
 from cxr_core.data.image_files import is_image, is_visible
 from cxr_core.data.progress import Progress, no_progress
-from cxr_core.errors import BadDataset, WorkFailed
+from cxr_core.errors import BadDataset, WorkFailed, stop_if_shortage
 
 MAX_FILES = 2_000_000
 MAX_BYTES = 200 * 2**30  # NIH ChestX-ray14, the largest set in sight, has 45 GB
@@ -132,7 +132,8 @@ def _is_nameless_dicom(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool
     try:
         with opened.open(member) as source:
             return dicom.is_dicom(source.read(132))
-    except (*ARCHIVE_ERRORS, OSError):
+    except (*ARCHIVE_ERRORS, OSError) as error:
+        stop_if_shortage(error, f"'{member.filename[:200]}'")
         return False
 
 

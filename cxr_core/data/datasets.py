@@ -14,7 +14,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,15 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from cxr_core import workspace
-from cxr_core.data import index, packing, sources
+from cxr_core import locks, trash, workspace
+from cxr_core.data import deidentify, index, packing, sources
 from cxr_core.data.progress import Progress, no_progress, recorded_progress
 from cxr_core.errors import AlreadyExists, BadDataset, BadInput, CxrError, UnknownName, WorkFailed, sentence
 
 EXTENDED = "extended.json"
 SYNTHETIC_IMAGES = 900  # drawn at the first start: enough to learn from in a minute, drawn in seconds
 _JUST_NOW = 60.0  # seconds
+_ENTRY = re.compile(r"(.+)\.\d{8}-\d{6}-\d{6}")  # of the trash
 NO_SPLIT = (
     "The source has no split, so all images are in train. Build with a new split, patient by patient; to test, images of "
     "other patients are needed, in a folder test beside a folder train."
@@ -45,6 +46,8 @@ class Dataset:
         root: folder that ids are below, relative to the dataset's own folder if it keeps its own images.
         skipped: {"file", "reason"} of files that were left out.
         additions: {"time", "source", "images"} of images that were added later.
+        patient_key: names the workspace's key that pseudonyms of DICOM patients are made with, see deidentify.py; empty if there
+            are no such patients, or if they carry the plain hashes of version 0.2.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Dataset:
     created: str
     skipped: tuple[dict[str, str], ...]
     additions: tuple[dict[str, Any], ...] = ()
+    patient_key: str = ""
 
     @property
     def version(self) -> str:
@@ -164,7 +168,10 @@ def add(
         progress = recorded_progress(folder, progress)
         material = sources.fetch(source, folder / "images", images=images, seed=seed, progress=progress)
         listing = sources.list_images(material.root, labels=labels, findings=findings)
-        dataset = _build(name, material, listing, folder, progress)
+        patients: dict[str, str] = {}
+        if material.root.is_relative_to(folder):
+            listing, patients = without_identities(listing, progress)
+        dataset = _build(name, material, listing, folder, patients, progress)
         workspace.write_json(folder / "dataset.json", asdict(dataset))
         _refuse_taken(name)
         (folder / "progress.json").unlink(missing_ok=True)
@@ -234,25 +241,85 @@ def default_name(source: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "-", stem).lstrip("._-")[:80] or "dataset"
 
 
-def remove(name: str) -> Path | None:
-    """Remove a dataset and delete its own files; a folder that it only points to stays as it is.
+def remove(name: str, *, for_good: bool = False) -> Path | None:
+    """Remove a dataset: put its own files aside, so that it can be restored; a folder that it only points to stays as it is.
+
+    What was put aside more than `trash.RETENTION_DAYS` ago is deleted for good.
+
+    Args:
+        name: of the dataset.
+        for_good: delete its files now, and those of all datasets of this name that were removed before.
 
     Returns:
-        The file that its record of decisions is saved in, if it had one: that is people's work.
+        The file that its record of decisions is saved in, if it had one: that is people's work, and stays.
+
+    Raises:
+        UnknownName: there is none.
+        WorkFailed: it cannot be moved, or a decision is being written at this moment.
     """
     folder = workspace.dataset(name)
     if not folder.is_dir():
+        if for_good and (entries := _removed(name)):
+            for entry in entries:
+                shutil.rmtree(workspace.deleted_dataset(entry), ignore_errors=True)
+            return None
         raise UnknownName("dataset", name, list_names())
-    trash = folder.with_name(f".{name}.removed")
-    shutil.rmtree(trash, ignore_errors=True)
-    folder.replace(trash)
-    kept, record = workspace.removed_decisions(name), trash / "decisions.jsonl"
-    has_record = record.is_file() and record.stat().st_size > 0
-    if has_record:
-        workspace.ensure_dir(kept.parent)
-        record.replace(kept)
-    shutil.rmtree(trash, ignore_errors=True)
-    return kept if has_record else None
+    moment = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() // 1000 % 1_000_000:06d}"
+    with locks.hold(folder / ".decisions.lock", f"the record of decisions of '{name}'"):
+        kept = _keep_record(name, folder / "decisions.jsonl")
+        trash.put_aside(folder, workspace.deleted_dataset(f"{name}.{moment}"))
+    for entry in _removed(name) if for_good else ():
+        shutil.rmtree(workspace.deleted_dataset(entry), ignore_errors=True)
+    trash.purge(workspace.deleted_dataset(), time.time() - trash.RETENTION_DAYS * 86400)
+    return kept
+
+
+def _keep_record(name: str, record: Path) -> Path | None:
+    """Save a record of decisions beside the dataset, as a second name of the same file: on a full disk there is room for that."""
+    if not record.is_file() or record.stat().st_size == 0:
+        return None
+    kept = workspace.removed_decisions(name)
+    workspace.ensure_dir(kept.parent)
+    kept.unlink(missing_ok=True)
+    try:
+        kept.hardlink_to(record)
+    except OSError:  # this disk knows no second names
+        shutil.copyfile(record, kept)
+    return kept
+
+
+def restore(name: str) -> Dataset:
+    """Bring back the dataset of this name that was removed last.
+
+    Raises:
+        UnknownName: none of this name was removed within `trash.RETENTION_DAYS`; lists those that were.
+        AlreadyExists: there is a dataset of this name.
+    """
+    entries = _removed(name)
+    if not entries:
+        raise UnknownName("removed dataset", name, list_removed())
+    _refuse_taken(name)
+    source = workspace.deleted_dataset(entries[0])
+    record = source / "decisions.jsonl"
+    for kept in workspace.removed_decisions(name).parent.glob(f"{name}-*.jsonl"):
+        if record.is_file() and kept.samefile(
+            record
+        ):  # no second name any longer: the next decision is not of the past
+            kept.unlink()
+    trash.bring_back(source, workspace.dataset(name))
+    return get(name)
+
+
+def list_removed() -> list[str]:
+    """Names of the datasets that can be brought back, the latest removed first."""
+    entries = trash.names(workspace.deleted_dataset())
+    return list(dict.fromkeys(match[1] for entry in entries if (match := _ENTRY.fullmatch(entry))))
+
+
+def _removed(name: str) -> list[str]:
+    """Entries of the trash of a dataset's name, the latest first."""
+    entries = trash.names(workspace.deleted_dataset())
+    return sorted((entry for entry in entries if (match := _ENTRY.fullmatch(entry)) and match[1] == name), reverse=True)
 
 
 def image_path(name: str, image_id: str) -> Path:
@@ -277,11 +344,16 @@ def _refuse_taken(name: str) -> None:
 
 
 def _build(
-    name: str, material: sources.SourceFolder, listing: sources.ImageListing, folder: Path, progress: Progress
+    name: str,
+    material: sources.SourceFolder,
+    listing: sources.ImageListing,
+    folder: Path,
+    patients: Mapping[str, str],
+    progress: Progress,
 ) -> Dataset:
     paths = [listing.root / file.id for file in listing.files]
     facts = packing.pack(paths, folder / "packed" / f"{packing.SIZE}.npy", progress=progress)
-    table, unreadable = index_rows(listing.files, facts, material.kind)
+    table, unreadable, key = index_rows(listing.files, facts, material.kind, patients)
     if table["class"].nunique() < 2:
         raise BadDataset(
             f"Of {len(paths)} images only {len(table)} could be read, which leaves fewer than two classes. "
@@ -302,19 +374,69 @@ def _build(
         synthetic=material.synthetic,
         root=str(listing.root.relative_to(folder)) if keeps_images else str(listing.root),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        patient_key=key,
         skipped=tuple({"file": file, "reason": reason} for file, reason in skipped),
     )
 
 
+def without_identities(
+    listing: sources.ImageListing, progress: Progress
+) -> tuple[sources.ImageListing, dict[str, str]]:
+    """Replace the DICOM files of a listing that lies in the workspace, see `deidentify.rewrite`.
+
+    Returns:
+        The listing without those that have no copy, which are among its skipped files; and patient keys by id.
+    """
+    outcomes = deidentify.rewrite(listing.root, [file.id for file in listing.files], progress=progress)
+    lost = {name: reason for name, (_, reason) in outcomes.items() if reason}
+    files = tuple(file for file in listing.files if file.id not in lost)
+    patients = {name: patient for name, (patient, reason) in outcomes.items() if patient and not reason}
+    return replace(listing, files=files, skipped=(*listing.skipped, *lost.items())), patients
+
+
 def index_rows(
-    files: Sequence[sources.ImageFile], facts: Sequence[packing.FileFacts], kind: str
-) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
-    """Rows of the index (index.COLUMNS) of the files that could be read, in their order, and (file, problem) of the others."""
+    files: Sequence[sources.ImageFile],
+    facts: Sequence[packing.FileFacts],
+    kind: str,
+    patients: Mapping[str, str],
+    key: str | None = None,
+) -> tuple[pd.DataFrame, list[tuple[str, str]], str]:
+    """Rows of the index (index.COLUMNS) of the files that could be read, in their order, and (file, problem) of the others.
+
+    Args:
+        files: of the source.
+        facts: of each.
+        kind: of the source.
+        patients: patient keys by id, of files that do not tell them any longer.
+        key: `Dataset.patient_key` of a dataset that has DICOM patients already.
+
+    Returns:
+        The rows, the problems, and the `Dataset.patient_key` of the pseudonyms in them.
+
+    Raises:
+        WorkFailed: the workspace has another key now than that dataset, so one patient would be taken for two.
+    """
     rows, unreadable = [], []
+    secret = b""
     for file, fact in zip(files, facts, strict=True):
         if fact.problem:
             unreadable.append((file.id, fact.problem))
             continue
+        patient = patients.get(file.id) or fact.patient
+        if patient and key != "":
+            secret = secret or _patient_secret(key)
+            patient = deidentify.pseudonym(patient, secret)
         described = (fact.format, fact.mode, fact.width, fact.height, fact.bytes, fact.sha256, fact.quality)
-        rows.append((file.id, file.split, file.label, fact.patient or file.patient, kind, *described))
-    return pd.DataFrame(rows, columns=list(index.COLUMNS)), unreadable
+        rows.append((file.id, file.split, file.label, patient or file.patient, kind, *described))
+    table = pd.DataFrame(rows, columns=list(index.COLUMNS))
+    return table, unreadable, deidentify.key_id(secret) if secret else key or ""
+
+
+def _patient_secret(key: str | None) -> bytes:
+    secret = workspace.secret()
+    if key and key != deidentify.key_id(secret):
+        raise WorkFailed(
+            f"The key of this workspace's pseudonyms, {workspace.home() / '.secret'}, is another than when the dataset was made, "
+            "so one patient would be taken for two. Restore that file, or remove the dataset and add all of it again."
+        )
+    return secret

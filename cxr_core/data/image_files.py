@@ -3,8 +3,10 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import NoReturn
 
 from cxr_core.data import allowed_paths
+from cxr_core.errors import WorkFailed, sentence
 from cxr_core.images import SUFFIXES
 
 
@@ -42,9 +44,14 @@ def outward_links(root: Path) -> list[str]:
     )
 
 
+def _raise(error: OSError) -> NoReturn:
+    """A folder that is passed over in silence would take its images out of the dataset."""
+    raise WorkFailed(f"The images below a folder could not be listed, so none were taken. {sentence(error)}") from error
+
+
 def _paths(root: Path, *, links: bool = False) -> Iterator[Path]:
     """Paths of all visible files at any depth below `root`; with `links`, of links to folders too."""
-    for folder, folders, names in os.walk(root):
+    for folder, folders, names in os.walk(root, onerror=_raise):
         folders[:] = [name for name in folders if is_visible(name)]
         yield from (Path(folder) / name for name in names if is_visible(name))
         if links:

@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from cxr_core import process, workspace
 from cxr_core.data import index, packing
 from cxr_core.data.progress import Progress, no_progress
+from cxr_core.errors import stop_if_shortage
 
 COLUMNS = ("sha256", "mean", "low", "high", "entropy", "sharpness", "border", "phash")
 _log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ def _read(path: Path) -> pd.DataFrame:
     except FileNotFoundError:
         pass
     except (OSError, ValueError) as error:
+        stop_if_shortage(error, str(path))
         _log.warning("%s is damaged (%s). All images are measured again.", path, error)
     return pd.DataFrame(columns=list(COLUMNS))
 

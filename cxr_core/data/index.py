@@ -19,7 +19,7 @@ import pandas as pd
 from pyarrow.parquet import ParquetFile
 
 from cxr_core import workspace
-from cxr_core.errors import UnknownName, WorkFailed
+from cxr_core.errors import UnknownName, WorkFailed, stop_if_shortage
 
 COLUMNS = (
     "id",
@@ -68,7 +68,8 @@ def is_complete(name: str, images: int) -> bool:
     path = workspace.dataset(name) / "index.parquet"
     try:
         return _count_rows(path, workspace.fingerprint(path)) == images
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        stop_if_shortage(error, f"The index of dataset '{name}'")
         return False
 
 
@@ -113,7 +114,8 @@ def _index_path(name: str) -> Iterator[Path]:
         raise UnknownName("dataset", name, workspace.list_dirs(workspace.datasets()))
     try:
         yield folder / "index.parquet"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MemoryError) as error:
+        stop_if_shortage(error, f"The index of dataset '{name}'")
         raise damaged_error(name) from error
 
 

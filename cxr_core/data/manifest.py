@@ -39,7 +39,7 @@ from cxr_core.data.manifest_rows import (
     plan_rows,
 )
 from cxr_core.data.seeds import MAX_SEED
-from cxr_core.errors import UnknownName, WorkFailed
+from cxr_core.errors import DamagedFile, UnknownName, WorkFailed, stop_if_shortage
 
 __all__ = [
     "COLUMNS",
@@ -189,8 +189,8 @@ def get(data: str, manifest_id: str) -> Manifest:
             "provenance": provenance,
         }
         return Manifest(**{**document, **fields})  # `data` is what the folder is called now
-    except (TypeError, KeyError, ValueError, AttributeError, WorkFailed) as error:
-        raise WorkFailed(f"The description of manifest {manifest_id} is damaged. Build it again.") from error
+    except (TypeError, KeyError, ValueError, AttributeError, DamagedFile) as error:
+        raise DamagedFile(f"The description of manifest {manifest_id} is damaged. Build it again.") from error
 
 
 def list_manifests(data: str) -> list[Manifest]:
@@ -214,6 +214,7 @@ def rows(manifest: Manifest) -> pd.DataFrame:
     try:
         table = pd.read_parquet(files(manifest)[0], columns=list(COLUMNS))
     except (OSError, ValueError) as error:
+        stop_if_shortage(error, f"Manifest {manifest.id} of '{manifest.data}'")
         raise WorkFailed(
             f"Manifest {manifest.id} of '{manifest.data}' is missing or damaged. Build it again."
         ) from error

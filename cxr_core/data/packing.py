@@ -17,7 +17,7 @@ import pandas as pd
 from cxr_core import images, locks, process, workspace
 from cxr_core.data import index
 from cxr_core.data.progress import Progress, no_progress
-from cxr_core.errors import UnreadableImage, WorkFailed
+from cxr_core.errors import UnreadableImage, WorkFailed, stop_if_shortage
 
 _log = logging.getLogger(__name__)
 
@@ -135,6 +135,7 @@ def _usable_rows(name: str, target: Path, size: int, length: int) -> Pixels:
     except FileNotFoundError:
         return np.empty((0, size, size), np.uint8)
     except (OSError, ValueError, EOFError) as error:
+        stop_if_shortage(error, str(target))
         _log.warning("%s is damaged (%s). The images are read again.", target, error)
         return np.empty((0, size, size), np.uint8)
     fits = len(array) >= length or len(array) in index.row_counts(name)
@@ -265,7 +266,11 @@ def _decode_chunk(files: Sequence[Path], size: int) -> tuple[list[FileFacts], Pi
                 )
             )
         except UnreadableImage as error:
+            stop_if_shortage(error, str(file))
             facts.append(FileFacts(problem=str(error)))
+        except MemoryError as error:
+            stop_if_shortage(error, str(file))
         except OSError as error:
+            stop_if_shortage(error, str(file))
             facts.append(FileFacts(problem=f"The file could not be read ({error.strerror or error})."))
     return facts, np.stack(pixels) if pixels else np.empty((0, size, size), np.uint8)

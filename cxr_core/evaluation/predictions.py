@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from cxr_core import workspace
 from cxr_core.arrays import Codes, Floats
-from cxr_core.errors import BadInput, WorkFailed
+from cxr_core.errors import BadInput, WorkFailed, stop_if_shortage
 
 _PREFIX = "p_"
 _SUM_TOLERANCE = 1e-3
@@ -106,6 +106,7 @@ def read(path: Path) -> pd.DataFrame:
     except FileNotFoundError as error:
         raise WorkFailed(f"There are no predictions at {path}. {_REPAIR}") from error
     except (pa.ArrowException, OSError, ValueError) as error:
+        stop_if_shortage(error, str(path))
         raise WorkFailed(
             f"The predictions at {path} cannot be read: the file is damaged or no Parquet file. {_REPAIR}"
         ) from error

@@ -12,8 +12,9 @@ The folder is gone when the work is done; a failed job keeps it until it is dism
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, TypedDict
 
 from cxr_core import locks, process, workspace
@@ -75,6 +76,14 @@ def add_upload(content: bytes, name: str) -> str:
         workspace.write_bytes(upload, content)
         _begin("add", str(upload), name, ["data", "add", str(upload), "--name", name, "--quiet"])
     return name
+
+
+def discard_upload(source: str) -> None:
+    """Delete an upload that has been read, successfully or not; a file of the person's own is not touched."""
+    path = Path(source)
+    if path.suffix == ".zip" and path.parent.parent == workspace.background_job():
+        with suppress(OSError):  # on a read-only disk it stays as it is
+            path.unlink(missing_ok=True)
 
 
 def audit(name: str) -> None:
@@ -166,6 +175,7 @@ def _read(name: str) -> BackgroundJob | None:
         _log_ended(kind, name, "finished")
         return None
     _log_ended(kind, name, "failed")
+    discard_upload(job["source"])  # of a process that was killed
     return BackgroundJob(kind, name, job["source"], "", 0, 0, _problem(name))
 
 

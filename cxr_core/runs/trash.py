@@ -1,17 +1,16 @@
 """Deleted runs: they stay for a week in `<home>/runs/.deleted/`, so that a deletion can be undone."""
 
 import json
-import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
 
-from cxr_core import process, workspace
+from cxr_core import process, trash, workspace
 from cxr_core.errors import AlreadyExists, BadInput, UnknownName, WorkFailed
 from cxr_core.runs import run_store
 from cxr_core.runs import status as states
 
-RETENTION_DAYS = 7
+RETENTION_DAYS = trash.RETENTION_DAYS
 
 
 def delete(run_id: str) -> None:
@@ -30,12 +29,7 @@ def delete(run_id: str) -> None:
             raise BadInput(f"Run '{run_id}' is running. Stop it first: runs stop {run_id}")
         if status.owner is not None:  # a stopped one may still be predicting
             process.kill(status.owner)
-    target = workspace.deleted_run(run_id)
-    workspace.ensure_dir(target.parent)
-    with workspace.writing():
-        shutil.rmtree(target, ignore_errors=True)
-        folder.touch()  # its time says when it was deleted, also to a purge that meets it right after the move
-        folder.replace(target)
+    trash.put_aside(folder, workspace.deleted_run(run_id))
     purge()
 
 
@@ -52,15 +46,12 @@ def restore(run_id: str) -> None:
     target = workspace.run(run_id)
     if target.exists():
         raise AlreadyExists(f"There is a run '{run_id}'. Delete that one first.")
-    with workspace.writing():
-        source.replace(target)
+    trash.bring_back(source, target)
 
 
 def list_deleted() -> list[str]:
     """Ids of the runs that can be brought back, the latest deleted first."""
-    parent = workspace.deleted_run("x").parent
-    times = {run_id: _modified(parent / run_id) for run_id in workspace.list_dirs(parent)}
-    return sorted(times, key=lambda run_id: -times[run_id])
+    return trash.names(workspace.deleted_run("x").parent)
 
 
 def purge(*, days: float = RETENTION_DAYS) -> None:
@@ -69,10 +60,7 @@ def purge(*, days: float = RETENTION_DAYS) -> None:
     Backbones are shared. They all stay while any run, deleted or not, cannot be read: it may use any of them.
     """
     latest = time.time() - days * 86400
-    for run_id in list_deleted():
-        folder_ = workspace.deleted_run(run_id)
-        if _modified(folder_) <= latest:
-            shutil.rmtree(folder_, ignore_errors=True)
+    trash.purge(workspace.deleted_run("x").parent, latest)
     # A run that is being prepared writes its backbone before the file that names it.
     if run_store.list_damaged() or any(run.status.state in ("queued", "running") for run in run_store.list_runs()):
         return
@@ -80,10 +68,10 @@ def purge(*, days: float = RETENTION_DAYS) -> None:
     if used is None:
         return
     for path in workspace.backbone("x").parent.glob("[!.]*"):  # weights, and graphs named <weights>-<graph>
-        if path.name.split("-")[0].split(".")[0] not in used and _modified(path) <= latest:
+        if path.name.split("-")[0].split(".")[0] not in used and trash.modified(path) <= latest:
             path.unlink(missing_ok=True)
     for path in workspace.backbone("x").parent.glob(".part*"):  # of writers that were killed
-        if _modified(path) <= latest:
+        if trash.modified(path) <= latest:
             path.unlink(missing_ok=True)
 
 
@@ -115,11 +103,3 @@ def _digest(description: Path) -> str:
     if not isinstance(digest, str) or not digest:
         raise ValueError(f"{description} names no backbone.")
     return digest
-
-
-def _modified(path: Path) -> float:
-    """Time of the last change in seconds since 1970; now, if another process has just removed it."""
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:
-        return time.time()

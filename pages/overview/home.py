@@ -5,7 +5,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from cxr_core import formatting
+from cxr_core import formatting, trash
 from cxr_core.data import allowed_paths, datasets
 from cxr_core.data.datasets import Dataset
 from cxr_core.errors import BadInput, CxrError, UnknownName
@@ -71,8 +71,9 @@ def next_steps(usable: list[Dataset], trained: list[runs.Run]) -> None:
 def confirm_remove(name: str) -> None:
     trained_on_it = sum(run.config.data == name for run in runs.list_runs())
     st.markdown(
-        f"This removes **{name}** with its manifests and the images copied into this workspace. A folder that it refers to "
-        "stays as it is, and so does the record of its decisions (in datasets/.removed)."
+        f"This removes **{name}** with its manifests and the images copied into this workspace. For {trash.RETENTION_DAYS} days it "
+        f"can be restored: `data restore {name}`. A folder that it refers to stays as it is, and so does the record of its "
+        "decisions (in datasets/.removed)."
         + (
             f" {formatting.plural(trained_on_it, 'run')} trained on it stay, with their results."
             if trained_on_it

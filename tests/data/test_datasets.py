@@ -381,6 +381,7 @@ def test_while_a_name_is_being_added_it_is_refused_and_another_one_works(xray_tr
 
 def test_a_name_that_is_taken_meanwhile_is_not_overwritten(xray_tree: Tree):
     def take(*_: object) -> None:
+        workspace.dataset("small").mkdir(exist_ok=True)
         workspace.write_bytes(workspace.dataset("small") / "mine", b"x")
 
     with pytest.raises(AlreadyExists):
@@ -496,17 +497,17 @@ def test_a_damaged_or_missing_index_is_told_in_words(xray_tree: Tree, content: b
 def test_removing_forgets_the_dataset_and_spares_the_folder_it_was_made_of(xray_tree: Tree):
     root = xray_tree()
     datasets.add(str(root), "small")
-    datasets.remove("small")
+    datasets.remove("small", for_good=True)
     assert datasets.list_names() == []
-    assert left_behind() == []
+    assert left_behind() == [".deleted"]
     assert len(list(root.rglob("*.jpeg"))) == 13
     assert datasets.add(str(root), "small").images == 13
 
 
-def test_removing_deletes_the_images_that_the_dataset_kept_itself(xray_tree: Tree, tmp_path: Path):
+def test_removing_for_good_deletes_the_images_that_the_dataset_kept_itself(xray_tree: Tree, tmp_path: Path):
     datasets.add(str(zipped(xray_tree(), tmp_path / "a.zip")), "small")
-    datasets.remove("small")
-    assert left_behind() == []
+    datasets.remove("small", for_good=True)
+    assert left_behind() == [".deleted"]
 
 
 @pytest.mark.parametrize("image_id", ["../dataset.json", "/etc/passwd", "train/../../../index.parquet"])

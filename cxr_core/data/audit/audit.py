@@ -22,7 +22,7 @@ from cxr_core.data.audit import duplicates, shortcuts
 from cxr_core.data.audit.checks import CHECKS, AuditCheck, Groups, Severity
 from cxr_core.data.audit.shortcuts import Shortcut
 from cxr_core.data.progress import Progress, harmless, no_progress
-from cxr_core.errors import WorkFailed
+from cxr_core.errors import DamagedFile, WorkFailed, stop_if_shortage
 
 _VERSION = 2
 _COLUMNS = ["kind", "group", "row"]
@@ -119,7 +119,15 @@ def latest(name: str) -> Audit | None:
         )
         members = folder / "audit.parquet"
         counts, length = _count_members(members, workspace.fingerprint(members))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, WorkFailed):  # a file is missing or damaged
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        DamagedFile,
+    ) as error:  # a file is missing or damaged
+        stop_if_shortage(error, f"The audit of '{name}'")
         return None
     whole = all(counts.get(finding.kind, 0) == finding.images for finding in audit.findings if finding.kind in CHECKS)
     return audit if whole and length <= audit.images else None
@@ -173,6 +181,7 @@ def _read_members(name: str, **options: Any) -> pd.DataFrame:
     try:
         return pd.read_parquet(workspace.dataset(name) / "audit.parquet", columns=_COLUMNS, **options)
     except (OSError, ValueError) as error:
+        stop_if_shortage(error, f"The audit of '{name}'")
         raise WorkFailed(f"The audit of '{name}' is missing or damaged. Run it again: data audit {name}") from error
 
 

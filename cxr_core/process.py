@@ -75,7 +75,7 @@ def is_alive(who: ProcessId) -> bool:
         if (recorded := who.get("started")) and (started := _started(who["pid"])):
             return started == recorded
         return abs(process.create_time() - who["born"]) < 1
-    except psutil.Error:
+    except (psutil.Error, ValueError, OverflowError):  # a number that no process can have
         return False
 
 

@@ -8,7 +8,7 @@ a kill leaves the dataset as it was or as it should be.
 import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -183,7 +183,7 @@ def _extended(dataset: Dataset, table: pd.DataFrame, origin: str, skipped: Skipp
 
 def _commit(dataset: Dataset, table: pd.DataFrame) -> None:
     folder = workspace.dataset(dataset.name)
-    workspace.write_json(folder / datasets.EXTENDED, asdict(dataset))
+    datasets.write_description(folder, datasets.EXTENDED, dataset)
     index.write(folder, table)
-    workspace.write_json(folder / "dataset.json", asdict(dataset))
+    datasets.write_description(folder, "dataset.json", dataset)
     (folder / datasets.EXTENDED).unlink(missing_ok=True)

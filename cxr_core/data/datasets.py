@@ -22,10 +22,19 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from cxr_core import locks, trash, workspace
+from cxr_core import locks, trash, typed_json, workspace
 from cxr_core.data import deidentify, index, packing, sources
 from cxr_core.data.progress import Progress, no_progress, recorded_progress
-from cxr_core.errors import AlreadyExists, BadDataset, BadInput, CxrError, UnknownName, WorkFailed, sentence
+from cxr_core.errors import (
+    AlreadyExists,
+    BadDataset,
+    BadInput,
+    CxrError,
+    DamagedFile,
+    UnknownName,
+    WorkFailed,
+    sentence,
+)
 
 EXTENDED = "extended.json"
 SYNTHETIC_IMAGES = 900  # drawn at the first start: enough to learn from in a minute, drawn in seconds
@@ -103,10 +112,13 @@ def _described(name: str) -> "Dataset | CxrError":
             return dataset
         extended = _read(name, EXTENDED)  # an extension was killed after its index was in place
         return extended if index.is_complete(name, extended.images) else index.damaged_error(name)
-    except (TypeError, KeyError, WorkFailed):
-        return WorkFailed(
-            f"The description of dataset '{name}' is damaged. Remove it (data remove {name}) and add it again."
+    except DamagedFile as error:
+        return DamagedFile(
+            f"The description of dataset '{name}' is damaged. Remove it (data remove {name}) and add it again, or restore the file "
+            f"from a backup. {error}"
         )
+    except WorkFailed as error:  # it could not be read, or a later version has written it
+        return error
     except FileNotFoundError:
         gone = not (workspace.datasets() / name / "dataset.json").is_file()
         return UnknownName("dataset", name, ()) if gone else index.damaged_error(name)
@@ -115,10 +127,13 @@ def _described(name: str) -> "Dataset | CxrError":
 
 
 def _read(name: str, file: str) -> Dataset:
-    document = workspace.read_json(workspace.dataset(name) / file)
-    lists = {key: tuple(document[key]) for key in ("classes", "skipped")}
-    lists["additions"] = tuple(document.get("additions", ()))
-    return Dataset(**{**document, **lists, "name": name})  # the folder's name counts, if it was copied or renamed
+    # The folder's name counts, if it was copied or renamed.
+    return typed_json.read(workspace.dataset(name) / file, Dataset, name=name)
+
+
+def write_description(folder: Path, file: str, dataset: Dataset) -> None:
+    """Write what `get` reads, as `dataset.json` or EXTENDED."""
+    workspace.write_json(folder / file, {typed_json.FORMAT: 1, **asdict(dataset)})
 
 
 def get(name: str) -> Dataset:
@@ -172,7 +187,7 @@ def add(
         if material.root.is_relative_to(folder):
             listing, patients = without_identities(listing, progress)
         dataset = _build(name, material, listing, folder, patients, progress)
-        workspace.write_json(folder / "dataset.json", asdict(dataset))
+        write_description(folder, "dataset.json", dataset)
         _refuse_taken(name)
         (folder / "progress.json").unlink(missing_ok=True)
         folder.replace(workspace.dataset(name))

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from cxr_core import locks, workspace
+from cxr_core import locks, typed_json, workspace
 from cxr_core.data import datasets, index
 from cxr_core.errors import BadInput, UnknownName, WorkFailed
 
@@ -253,12 +253,11 @@ def _parse(path: Path, content: bytes) -> list[Decision]:
 
 def _parse_line(path: Path, number: int, line: bytes) -> Decision:
     try:
-        document = json.loads(line)
-        decision = Decision(**{**document, "images": tuple(document["images"])})
+        decision = typed_json.from_document(Decision, json.loads(line))
         if decision.action not in ACTIONS:
             int(decision.value)
         return decision
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         shown = "".join(char if char.isprintable() else "?" for char in line[:80].decode(errors="replace"))
         raise WorkFailed(
             f"{path} is damaged in line {number}: '{shown}'. Mend or remove that line in a text editor (keep a copy); "

@@ -159,7 +159,10 @@ def list_stores() -> list[StoreInfo]:
         folder = workspace.features() / name
         try:
             about = workspace.read_json(folder / "about.json")
-            store = FeatureStore(folder, tuple(about["shape"]))
+            shape = about["shape"]
+            if not isinstance(about, dict) or not all(isinstance(side, int) and side > 0 for side in shape):
+                raise TypeError(shape)
+            store = FeatureStore(folder, tuple(shape))
         except (FileNotFoundError, WorkFailed, KeyError, TypeError):
             about, store = {}, FeatureStore(folder, (1,))
         size = sum(path.stat().st_size for path in folder.iterdir())

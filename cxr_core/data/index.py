@@ -19,7 +19,7 @@ import pandas as pd
 from pyarrow.parquet import ParquetFile
 
 from cxr_core import workspace
-from cxr_core.errors import UnknownName, WorkFailed, stop_if_shortage
+from cxr_core.errors import DamagedFile, UnknownName, WorkFailed, stop_if_shortage
 
 COLUMNS = (
     "id",
@@ -88,10 +88,13 @@ def damaged_error(name: str) -> WorkFailed:
 
 def row_counts(name: str) -> list[int]:
     """Numbers of images that the dataset has had, from its addition over all that were added later, oldest first."""
-    document = workspace.read_json(workspace.dataset(name) / "dataset.json")
-    lengths = [int(document["images"])]
-    for addition in reversed(document.get("additions", ())):
-        lengths.append(lengths[-1] - int(addition["images"]))
+    try:
+        document = workspace.read_json(workspace.dataset(name) / "dataset.json")
+        lengths = [int(document["images"])]
+        for addition in reversed(document.get("additions", ())):
+            lengths.append(lengths[-1] - int(addition["images"]))
+    except (TypeError, KeyError, ValueError, AttributeError, OverflowError) as error:
+        raise DamagedFile(f"The description of dataset '{name}' is damaged. Restore it from a backup.") from error
     return lengths[::-1]
 
 
@@ -131,7 +134,12 @@ def root(name: str) -> Path:
     folder = workspace.dataset(name)
     if not (folder / "dataset.json").is_file():
         raise UnknownName("dataset", name, workspace.list_dirs(workspace.datasets()))
-    return folder / str(workspace.read_json(folder / "dataset.json")["root"])
+    document = workspace.read_json(folder / "dataset.json")
+    if not isinstance(document, dict) or not isinstance(document.get("root"), str):
+        raise DamagedFile(
+            f"The description of dataset '{name}' is damaged: it names no folder. Restore it from a backup."
+        )
+    return folder / document["root"]
 
 
 def column(name: str, column: str) -> pd.Series:

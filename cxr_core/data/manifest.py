@@ -28,7 +28,7 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_core import __version__, workspace
+from cxr_core import __version__, typed_json, workspace
 from cxr_core.data import datasets, decisions, index, manifest_rows
 from cxr_core.data.manifest_rows import (
     LEAST_SHARE,
@@ -39,7 +39,7 @@ from cxr_core.data.manifest_rows import (
     plan_rows,
 )
 from cxr_core.data.seeds import MAX_SEED
-from cxr_core.errors import DamagedFile, UnknownName, WorkFailed, stop_if_shortage
+from cxr_core.errors import CxrError, DamagedFile, UnknownName, WorkFailed, stop_if_shortage
 
 __all__ = [
     "COLUMNS",
@@ -178,18 +178,9 @@ def get(data: str, manifest_id: str) -> Manifest:
     ids = sorted(path.stem for path in folder.glob("*.json"))
     if manifest_id not in ids:
         raise UnknownName(f"manifest of '{data}'", manifest_id, ids)
-    try:
-        document: dict[str, Any] = workspace.read_json(folder / f"{manifest_id}.json")
-        supplements = tuple(Supplement(**fields_of) for fields_of in document["supplements"])
-        provenance = dict(document.get("provenance", {}))
-        fields = {
-            "data": data,
-            "classes": tuple(document["classes"]),
-            "supplements": supplements,
-            "provenance": provenance,
-        }
-        return Manifest(**{**document, **fields})  # `data` is what the folder is called now
-    except (TypeError, KeyError, ValueError, AttributeError, DamagedFile) as error:
+    try:  # `data` is what the folder is called now
+        return typed_json.read(folder / f"{manifest_id}.json", Manifest, id=manifest_id, data=data)
+    except (FileNotFoundError, DamagedFile) as error:
         raise DamagedFile(f"The description of manifest {manifest_id} is damaged. Build it again.") from error
 
 
@@ -200,7 +191,7 @@ def list_manifests(data: str) -> list[Manifest]:
     for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True):
         try:
             manifests.append(get(data, path.stem))
-        except WorkFailed:
+        except CxrError:
             continue
     return manifests
 

@@ -15,13 +15,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Literal
 
-from cxr_core import locks, process, workspace
+from cxr_core import locks, process, typed_json, workspace
 from cxr_core.data import allowed_paths, datasets
 from cxr_core.data import audit as audits
 from cxr_core.data.progress import read_progress
-from cxr_core.errors import AlreadyExists, UnknownName, WorkFailed
+from cxr_core.errors import AlreadyExists, CxrError, UnknownName, WorkFailed, sentence
 
 Kind = Literal["add", "audit"]
 _TITLES: dict[Kind, str] = {"add": "addition", "audit": "audit"}
@@ -120,14 +120,22 @@ def _begin(kind: Kind, source: str, name: str, arguments: Sequence[str]) -> None
     folder = workspace.background_job(name)
     folder.mkdir(exist_ok=True)
     who = process.start(arguments, log=folder / "log.txt", variables={allowed_paths.FROM_PAGE: "1"})
-    workspace.write_json(folder / "job.json", {"kind": kind, "source": source, "owner": who})
+    workspace.write_json(folder / "job.json", {typed_json.FORMAT: 1, "kind": kind, "source": source, "owner": who})
     _seen_running.add(name)
     _log.info("The %s of dataset %s started as process %d.", _TITLES[kind], name, who["pid"])
 
 
 def list_jobs() -> list[BackgroundJob]:
     """Running and failed jobs, by name; the folders of finished ones are deleted here."""
-    return [job for name in workspace.list_dirs(workspace.background_job()) if (job := _read(name)) is not None]
+    return [job for name in workspace.list_dirs(workspace.background_job()) if (job := _listed(name)) is not None]
+
+
+def _listed(name: str) -> BackgroundJob | None:
+    """One odd file costs its own job its place among those that run, and nobody else anything."""
+    try:
+        return _read(name)
+    except (CxrError, OSError) as error:
+        return BackgroundJob("add", name, "", "", 0, 0, sentence(error))
 
 
 def stop(name: str) -> None:
@@ -138,45 +146,52 @@ def stop(name: str) -> None:
     if not workspace.background_job(name).is_dir():
         return
     with _lock():  # one that is just beginning has a process before its job.json
-        if (job := _job(name)) is not None:
-            process.kill(job["owner"])
-            _log_ended(job["kind"], name, "stopped")
-            if job["kind"] == "add":
+        job = None
+        with suppress(WorkFailed):  # of a damaged one nothing is known but its folder
+            job = _job(name)
+        if job is not None:
+            process.kill(job.owner)
+            _log_ended(job.kind, name, "stopped")
+            if job.kind == "add":
                 datasets.discard_staging(name)
         shutil.rmtree(workspace.background_job(name), ignore_errors=True)
 
 
-class _Job(TypedDict):
+@dataclass(frozen=True)
+class _Job:
     kind: Kind
     source: str
     owner: process.ProcessId
 
 
 def _job(name: str) -> _Job | None:
-    """None while it is being written, once it has been put away by another page, or if it is damaged."""
+    """None while it is being written, or once it has been put away by another page.
+
+    Raises:
+        WorkFailed: it is damaged, cannot be read, or is of a later version.
+    """
     try:
-        job: _Job = workspace.read_json(workspace.background_job(name) / "job.json")
-    except (FileNotFoundError, WorkFailed):
+        return typed_json.read(workspace.background_job(name) / "job.json", _Job)
+    except FileNotFoundError:
         return None
-    return job
 
 
 def _read(name: str) -> BackgroundJob | None:
     job = _job(name)
     if job is None:
         return None
-    kind = job["kind"]
-    if process.is_alive(job["owner"]):
+    kind = job.kind
+    if process.is_alive(job.owner):
         _seen_running.add(name)
         stage, done, total = read_progress(workspace.staging(name) if kind == "add" else workspace.background_job(name))
-        return BackgroundJob(kind, name, job["source"], stage, done, total, "")
+        return BackgroundJob(kind, name, job.source, stage, done, total, "")
     if name in datasets.list_names() and (kind == "add" or audits.latest(name) is not None):
         shutil.rmtree(workspace.background_job(name), ignore_errors=True)
         _log_ended(kind, name, "finished")
         return None
     _log_ended(kind, name, "failed")
-    discard_upload(job["source"])  # of a process that was killed
-    return BackgroundJob(kind, name, job["source"], "", 0, 0, _problem(name))
+    discard_upload(job.source)  # of a process that was killed
+    return BackgroundJob(kind, name, job.source, "", 0, 0, _problem(name))
 
 
 def _problem(name: str) -> str:

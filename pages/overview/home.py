@@ -8,7 +8,7 @@ import streamlit as st
 from cxr_core import formatting, trash
 from cxr_core.data import allowed_paths, datasets
 from cxr_core.data.datasets import Dataset
-from cxr_core.errors import BadInput, CxrError, UnknownName
+from cxr_core.errors import BadInput, CxrError, UnknownName, WorkFailed
 from cxr_core.evaluation import plots
 from cxr_core.jobs import background_jobs
 from cxr_core.runs import run_store as runs
@@ -82,7 +82,11 @@ def confirm_remove(name: str) -> None:
     )
     if st.button("Remove", type="primary", icon=":material/delete:"):
         with suppress(UnknownName):  # another browser was a moment faster
-            datasets.remove(name)
+            try:
+                datasets.remove(name)
+            except WorkFailed as error:
+                st.error(formatting.verbatim(str(error)), icon=":material/error:")
+                return
         st.rerun()
 
 

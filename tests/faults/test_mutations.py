@@ -1,4 +1,5 @@
-"""A damaged JSON file of a run ends in a sentence or in an answer, never in a traceback: seeded mutations times commands.
+"""A damaged file of a run, a dataset or a job ends in a sentence or in an answer, never in a traceback: seeded mutations
+times commands and pages.
 
 CXR_MUTATIONS=5000 python -m pytest tests/faults/test_mutations.py       as many as asked for
 """
@@ -12,10 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import streamlit as st
 
-from cxr_core import cli
+from cxr_core import cli, process, workspace
+from cxr_core.data import audit, datasets, decisions, index, manifest
+from cxr_core.jobs import background_jobs
 from cxr_core.runs import run_store as runs
+from tests import synthetic_runs
 from tests.conftest import PROJECT
+from tests.pages.test_pages import PAGES, visit
 
 pytestmark = pytest.mark.slow
 
@@ -68,4 +74,78 @@ def test_no_mutation_of_a_file_of_a_run_ends_in_a_traceback(
                 failures.add(f"{path.name}: {command[0]}: {error!r} at {last.filename}:{last.lineno}")
         path.write_bytes(original)
         assert "Traceback" not in capsys.readouterr().err
+    assert not failures, "\n".join(sorted(failures))
+
+
+def mutate(path: Path, rng: random.Random) -> bytes:
+    """Change one value of a JSON file, or of one line of a record; returns what it held."""
+    original = path.read_bytes()
+    if path.suffix == ".json":
+        path.write_text(json.dumps(mutated(json.loads(original), rng)))
+    else:
+        lines = original.splitlines()
+        number = rng.randrange(len(lines))
+        lines[number] = json.dumps(mutated(json.loads(lines[number]), rng)).encode()
+        path.write_bytes(b"\n".join(lines) + b"\n")
+    return original
+
+
+@pytest.fixture
+def files(home: Path) -> list[Path]:
+    """The JSON files of a dataset with decisions, a manifest and an audit, of stored features, a job that failed and a run."""
+    datasets.add("synthetic", "phantoms", images=60)
+    ids = index.read("phantoms")["id"].tolist()
+    decisions.decide("phantoms", "exclude", ids[:2], who="Ann")
+    decisions.decide("phantoms", "relabel", ids[2:3], value="normal", who="Ann")
+    decisions.undo("phantoms", 1, who="Ann")
+    run_id = synthetic_runs.on("phantoms", manifest.build("phantoms").id)
+    audit.run("phantoms")
+    job = home / "datasets" / ".errands" / "other" / "job.json"
+    workspace.write_json(
+        job, {"kind": "add", "source": "x", "owner": {**process.process_id(), "born": 1.0, "started": "x"}}
+    )
+    store = home / "features" / "0123456789abcdef" / "about.json"
+    workspace.write_json(store, {"model": "vgg16", "weights": "none", "size": 32, "shape": [4, 4, 512]})
+    folder = home / "datasets" / "phantoms"
+    return [*runs.folder(run_id).glob("*.json"), *folder.rglob("*.json"), folder / "decisions.jsonl", job, store]
+
+
+def test_no_mutation_of_a_file_of_a_dataset_or_a_job_ends_in_a_traceback(
+    files: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands = [
+        "data list --json", "data show phantoms", "data decisions phantoms", "data build phantoms", "data audit phantoms --quiet",
+        "features", "data tag phantoms odd x --who Ann",
+    ]  # fmt: skip
+    rng, failures = random.Random(21), set[str]()
+    for _ in range(MUTATIONS):
+        path = rng.choice(files)
+        original = mutate(path, rng)
+        for command in commands:
+            try:
+                cli.main(command.split())
+                background_jobs.list_jobs()
+            except Exception as error:  # noqa: BLE001 - any is a failure
+                last = traceback.extract_tb(error.__traceback__)[-1]
+                failures.add(f"{path.name}: {command}: {error!r} at {last.filename}:{last.lineno}")
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(original)
+        assert "Traceback" not in capsys.readouterr().err
+    assert not failures, "\n".join(sorted(failures))
+
+
+def test_no_mutation_ends_a_page_in_a_traceback(files: list[Path]) -> None:
+    rng, failures = random.Random(22), set[str]()
+    for number in range(max(1, MUTATIONS // 10)):
+        path, page = rng.choice(files), PAGES[number % len(PAGES)]
+        original = mutate(path, rng)
+        changed = path.read_bytes()
+        st.cache_data.clear()
+        st.cache_resource.clear()
+        try:
+            visit(page)
+        except (Exception, AssertionError) as error:  # noqa: BLE001 - any is a failure
+            failures.add(f"{path.name} = {changed[:200]!r}: {page}: {str(error)[:300]}")
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(original)
     assert not failures, "\n".join(sorted(failures))

@@ -217,7 +217,7 @@ def test_all_that_ships_is_sealed_and_sound(run: Path, monkeypatch: pytest.Monke
         assert checksums.is_sealed(path), path
     if not (folder / "ensemble.json").is_file():
         document = checksums.unseal(workspace.read_json(about))
-        for path in folder.glob("export/*.tflite"):
+        for path in folder.glob("export/*.tflite*"):
             assert document["files"][path.name] == checksums.of_bytes(path.read_bytes())
         assert document["answers"] == litert_model.answers_by(runs.get(folder.name).config)
         Head.load(folder / "export" / "head.npz")

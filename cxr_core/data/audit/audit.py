@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr_core import workspace
+from cxr_core import typed_json, workspace
 from cxr_core.data import datasets, image_stats, index
 from cxr_core.data.audit import duplicates, shortcuts
 from cxr_core.data.audit.checks import CHECKS, AuditCheck, Groups, Severity
@@ -105,18 +105,9 @@ def latest(name: str) -> Audit | None:
     folder, version = workspace.dataset(name), _dataset_version(datasets.get(name))
     try:
         document = workspace.read_json(folder / "audit.json")
-        if document.pop("of", None) != version:
+        if not isinstance(document, dict) or document.get("of") != version:
             return None
-        audit = Audit(
-            **{
-                **document,
-                "data": name,
-                "findings": tuple(AuditFinding(**finding) for finding in document["findings"]),
-                "shortcuts": tuple(
-                    Shortcut(**{**trait, "ci95": tuple(trait["ci95"])}) for trait in document["shortcuts"]
-                ),
-            }
-        )
+        audit = typed_json.from_document(Audit, {**document, "data": name})
         members = folder / "audit.parquet"
         counts, length = _count_members(members, workspace.fingerprint(members))
     except (

@@ -23,12 +23,12 @@ format: .venv/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-.venv/run: requirements.txt
+.venv/run: requirements.txt requirements-serve.txt requirements-train.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet -r requirements.txt
 	touch $@
 
-.venv/dev: requirements.txt requirements-dev.txt
+.venv/dev: requirements.txt requirements-serve.txt requirements-train.txt requirements-dev.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet -r requirements-dev.txt
 	touch $@ .venv/run

@@ -14,7 +14,10 @@ from cxr_core import __version__, cli, images
 from cxr_core.data.phantoms import phantom
 from tests.conftest import PROJECT
 
-SOURCES = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "requirements.txt", "cxr_core", "artifacts/pretrained")
+SOURCES = (
+    *("pyproject.toml", "setup.py", "README.md", "LICENSE", "requirements-serve.txt", "requirements-train.txt"),
+    *("cxr_core", "artifacts/pretrained"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +88,77 @@ def test_the_command_and_the_module_are_one(monkeypatch: pytest.MonkeyPatch) -> 
     assert cli.parser().prog == "cxr"
     monkeypatch.setattr(sys, "argv", [str(PROJECT / "cxr_core" / "__main__.py")])
     assert cli.parser().prog == "python -m cxr_core"
+
+
+PAGES = """
+import sys
+from streamlit.testing.v1 import AppTest
+for page in sys.argv[1:]:
+    app = AppTest.from_file("streamlit_app.py", default_timeout=120).run()
+    app = app.switch_page(page).run()
+    assert not app.exception and not app.error, (page, app.exception, app.error)
+assert not {"tensorflow", "keras", "h5py"} & set(sys.modules)
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of a fresh virtual environment with requirements-serve.txt and nothing else."""
+    folder = tmp_path_factory.mktemp("server")
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    done = subprocess.run(
+        [folder / "bin" / "python", "-m", "pip", "install", "-q", "-r", PROJECT / "requirements-serve.txt"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode and "No matching distribution" in done.stderr:
+        pytest.skip("The package index cannot be reached.")
+    assert done.returncode == 0, done.stderr
+    return folder / "bin" / "python"
+
+
+@pytest.mark.slow
+def test_a_server_needs_no_tensorflow_and_less_than_a_gigabyte(server: Path, tmp_path: Path) -> None:
+    """Everything but training and exporting a model."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "CXR_HOME": str(tmp_path / "home")}
+        environment = {
+            name: value for name, value in environment.items() if name not in ("PYTHONPATH", "CXR_PRETRAINED")
+        }
+        return subprocess.run(
+            [server, *map(str, arguments)],
+            env=environment,
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    assert sum(path.lstat().st_size for path in server.parents[1].rglob("*")) < 10**9
+    (run_id,) = [path.parent.name for path in (PROJECT / "artifacts" / "pretrained").glob("custom_cnn-*/config.json")]
+    image = tmp_path / "image.png"
+    image.write_bytes(images.encode(phantom("bacterial", np.random.default_rng(0), size=224)))
+    for words in (
+        ["doctor"],
+        ["data", "add", "synthetic", "--images", "30", "--quiet"],
+        ["data", "audit", "synthetic"],
+        ["data", "build", "synthetic", "--split", "patient"],
+        ["runs"],
+        ["predict", run_id, image, "--json"],
+        ["evaluate", run_id, "--json"],
+        ["report", run_id, "--out", tmp_path / "report.html"],
+        ["features"],
+    ):
+        done = run("-m", "cxr_core", *words)
+        assert done.returncode == 0, (words, done.stderr)
+    refused = run("-m", "cxr_core", "train", "--data", "synthetic", "--model", "custom_cnn", "--epochs", "1", "--wait")
+    assert refused.returncode == 2
+    assert "TensorFlow is not installed here, and training needs it" in refused.stderr
+    assert "pip install -r requirements.txt" in refused.stderr
+    pages = sorted(str(path.relative_to(PROJECT)) for path in (PROJECT / "pages").glob("[!u]*/*.py"))
+    assert len(pages) >= 9
+    shown = run("-c", PAGES, *pages)
+    assert shown.returncode == 0, shown.stderr[-2000:]

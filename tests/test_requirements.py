@@ -22,10 +22,11 @@ def canonical(distribution: str) -> str:
 
 
 def requirements(file: str) -> set[str]:
-    """Names of the distributions that a requirements file lists itself."""
+    """Names of the distributions that a requirements file lists, itself or in a file that it includes."""
     lines = (PROJECT / file).read_text().splitlines()
     names = (re.match(r"[A-Za-z0-9._-]+", line) for line in lines if not line.startswith(("#", "-")))
-    return {canonical(name[0]) for name in names if name}
+    included = (requirements(line.removeprefix("-r ")) for line in lines if line.startswith("-r "))
+    return {canonical(name[0]) for name in names if name}.union(*included)
 
 
 def imported_modules(nodes: Iterable[ast.AST]) -> set[str]:

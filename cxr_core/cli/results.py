@@ -217,13 +217,13 @@ def _report(chosen: argparse.Namespace) -> None:
 
 
 def _doctor(chosen: argparse.Namespace) -> None:
-    from cxr_core.models import packages, weights
+    from cxr_core.models import packages
     from cxr_core.training import environment
 
     document = {
         **environment.describe(),
         "cards": [asdict(card) for card in machine.list_gpus()],
-        "weights": weights.available(),
+        "weights": packages.available(),
         "more_weights": packages.install_all(),
         "features_mb": round(sum(store.bytes for store in features.list_stores()) / 2**20, 1),
         "home": str(workspace.home()),

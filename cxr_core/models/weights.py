@@ -5,7 +5,6 @@ one's own.
 """
 
 import hashlib
-import os
 import socket
 import sys
 import warnings
@@ -187,19 +186,6 @@ def _copy(source: keras.Model, target: keras.Model) -> None:
     while len(values) > wanted and there and isinstance(there[-1], keras.layers.Dense):
         values = values[: -len(there.pop().weights)]
     target.set_weights(values)
-
-
-def available() -> dict[str, list[str]]:
-    """Starting weights on this machine: names of files that Keras has downloaded, and of packages."""
-    return {
-        IMAGENET: sorted(path.name for path in _cache().glob("*.h5")),
-        **packages.available(),
-    }
-
-
-def _cache() -> Path:
-    """Folder in which Keras keeps what it has downloaded."""
-    return Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models"
 
 
 def is_complete(path: Path) -> bool:

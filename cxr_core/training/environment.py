@@ -1,26 +1,37 @@
 """Environment of a training: versions and devices, saved with its run."""
 
 import platform
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import keras
 import psutil
 
-from cxr_core import __version__
-from cxr_core.training import devices
+from cxr_core import __version__, process
 
 _PACKAGES = ("tensorflow", "keras", "numpy", "pandas", "pillow", "scipy")
 
 
 def describe() -> dict[str, Any]:
-    """Versions, device and machine, as a JSON document."""
+    """Versions, device and machine, as a JSON document; without Keras there is no backend."""
+    backend, device = None, f"CPU, {process.cpu_count()} cores"
+    with suppress(ModuleNotFoundError):
+        from cxr_core.training import devices
+
+        backend, device = devices.keras_backend(), devices.describe()
     return {
         "cxr_core": __version__,
         "python": platform.python_version(),
-        "backend": keras.backend.backend(),
-        "packages": {name: version(name) for name in _PACKAGES},
-        "device": devices.describe(),
+        "backend": backend,
+        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+        "device": device,
         "machine": platform.platform(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
     }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""

@@ -229,7 +229,7 @@ def _decodable(name: str, dataset: "Dataset", frame: int) -> None:
     if not plugins:
         raise UnreadableImage(
             f"{name} is compressed as {syntax.name}, and no decoder for it is installed. Save it uncompressed, or "
-            "install pylibjpeg, pylibjpeg-libjpeg and pylibjpeg-openjpeg."
+            "install pylibjpeg, pylibjpeg-libjpeg (GPL-3) and pylibjpeg-openjpeg."
         )
     options = as_pixel_options(dataset)
     count, offsets = options["number_of_frames"], options.get("extended_offsets")

@@ -138,10 +138,10 @@ def _decode_with_pillow(file: BinaryIO, max_pixels: int) -> DecodedImage:
         warnings.simplefilter("ignore")  # of odd metadata; what matters here is whether there are pixels
         with Image.open(file, formats=_PILLOW) as image:
             header = Header(str(image.format), image.mode, image.width, image.height, _jpeg_quality(image))
-            if image.width * image.height > max_pixels:
-                raise TooManyPixels(image.width, image.height, max_pixels)
             _check_tiles(image)
             _check_scans(image, file)
+            if image.width * image.height > max_pixels:
+                raise TooManyPixels(image.width, image.height, max_pixels)
             with memory_budget.reserve(image.width * image.height):
                 if _stores_luma(image):
                     image.draft("YCbCr", image.size)  # luma as it is stored, and the colours beside it

@@ -46,6 +46,7 @@ _log = logging.getLogger(__name__)
 MIN_TOKEN = 16  # characters
 _WRONG_TOKENS = 10  # of one client in a minute
 _MAX_REQUESTS = 64  # in flight: received, waiting or answered
+_ANSWERING = 16  # of them at once, so that small images are answered beside large ones that wait for memory
 _BUDGET_REQUESTS = 4  # that may be as large as they may be, in flight
 _RETRY_SECONDS = 5
 _PREDICT_REQUEST = {
@@ -95,7 +96,7 @@ def app(run_id: str = "", *, token: str = "", limits: RequestLimits | None = Non
     limits = limits or RequestLimits()
     rate_limit, wrong_tokens = MinuteCount(limits.per_minute), MinuteCount(_WRONG_TOKENS)
     work = WorkInFlight(_MAX_REQUESTS, _BUDGET_REQUESTS * limits.megabytes * 2**20)
-    answering = asyncio.Semaphore(max(4, process.cpu_count()))
+    answering = asyncio.Semaphore(max(_ANSWERING, process.cpu_count()))
     # Starlette would write files of more than 1 MB to the disk.
     MultiPartParser.spool_max_size = (limits.megabytes + 1) * 2**20
 

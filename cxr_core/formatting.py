@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from html import escape
 from typing import Literal, Protocol
 
 DISCLAIMER = "Research software, not a medical device. Nothing it shows may guide the care of a patient."
@@ -18,6 +19,10 @@ RUN_STATES: dict[str, tuple[str, str, BadgeColour]] = {  # title, icon, colour
     "failed": ("Failed", ":material/error:", "red"),
     "interrupted": ("Interrupted", ":material/power_off:", "red"),
 }
+
+_FOUND_LATER = re.compile(r":(?=//|(?!\d\d:)[\w+/-]+:)|www(?=\.)|@", re.IGNORECASE)
+_MARKS = re.compile(r"[\\`*{}\[\]<>#|$~&@]|(?<![^\W_])_|_(?![^\W_])|:(?=[\w/])|^[-+=]|(?<=\s)[-=]")
+_NUMBERED = re.compile(r"^(\d{1,9})([.)])")  # else a list
 
 
 class _Estimate(Protocol):
@@ -83,9 +88,25 @@ def class_title(name: str) -> str:
     return CLASSES.get(name, name.replace("_", " ").capitalize())
 
 
-def verbatim(name: str) -> str:
-    """A name that someone else has chosen, for Markdown: no link, image, colour or formula comes of it."""
-    return re.sub(r"([\\`*_{}\[\]()<>#+!|:$~-])", r"\\\1", name)
+def verbatim(text: str) -> str:
+    """Words that a person or a file gave, for Markdown, on one line: they are read as they are, whatever stands in them.
+
+    No link, picture, icon, colour, formula, list or HTML comes of them. Some of that is found after Markdown's own marks are
+    read (addresses, and names between colons), so a mark cannot prevent it; there an invisible word joiner stands between.
+    """
+    line = printable(" ".join(text.split()))
+    line = _FOUND_LATER.sub(lambda match: match[0] + "\N{WORD JOINER}", line)
+    return _NUMBERED.sub(r"\1\\\2", _MARKS.sub(r"\\\g<0>", line))
+
+
+def class_markdown(name: str) -> str:
+    """`class_title`, for Markdown."""
+    return verbatim(class_title(name))
+
+
+def plot_text(text: str) -> str:
+    """Words that a person or a file gave, for a title, name or hover text of plotly: no HTML and no placeholder."""
+    return escape(printable(" ".join(text.split())), quote=False).replace("%{", "&#37;{")
 
 
 def decision_rule(rule: _DecisionRule) -> str:

@@ -83,7 +83,7 @@ def summary(latest: Audit, undecided: Mapping[str, Undecided]) -> None:
 
 def list_row(finding: AuditFinding, undecided: Undecided | None) -> str:
     """One row of the list: severity, title, and how many images are undecided."""
-    return f"{SEVERITIES[severity(finding, undecided)][1]} {finding.title}: {extent(finding, undecided)}"
+    return f"{SEVERITIES[severity(finding, undecided)][1]} {formatting.verbatim(finding.title)}: {extent(finding, undecided)}"
 
 
 def extent(finding: AuditFinding, undecided: Undecided | None) -> str:
@@ -156,12 +156,12 @@ def shortcuts(latest: Audit) -> None:
         title, icon = "Shortcuts: no file property predicts a class well", ":material/check_circle:"
     else:
         _, icon, colour = SEVERITIES[strongest.severity]
-        label = formatting.class_title(strongest.label).lower()
+        label = formatting.class_markdown(strongest.label).lower()
         title = f":{colour}[**Shortcut:** {TRAITS[strongest.trait]} predicts {label}, AUC {strongest.auc:.2f}]"
     with st.expander(title, icon=icon):
         if strongest is not None:
             st.markdown(
-                f"**{strongest.sentence}** AUC {strongest.auc:.2f} on the "
+                f"**{formatting.verbatim(strongest.sentence)}** AUC {strongest.auc:.2f} on the "
                 f"{formatting.split_title(strongest.split).lower()} images. "
                 "A model that relies on it will fail on images from other sources."
             )
@@ -212,7 +212,7 @@ kind = url_state.choice(
     widget=st.radio,
     label_visibility="collapsed",
 )
-st.caption(findings[kind].meaning)
+st.caption(formatting.verbatim(findings[kind].meaning))
 if kind == "unreadable":
     st.dataframe(list(dataset.skipped), hide_index=True, alt="Files left out, with the reason")
 else:

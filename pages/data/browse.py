@@ -28,9 +28,15 @@ def filters(dataset: Dataset) -> Query:
             dataset.classes,
             key="browse-class",
             address="class",
-            titles={name: formatting.class_title(name) for name in dataset.classes},
+            titles={name: formatting.class_markdown(name) for name in dataset.classes},
         )
-        source = url_state.choices("Source", sources, key="source") if len(sources) > 1 else ()
+        source = (
+            url_state.choices(
+                "Source", sources, key="source", titles={name: formatting.verbatim(name) for name in sources}
+            )
+            if len(sources) > 1
+            else ()
+        )
         state = url_state.choices("Decisions", list(query.STATES), key="state", titles=query.STATES)
         search = url_state.value(
             "File, patient or tag contains", key="search", default="", width=230, placeholder="person1_virus"

@@ -144,7 +144,7 @@ def balance_cost(dataset: Dataset, rows: pd.DataFrame, options: BuildOptions) ->
     if options["balance"] == "class_weights":
         weights = train.groupby("class")["weight"].first()
         listed = ", ".join(
-            f"{formatting.class_title(str(name)).lower()} {value:.2f}" for name, value in weights.items()
+            f"{formatting.class_markdown(str(name)).lower()} {value:.2f}" for name, value in weights.items()
         )
         return f"Loss weights: {listed}. An epoch takes no longer; single images of rare classes have more influence."
     return ""
@@ -156,7 +156,7 @@ def build_panel(dataset: Dataset) -> None:
     try:
         before_and_after(dataset, options)
     except CxrError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(formatting.verbatim(str(error)), icon=":material/error:")
         return
     if st.button("Build", type="primary", icon=":material/inventory_2:", help="Saves exactly this set as a manifest."):
         with st.spinner("Building …"):
@@ -174,7 +174,7 @@ def build_panel(dataset: Dataset) -> None:
 def manifest_card(built: Manifest, *, fresh: bool) -> None:
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f"**Manifest `{built.id}`**", width="content")
+            st.markdown(f"**Manifest {formatting.verbatim(built.id)}**", width="content")
             if fresh:
                 st.badge("Just built", icon=":material/check:", color="green")
             st.space("stretch")
@@ -204,12 +204,13 @@ def manifest_card(built: Manifest, *, fresh: bool) -> None:
         if built.excluded or built.relabelled:
             parts.append(f"{built.excluded} excluded, {built.relabelled} relabelled")
         parts += [
-            f"{formatting.plural(supplement.images, 'image')} of {supplement.label} from {supplement.data}"
+            f"{formatting.plural(supplement.images, 'image')} of "
+            f"{formatting.verbatim(f'{supplement.label} from {supplement.data}')}"
             for supplement in built.supplements
         ]
         counts = "; ".join(
             f"{formatting.split_title(split).lower()} "
-            + ", ".join(f"{count:,} {formatting.class_title(label).lower()}" for label, count in by_class.items())
+            + ", ".join(f"{count:,} {formatting.class_markdown(label).lower()}" for label, count in by_class.items())
             for split, by_class in built.counts.items()
         )
         st.caption(" · ".join(parts) + f". {counts.capitalize()}.")

@@ -59,7 +59,7 @@ def pair(first: Run, second: Run, split: str) -> None:
         summary += f" {formatting.plural(shared.relabelled, 'image')} with another true class in each are left out."
     st.markdown(summary)
     for letter, (_, rule) in zip("AB", ruled, strict=True):
-        st.caption(f"Decision rule of {letter}: {formatting.decision_rule(rule)}.")
+        st.caption(f"Decision rule of {letter}: {formatting.verbatim(formatting.decision_rule(rule))}.")
     differences = cached_metrics.differences_of(*ruled, split)
     points = cached_metrics.points_of(*ruled, split)
     rows = {
@@ -239,7 +239,7 @@ usable = [run for run in runs.list_runs() if run.has_predictions]
 if len(usable) < 2:
     for only in usable:
         messages.synthetic_mark(only.config.data)
-        st.markdown(f"So far there is one: {run_card.title(only)}.")
+        st.markdown(f"So far there is one: {formatting.verbatim(run_card.title(only))}.")
     messages.no_model("Nothing to compare yet", "A comparison needs two runs with results.")
     st.stop()
 several, split = chosen(usable)
@@ -256,4 +256,4 @@ try:
     result_export.report_button(several, split)
     messages.save_plot_hint()
 except (CxrError, OSError) as error:
-    st.error(sentence(error), icon=":material/error:")
+    st.error(formatting.verbatim(sentence(error)), icon=":material/error:")

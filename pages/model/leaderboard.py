@@ -71,7 +71,7 @@ def standings_table(usable: list[Run]) -> None:
         split, metric, named, calling,
     )  # fmt: skip
     for problem in problems:
-        st.warning(problem, icon=":material/error:")
+        st.warning(formatting.verbatim(problem), icon=":material/error:")
     smaller = metric in metrics.LOWER_IS_BETTER
     parts = [
         leaderboard.published_rows(metric, split),
@@ -126,7 +126,7 @@ def _entries(
             estimates = cached_metrics.metrics_of(run, split, metrics.parts_of(metric), rule=rule)
             entries.append((run, named[run.id], estimates, len(cached_metrics.prediction_set_of(run, split))))
         except (CxrError, OSError) as error:
-            problems.append(f"**{named[run.id]}**: {error}")
+            problems.append(f"{named[run.id]}: {error}")
     return entries, problems
 
 

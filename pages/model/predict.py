@@ -43,7 +43,7 @@ def choose_run(usable: list[Run]) -> tuple[Run, list[Run]]:
         try:
             _performance(run)
         except CxrError as error:
-            st.warning(str(error), icon=":material/error:")
+            st.warning(formatting.verbatim(str(error)), icon=":material/error:")
     messages.synthetic_mark(run.config.data)
     others = {other.id: other for other in usable if other.id != run.id and other.config.classes == run.config.classes}
     if not others:
@@ -61,7 +61,7 @@ def _performance(run: Run) -> None:
     rule = rule_store.of_run(run.id)
     test, counts = cached_metrics.decided_set_of(run, "test", rule), cached_metrics.counts_of(run, "test", rule)
     recalls = ", ".join(
-        f"{formatting.class_title(name).lower()} {formatting.percent(recall)}"
+        f"{formatting.class_markdown(name).lower()} {formatting.percent(recall)}"
         for name, recall, n in zip(test.classes, confusion.recall(test.confusion), test.support, strict=True)
         if n
     )
@@ -69,8 +69,9 @@ def _performance(run: Run) -> None:
     (confident, n), (correct, _) = counts["coverage"], counts["accuracy_all"]
     sentences = [
         f"**Test performance.** Accuracy **{shares['accuracy_all']}** (95 % interval "
-        f"{formatting.interval(intervals.wilson(correct, n))}) on {n:,} test images of '{run.config.data}'; decision rule: "
-        f"{formatting.decision_rule(rule)}. Recall by class: {recalls}."
+        f"{formatting.interval(intervals.wilson(correct, n))}) on {n:,} test images of "
+        f"'{formatting.verbatim(run.config.data)}'; decision rule: "
+        f"{formatting.verbatim(formatting.decision_rule(rule))}. Recall by class: {recalls}."
     ]
     if rule.reject_threshold:
         sentences.append(f"Confident in {confident:,} of them, {shares['accuracy_answered']} of these correct.")
@@ -96,7 +97,7 @@ def load_others(others: list[Run]) -> list[LoadedModel]:
             loaded.append(load_or_stop(run))
         except CxrError as error:
             name = formatting.verbatim(run_card.titles(others)[run.id])
-            st.warning(f"No second opinion by {name}: {error}", icon=":material/error:")
+            st.warning(f"No second opinion by {name}: {formatting.verbatim(str(error))}", icon=":material/error:")
     return loaded
 
 
@@ -165,7 +166,11 @@ def example_panel(model: LoadedModel, others: list[LoadedModel]) -> None:
         name = url_state.choice("Dataset", names, key="example-data", address="data", width=260)
         dataset = datasets.get(name)
         wanted = st.pills(
-            "Class", dataset.classes, format_func=formatting.class_title, key="example_class", persist_state="session"
+            "Class",
+            dataset.classes,
+            format_func=formatting.class_markdown,
+            key="example_class",
+            persist_state="session",
         )
         draw = st.button("Another image", icon=":material/casino:")
     table = cached_data.index_of(dataset)
@@ -184,7 +189,8 @@ def example_panel(model: LoadedModel, others: list[LoadedModel]) -> None:
         st.caption(":material/info: The model was trained on this very image, so its prediction proves nothing.")
     if name != config.data:
         st.caption(
-            f":material/info: This model was trained on '{config.data}'. How good it is on images of another origin is not known."
+            f":material/info: This model was trained on '{formatting.verbatim(config.data)}'. How good it is on images of "
+            "another origin is not known."
         )
     true = str(row["class"]) if row["class"] in config.classes else ""
     single_image(model, others, InputFile(current, datasets.image_path(name, current)), true=true)
@@ -203,7 +209,7 @@ way = st.segmented_control(
 )  # fmt: skip
 model = load_or_stop(run)
 if model.notice:
-    st.caption(f":material/info: {model.notice}")
+    st.caption(f":material/info: {formatting.verbatim(model.notice)}")
 others = load_others(more)
 if way == EXAMPLE:
     example_panel(model, others)

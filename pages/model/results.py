@@ -77,7 +77,8 @@ def _rule(run: Run) -> DecisionRule | None:
         former=FORMER.get,
         widget=st.segmented_control,
         required=True,
-        help=f"As Predict answers: {formatting.decision_rule(rule)}; or the highest probability, as in the paper's tables.",
+        help=f"As Predict answers: {formatting.verbatim(formatting.decision_rule(rule))}; or the highest "
+        "probability, as in the paper's tables.",
     )
     return rule if way == "point" else None
 
@@ -87,13 +88,13 @@ def show_rule(run: Run, split: str, rule: DecisionRule | None) -> None:
     if rule is None:
         st.caption("Decision rule: highest probability, without a reject threshold.")
         if notice := rule_store.of_run_or_default(run.id).notice:
-            st.warning(notice, icon=":material/error:")
+            st.warning(formatting.verbatim(notice), icon=":material/error:")
         return
     if rule.notice:
-        st.warning(rule.notice, icon=":material/error:")
+        st.warning(formatting.verbatim(rule.notice), icon=":material/error:")
     counts = cached_metrics.counts_of(run, split, rule)
     shares = {name: formatting.percent(share.value) for name, share in counts.items()}
-    sentences = [f"Decision rule: {formatting.decision_rule(rule)}."]
+    sentences = [f"Decision rule: {formatting.verbatim(formatting.decision_rule(rule))}."]
     if rule.reject_threshold:
         sentences.append(
             f"Confident (from {formatting.percent(rule.reject_threshold)} on): {formatting.estimate(counts['coverage'])} of the "
@@ -146,7 +147,7 @@ def show_members(run: Run, usable: list[Run]) -> None:
         return
     titles = run_card.titles(usable)
     members = ", ".join(
-        f"{titles.get(run_id, run_id)}" + (f" ({weight:.0%})" if ensemble.way == "weighted" else "")
+        formatting.verbatim(titles.get(run_id, run_id)) + (f" ({weight:.0%})" if ensemble.way == "weighted" else "")
         for run_id, weight in zip(ensemble.members, ensemble.weights, strict=True)
     )
     st.caption(f":material/join: {ensembles.METHODS[ensemble.way]} Members: {members}.")
@@ -157,14 +158,14 @@ def one_run(usable: list[Run]) -> None:
     messages.disclaimer()
     messages.synthetic_mark(run.config.data)
     if run.status.reason:
-        st.info(run.status.reason, icon=formatting.RUN_STATES[run.status.state][1])
+        st.info(formatting.verbatim(run.status.reason), icon=formatting.RUN_STATES[run.status.state][1])
     try:
         show_members(run, usable)
         predictions = cached_metrics.prediction_set_of(run, split)
         headline(len(predictions), cached_metrics.metrics_of(run, split, cached_metrics.COUNTS, rule=rule))
         show_rule(run, split, rule)
     except (CxrError, OSError) as error:
-        st.error(sentence(error), icon=":material/error:")
+        st.error(formatting.verbatim(sentence(error)), icon=":material/error:")
         return
     view = url_state.choice(
         "View", list(VIEWS), key="view", titles=VIEWS, default="matrix", former=FORMER.get,
@@ -199,7 +200,7 @@ if usable:
     one_run(usable)
 else:
     if problem := selectors.why_no_results(st.query_params.get("run", "")):
-        st.error(problem, icon=":material/error:")
+        st.error(formatting.verbatim(problem), icon=":material/error:")
     words = "Train a model first; its results appear here. Those of the paper are on the leaderboard."
     messages.no_model("No results yet", words)
     st.page_link("pages/model/leaderboard.py", label="The paper's results", icon=":material/leaderboard:")

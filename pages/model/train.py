@@ -85,7 +85,7 @@ def data_panel() -> Splits:
                 )
         if rule == "official" and has_small_validation(dataset):
             val = dataset.counts.get("val", {})
-            missing = [formatting.class_title(name).lower() for name in dataset.classes if not val.get(name)]
+            missing = [formatting.class_markdown(name).lower() for name in dataset.classes if not val.get(name)]
             st.caption(
                 f":material/warning: Only {formatting.plural(sum(val.values()), 'validation image')}"
                 + (f", none of {' or '.join(missing)}" if missing else "")
@@ -146,7 +146,7 @@ def networks_panel(splits: Splits, ended: list[runs.Run]) -> list[RunConfig]:
         )
     st.caption(recipes.SUMMARIES[recipe])
     where = (
-        ", ".join(f"{gpu.name} ({gpu.memory_gb:.0f} GB)" for gpu in machine.list_gpus())
+        ", ".join(f"{formatting.verbatim(gpu.name)} ({gpu.memory_gb:.0f} GB)" for gpu in machine.list_gpus())
         or "this machine's processor; no graphics card found"
     )
     st.caption(f":material/memory: Trains on {where}.")
@@ -159,7 +159,7 @@ def networks_panel(splits: Splits, ended: list[runs.Run]) -> list[RunConfig]:
                 try:
                     configs.append(network(name, recipe, splits, ended))
                 except CxrError as error:  # of this card; the others stay as they are
-                    st.error(str(error), icon=":material/error:")
+                    st.error(formatting.verbatim(str(error)), icon=":material/error:")
     return configs if len(configs) == len(chosen) else []
 
 
@@ -299,7 +299,7 @@ def watch(read: list[list[runs.Run]]) -> None:
             ended = runs.get(run_id)
             link = f" [Results](/results?run={run_id})" if ended.has_predictions else ""
             icon = formatting.RUN_STATES[ended.status.state][1]
-            st.toast(f"{run_card.title(ended)}: {ended.status.state}.{link}", icon=icon)
+            st.toast(f"{formatting.verbatim(run_card.title(ended))}: {ended.status.state}.{link}", icon=icon)
     if before != st.session_state["watched"]:
         st.rerun()
 
@@ -312,7 +312,7 @@ try:
     if form(all_runs):
         all_runs = runs.list_runs()
 except CxrError as error:
-    st.error(str(error), icon=":material/error:")
+    st.error(formatting.verbatim(str(error)), icon=":material/error:")
 messages.paper_citation()
 st.page_link(
     "pages/model/leaderboard.py",

@@ -36,15 +36,16 @@ def heading(usable: list[Dataset], trained: list[runs.Run]) -> None:
             accuracy, n, rule = cached_metrics.headline_of(best, "test")
             mark = " (synthetic)" if best.config.data in synthetic else ""
             messages.metric(
-                f"Best test accuracy, on {best.config.data}{mark}",
+                f"Best test accuracy, on {formatting.verbatim(best.config.data)}{mark}",
                 formatting.percent(accuracy.value),
                 interval=f"95 % interval {formatting.interval(accuracy.interval)}",
                 width=330,
-                about=f"Run {best.id}, the best of all by validation macro F1, on {n:,} test images of "
-                f"'{best.config.data}', none of which it was trained on. Decision rule: {formatting.decision_rule(rule)}.",
+                about=f"Run {formatting.verbatim(best.id)}, the best of all by validation macro F1, on {n:,} test images of "
+                f"'{formatting.verbatim(best.config.data)}', none of which it was trained on. Decision rule: "
+                f"{formatting.verbatim(formatting.decision_rule(rule))}.",
             )
     if best is not None and rule.notice:
-        st.warning(rule.notice, icon=":material/error:")
+        st.warning(formatting.verbatim(rule.notice), icon=":material/error:")
 
 
 def _validation(run: runs.Run) -> float:
@@ -71,9 +72,9 @@ def next_steps(usable: list[Dataset], trained: list[runs.Run]) -> None:
 def confirm_remove(name: str) -> None:
     trained_on_it = sum(run.config.data == name for run in runs.list_runs())
     st.markdown(
-        f"This removes **{name}** with its manifests and the images copied into this workspace. For {trash.RETENTION_DAYS} days it "
-        f"can be restored: `data restore {name}`. A folder that it refers to stays as it is, and so does the record of its "
-        "decisions (in datasets/.removed)."
+        f"This removes **{formatting.verbatim(name)}** with its manifests and the images copied into this workspace. For "
+        f"{trash.RETENTION_DAYS} days it can be restored: `data restore NAME`. A folder that it refers to stays as it is, and "
+        "so does the record of its decisions (in datasets/.removed)."
         + (
             f" {formatting.plural(trained_on_it, 'run')} trained on it stay, with their results."
             if trained_on_it
@@ -93,14 +94,15 @@ def confirm_remove(name: str) -> None:
 def dataset_card(dataset: Dataset) -> None:
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f"**{dataset.name}**", width="content")
+            st.markdown(f"**{formatting.verbatim(dataset.name)}**", width="content")
             messages.synthetic_notice(dataset)
             st.space("stretch")
             if st.button("", key=f"remove-{dataset.name}", icon=":material/delete:", type="tertiary", help="Remove …"):
                 confirm_remove(dataset.name)
         st.caption(
             f"{formatting.plural(dataset.images, 'image')} of {formatting.plural(dataset.patients, 'patient')}. "
-            f"From: {dataset.origin}." + (f" {dataset.citation}" if dataset.citation else "")
+            f"From: {formatting.verbatim(dataset.origin)}."
+            + (f" {formatting.verbatim(dataset.citation)}" if dataset.citation else "")
         )
         if dataset.advice:
             st.caption(f":material/info: {dataset.advice}")
@@ -143,7 +145,7 @@ def add_panel() -> None:
         with tab:
             show()
     if problem := st.session_state.pop("add-problem", ""):
-        st.error(problem, icon=":material/error:")
+        st.error(formatting.verbatim(problem), icon=":material/error:")
 
 
 def _kaggle_tab() -> None:
@@ -218,7 +220,7 @@ def _start_path(path: str, name: str, labels: str, findings: str) -> None:
 def _below_roots() -> str:
     """The folders that paths may lie below, as a sentence; "" where any will do."""
     roots = allowed_paths.roots()
-    return f" Below: {', '.join(map(str, roots))}." if roots else ""
+    return f" Below: {formatting.verbatim(', '.join(map(str, roots)))}." if roots else ""
 
 
 def _start_upload(file: str, content: bytes) -> None:
@@ -242,7 +244,7 @@ if not usable and busy:
     )
 for name, why in datasets.list_damaged().items():
     with st.container(border=True):
-        st.error(why, icon=":material/broken_image:")
+        st.error(formatting.verbatim(why), icon=":material/broken_image:")
         if st.button("Remove …", key=f"remove-{name}", icon=":material/delete:"):
             confirm_remove(name)
 next_steps(usable, trained)

@@ -33,7 +33,7 @@ def show(page: st.Page) -> None:
             start_waiting_runs()
             page.run()
     except (CxrError, OSError) as error:
-        body.error(sentence(error), icon=":material/error:")
+        body.error(formatting.verbatim(sentence(error)), icon=":material/error:")
 
 
 def start_waiting_runs(*, notice: bool = True) -> list[Run]:

@@ -105,7 +105,7 @@ def _table(model: LoadedModel, others: Sequence[LoadedModel], batch: Batch) -> i
     answers = [result.prediction for result in results if result.prediction and not result.prediction.refused]
     counts = Counter(answer.label for answer in answers if answer.confident)
     unsure = sum(not answer.confident for answer in answers)
-    parts = [f"**{formatting.class_title(name)}** {counts[name]:,}" for name in model.classes]
+    parts = [f"**{formatting.class_markdown(name)}** {counts[name]:,}" for name in model.classes]
     st.markdown(
         f"{formatting.plural(len(results), 'file')}: {', '.join(parts)}; **not confident** {unsure:,}; **without an answer** "
         f"{len(results) - len(answers):,}. {batch.seconds:.1f} s."
@@ -146,7 +146,7 @@ def _table(model: LoadedModel, others: Sequence[LoadedModel], batch: Batch) -> i
         },
         alt="Answers by file",
     )  # fmt: skip
-    st.caption(f"Decision rule: {formatting.decision_rule(model.rule)}.")
+    st.caption(f"Decision rule: {formatting.verbatim(formatting.decision_rule(model.rule))}.")
     with st.container(horizontal=True):
         st.download_button(
             "All answers as CSV", prediction_export.csv(model, results, others), "predictions.csv", "text/csv",

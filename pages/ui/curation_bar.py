@@ -117,7 +117,7 @@ def undo_button(dataset: Dataset, *, key: str) -> None:
     """Offer to undo the latest decision in force, whoever made it; so the button names it."""
     latest = decisions.in_force(dataset.name)[-1:]
     st.button(
-        f"Undo: {signed_sentence(latest[0])}" if latest else "Undo", key=f"undo-{key}", icon=":material/undo:",
+        f"Undo: {formatting.verbatim(signed_sentence(latest[0]))}" if latest else "Undo", key=f"undo-{key}", icon=":material/undo:",
         disabled=not latest, on_click=undo_or_redo, args=(dataset.name, latest[0].number if latest else 0, "undo", key),
         help=f"Undoes decision {latest[0].number}, the latest." if latest else "There is no decision to undo.",
     )  # fmt: skip
@@ -137,9 +137,9 @@ def undo_or_redo(name: str, number: int, action: str, key: str) -> None:
 def show_outcome(*, in_place: bool = False) -> None:
     """Report the outcome of the click before; the click itself cannot, since a dialog may not draw anything then."""
     if problem := st.session_state.pop("decision-problem", ""):
-        st.error(problem, icon=":material/error:")
+        st.error(formatting.verbatim(problem), icon=":material/error:")
     if done := st.session_state.pop("decision-done", ()):
-        (st.success if in_place else st.toast)(done[0], icon=done[1])
+        (st.success if in_place else st.toast)(formatting.verbatim(done[0]), icon=done[1])
 
 
 def signed_sentence(decision: Decision) -> str:

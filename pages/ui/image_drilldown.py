@@ -55,7 +55,7 @@ def show(
     shown = positions[(page - 1) * PER_PAGE : page * PER_PAGE]
     if metadata is None:
         st.info(
-            f"The dataset '{run.config.data}' is not in this workspace, so only file names are shown.",
+            f"The dataset '{formatting.verbatim(run.config.data)}' is not in this workspace, so only file names are shown.",
             icon=":material/info:",
         )
         st.dataframe(predictions.take(shown).table(), hide_index=True, alt="Images and probabilities")
@@ -129,7 +129,8 @@ def large_view(run: Run, predictions: PredictionSet, metadata: pd.DataFrame, pos
         _picture(run, dataset, row, predicted if view == "heatmap" else "")
     with right:
         st.markdown(
-            f"Predicted: **{formatting.class_title(predicted).lower()}**. True class: **{formatting.class_title(true).lower()}**."
+            f"Predicted: **{formatting.class_markdown(predicted).lower()}**. "
+            f"True class: **{formatting.class_markdown(true).lower()}**."
         )
         probabilities = dict(zip(predictions.classes, predictions.probabilities[position].tolist(), strict=True))
         titles = {name: formatting.class_title(name) for name in probabilities}
@@ -141,7 +142,7 @@ def large_view(run: Run, predictions: PredictionSet, metadata: pd.DataFrame, pos
         )
         messages.synthetic_notice(dataset)
         if note := image_view.decisions_note(row):
-            st.markdown(note)
+            st.markdown(formatting.verbatim(note))
         st.caption(
             f"{formatting.verbatim(row['id'])} · patient {formatting.verbatim(row['patient'])} · "
             f"{row['width']:,} × {row['height']:,} pixels"
@@ -158,7 +159,7 @@ def _picture(run: Run, dataset: Dataset, row: pd.Series, explained: str) -> None
     try:
         content = cached_data.original_jpeg(dataset.name, dataset.version, row["id"])
     except CxrError as error:
-        st.error(str(error), icon=":material/broken_image:")
+        st.error(formatting.verbatim(str(error)), icon=":material/broken_image:")
         return
     if explained:
         with st.spinner("Computing the heatmap …"):

@@ -32,9 +32,9 @@ def show(dataset: Dataset, row: pd.Series) -> None:
             pixels = cached_data.pixels_of(dataset, row_number)
             {"input": _input, "views": _augmented, "histogram": _histogram}[view](pixels)
     with facts:
-        st.markdown(f"**{formatting.class_title(row['class'])}**")
+        st.markdown(f"**{formatting.class_markdown(row['class'])}**")
         if note := decisions_note(row):
-            st.markdown(note)
+            st.markdown(formatting.verbatim(note))
         if dataset.synthetic:
             st.caption(":material/draw: Synthetic image")
         metadata = {
@@ -46,7 +46,7 @@ def show(dataset: Dataset, row: pd.Series) -> None:
             "Source": row["source"],
             "SHA-256": file["sha256"][:16] + "…",
         }
-        st.table(pd.Series(metadata), hide_header=True)
+        st.table(pd.Series(metadata).map(formatting.verbatim), hide_header=True)
         st.page_link(
             "pages/model/predict.py", label="Classify this X-ray", icon=":material/radiology:",
             query_params={"data": dataset.name, "image": row["id"]},

@@ -105,10 +105,16 @@ def background_job(job: BackgroundJob) -> None:
     doing, done = _DOING[job.kind]
     with st.container(border=True):
         if job.problem:
-            st.error(f"**{job.name}** could not be {done}. {job.problem}", icon=":material/error:")
+            st.error(
+                f"**{formatting.verbatim(job.name)}** could not be {done}. {formatting.verbatim(job.problem)}",
+                icon=":material/error:",
+            )
         else:
             share = job.done / job.total if job.total else 0.0
             count = f" {job.done:,} of {job.total:,}" if job.total else " …"
-            st.progress(min(share, 1.0), text=f"{doing} **{job.name}**: {job.stage}{count}")
+            st.progress(
+                min(share, 1.0),
+                text=f"{doing} **{formatting.verbatim(job.name)}**: {formatting.verbatim(job.stage)}{count}",
+            )
         label = "Dismiss" if job.problem else "Stop"
         st.button(label, key=f"stop-{job.name}", on_click=attempt, args=(background_jobs.stop, job.name))

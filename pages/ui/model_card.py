@@ -100,10 +100,10 @@ def _best(config: RunConfig, runs: list[Run]) -> str:
     accuracy, _, rule = cached_metrics.headline_of(best, "test")
     sentence = (
         f"Best so far, by validation: test accuracy **{formatting.percent(accuracy.value)}** (95 % interval "
-        f"{formatting.interval(accuracy.interval)}; decision rule: {formatting.decision_rule(rule)}), after "
+        f"{formatting.interval(accuracy.interval)}; decision rule: {formatting.verbatim(formatting.decision_rule(rule))}), after "
         f"{formatting.plural(best.status.epoch, 'epoch')} at {best.config.image_size} pixels."
     )
-    return f"{sentence} {rule.notice}".strip()
+    return f"{sentence} {formatting.verbatim(rule.notice)}".strip()
 
 
 def layers(model: Architecture) -> None:

@@ -50,7 +50,11 @@ def show(
             height, width = image.shape
             st.caption(f"{formatting.verbatim(title)} · {width:,} × {height:,} pixels")
             if image.dicom and image.dicom.facts:
-                st.caption(" · ".join(f"{name}: {value}" for name, value in image.dicom.facts.items()))
+                st.caption(
+                    " · ".join(
+                        f"{name}: {formatting.verbatim(str(value))}" for name, value in image.dicom.facts.items()
+                    )
+                )
 
 
 def _passed(title: str, answer: Prediction) -> bool:
@@ -59,9 +63,9 @@ def _passed(title: str, answer: Prediction) -> bool:
         return True
     for finding in answer.findings:
         if finding.refuses:
-            st.error(finding.text, icon=":material/block:")
+            st.error(formatting.verbatim(finding.text), icon=":material/block:")
         else:
-            st.warning(finding.text, icon=":material/warning:")
+            st.warning(formatting.verbatim(finding.text), icon=":material/warning:")
     if answer.refused:
         st.markdown("**No prediction is shown for this image**: it would mean nothing.")
         return False
@@ -72,12 +76,12 @@ def _answer(model: LoadedModel, title: str, answer: Prediction, true: str) -> No
     share = formatting.percent(answer.calibrated[answer.label])
     st.markdown(f"Prediction of the {'model' if len(model.members) == 1 else 'ensemble'}")
     if answer.confident:
-        st.header(formatting.class_title(answer.label), anchor=False)
+        st.header(formatting.class_markdown(answer.label), anchor=False)
         st.markdown(f"with a probability of **{share}** {_meaning(model.rule)}.")
     else:
         st.header("Not confident", anchor=False)
         st.markdown(
-            f"The nearest is **{formatting.class_title(answer.label)}** with **{share}** {_meaning(model.rule)}."
+            f"The nearest is **{formatting.class_markdown(answer.label)}** with **{share}** {_meaning(model.rule)}."
         )
     if answer.label != answer.most_probable:
         st.markdown(_by_threshold(model.rule, answer))
@@ -85,7 +89,7 @@ def _answer(model: LoadedModel, title: str, answer: Prediction, true: str) -> No
     if true:
         right = true == answer.label
         st.badge(
-            f"{'Correct' if right else 'Wrong'}; true class: {formatting.class_title(true).lower()}",
+            f"{'Correct' if right else 'Wrong'}; true class: {formatting.class_markdown(true).lower()}",
             icon=":material/check:" if right else ":material/close:",
             color="green" if right else "red",
         )
@@ -113,19 +117,19 @@ def _rule(model: LoadedModel) -> str:
                 f"{shares['sensitivity']} and its specificity {shares['specificity']}, those of the confident answers "
                 f"{shares['sensitivity_answered']} and {shares['specificity_answered']}"
             )
-    return f":material/tune: Decision rule: {'; '.join([formatting.decision_rule(model.rule), *metrics])}."
+    return f":material/tune: Decision rule: {'; '.join([formatting.verbatim(formatting.decision_rule(model.rule)), *metrics])}."
 
 
 def _by_threshold(rule: DecisionRule, answer: Prediction) -> str:
     """The reason why the answer is not the most probable class, as a sentence."""
     score = sum(answer.calibrated[name] for name in rule.positive)
-    named = " and ".join(formatting.class_title(name).lower() for name in rule.positive)
+    named = " and ".join(formatting.class_markdown(name).lower() for name in rule.positive)
     together = f"{named}{' together' if len(rule.positive) > 1 else ''}"
     where = "at least" if answer.label in rule.positive else "below"
-    most_probable = formatting.class_title(answer.most_probable).lower()
+    most_probable = formatting.class_markdown(answer.most_probable).lower()
     return (
-        f"**{formatting.class_title(answer.label)}** by the tuned threshold: {together} have {formatting.percent(score)}, {where} "
-        f"the {formatting.percent(rule.threshold)} of the threshold. The "
+        f"**{formatting.class_markdown(answer.label)}** by the tuned threshold: {together} have {formatting.percent(score)}, "
+        f"{where} the {formatting.percent(rule.threshold)} of the threshold. The "
         f"most probable single class is {most_probable} ({formatting.percent(answer.calibrated[answer.most_probable])})."
     )
 
@@ -192,7 +196,7 @@ def _heat(model: LoadedModel, title: str, image: DecodedImage, answer: Predictio
     try:
         overlay = heatmaps.laid_over(image.grey, model.attribution(image, label), opacity / 100)
     except CxrError as error:
-        st.caption(f":material/info: {error}")
+        st.caption(f":material/info: {formatting.verbatim(str(error))}")
         return False
     st.image(
         overlay, width="stretch", alt=f"Heatmap for {formatting.class_title(label).lower()} over the image {title}"
@@ -213,7 +217,7 @@ def _opinions(model: LoadedModel, answer: Prediction, others: Sequence[tuple[Loa
         return
     agreeing = sum(label == answer.label for _, label, _ in rows)
     st.markdown(
-        f"**Second opinions**: {agreeing} of {len(rows)} say {formatting.class_title(answer.label).lower()} too.",
+        f"**Second opinions**: {agreeing} of {len(rows)} say {formatting.class_markdown(answer.label).lower()} too.",
         help="Each by its own decision rule.",
     )
     table = pd.DataFrame(

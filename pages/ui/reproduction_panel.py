@@ -69,7 +69,7 @@ def _start(data: str) -> None:
         try:
             reproduce.submit(data, weights={}, changes={})
         except CxrError as error:
-            st.error(str(error), icon=":material/error:")
+            st.error(formatting.verbatim(str(error)), icon=":material/error:")
             return
         st.toast("Three trainings were queued.", icon=":material/play_arrow:")
         st.rerun()

@@ -31,7 +31,7 @@ def show(run: Run, split: str, predictions: PredictionSet, rule: DecisionRule | 
         st.caption(":material/ads_click: Click a cell, or choose one, to see its images.")
         return
     row, column = cell
-    true, called = (formatting.class_title(predictions.classes[code]) for code in cell)
+    true, called = (formatting.class_markdown(predictions.classes[code]) for code in cell)
     st.subheader(f"{true} predicted {'correctly' if row == column else f'as {called.lower()}'}", anchor=False)
     mask = (predictions.true == row) & (predictions.predicted == column)
     metadata = cached_metrics.image_metadata_of(run, split)
@@ -102,7 +102,7 @@ def _report(run: Run, split: str, predictions: PredictionSet, rule: DecisionRule
         "are predicted as it. F1: their harmonic mean. Support: number of images.",
     )
     table = confusion.classification_report(predictions.classes, predictions.confusion)
-    table.index = [formatting.class_title(name) if name in predictions.classes else name for name in table.index]
+    table.index = [formatting.class_markdown(name) if name in predictions.classes else name for name in table.index]
     st.table(_printed(table))
     if run.config.model in paper.REPORTS.get(split, {}):
         with st.expander(f"The paper's report, {formatting.split_title(split).lower()} images"):
@@ -120,7 +120,7 @@ def _printed(table: pd.DataFrame) -> Styler:
 def _intervals(predictions: PredictionSet, estimates: metrics.Metrics) -> None:
     """Show the metrics of each class with their 95 % intervals."""
     rows = {
-        formatting.class_title(name): {
+        formatting.class_markdown(name): {
             metrics.PER_CLASS[of]: formatting.estimate(estimates[f"{of}:{name}"])
             for of in ("recall", "precision", "f1")
         }
@@ -129,7 +129,7 @@ def _intervals(predictions: PredictionSet, estimates: metrics.Metrics) -> None:
     st.markdown("With 95 % intervals")
     st.table(pd.DataFrame.from_dict(rows, orient="index"))
     missing = [
-        formatting.class_title(name).lower()
+        formatting.class_markdown(name).lower()
         for name, n in zip(predictions.classes, predictions.support, strict=True)
         if not n
     ]

@@ -38,7 +38,7 @@ def curves(run: Run, split: str, predictions: PredictionSet) -> None:
             )
     estimates = cached_metrics.metrics_of(run, split, cached_metrics.LEVELS, rule=None)
     rows = {
-        formatting.class_title(name): {
+        formatting.class_markdown(name): {
             metrics.PER_CLASS[of]: formatting.estimate(estimates[f"{of}:{name}"], share=False) for of in ("auc", "ap")
         }
         for name in predictions.classes
@@ -66,7 +66,7 @@ def calibrated(run: Run, split: str, predictions: PredictionSet, rule: DecisionR
         saved = rule_store.saved(run.id)
         using = saved or (cached_metrics.fitted_of(run) if "val" in run.metrics else None)
     except CxrError as error:
-        st.warning(str(error), icon=":material/error:")
+        st.warning(formatting.verbatim(str(error)), icon=":material/error:")
         saved = using = None
     versions = {"Uncalibrated": predictions}
     if using is not None:

@@ -22,7 +22,7 @@ def show(run: Run, split: str, predictions: PredictionSet, rule: DecisionRule | 
     table = cached_metrics.subgroups_of(run, split, rule=rule)
     if table is None:
         st.info(
-            f"The dataset '{run.config.data}' is not in this workspace, so nothing is known of its files.",
+            f"The dataset '{formatting.verbatim(run.config.data)}' is not in this workspace, so nothing is known of its files.",
             icon=":material/info:",
         )
         return

@@ -62,7 +62,7 @@ def show(run: Run, split: str, predictions: PredictionSet) -> None:
         _outcome(run, split, calibrated, positive, rule.threshold or 0.0, titles[name])
         _saving(run, choice)
     except CxrError as error:
-        st.warning(str(error), icon=":material/error:")
+        st.warning(formatting.verbatim(str(error)), icon=":material/error:")
 
 
 def _choice(run: Run, positive: tuple[str, ...], criterion: str, least: float) -> RuleChoice:
@@ -84,7 +84,8 @@ def _choice(run: Run, positive: tuple[str, ...], criterion: str, least: float) -
 def _on_validation(run: Run, rule: DecisionRule) -> None:
     counts = cached_metrics.counts_of(run, "val", rule)
     st.markdown(
-        f"**Threshold {rule.threshold:.3f}**: {rule.criterion} ({formatting.plural(counts['coverage'].of, 'image')}; there "
+        f"**Threshold {rule.threshold:.3f}**: {formatting.verbatim(rule.criterion)} ("
+        f"{formatting.plural(counts['coverage'].of, 'image')}; there "
         f"sensitivity {formatting.percent(counts['sensitivity'].value)}, specificity "
         f"{formatting.percent(counts['specificity'].value)})."
     )
@@ -97,7 +98,7 @@ def _outcome(
 ) -> None:
     is_positive, score = operating_point.question(predictions, positive)
     outcome = operating_point.outcome_at(is_positive, score, threshold)
-    st.subheader(f"{title}, on {formatting.split_title(split).lower()} images", anchor=False)
+    st.subheader(f"{formatting.verbatim(title)}, on {formatting.split_title(split).lower()} images", anchor=False)
     with st.container(horizontal=True):
         for name, (short, meaning) in SHARES.items():
             share = getattr(outcome, name)
@@ -166,7 +167,7 @@ def save(run_id: str, **choice: Unpack[RuleChoice]) -> None:
     try:
         rule_store.save(run_id, rule_store.fit(run_id, min_images=1, **choice))
     except CxrError as error:
-        st.toast(str(error), icon=":material/error:")
+        st.toast(formatting.verbatim(str(error)), icon=":material/error:")
 
 
 def saved(run: Run) -> None:
@@ -174,6 +175,10 @@ def saved(run: Run) -> None:
     rule = rule_store.saved(run.id)
     if rule is None:
         return
-    st.badge(f"Saved with the run: {formatting.decision_rule(rule)}", icon=":material/check:", color="green")
+    st.badge(
+        f"Saved with the run: {formatting.verbatim(formatting.decision_rule(rule))}",
+        icon=":material/check:",
+        color="green",
+    )
     if not run.is_bundled:
         st.button("Delete this rule", key="forget-rule", on_click=rule_store.delete, args=(run.id,))

@@ -62,28 +62,28 @@ def card(run: Run, *, position: int = 0, waiting: int = 0) -> None:
     """Show the card of a run that is queued (as number `position` of `waiting`), running, or has ended."""
     with st.container(border=True, key=f"card-{run.id}"):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f"**{title(run)}**", width="content")
+            st.markdown(f"**{formatting.verbatim(title(run))}**", width="content")
             badge(run.status)
             st.space("stretch")
             _actions(run, position, waiting)
         if run.note:
-            st.caption(run.note)
+            st.caption(formatting.verbatim(run.note))
         if run.status.reason:
-            st.markdown(run.status.reason)
+            st.markdown(formatting.verbatim(run.status.reason))
         if position:
             st.caption(
                 f"Number {position} of {waiting} in the queue."
-                + (f" {run.status.stage.capitalize()}." if run.status.job else "")
+                + (f" {formatting.verbatim(run.status.stage.capitalize())}." if run.status.job else "")
             )
             if reason := queue.obstacle(run) if position == 1 else run.status.waits_for:
-                st.warning(reason, icon=":material/hourglass_disabled:")
+                st.warning(formatting.verbatim(reason), icon=":material/hourglass_disabled:")
             return
         if run.status.state == "running" or run.status.at_work:
             _progress(run.status)
         try:
             curves(run)
         except CxrError as error:
-            st.warning(str(error), icon=":material/error:")
+            st.warning(formatting.verbatim(str(error)), icon=":material/error:")
         with st.expander("Log and settings", icon=":material/notes:"):
             st.code(runs.log(run.id) or "No output yet.", language=None, height=220)
             st.json({**run.config.__dict__, "run": run.id}, expanded=False)
@@ -181,14 +181,14 @@ def _describe(run: Run) -> None:
 
 @st.dialog("Train again with changes", width="large")
 def _duplicate(run: Run) -> None:
-    st.caption(f"The settings of {title(run)}, on the same images and splits. Change any of them.")
+    st.caption(f"The settings of {formatting.verbatim(title(run))}, on the same images and splits. Change any of them.")
     hidden = () if visitor.may_type_paths() else ("weights",)
     chosen = settings_form(run.config.__dict__, key=f"again-{run.id}", leave_out=hidden)
     if st.button("Start training", type="primary", icon=":material/play_arrow:"):
         try:
             queue.duplicate(run.id, _checked(chosen, run.config))
         except CxrError as error:
-            st.error(str(error), icon=":material/error:")
+            st.error(formatting.verbatim(str(error)), icon=":material/error:")
             return
         st.rerun()
 
@@ -208,8 +208,8 @@ def _checked(chosen: dict[str, Any], config: RunConfig) -> dict[str, Any]:
 @st.dialog("Delete this run?")
 def _delete(run: Run) -> None:
     st.markdown(
-        f"This deletes **{title(run)}** with its model, predictions and log. For {trash.RETENTION_DAYS} days it can be restored at "
-        "the bottom of this page."
+        f"This deletes **{formatting.verbatim(title(run))}** with its model, predictions and log. For "
+        f"{trash.RETENTION_DAYS} days it can be restored at the bottom of this page."
     )
     if st.button("Delete", type="primary", icon=":material/delete:"):
         messages.attempt(trash.delete, run.id)
@@ -234,8 +234,10 @@ def _progress(status: Status) -> None:
             "features": "Computing the features of the frozen layers (once)",
             "predicting": "Predicting every split with the best epoch",
             "exporting": "Exporting the model",
-        }.get(status.stage, status.stage)
+        }.get(status.stage, formatting.verbatim(status.stage))
         if status.batches:
             text += f", {status.batch:,} of {status.batches:,}"
-    where = f" · {status.device}" + (f", {status.memory_gb:.1f} GB of memory" if status.memory_gb else "")
+    where = f" · {formatting.verbatim(status.device)}" + (
+        f", {status.memory_gb:.1f} GB of memory" if status.memory_gb else ""
+    )
     st.progress(min(max(share, 0.0), 1.0), text=text + (where if status.device else ""))

@@ -39,7 +39,7 @@ def _group(group: Group) -> None:
     active = groups.active(group.runs)
     with st.container(border=True, key=f"group-{group.id}"):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f"**Group: {group.title}**", width="content")
+            st.markdown(f"**Group: {formatting.verbatim(group.title)}**", width="content")
             st.space("stretch")
             st.button("Stop all", key=f"stop-{group.id}", icon=":material/stop:", on_click=_stop_all, args=(active,))
         st.progress(
@@ -80,7 +80,7 @@ def _undo() -> None:
     ):
         for run_id in deleted[:20]:
             with st.container(horizontal=True, vertical_alignment="center"):
-                st.markdown(run_id, width="content")
+                st.markdown(formatting.verbatim(run_id), width="content")
                 st.button(
                     "Restore",
                     key=f"restore-{run_id}",

@@ -56,7 +56,7 @@ def dataset_or_stop(empty: str) -> Dataset:
     real_first = sorted(datasets.list_datasets(), key=lambda dataset: dataset.synthetic)
     names = [dataset.name for dataset in real_first]
     if problem := datasets.list_damaged().get(st.query_params.get("data", "")):
-        st.error(problem, icon=":material/broken_image:")
+        st.error(formatting.verbatim(problem), icon=":material/broken_image:")
     if not names:
         no_dataset(empty)
     with st.container(horizontal=True, vertical_alignment="bottom"):

@@ -13,6 +13,7 @@ import streamlit as st
 from cxr_core import formatting
 
 T = TypeVar("T")
+MARKDOWN = (st.radio, st.pills, st.segmented_control)  # the widgets that read the titles of their options as such
 Texts = tuple[str, ...]  # the values of one parameter of the address
 
 
@@ -72,7 +73,7 @@ def choice(
         key: of the widget.
         address: the parameter in the address, by default `key`.
         kind: what is chosen, as a noun; by default the label.
-        titles: how names are shown; by default as they are.
+        titles: how names are shown; by default as they are. The widgets of MARKDOWN take Markdown.
         default: shown at first, and left out of the address. None: the first of `names`, and the address always holds
             the choice.
         former: the name of what an older address holds, "" if it holds none; titles are understood anyway.
@@ -83,6 +84,7 @@ def choice(
     shown = {name: (titles or {}).get(name, name) for name in names}
     by_title = {title: name for name, title in shown.items()}
     first = names[0] if default is None else default
+    instead = shown[first] if widget in MARKDOWN else formatting.verbatim(shown[first])
 
     def read(texts: Texts) -> tuple[str | None, bool]:
         text = texts[-1]
@@ -91,10 +93,10 @@ def choice(
 
     def refuse(texts: Texts) -> None:
         if problem := (refused or {}).get(texts[-1]):
-            st.error(f"{problem} Shown instead: {shown[first]}.", icon=":material/error:")
+            st.error(f"{formatting.verbatim(problem)} Shown instead: {instead}.", icon=":material/error:")
             return
         st.warning(
-            f"There is no {kind or label.lower()} '{formatting.verbatim(texts[-1])}'. Shown instead: {shown[first]}.",
+            f"There is no {kind or label.lower()} '{formatting.verbatim(texts[-1])}'. Shown instead: {instead}.",
             icon=":material/search_off:",
         )
 
@@ -171,7 +173,7 @@ def value(
 
     def refuse(texts: Texts) -> None:
         st.warning(
-            f"{label}: '{formatting.verbatim(texts[-1])}' cannot be shown. Shown instead: {default}.",
+            f"{label}: '{formatting.verbatim(texts[-1])}' cannot be shown. Shown instead: {formatting.verbatim(str(default))}.",
             icon=":material/search_off:",
         )
 

@@ -1,7 +1,15 @@
 """AppTest has no browser: by default its visitor is one on this machine."""
 
+import re
+
 import pytest
 from streamlit.runtime.context import ContextProxy, StreamlitHeaders
+
+
+def as_read(markdown: str) -> str:
+    """What a person reads of words in which every mark is escaped."""
+    return re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", markdown).replace("\N{WORD JOINER}", "")
+
 
 LOCAL = {"Host": "localhost:8501", "Origin": "http://localhost:8501"}
 

@@ -19,6 +19,7 @@ from cxr_core.models import catalogue, packages, recipes
 from cxr_core.runs import run_store as runs
 from cxr_core.runs import trash
 from tests.conftest import PROJECT
+from tests.pages.conftest import as_read
 
 PAGES = [
     "pages/overview/home.py",
@@ -73,7 +74,7 @@ def text(test: AppTest) -> str:
         *test.info,
         *test.warning,
     ]
-    return "\n".join(str(part.value) for part in parts)
+    return as_read("\n".join(str(part.value) for part in parts))
 
 
 def test_every_page_is_tested_and_reachable() -> None:
@@ -383,13 +384,13 @@ def test_a_weights_file_that_is_not_there_is_a_sentence(trained_home: Path) -> N
     test = choose_networks(visit("pages/model/train.py"), "vgg16")
     test.selectbox(key="train_weights-vgg16").set_value("file").run()
     test.text_input(key="train_file-vgg16").set_value("/no/such.h5").run()
-    assert any("There is no file '/no/such.h5'" in error.value for error in test.error)
+    assert any("There is no file '/no/such.h5'" in as_read(error.value) for error in test.error)
 
 
 def test_a_file_without_a_path_starts_nothing_and_leaves_the_other_cards(trained_home: Path) -> None:
     test = choose_networks(visit("pages/model/train.py"), "custom_cnn", "vgg16")
     test.selectbox(key="train_weights-vgg16").set_value("file").run()
-    assert any("Give the path of a weights file of VGG-16" in error.value for error in test.error)
+    assert any("Give the path of a weights file of VGG-16" in as_read(error.value) for error in test.error)
     assert "656,611 parameters" in text(test)
     assert next(button for button in test.button if button.label.startswith("Start")).disabled
 

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import plotly.graph_objects as go
 
 from cxr_core.evaluation.plots.style import PATTERNS, class_colour, figure
+from cxr_core.formatting import plot_text
 
 
 def class_counts(
@@ -32,15 +33,15 @@ def class_counts(
         bars.append(
             {
                 "type": "bar",
-                "y": [split_titles.get(split, split) for split in splits],
+                "y": [plot_text(split_titles.get(split, split)) for split in splits],
                 "x": numbers,
-                "name": title,
+                "name": plot_text(title),
                 "orientation": "h",
                 "text": [f"{number:,}" for number in numbers],
                 "textposition": "outside",
                 "cliponaxis": False,
                 "marker": {"color": shade, "pattern": {**pattern, "fgopacity": 0.55}},
-                "hovertemplate": "%{x:,} " + title.lower() + "<extra></extra>",
+                "hovertemplate": "%{x:,} " + plot_text(title.lower()) + "<extra></extra>",
             }
         )
     return figure(
@@ -61,7 +62,7 @@ def class_probabilities(shares: Mapping[str, float], titles: Mapping[str, str], 
     names = list(shares)
     bars = {
         "type": "bar",
-        "y": [titles.get(name, name) for name in names],
+        "y": [plot_text(titles.get(name, name)) for name in names],
         "x": [shares[name] for name in names],
         "orientation": "h",
         "text": [f"{shares[name]:.1%}" for name in names],

@@ -17,6 +17,7 @@ from cxr_core.evaluation.plots.style import (
     share_axis,
     vertical_line,
 )
+from cxr_core.formatting import plot_text
 
 
 def reliability(tables: Mapping[str, pd.DataFrame], *, dark: bool = False) -> go.Figure:
@@ -73,7 +74,7 @@ def score_distributions(
                 "type": "scatter",
                 "x": np.repeat(edges, 2)[1:-1],
                 "y": np.repeat(counts, 2),
-                "name": f"{name} ({len(values):,})",
+                "name": f"{plot_text(name)} ({len(values):,})",
                 "mode": "lines",
                 "line": {"color": shade, "width": 2.2, "dash": DASHES[position % len(DASHES)]},
                 "fill": "tozeroy",
@@ -87,7 +88,7 @@ def score_distributions(
     side = "right" if threshold is not None and threshold > 0.5 else "left"
     return figure(
         traces,
-        x={"title": {"text": title}, "range": [0, 1]},
+        x={"title": {"text": plot_text(title)}, "range": [0, 1]},
         y={"title": {"text": "Share of the images"}, "tickformat": ".0%", "rangemode": "tozero"},
         height=340,
         dark=dark,

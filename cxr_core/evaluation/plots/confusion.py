@@ -7,6 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from cxr_core.evaluation.plots.style import figure
+from cxr_core.formatting import plot_text
 
 
 def confusion_matrix(
@@ -28,6 +29,7 @@ def confusion_matrix(
         chosen: row and column of a cell to frame.
         dark: the page's background.
     """
+    titles = [plot_text(title) for title in titles]
     values = np.asarray(counts)
     support = values.sum(axis=1 if by == "true" else 0, keepdims=True)
     share = values / np.maximum(support, 1)

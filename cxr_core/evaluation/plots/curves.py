@@ -1,7 +1,6 @@
 """Receiver operating characteristics and precision-recall curves."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from cxr_core.arrays import Floats
 from cxr_core.evaluation import curves
 from cxr_core.evaluation.plots.style import DASHES, DIAGONAL, LEGEND, MARKS, class_colour, figure, share_axis
 from cxr_core.evaluation.prediction_set import PredictionSet
+from cxr_core.formatting import plot_text
 
 Line = tuple[str, str, Floats, Floats]  # title, colour, x, y
 
@@ -91,7 +91,7 @@ def _lines(lines: Sequence[Line], hover: str) -> list[dict[str, Any]]:
             "marker": marker,
         }  # for the legend: dash and mark together
         traces += [
-            {"type": "scatter", "name": escape(title, quote=False), "legendgroup": str(position), **part}
+            {"type": "scatter", "name": plot_text(title), "legendgroup": str(position), **part}
             for part in (curve, marks, sign)
         ]
     return traces

@@ -1,12 +1,11 @@
 """The forest plot: estimates with their intervals, one below the other."""
 
-from html import escape
-
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from cxr_core.evaluation.plots.style import MARKS, error_bars, figure, vertical_line
+from cxr_core.formatting import plot_text, shortened_end
 
 LONGEST_NAME = 52  # characters of a row's name that fit beside each other on a phone
 
@@ -30,7 +29,7 @@ def forest(
         "mode": "markers",
         "marker": {"symbol": [MARKS[int(mark) % len(MARKS)] for mark in table["mark"]], "size": 10, "color": shade},
         "error_x": error_bars(table["value"], table["low"], table["high"], color=shade, thickness=1.6, width=5),
-        "customdata": table["hover"],
+        "customdata": table["hover"].map(plot_text),
         "hovertemplate": "%{customdata}<extra></extra>",
     }
     above = {"x": 0, "xref": "paper", "xanchor": "left", "yanchor": "bottom", "yshift": 7, "showarrow": False}
@@ -38,7 +37,7 @@ def forest(
         {
             **above,
             "y": position,
-            "text": escape(name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…", quote=False),
+            "text": plot_text(shortened_end(name, LONGEST_NAME)),
         }
         for position, name in enumerate(table["name"])
     ]
@@ -47,7 +46,7 @@ def forest(
     ticks = (".1%" if narrow else ".0%") if share else (".3f" if narrow else ".2f")
     return figure(
         [rows],
-        x={"title": {"text": title}, "tickformat": ticks, "nticks": 8},
+        x={"title": {"text": plot_text(title)}, "tickformat": ticks, "nticks": 8},
         y={"range": [len(table) - 0.5, -0.9], "showticklabels": False, "showgrid": False},
         height=90 + 40 * len(table),
         dark=dark,

@@ -4,7 +4,7 @@ import streamlit as st
 from starlette.middleware import Middleware
 
 from cxr_core import logs
-from cxr_core.server.browser_security import APP_POLICY, BrowserSecurity, allowed_hosts
+from cxr_core.server.browser_security import APP_CLOSED, APP_POLICY, BrowserSecurity, allowed_hosts
 from pages.ui import app_shell
 
 
@@ -37,4 +37,5 @@ if __name__ == "__main__":
     show_page()
 else:  # imported once, by the server
     logs.configure()
-    app = st.App(__file__, middleware=[Middleware(BrowserSecurity, hosts=allowed_hosts(), policy=APP_POLICY)])
+    protection = Middleware(BrowserSecurity, hosts=allowed_hosts(), policy=APP_POLICY, closed=APP_CLOSED)
+    app = st.App(__file__, middleware=[protection])

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from cxr_core import trash, workspace
-from cxr_core.cli.terminal import ProgressMeter, command, json_flag, pair, print_note, print_result
+from cxr_core.cli.terminal import ProgressMeter, command, json_flag, pair, path, print_note, print_result, whole
 from cxr_core.data import append, audit, balancing, datasets, decisions, manifest, query, sources
 from cxr_core.data.progress import no_progress, recorded_progress
 from cxr_core.errors import BadInput
@@ -26,9 +26,14 @@ def add_commands(commands: Any) -> None:
         action="store_true",
         help="add new images to the existing dataset --name; if it reads its images in a folder of yours, SOURCE is that folder",
     )
-    add.add_argument("--images", type=int, default=datasets.SYNTHETIC_IMAGES, help="number of synthetic images")
-    add.add_argument("--seed", type=int, default=0, help=f"of the synthetic images, 0 to {manifest.MAX_SEED:,}")
-    add.add_argument("--labels", default="", metavar="CSV", help="NIH's table of findings, if not in the folder itself")
+    add.add_argument("--images", type=whole(1), default=datasets.SYNTHETIC_IMAGES, help="number of synthetic images")
+    add.add_argument(
+        "--seed",
+        type=whole(0, manifest.MAX_SEED),
+        default=0,
+        help=f"of the synthetic images, 0 to {manifest.MAX_SEED:,}",
+    )
+    add.add_argument("--labels", type=path, metavar="CSV", help="NIH's table of findings, if not in the folder itself")
     add.add_argument(
         "--finding",
         action="append",
@@ -74,7 +79,7 @@ def _decision_commands(group: Any) -> None:
         parser = command(group, action, words, _data_reverse)
         parser.set_defaults(action=action)
         parser.add_argument("name", metavar="N")
-        parser.add_argument("number", type=int, metavar="NUMBER")
+        parser.add_argument("number", type=whole(1), metavar="NUMBER")
         _decision_options(parser)
     record = command(group, "decisions", "the record of decisions about a dataset", _data_decisions)
     record.add_argument("name", metavar="N")
@@ -109,11 +114,14 @@ def build_options(parser: argparse.ArgumentParser) -> None:
         help=f"share of val in a patient split, {manifest.LEAST_SHARE} to {manifest.MOST_SHARE}; by default {manifest.USUAL_SHARE}",
     )
     parser.add_argument(
-        "--folds", type=int, default=0, metavar="K", help="cross-validate: split the patients into K parts"
+        "--folds", type=whole(0), default=0, metavar="K", help="cross-validate: split the patients into K parts"
     )
-    parser.add_argument("--fold", type=int, default=0, metavar="I", help="number of the part that is val, from 1")
+    parser.add_argument("--fold", type=whole(0), default=0, metavar="I", help="number of the part that is val, from 1")
     parser.add_argument(
-        "--seed", type=int, default=0, help=f"of the split, and of the training, 0 to {manifest.MAX_SEED:,}"
+        "--seed",
+        type=whole(0, manifest.MAX_SEED),
+        default=0,
+        help=f"of the split, and of the training, 0 to {manifest.MAX_SEED:,}",
     )
 
 
@@ -123,7 +131,7 @@ def _data_add(chosen: argparse.Namespace) -> None:
     if not chosen.source.strip():
         raise BadInput(f"A source is needed: {' | '.join(sources.SOURCES)} | a folder | a .zip. Received: ''.")
     name = "" if chosen.name is None else workspace.validate_name(chosen.name)
-    options = {"images": chosen.images, "seed": chosen.seed, "labels": chosen.labels, "findings": findings}
+    options = {"images": chosen.images, "seed": chosen.seed, "labels": chosen.labels or "", "findings": findings}
     if chosen.more:
         grown = append.append_images(
             name or datasets.default_name(chosen.source), chosen.source, **options, progress=progress
@@ -218,7 +226,7 @@ def built(data: str, chosen: argparse.Namespace) -> manifest.Manifest:
 
 
 def supplement(text: str) -> manifest.Supplement:
-    match = re.fullmatch(r"([^:]+):(.+)=(\d+)", text)
+    match = re.fullmatch(r"([^:]+):(.+)=0*([1-9]\d*)", text)
     if match is None:
         raise BadInput(f"--supplement takes DATASET:CLASS=COUNT, such as nih:normal=200. Received: '{text}'.")
     return manifest.Supplement(match[1], match[2], int(match[3]))

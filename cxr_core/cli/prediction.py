@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image
 
 from cxr_core import dicom, images, logs, machine, workspace
-from cxr_core.cli.terminal import command, json_flag, print_note, print_result
+from cxr_core.cli.terminal import command, json_flag, path, print_note, print_result, whole
 from cxr_core.errors import BadInput, WorkFailed
 from cxr_core.formatting import DISCLAIMER, printable
 from cxr_core.runs import run_store as runs
@@ -29,10 +29,13 @@ def add_commands(commands: Any) -> None:
         "files", nargs="+", metavar="FILE", help="image, folder, .zip, or a pattern such as 'new/*.png'"
     )
     predict.add_argument(
-        "--heatmaps", metavar="DIR", help="write each image with its heatmap, the attribution map of its class"
+        "--heatmaps",
+        type=path,
+        metavar="DIR",
+        help="write each image with its heatmap, the attribution map of its class",
     )
     predict.add_argument(
-        "--frame", type=int, help="which image of a DICOM file with several, from 0; by default the first"
+        "--frame", type=whole(0), help="which image of a DICOM file with several, from 0; by default the first"
     )
     predict.add_argument(
         "--jsonl", action="store_true", help="one line of JSON per image, printed as soon as it is classified"
@@ -51,11 +54,11 @@ def add_commands(commands: Any) -> None:
         "--run", default="", metavar="RUN", help="run to use where a request names none; by default the newest"
     )
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on; by default this machine only")
-    serve.add_argument("--port", type=int, default=8600)
-    serve.add_argument("--most-mb", type=int, default=50, help="maximum size of a request in MB")
-    serve.add_argument("--most-files", type=int, default=64, help="maximum number of images in a request")
+    serve.add_argument("--port", type=whole(0, 65535), default=8600)
+    serve.add_argument("--most-mb", type=whole(1), default=50, help="maximum size of a request in MB")
+    serve.add_argument("--most-files", type=whole(1), default=64, help="maximum number of images in a request")
     serve.add_argument(
-        "--per-minute", type=int, default=120, help="maximum number of requests of one client per minute"
+        "--per-minute", type=whole(1), default=120, help="maximum number of requests of one client per minute"
     )
     serve.add_argument(
         "--trusted-proxy",
@@ -191,9 +194,7 @@ def _export(chosen: argparse.Namespace) -> None:
 
 
 def _check_port(host: str, port: int) -> None:
-    """Raise BadInput for a number that is no port, and WorkFailed for an address that cannot be listened on."""
-    if not 0 <= port <= 65535:
-        raise BadInput(f"A port is a number from 0 to 65535. Received: {port}.")
+    """Raise WorkFailed for an address that cannot be listened on."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as tried:
@@ -214,9 +215,6 @@ def _serve(chosen: argparse.Namespace) -> None:
         predict.load(chosen.run)  # a wrong name is refused now, and the first request need not wait
     if not 0 < chosen.most_seconds < float("inf"):
         raise BadInput(f"--most-seconds is a number of seconds above 0. Received: {chosen.most_seconds}.")
-    for flag in ("most_mb", "most_files", "per_minute"):
-        if getattr(chosen, flag) < 1:
-            raise BadInput(f"--{flag.replace('_', '-')} is at least 1. Received: {getattr(chosen, flag)}.")
     for address in chosen.trusted_proxy:
         _check_address(address)
     limits = endpoint.RequestLimits(chosen.most_mb, chosen.most_files, chosen.per_minute, chosen.most_seconds)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxr_core import machine, workspace
-from cxr_core.cli.terminal import command, json_flag, print_result
+from cxr_core.cli.terminal import command, json_flag, path, print_result
 from cxr_core.data import datasets, features
 from cxr_core.errors import BadInput
 from cxr_core.runs import run_store as runs
@@ -48,7 +48,7 @@ def add_commands(commands: Any) -> None:
     json_flag(calibrate)
     report = command(commands, "report", "one HTML file on a run, or on several compared", _report)
     report.add_argument("runs", nargs="+", metavar="RUN")
-    report.add_argument("--out", required=True, metavar="FILE.html")
+    report.add_argument("--out", type=path, required=True, metavar="FILE.html")
     report.add_argument("--split", default="test", help="train, val, shifted or test")
     json_flag(report)
     json_flag(command(commands, "doctor", "what this machine has: devices, data, versions", _doctor))

@@ -17,6 +17,8 @@ class Parser(argparse.ArgumentParser):
         if number:
             kind = "whole number" if number[2] == "int" else "number"
             raise BadInput(f"{number[1]} takes a {kind}. Received: '{number[3]}'. See: {self.prog} --help")
+        if value := re.fullmatch(r"argument ([^:]+): (.+\. Received: .*)", message, re.DOTALL):
+            raise BadInput(f"{value[1]} {value[2]} See: {self.prog} --help")
         raise BadInput(f"{message[:1].upper()}{message[1:].rstrip('.')}. See: {self.prog} --help")
 
 
@@ -24,6 +26,27 @@ def command(group: Any, name: str, help_: str, work: Callable[[argparse.Namespac
     parser: argparse.ArgumentParser = group.add_parser(name, help=help_, description=help_)
     parser.set_defaults(work=work)
     return parser
+
+
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """The type of an option for a whole number from `least` to `most`."""
+
+    def int_(text: str) -> int:
+        value = int(text)
+        if value < least or (most is not None and value > most):
+            bounds = f"at least {least}" if most is None else f"a whole number from {least} to {most}"
+            raise argparse.ArgumentTypeError(f"is {bounds}. Received: {value}.")
+        return value
+
+    int_.__name__ = "int"  # as argparse names the type of what is no number at all
+    return int_
+
+
+def path(text: str) -> str:
+    """The type of an argument for a path; an empty one would be the current folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is a path, and empty here. Received: ''.")
+    return text
 
 
 def json_flag(parser: argparse.ArgumentParser) -> None:

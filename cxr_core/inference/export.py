@@ -3,7 +3,9 @@
 import contextlib
 import io
 import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -21,6 +23,7 @@ from cxr_core.runs import run_store as runs
 
 TOLERANCE = 1e-4  # of a probability
 _CHECKED = 4  # images
+_FILES = ("about.json", "head.npz", "part.tflite", "part.tflite.gz")
 
 
 def export(run_id: str, predictor: Predictor | None = None) -> float:
@@ -52,8 +55,59 @@ def export(run_id: str, predictor: Predictor | None = None) -> float:
         if not difference <= TOLERANCE:
             raise _differs(run_id, difference)
         return difference
-    folder = workspace.ensure_dir(run.folder / litert_model.FOLDER)
-    (folder / "about.json").unlink(missing_ok=True)  # until all is written, there is no export
+    with _replacing(run.folder / litert_model.FOLDER) as (folder, put_in_place):
+        about = _write_parts(run, predictor, folder)
+        put_in_place()
+        _seal(run)
+        difference = _difference(predictor, LiteRTModel.load(run))
+        if not difference <= TOLERANCE:
+            raise _differs(run_id, difference)
+        workspace.write_json(
+            run.folder / litert_model.FOLDER / "about.json", checksums.seal({**about, "difference": difference})
+        )
+    return difference
+
+
+@contextlib.contextmanager
+def _replacing(folder: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
+    """A folder to write an export to, and what puts its files in the place of those in `folder`.
+
+    If the block fails, what was there is there again. It waits beside it meanwhile; what a killed process has left so is taken
+    back first. The folder itself stays, since its lock is held by whoever waits for the export.
+    """
+    new, old = (workspace.ensure_dir(folder.with_name(f".{folder.name}-{name}")) for name in ("new", "old"))
+    workspace.ensure_dir(folder)
+    in_place = False
+
+    def put_in_place() -> None:
+        nonlocal in_place
+        _move(folder, old, _FILES)  # about.json first: without it there is no export
+        in_place = True
+        _move(new, folder, _FILES[::-1])
+
+    _move(old, folder, _FILES[::-1])
+    try:
+        yield new, put_in_place
+    except BaseException:
+        for name in _FILES if in_place else ():
+            (folder / name).unlink(missing_ok=True)
+        _move(old, folder, _FILES[::-1])
+        raise
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _move(source: Path, target: Path, names: Sequence[str]) -> None:
+    """Move the files of these names that are there, in this order."""
+    for name in names:
+        if (source / name).is_file():
+            (source / name).replace(target / name)
+
+
+def _write_parts(run: runs.Run, predictor: Predictor, folder: Path) -> dict[str, Any]:
+    """Write head, part and about.json to a folder, and the backbone where it is shared; return what about.json says."""
+    core, model = predictor.model, catalogue.get(run.config.model)
     head(core, model.features).save(folder / "head.npz")
     digest, edge = "", core.input
     if cut_layer := (model.cut_layer(run.config.trained) if predictor.head is not None else ""):
@@ -73,13 +127,7 @@ def export(run_id: str, predictor: Predictor | None = None) -> float:
         "files": {"part.tflite": checksums.of_bytes((folder / "part.tflite").read_bytes())} if part else {},
     }
     workspace.write_json(folder / "about.json", checksums.seal(about))
-    _seal(run)
-    difference = _difference(predictor, LiteRTModel.load(run))
-    if not difference <= TOLERANCE:
-        shutil.rmtree(folder)
-        raise _differs(run_id, difference)
-    workspace.write_json(folder / "about.json", checksums.seal({**about, "difference": difference}))
-    return difference
+    return about
 
 
 def _seal(run: runs.Run) -> None:

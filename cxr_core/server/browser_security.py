@@ -31,6 +31,7 @@ APP_POLICY = (  # Streamlit writes styles and evaluates charts and components in
     "connect-src 'self' data: blob:; img-src 'self' data: blob:; font-src 'self' data:; media-src 'self' data: blob:; "
     f"worker-src 'self' blob:; {_EVERYWHERE}"
 )
+APP_CLOSED = ("/_stcore/metrics",)  # counts of sessions and bytes, which are no visitor's business
 ENDPOINT_POLICY = f"default-src 'none'; {_EVERYWHERE}"
 
 _log = logging.getLogger(__name__)
@@ -49,10 +50,11 @@ class BrowserSecurity:
         hosts: names that are answered, without port, in lower case; `*.example.org` stands for all names below. Addresses are
             always answered.
         policy: Content-Security-Policy of every response.
+        closed: ends of paths that are answered with 404, below whatever prefix the server has.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Iterable[str], policy: str):
-        self._app, self._hosts, self._policy = app, tuple(hosts), policy
+    def __init__(self, app: ASGIApp, hosts: Iterable[str], policy: str, closed: tuple[str, ...] = ()):
+        self._app, self._hosts, self._policy, self._closed = app, tuple(hosts), policy, closed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -67,7 +69,9 @@ class BrowserSecurity:
 
         refusal = self._refusal(scope)
         if not refusal:
-            await self._app(scope, receive, send_protected)
+            is_closed = scope["type"] == "http" and scope["path"].rstrip("/").endswith(self._closed)
+            app = PlainTextResponse("Not found.\n", status_code=404) if is_closed else self._app
+            await app(scope, receive, send_protected)
             return
         _log.warning("Refused with 403: %s", refusal)
         if scope["type"] == "websocket":

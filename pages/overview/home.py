@@ -73,8 +73,8 @@ def confirm_remove(name: str) -> None:
     trained_on_it = sum(run.config.data == name for run in runs.list_runs())
     st.markdown(
         f"This removes **{formatting.verbatim(name)}** with its manifests and the images copied into this workspace. For "
-        f"{trash.RETENTION_DAYS} days it can be restored: `data restore NAME`. A folder that it refers to stays as it is, and "
-        "so does the record of its decisions (in datasets/.removed)."
+        f"{trash.RETENTION_DAYS} days it can be restored ({formatting.verbatim(f'data restore {name}')}). A folder that "
+        "it refers to stays as it is, and so does the record of its decisions (in datasets/.removed)."
         + (
             f" {formatting.plural(trained_on_it, 'run')} trained on it stay, with their results."
             if trained_on_it

@@ -202,6 +202,24 @@ def test_an_export_that_answers_differently_is_not_kept(monkeypatch: pytest.Monk
     assert not litert_model.files_of(runs.get(run_id))
 
 
+@pytest.mark.parametrize("failing", ["write", "_difference", "_seal"])
+def test_an_export_that_fails_leaves_the_one_that_works(monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+    run_id = run_of("custom_cnn")
+    export.export(run_id)
+    folder = runs.get(run_id).folder / litert_model.FOLDER
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def fail(*_: object) -> float:
+        raise WorkFailed("The disk is full.")
+
+    monkeypatch.setattr(export, failing, fail)
+    with pytest.raises(WorkFailed, match="disk is full"):
+        export.export(run_id)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert not list(folder.parent.glob(".export-*"))
+    assert litert_model.LiteRTModel.load(runs.get(run_id))
+
+
 def test_damaged_files_are_told(tmp_path: Path) -> None:
     run_id = run_of("custom_cnn")
     export.export(run_id)

@@ -203,14 +203,13 @@ def test_one_document_and_one_a_line_exclude_each_other(
     assert "Choose one of them" in refused(capsys, "predict", run_id, folder, "--json", "--jsonl")
 
 
-@pytest.mark.parametrize("frame", [3, -1])
 def test_a_frame_of_a_file_that_has_one_image_is_refused(
-    run_id: str, folder: Path, frame: int, capsys: pytest.CaptureFixture[str]
+    run_id: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = next(folder.rglob("*.jpeg"))
-    cli.main(["predict", run_id, str(file), "--frame", str(frame), "--json"])
+    cli.main(["predict", run_id, str(file), "--frame", "3", "--json"])
     (result,) = json.loads(capsys.readouterr().out)["results"]
-    assert "is no DICOM file" in result["error"] and f"frame {frame}" in result["error"]
+    assert "is no DICOM file" in result["error"] and "frame 3" in result["error"]
 
 
 @pytest.mark.parametrize("content", [b"junk", b""])

@@ -254,8 +254,12 @@ def test_a_chosen_row_of_many_is_that_very_file(image: Path, monkeypatch: pytest
 
 def test_a_name_is_shown_as_it_is(image: Path) -> None:
     files = zipped({"d/![x](http://127.0.0.1:9/p.png).jpeg": image.read_bytes(), "d/[a](b).png": b"no image"})
-    said = text(uploaded(("x.zip", files)))
-    assert "![x](" not in said and "[a](b)" not in said and "127" in said
+    page = uploaded(("x.zip", files))
+    marked = "\n".join(
+        str(part.value) for part in (*page.markdown, *page.caption, *page.error, *page.warning, *page.info)
+    )
+    assert "![x](" not in marked and "[a](b)" not in marked and "http://" not in marked
+    assert "![x](http://127.0.0.1:9/p.png)" in text(page) and "[a](b)" in text(page)
 
 
 @pytest.mark.usefixtures("trained_home")

@@ -73,7 +73,7 @@ def test_the_command_answers_with_a_model_that_ships(installed: Path, tmp_path: 
     assert {run["id"] for run in json.loads(listed.stdout)} == shipped
 
     (tmp_path / "lungs.png").write_bytes(images.encode(phantom("normal", np.random.default_rng(0), size=224)))
-    (run_id,) = [path.parent.name for path in (PROJECT / "artifacts" / "pretrained").glob("*/model.keras")]
+    run_id = sorted(path.parent.name for path in (PROJECT / "artifacts" / "pretrained").glob("*/model.keras"))[-1]
     answered = cxr(installed, "predict", run_id, "lungs.png", "--json", cwd=tmp_path)
     assert answered.returncode == 0, answered.stderr
     (result,) = json.loads(answered.stdout)["results"]

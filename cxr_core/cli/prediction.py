@@ -79,7 +79,6 @@ def _predict(chosen: argparse.Namespace) -> None:
     if chosen.json and chosen.jsonl:
         raise BadInput("--json is one document and --jsonl one a line. Choose one of them.")
     run = runs.get(chosen.run)  # a wrong name is reported before the network is loaded
-    machine.check_backend()
     from cxr_core.inference import predict, uploads
     from cxr_core.server import documents
 

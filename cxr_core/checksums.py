@@ -8,6 +8,9 @@ checksum too. Files of version 0.2 and before have none; they are read as they a
 import hashlib
 import io
 import json
+import struct
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 KEY = "sha256"
+_DAMAGES = (  # what NumPy and zipfile raise of one; an absurd shape asks for more memory than there is
+    OSError, KeyError, TypeError, AttributeError, EOFError, MemoryError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 _DIFFERS = "it is not what was written, by its SHA-256"
 
 
@@ -67,10 +73,12 @@ def read_archive(content: bytes) -> dict[str, npt.NDArray[Any]]:
 
     Raises:
         ValueError: they are not what was written, or it is no such file.
-        OSError, EOFError, KeyError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error: it is damaged in another way.
     """
-    with np.load(io.BytesIO(content), allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except _DAMAGES as error:
+        raise ValueError("it is no archive that can be read") from error
     expected = arrays.pop(KEY, None)
     if expected is not None and str(expected) != _of_arrays(arrays):
         raise ValueError(_DIFFERS)

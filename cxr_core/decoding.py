@@ -48,7 +48,7 @@ class GivenUp(CxrError):
 
 @dataclass(frozen=True)
 class Patience:
-    """How long somebody waits for images.
+    """The time that somebody waits for images.
 
     Attributes:
         deadline: on the clock of time.monotonic.
@@ -91,10 +91,8 @@ def decode(
     patience.check()
     asked = list(dict.fromkeys(sizes))
     pixels = memory_budget.SMALL_PIXELS
-    for last in (
-        False,
-        True,
-    ):  # a child that says that it is a large image is asked once more, when there is room for it
+    # A child that says that it is a large image is asked once more, when there is room for it.
+    for last in (False, True):
         with memory_budget.reserve(pixels, patience.check), _POOL.child(patience) as child:
             content = source() if callable(source) else source
             request: Request = {
@@ -112,10 +110,10 @@ def decode(
             raise UnreadableImage(str(head["error"])[:2000])
         if "whole" in head:
             return _image(head, reply, request)
-        told = head.get("pixels")
-        if not isinstance(told, int) or not pixels < told <= images.MAX_PIXELS:
+        needed = head.get("pixels")
+        if not isinstance(needed, int) or not pixels < needed <= images.MAX_PIXELS:
             break
-        pixels = told
+        pixels = needed
     raise UnreadableImage(_DAMAGED)
 
 
@@ -143,7 +141,7 @@ def _too_much(limit: str) -> str:
 
 
 def _image(head: dict[str, Any], reply: memoryview, request: Request) -> DecodedImage:
-    """What a child says of an image, checked, since the file may have made it say anything."""
+    """The image that a child describes, checked, since the file may have made it say anything."""
     try:
         (height, width), shape = head["whole"], head["grey"]
         about, dicom = head["header"], head["dicom"]
@@ -183,12 +181,12 @@ class _Child:
     """
 
     def __init__(self) -> None:
-        known = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+        variables = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "cxr_core.decoding_process"],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0, pipesize=_PIPE_BYTES,
-                env={**known, "PYTHONPATH": process.search_path(), "OPENBLAS_NUM_THREADS": "1"},
+                env={**variables, "PYTHONPATH": process.search_path(), "OPENBLAS_NUM_THREADS": "1"},
                 start_new_session=True,  # the interrupt of a terminal is for the parent
             )  # fmt: skip
         except OSError as error:

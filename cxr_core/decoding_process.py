@@ -28,7 +28,7 @@ ENDED_BY_PARENT = 3  # exit code
 
 
 class Request(TypedDict):
-    """What to decode, and how far to go.
+    """A file to decode, and the limits of doing so.
 
     Attributes:
         path: of a file, by default the body.
@@ -48,7 +48,7 @@ class Request(TypedDict):
 
 
 class Refusal(TypedDict, total=False):
-    """Why there is no image: `error`, a sentence; `pixels`, more than were allowed; or `memory`, of which it took too much."""
+    """The reason for no image: `error`, a sentence; `pixels`, more than were allowed; or `memory`, which it took too much of."""
 
     error: str
     pixels: int

@@ -100,7 +100,7 @@ _CAUSES = {
 
 
 def sentence(error: BaseException) -> str:
-    """What to tell a person of an error that is theirs to mend: a CxrError, or one of the operating system or of memory."""
+    """The sentence for an error that a person can mend: a CxrError, or one of the operating system or of memory."""
     if isinstance(error, MemoryError):
         return _CAUSES[errno.ENOMEM]
     if not isinstance(error, OSError):

@@ -164,9 +164,7 @@ _TURNS = {
 }  # fmt: skip  # that make an image of this orientation upright
 _STRIP_PIXELS = 2**22  # converted at once: a large image takes little more memory than its pixels
 _MAX_TILE_EXCESS = 16  # a tile of a TIFF has at most so many times the pixels of the image, or of 1024 × 1024
-_MAX_TILES = (
-    100_000  # of a TIFF, strips included; 10,000 × 10,000 pixels are 1,600 tiles of a usual size, or 10,000 strips
-)
+_MAX_TILES = 100_000  # of a TIFF, strips included; 10,000 × 10,000 pixels are 1,600 usual tiles, or 10,000 strips
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323  # TIFF 6.0, section 15
 _STRIP_OFFSETS, _TILE_OFFSETS = 273, 324
 

@@ -33,16 +33,17 @@ def check_backend() -> None:
     backend = os.environ.get("KERAS_BACKEND") or BACKENDS[0]
     if backend not in BACKENDS:
         raise BadInput(f"KERAS_BACKEND is one of {', '.join(BACKENDS)}. Received: '{backend}'.")
-    if find_spec(backend) is None and not os.environ.get("KERAS_BACKEND"):
+    if find_spec(backend) is not None:
+        return
+    if not os.environ.get("KERAS_BACKEND"):
         raise BadInput(
             "TensorFlow is not installed here, and training needs it. Install it with: pip install -r requirements.txt (or "
             "pip install tensorflow keras h5py)."
         )
-    if find_spec(backend) is None:
-        raise BadInput(
-            f"KERAS_BACKEND={backend} was asked for, but {backend} is not installed. Install it with pip install {backend}, "
-            "or unset KERAS_BACKEND to compute on TensorFlow."
-        )
+    raise BadInput(
+        f"KERAS_BACKEND={backend} was asked for, but {backend} is not installed. Install it with pip install {backend}, "
+        "or unset KERAS_BACKEND to compute on TensorFlow."
+    )
 
 
 @cache

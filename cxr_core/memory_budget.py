@@ -27,16 +27,16 @@ def reserve(pixels: int, meanwhile: Callable[[], None] = _nothing) -> Iterator[N
     if pixels <= SMALL_PIXELS:
         yield
         return
-    place = object()
+    ticket = object()
     with _changed:
-        _waiting.append(place)
+        _waiting.append(ticket)
         try:
-            while _waiting[0] is not place or (_taken[0] and _taken[0] + pixels > PIXELS_AT_ONCE):
+            while _waiting[0] is not ticket or (_taken[0] and _taken[0] + pixels > PIXELS_AT_ONCE):
                 _changed.wait(0.1)
                 meanwhile()
             _taken[0] += pixels
         finally:
-            _waiting.remove(place)
+            _waiting.remove(ticket)
             _changed.notify_all()
     try:
         yield

@@ -32,17 +32,17 @@ def bring_back(source: Path, target: Path) -> None:
         source.replace(target)
 
 
-def names(place: Path) -> list[str]:
-    """Names of the folders that wait in `place`, the latest deleted first."""
-    times = {name: modified(place / name) for name in workspace.list_dirs(place)}
+def names(folder: Path) -> list[str]:
+    """Names of the folders that wait in `folder`, the latest deleted first."""
+    times = {name: modified(folder / name) for name in workspace.list_dirs(folder)}
     return sorted(times, key=lambda name: -times[name])
 
 
-def purge(place: Path, latest: float) -> None:
+def purge(folder: Path, latest: float) -> None:
     """Delete for good what was deleted at the time `latest` (seconds since 1970) or before."""
-    for name in names(place):
-        if modified(place / name) <= latest:
-            shutil.rmtree(place / name, ignore_errors=True)
+    for name in names(folder):
+        if modified(folder / name) <= latest:
+            shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def modified(path: Path) -> float:

@@ -184,14 +184,14 @@ def _make(folder: Path) -> None:
     while not folder.is_dir():
         missing.append(folder)
         folder = folder.parent
-    place = home()
+    root = home()
     shared = bool(missing) and folder.stat().st_mode & stat.S_ISGID
     for new in reversed(missing):
-        if new.parent == place / "datasets" and not new.name.startswith("."):
+        if new.parent == root / "datasets" and not new.name.startswith("."):
             raise FileNotFoundError(
                 errno.ENOENT, f"The dataset '{new.name}' is not there, or was removed meanwhile", str(new)
             )
-        new.mkdir(mode=0o777 if shared or not new.is_relative_to(place) else 0o700, exist_ok=True)
+        new.mkdir(mode=0o777 if shared or not new.is_relative_to(root) else 0o700, exist_ok=True)
 
 
 @contextmanager

@@ -80,8 +80,8 @@ def augmented_view(image: Pixels, seed: int, limits: AugmentationLimits | None =
     stretch = rng.uniform(-limits.stretch, limits.stretch) if limits.stretch else 0.0
     width = height = 1.0
     if limits.crop < 1:
-        width, height = crop_sides(rng.uniform(limits.crop, 1), _ratio(rng, limits.crop_aspect))
-        right, down = right + rng.uniform(-1, 1) * (1 - width) / 2, down + rng.uniform(-1, 1) * (1 - height) / 2
+        width, height, crop_right, crop_down = random_crop(limits.crop, limits.crop_aspect, rng)
+        right, down = right + crop_right, down + crop_down
     grey: Grey = affine(
         image,
         angle=angle,
@@ -94,7 +94,7 @@ def augmented_view(image: Pixels, seed: int, limits: AugmentationLimits | None =
         height=height,
     )
     if limits.border:
-        grey = blank_borders(grey, rng.uniform(0, limits.border, 4) * (rng.random(4) < 0.5), level=0.0)
+        grey = blank_borders(grey, limits.border, rng)
     brightness = rng.uniform(-limits.brightness, limits.brightness)
     contrast = rng.uniform(-limits.contrast, limits.contrast)
     grey = adjust_contrast(np.clip(grey + brightness * 255, 0, 255), 1 + contrast)
@@ -155,15 +155,24 @@ def crop_sides(area: float, ratio: float) -> tuple[float, float]:
     return min(math.sqrt(area * ratio), 1.0), min(math.sqrt(area / ratio), 1.0)
 
 
-def _ratio(rng: np.random.Generator, limit: float) -> float:
-    return math.exp(rng.uniform(-math.log(limit), math.log(limit)))
+def random_crop(least: float, aspect: float, rng: np.random.Generator) -> tuple[float, float, float, float]:
+    """Width, height, and shift right and down of a random crop within the image, shares of the sides as `affine` takes them.
+
+    Args:
+        least: share of the area, up to 1.
+        aspect: of width to height, at most this factor either way.
+    """
+    area, ratio = rng.uniform(least, 1), math.exp(rng.uniform(-math.log(aspect), math.log(aspect)))
+    width, height = crop_sides(area, ratio)
+    return width, height, rng.uniform(-1, 1) * (1 - width) / 2, rng.uniform(-1, 1) * (1 - height) / 2
 
 
-def blank_borders(grey: Grey, shares: npt.NDArray[np.floating], *, level: float) -> Grey:
-    """Bands at the top, bottom, left and right border set to `level`; `shares` (4,) of the side. float (S, S)."""
+def blank_borders(grey: Grey, limit: float, rng: np.random.Generator) -> Grey:
+    """Each border black half the time, in a band of at most `limit` of the side. float (S, S)."""
     size = len(grey)
-    top, bottom, left, right = np.rint(shares * size).astype(int)
-    blanked = np.full_like(grey, level)
+    widths = rng.uniform(0, limit, 4) * (rng.random(4) < 0.5)
+    top, bottom, left, right = np.rint(widths * size).astype(int)
+    blanked = np.zeros_like(grey)
     inside = (slice(top, size - bottom), slice(left, size - right))
     blanked[inside] = grey[inside]
     return blanked

@@ -317,9 +317,8 @@ def restore(name: str) -> Dataset:
     source = workspace.deleted_dataset(entries[0])
     record = source / "decisions.jsonl"
     for kept in workspace.removed_decisions(name).parent.glob(f"{name}-*.jsonl"):
-        if record.is_file() and kept.samefile(
-            record
-        ):  # no second name any longer: the next decision is not of the past
+        # No second name any longer: the next decision is not of the past.
+        if record.is_file() and kept.samefile(record):
             kept.unlink()
     trash.bring_back(source, workspace.dataset(name))
     return get(name)

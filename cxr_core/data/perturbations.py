@@ -22,7 +22,7 @@ from cxr_core.data.augment import (
     adjust_gamma,
     affine,
     blank_borders,
-    crop_sides,
+    random_crop,
     sharpen,
     to_pixels,
 )
@@ -48,12 +48,10 @@ def perturbed(image: Pixels, seed: int) -> Pixels:
 
 def _framed_again(image: Pixels, rng: np.random.Generator) -> Pixels:
     if _chance(rng):
-        width, height = crop_sides(rng.uniform(0.5, 1), math.exp(rng.uniform(-math.log(4 / 3), math.log(4 / 3))))
-        right, down = rng.uniform(-1, 1) * (1 - width) / 2, rng.uniform(-1, 1) * (1 - height) / 2
+        width, height, right, down = random_crop(0.5, 4 / 3, rng)
         image = to_pixels(affine(image, right=right, down=down, width=width, height=height))
     if _chance(rng):
-        shares = rng.uniform(0, 0.1, 4) * (rng.random(4) < 0.5)
-        image = to_pixels(blank_borders(image.astype(np.float32), shares, level=0.0))
+        image = to_pixels(blank_borders(image.astype(np.float32), 0.1, rng))
     return image
 
 

@@ -23,7 +23,6 @@ from cxr_core.runs import run_store as runs
 
 TOLERANCE = 1e-4  # of a probability
 _CHECKED = 4  # images
-_FILES = ("about.json", "head.npz", "part.tflite", "part.tflite.gz")
 
 
 def export(run_id: str, predictor: Predictor | None = None) -> float:
@@ -81,17 +80,17 @@ def _replacing(folder: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
 
     def put_in_place() -> None:
         nonlocal in_place
-        _move(folder, old, _FILES)  # about.json first: without it there is no export
+        _move(folder, old, litert_model.FILES)  # about.json first: without it there is no export
         in_place = True
-        _move(new, folder, _FILES[::-1])
+        _move(new, folder, litert_model.FILES[::-1])
 
-    _move(old, folder, _FILES[::-1])
+    _move(old, folder, litert_model.FILES[::-1])
     try:
         yield new, put_in_place
     except BaseException:
-        for name in _FILES if in_place else ():
+        for name in litert_model.FILES if in_place else ():
             (folder / name).unlink(missing_ok=True)
-        _move(old, folder, _FILES[::-1])
+        _move(old, folder, litert_model.FILES[::-1])
         raise
     finally:
         shutil.rmtree(new, ignore_errors=True)

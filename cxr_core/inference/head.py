@@ -7,9 +7,6 @@ of `attribution` is no estimate: it is that sum, place by place (HiResCAM: featu
 Carin, "Use HiResCAM instead of Grad-CAM", 2020, arXiv 2011.08891).
 """
 
-import struct
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,18 +19,6 @@ from cxr_core.arrays import softmax
 from cxr_core.errors import DamagedFile
 
 Floats = npt.NDArray[np.float32]
-
-_DAMAGES = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    EOFError,
-    RuntimeError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,5 +109,5 @@ class Head:
             weights = tuple(arrays[f"weights{number}"] for number in range(count))
             biases = tuple(arrays[f"bias{number}"] for number in range(count))
             return cls(bool(arrays["averaged"]), weights, biases)
-        except _DAMAGES as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise DamagedFile(f"{path} is damaged.") from error

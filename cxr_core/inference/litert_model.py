@@ -32,6 +32,7 @@ from cxr_core.runs.config import RunConfig
 from cxr_core.runs.run_store import Run
 
 FOLDER = "export"
+FILES = ("about.json", "head.npz", "part.tflite", "part.tflite.gz")  # that an export may have
 VERSION = 1
 CHUNK = 8  # more images at once fall out of the processor's cache and are slower
 COPIES_BYTES = 2**25  # of weights, of all one-core interpreters of a graph
@@ -280,7 +281,7 @@ def verify_config(run: Run) -> None:
 
 
 def answers_by(config: RunConfig) -> dict[str, Any]:
-    """What of a configuration decides how an exported network is asked and what its answers mean, as a JSON document."""
+    """The settings that decide how an exported network is asked and what its answers mean, as a JSON document."""
     return {"classes": list(config.classes), "size": config.image_size, "flip": config.test_flip}
 
 

@@ -88,7 +88,7 @@ def budget() -> int:
 
 def _files(run: Run) -> workspace.Fingerprint:
     """State of the files whose change gives a network that could not be loaded another try."""
-    exported = (f"{litert_model.FOLDER}/{name}" for name in ("about.json", "head.npz", "part.tflite", "part.tflite.gz"))
+    exported = (f"{litert_model.FOLDER}/{name}" for name in litert_model.FILES)
     return workspace.fingerprint(*(run.folder / name for name in (*run_store.MODELS, "config.json", *exported)))
 
 

@@ -99,9 +99,9 @@ class RandomBorders(layers.Layer):
         if not training:
             return images
         size = images.shape[1]
-        place = (ops.arange(size, dtype="float32") + 0.5) / size
+        position = (ops.arange(size, dtype="float32") + 0.5) / size
         first, last = (self._band(ops.shape(images)[0]) for _ in range(2))  # (N, 2): of rows, of columns
-        inside = (place > first[..., None]) & (place < 1 - last[..., None])  # (N, 2, S)
+        inside = (position > first[..., None]) & (position < 1 - last[..., None])  # (N, 2, S)
         return ops.where((inside[:, 0, :, None] & inside[:, 1, None, :])[..., None], images, 0.0)
 
     def _band(self, count: Any) -> Any:

@@ -54,15 +54,15 @@ def compacted(model: keras.Model) -> keras.Model:
 
 def _folded_layers(model: keras.Model) -> list[tuple[str, keras.layers.BatchNormalization]]:
     """Name of each convolution that batch normalisation alone follows, and that normalisation."""
-    found = []
+    pairs = []
     for layer in model.layers:
         if not isinstance(layer, keras.layers.BatchNormalization):
             continue
         (source,) = [node.operation for node in layer._inbound_nodes[0].parent_nodes]
         plain = isinstance(source, _CONVOLUTIONS) and source.activation is keras.activations.linear
         if plain and len(source._outbound_nodes) == 1 and source.output is not model.output:
-            found.append((source.name, layer))
-    return found
+            pairs.append((source.name, layer))
+    return pairs
 
 
 def _with_norm(values: list[Any], layer: Any, norm: Any) -> list[Any]:

@@ -86,32 +86,32 @@ class JoinedFiles(io.RawIOBase, BinaryIO):
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.size}[whence]
-        if place < 0:
+        position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.size}[whence]
+        if position < 0:
             raise ValueError("There is nothing before the beginning of a file.")
-        self._at = place
-        return place
+        self._at = position
+        return position
 
     def read(self, count: int | None = -1) -> bytes:
         end = self.size if count is None or count < 0 else min(self._at + count, self.size)
-        found = b""
+        content = b""
         while self._at < end:
             number = bisect.bisect_right(self._ends, self._at)
             part, last = self._parts[number], self._ends[number]
             part.seek(self._at - last, io.SEEK_END)
-            read = part.read(min(end, last) - self._at)
-            if not read:
+            block = part.read(min(end, last) - self._at)
+            if not block:
                 break
-            found, self._at = found + read, self._at + len(read)
-        return found
+            content, self._at = content + block, self._at + len(block)
+        return content
 
 
 def _file(folder: Path, pattern: str) -> Path:
     """The one file of a package by this pattern."""
-    found = sorted(folder.glob(pattern))
-    if len(found) != 1:
-        raise _damaged(f"it has {len(found) or 'no'} {pattern}, expected: one", [folder])
-    return found[0]
+    matches = sorted(folder.glob(pattern))
+    if len(matches) != 1:
+        raise _damaged(f"it has {len(matches) or 'no'} {pattern}, expected: one", [folder])
+    return matches[0]
 
 
 def _damaged(what: str, folders: Sequence[Path]) -> WorkFailed:
@@ -159,7 +159,7 @@ def fill(model: keras.Model, names: Mapping[str, str], state: Mapping[str, Array
 
 
 def _parts(layer: Any) -> list[tuple[str, tuple[int, ...]]]:
-    """What a state dict calls each of a layer's variables, and the order of PyTorch's axes that Keras has."""
+    """Name of each of a layer's variables in a state dict, and the order of PyTorch's axes that Keras has."""
     if isinstance(layer, keras.layers.DepthwiseConv2D):
         return [("weight", (2, 3, 0, 1))]
     if isinstance(layer, keras.layers.Conv2D):

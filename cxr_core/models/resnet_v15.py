@@ -54,7 +54,7 @@ def torch_names(model: keras.Model) -> dict[str, str]:
     for layer in model.layers:
         if layer.weights and layer.name not in names:
             stage, block, number, kind = layer.name.split("_")
-            place = f"layer{int(stage.removeprefix('conv')) - 1}.{int(block.removeprefix('block')) - 1}"
+            prefix = f"layer{int(stage.removeprefix('conv')) - 1}.{int(block.removeprefix('block')) - 1}"
             inside = f"downsample.{('conv', 'bn').index(kind)}" if number == "0" else f"{kind}{number}"
-            names[layer.name] = f"{place}.{inside}"
+            names[layer.name] = f"{prefix}.{inside}"
     return names

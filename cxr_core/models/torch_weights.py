@@ -126,7 +126,7 @@ class StateDict(Mapping[str, Array]):
 
 
 class _Refused(ValueError):
-    """Why a file is refused, in words that may be shown."""
+    """A file is refused, for a reason in words that may be shown."""
 
 
 class _Reader:

@@ -41,11 +41,6 @@ def list_gpus() -> list[Device]:
     return [Device(device.device_kind, True) for device in jax.devices() if device.platform in ("gpu", "cuda", "rocm")]
 
 
-def keras_backend() -> str:
-    """Name of the backend in use."""
-    return str(keras.backend.backend())
-
-
 def describe() -> str:
     """Devices that a run computes on, for people: the cards' names, or the processor's cores."""
     names = [gpu.name for gpu in list_gpus()]

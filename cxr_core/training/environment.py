@@ -16,14 +16,16 @@ def describe() -> dict[str, Any]:
     """Versions, device and machine, as a JSON document; without Keras there is no backend."""
     backend, device = None, f"CPU, {process.cpu_count()} cores"
     with suppress(ModuleNotFoundError):
+        import keras
+
         from cxr_core.training import devices
 
-        backend, device = devices.keras_backend(), devices.describe()
+        backend, device = keras.backend.backend(), devices.describe()
     return {
         "cxr_core": __version__,
         "python": platform.python_version(),
         "backend": backend,
-        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+        "packages": {name: number for name in _PACKAGES if (number := _version(name))},
         "device": device,
         "machine": platform.platform(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),

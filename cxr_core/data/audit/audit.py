@@ -110,14 +110,8 @@ def latest(name: str) -> Audit | None:
         audit = typed_json.from_document(Audit, {**document, "data": name})
         members = folder / "audit.parquet"
         counts, length = _count_members(members, workspace.fingerprint(members))
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        DamagedFile,
-    ) as error:  # a file is missing or damaged
+    # A file is missing or damaged.
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, DamagedFile) as error:
         stop_if_shortage(error, f"The audit of '{name}'")
         return None
     whole = all(counts.get(finding.kind, 0) == finding.images for finding in audit.findings if finding.kind in CHECKS)

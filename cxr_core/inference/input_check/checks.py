@@ -8,9 +8,6 @@ OODDetector (ood.py) finds what is no such X-ray; grey values, size and shape ar
 and lateral views with certainty, since no training set here marks any. It tells nothing about the prediction itself.
 """
 
-import struct
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
@@ -37,10 +34,6 @@ _EVEN = 8  # grey values from the darkest to the brightest hundredth
 _A_LITTLE_CHANGED = AugmentationLimits(
     rotation=4, translation=0, zoom=0, flip=False, brightness=0, contrast=0.3, gamma=0.2
 )
-
-_DAMAGES = (
-    OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,7 +203,7 @@ class InputCheck:
             check = cls(int(arrays["side"]), OODDetector.from_arrays(arrays), Limits(*map(float, arrays["limits"])))
             if not (1 <= check.side <= _MOST_SIDE and np.isfinite(astuple(check.limits)).all()):
                 raise ValueError("out of range")
-        except _DAMAGES as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise DamagedFile(message) from error
         return check
 

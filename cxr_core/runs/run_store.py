@@ -66,6 +66,11 @@ class Run:
         return any((self.folder / name).is_file() for name in MODELS)
 
     @property
+    def validation_accuracy(self) -> float:
+        """Share of its validation images that it gets right, by highest probability: what the best run is chosen by."""
+        return float(self.metrics.get("val", {}).get("accuracy") or 0.0)
+
+    @property
     def has_predictions(self) -> bool:
         """True if it has a model and predictions."""
         return bool(self.metrics)

@@ -25,7 +25,7 @@ def heading(usable: list[Dataset], trained: list[runs.Run]) -> None:
     synthetic = {dataset.name for dataset in usable if dataset.synthetic}
     best = max(
         (run for run in trained if "test" in run.metrics),
-        key=lambda run: (run.config.data not in synthetic, _validation(run)),  # real X-rays first
+        key=lambda run: (run.config.data not in synthetic, run.validation_accuracy),  # real X-rays first
         default=None,
     )
     with st.container(horizontal=True):
@@ -40,16 +40,12 @@ def heading(usable: list[Dataset], trained: list[runs.Run]) -> None:
                 formatting.percent(accuracy.value),
                 interval=f"95 % interval {formatting.interval(accuracy.interval)}",
                 width=330,
-                about=f"Run {formatting.verbatim(best.id)}, the best of all by validation macro F1, on {n:,} test images of "
+                about=f"Run {formatting.verbatim(best.id)}, the best of all by validation accuracy, on {n:,} test images of "
                 f"'{formatting.verbatim(best.config.data)}', none of which it was trained on. Decision rule: "
                 f"{formatting.verbatim(formatting.decision_rule(rule))}.",
             )
     if best is not None and rule.notice:
         st.warning(formatting.verbatim(rule.notice), icon=":material/error:")
-
-
-def _validation(run: runs.Run) -> float:
-    return (run.metrics["val"]["macro_f1"] or 0.0) if "val" in run.metrics else 0.0
 
 
 def next_steps(usable: list[Dataset], trained: list[runs.Run]) -> None:

@@ -96,7 +96,7 @@ def _best(config: RunConfig, runs: list[Run]) -> str:
     ]
     if not comparable:
         return "No result on this data yet."
-    best = max(comparable, key=lambda run: run.metrics["val"]["accuracy"])
+    best = max(comparable, key=lambda run: run.validation_accuracy)
     accuracy, _, rule = cached_metrics.headline_of(best, "test")
     sentence = (
         f"Best so far, by validation: test accuracy **{formatting.percent(accuracy.value)}** (95 % interval "

@@ -29,7 +29,7 @@ def _best(usable: Sequence[Run]) -> Run:
         return run.config.data, run.config.manifest, run.config.classes
 
     comparable = [run for run in usable if validation(run) == validation(usable[0])]
-    return max(comparable, key=lambda run: float(run.metrics.get("val", {}).get("accuracy", 0.0)))
+    return max(comparable, key=lambda run: run.validation_accuracy)
 
 
 def why_no_results(run_id: str) -> str:

@@ -172,7 +172,7 @@ def documented(prepared_folder: Path, home: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(queue, "wait", lambda started, look: runs.get(run_id))
     images = prepared_folder / "home" / "datasets" / "kermany" / "images"
     monkeypatch.setattr("kagglehub.dataset_download", lambda handle: str(images))
-    monkeypatch.setattr("uvicorn.run", lambda app, **options: None)
+    monkeypatch.setattr("uvicorn.Server.run", lambda self: None)
     return run_id
 
 
@@ -201,6 +201,8 @@ def prepared(words: list[str], run_id: str) -> list[str]:
             decisions.decide("kermany", "exclude", [next(real)], reason="lateral view", who="Ada")
         if words[1] == "redo":
             decisions.undo("kermany", 1, who="Ada")
+        if words[1] == "restore":
+            datasets.remove("kermany")
         if words[1] == "add" and "--more" not in words:
             shutil.rmtree(workspace.dataset("kermany"))
         if any("nih:" in word for word in words):

@@ -29,7 +29,7 @@ from typing import Any
 import pandas as pd
 
 from cxr_core import __version__, typed_json, workspace
-from cxr_core.data import datasets, decisions, index, manifest_rows
+from cxr_core.data import balancing, datasets, decisions, index, manifest_rows
 from cxr_core.data.manifest_rows import (
     LEAST_SHARE,
     MOST_SHARE,
@@ -89,6 +89,11 @@ class Manifest:
     folds: int = 0
     fold: int = 0
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raises ValueError if the split rule or the balance is none of this version."""
+        if self.split not in SPLIT_RULES or self.balance not in balancing.STRATEGIES:
+            raise ValueError("'split' or 'balance' is none that this version knows")
 
 
 def build(

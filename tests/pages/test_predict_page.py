@@ -126,7 +126,7 @@ def test_a_run_that_cannot_answer_here_costs_only_its_opinion(image: Path, monke
     (runs.folder(broken) / "model.keras").write_bytes(b"no model")
     tried: list[str] = []
     real = model_cache._load
-    monkeypatch.setattr(model_cache, "_load", lambda run: tried.append(run.id) or real(run))
+    monkeypatch.setattr(model_cache, "_load", lambda run, export: tried.append(run.id) or real(run, export))
     test = visit(PAGE)
     test.query_params["run"] = run_id
     test.run()

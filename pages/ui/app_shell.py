@@ -12,7 +12,7 @@ from cxr_core.formatting import DISCLAIMER
 from cxr_core.jobs import background_jobs, queue
 from cxr_core.runs import run_store as runs
 from cxr_core.runs.run_store import Run
-from pages.ui import url_state
+from pages.ui import sessions, url_state
 
 MultiPartParser.spool_max_size = 2**31  # else uploads of more than 1 MB pass through a file on the disk
 ICON = str(Path(__file__).with_name("icon.png"))  # a picture of our own: a named icon would be fetched from elsewhere
@@ -20,6 +20,7 @@ ICON = str(Path(__file__).with_name("icon.png"))  # a picture of our own: a name
 
 def show(page: st.Page) -> None:
     """Run a page inside the frame; an error that a person can mend is shown as a sentence, bugs propagate."""
+    sessions.arrive()
     _reload_if_cold()
     _first_start()
     url_state.enter(page.url_path)

@@ -6,6 +6,7 @@ from starlette.middleware import Middleware
 from cxr_core import logs
 from cxr_core.server.browser_security import APP_CLOSED, APP_POLICY, BrowserSecurity, allowed_hosts
 from pages.ui import app_shell, sessions
+from pages.ui.upload_limits import UploadLimits
 
 
 def show_page() -> None:
@@ -38,4 +39,5 @@ if __name__ == "__main__":
 else:  # imported once, by the server
     logs.configure()
     protection = Middleware(BrowserSecurity, hosts=allowed_hosts(), policy=APP_POLICY, closed=APP_CLOSED)
-    app = st.App(__file__, middleware=[protection, Middleware(sessions.OwnFiles)], lifespan=sessions.lifespan)
+    middleware = [protection, Middleware(sessions.OwnFiles), Middleware(UploadLimits)]
+    app = st.App(__file__, middleware=middleware, lifespan=sessions.lifespan)

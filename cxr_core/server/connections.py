@@ -106,7 +106,7 @@ def server(
     """
     protocol = partial(BoundedProtocol, most=max_connections(), request_seconds=request_seconds)
     config = uvicorn.Config(
-        app, host=host, port=port, log_level="warning", access_log=False, ws="none", backlog=_BACKLOG,
+        app, host=host, port=port, log_config=None, log_level="warning", access_log=False, ws="none", backlog=_BACKLOG,
         http=protocol,  # type: ignore[arg-type]
         proxy_headers=bool(trusted_proxies), forwarded_allow_ips=[*trusted_proxies],
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS, server_header=False,

@@ -121,7 +121,8 @@ class OwnFiles:
             await self._app(scope, receive, send)
             return
         visitor = HTTPConnection(scope).cookies.get(COOKIE, "")
-        _, is_file, name = scope["path"].rpartition("/media/")
+        folder, is_file, name = scope["path"].rpartition("/media/")
+        is_file = bool(is_file) and not folder.endswith("/static")  # where Streamlit's own fonts are
         if is_file and not _SHOWN.is_shown_to(Path(name).stem, visitor):
             await PlainTextResponse("Not found.\n", status_code=404)(scope, receive, send)
             return

@@ -24,6 +24,8 @@ def test_pictures_and_downloads_of_uploads_belong_to_their_session(
     def statuses(visitor: Any) -> set[int]:
         return {visitor.request.get(url).status for url in urls}
 
+    missing: list[str] = []
+    page.on("response", lambda answer: missing.append(answer.url) if answer.status >= 400 else None)
     for tab, chosen in ((page, images[:1]), (many, images[:12])):
         tab.goto(f"{address}/predict")
         tab.locator("input[type=file]").set_input_files(chosen)
@@ -37,6 +39,7 @@ def test_pictures_and_downloads_of_uploads_belong_to_their_session(
     urls = [csv.value.url, report.value.url, urljoin(address, picture.get_attribute("src"))]
     assert all("/media/" in url for url in urls), urls
     assert statuses(own) == {200}
+    assert missing == []  # the fonts of the page lie in a folder called media too
 
     # The addresses alone, without the cookie of this browser or with that of another one, open nothing.
     assert statuses(other) == {404}

@@ -232,6 +232,17 @@ def test_a_name_of_nothing_is_no_name(xray_tree: Callable[..., Path], capsys: py
     assert "Received: ''" in refused(capsys, "data", "add", xray_tree(), "--name", "")
 
 
+@pytest.mark.parametrize(
+    ("weights", "named"),
+    [("=none", "'=none'"), ("none", "'none'"), ("resnet152=none", "'resnet152'"), ("vgg16=", "''")],
+)
+def test_starting_weights_of_no_model_of_a_sweep_are_refused(
+    trained_home: Path, capsys: pytest.CaptureFixture[str], weights: str, named: str
+) -> None:
+    assert named in refused(capsys, "sweep", "--data", "phantoms", "--model", "vgg16", "--weights", weights)
+    assert len(runs.list_ids()) == 1
+
+
 def test_reproduce_answers_with_the_papers_table(
     trained_home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

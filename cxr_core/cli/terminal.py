@@ -56,7 +56,7 @@ def json_flag(parser: argparse.ArgumentParser) -> None:
 def pair(text: str, *, option: str = "--set", example: str = "dropout=0.3") -> tuple[str, str]:
     """The two sides of KEY=VALUE, as `option` takes it."""
     name, equals, value = text.partition("=")
-    if not equals:
+    if not equals or not name.strip():
         raise BadInput(f"{option} takes key=value, such as {option} {example}. Received: '{text}'.")
     return name.strip(), value.strip()
 

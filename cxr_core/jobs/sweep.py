@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any
 
 from cxr_core.data import datasets, manifest
-from cxr_core.errors import BadInput
+from cxr_core.errors import BadInput, UnknownName
 from cxr_core.jobs import queue
 from cxr_core.runs import config as settings
 from cxr_core.runs.config import RunConfig
@@ -36,6 +36,9 @@ def configs(
         UnknownName, BadInput: no such name, or a setting out of range.
     """
     classes = datasets.get(data).classes
+    for model in weights:
+        if model not in models:
+            raise UnknownName("model of this sweep to give weights to", model, models)
     return [
         settings.make(
             model=model,

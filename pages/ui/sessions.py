@@ -120,7 +120,9 @@ class OwnFiles:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        visitor = HTTPConnection(scope).cookies.get(COOKIE, "")
+        request = HTTPConnection(scope)
+        visitor = request.cookies.get(COOKIE, "")
+        is_page = "text/html" in request.headers.get("accept", "")  # the answer may be "not modified", of no type
         folder, is_file, name = scope["path"].rpartition("/media/")
         is_file = bool(is_file) and not folder.endswith("/static")  # where Streamlit's own fonts are
         if is_file and not _SHOWN.is_shown_to(Path(name).stem, visitor):
@@ -132,7 +134,7 @@ class OwnFiles:
                 headers = MutableHeaders(scope=message)
                 if is_file:
                     headers["Cache-Control"] = "private, no-cache"
-                elif not visitor and headers.get("content-type", "").startswith("text/html"):
+                elif is_page and not visitor:
                     secure = "; Secure" if scope["scheme"] == "https" else ""
                     headers.append(
                         "Set-Cookie", f"{COOKIE}={secrets.token_hex(16)}; Path=/; HttpOnly; SameSite=Lax{secure}"

@@ -4,6 +4,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 
 from pages.ui import sessions
 from pages.ui.sessions import AWAY_SECONDS, LOOK_SECONDS, MOST_AWAY, SessionsAway
@@ -79,3 +81,42 @@ def test_a_session_without_a_cookie_shows_its_files_to_nobody() -> None:
     shown = sessions._ShownFiles()
     shown.show("lungs", "a")
     assert not shown.is_shown_to("lungs", "")
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> TestClient:
+    """A server that answers everything with 304, and shows the file `lungs` to Ann."""
+    shown = sessions._ShownFiles()
+    shown.arrive("a", "Ann")
+    shown.show("lungs", "a")
+    monkeypatch.setattr(sessions, "_SHOWN", shown)
+
+    async def not_modified(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 304, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    return TestClient(sessions.OwnFiles(not_modified))
+
+
+PAGE = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+def test_a_browser_gets_one_cookie_with_its_first_page_even_if_it_has_that_page_already(client: TestClient) -> None:
+    cookie = client.get("/predict", headers=PAGE).headers["set-cookie"]
+    assert cookie.startswith("cxr_visitor=") and "HttpOnly" in cookie and "SameSite=Lax" in cookie
+    assert "set-cookie" not in client.get("/", headers=PAGE).headers  # it has one now
+    client.cookies.clear()
+    assert "set-cookie" not in client.get("/_stcore/health").headers
+
+
+@pytest.mark.parametrize("path", ["/media/lungs.png", "/below/a/prefix/media/lungs.png", "/media/lungs"])
+def test_a_file_is_there_for_those_only_that_it_is_shown_to(client: TestClient, path: str) -> None:
+    assert client.get(path).status_code == 404
+    assert client.get(path, headers={"Cookie": "cxr_visitor=Bob"}).status_code == 404
+    assert client.get(path, headers={"Cookie": "cxr_visitor="}).status_code == 404
+    answer = client.get(path, headers={"Cookie": "cxr_visitor=Ann"})
+    assert answer.status_code == 304 and "private" in answer.headers["cache-control"]
+
+
+def test_the_fonts_of_the_page_are_there_for_all(client: TestClient) -> None:
+    assert client.get("/static/media/font.woff2").status_code == 304

@@ -6,11 +6,12 @@ clock, and a file is sent to browsers that carry the cookie of a session which s
 """
 
 import asyncio
+import logging
 import secrets
 import threading
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from streamlit import config
 from streamlit.runtime import Runtime
 from streamlit.runtime.media_file_manager import MediaFileManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
@@ -29,6 +31,8 @@ COOKIE = "cxr_visitor"
 AWAY_SECONDS = 90.0  # that a tab may be away, on a poor network or asleep, and come back to its session
 LOOK_SECONDS = 15.0  # between two looks for sessions to end; both together stay below the two minutes that are promised
 MOST_AWAY = 128  # sessions that wait for their tab at once, as in Streamlit
+
+_log = logging.getLogger(__name__)
 
 
 class SessionsAway(SessionStorage):
@@ -64,7 +68,10 @@ class SessionsAway(SessionStorage):
             old = [each for each in by_age if each in too_many or now - self._left[each][1] >= AWAY_SECONDS]
             ended = [self._left.pop(session_id)[0] for session_id in old]
         for info in ended:
-            info.session.shutdown()
+            try:
+                info.session.shutdown()
+            except Exception:  # noqa: BLE001 - one that cannot end keeps no other from it
+                _log.exception("A session could not be ended.")
         return old
 
 
@@ -84,15 +91,29 @@ class _ShownFiles:
         with self._lock:
             self._sessions[file_id].add(session_id)
 
-    def end(self, session_ids: Sequence[str], existing: set[str]) -> None:
-        """Forget ended sessions, and files that are no longer among the existing ones."""
+    def sessions(self) -> set[str]:
         with self._lock:
+            return {*self._visitors, *(each for sessions in self._sessions.values() for each in sessions)}
+
+    def end(self, session_ids: Collection[str], existing: Callable[[], Collection[str]]) -> set[str]:
+        """Forget ended sessions, and files that do not exist any more; the files that no session shows now."""
+        left = set()
+        with self._lock:
+            there = set(existing())
             for session_id in session_ids:
                 self._visitors.pop(session_id, None)
             for file_id in list(self._sessions):
                 self._sessions[file_id].difference_update(session_ids)
-                if file_id not in existing or not self._sessions[file_id]:
+                if file_id not in there:
                     del self._sessions[file_id]
+                elif not self._sessions[file_id]:
+                    del self._sessions[file_id]
+                    left.add(file_id)
+        return left
+
+    def visitor_of(self, session_id: str) -> str:
+        with self._lock:
+            return self._visitors.get(session_id, "")
 
     def is_shown_to(self, file_id: str, visitor: str) -> bool:
         with self._lock:
@@ -111,20 +132,25 @@ def arrive() -> None:
 
 
 class OwnFiles:
-    """ASGI middleware: gives every browser a cookie with its first page, and a file of /media only to those that it is shown to."""
+    """ASGI middleware: gives every browser a cookie with its first page; sends a file of /media only to those that it is shown to,
+    and gives a session back only to the browser that it was in."""
 
     def __init__(self, app: ASGIApp):
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         request = HTTPConnection(scope)
         visitor = request.cookies.get(COOKIE, "")
+        if scope["type"] == "websocket":
+            headers = [(name, _own_session(name, value, visitor)) for name, value in scope["headers"]]
+            await self._app({**scope, "headers": headers}, receive, send)
+            return
         is_page = "text/html" in request.headers.get("accept", "")  # the answer may be "not modified", of no type
         folder, is_file, name = scope["path"].rpartition("/media/")
-        is_file = bool(is_file) and not folder.endswith("/static")  # where Streamlit's own fonts are
+        is_file = bool(is_file) and folder != _static_folder()
         if is_file and not _SHOWN.is_shown_to(Path(name).stem, visitor):
             await PlainTextResponse("Not found.\n", status_code=404)(scope, receive, send)
             return
@@ -133,7 +159,7 @@ class OwnFiles:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 if is_file:
-                    headers["Cache-Control"] = "private, no-cache"
+                    headers["Cache-Control"] = "private, no-store"
                 elif is_page and not visitor:
                     secure = "; Secure" if scope["scheme"] == "https" else ""
                     headers.append(
@@ -142,6 +168,25 @@ class OwnFiles:
             await send(message)
 
         await self._app(scope, receive, send_marked)
+
+
+def _static_folder() -> str:
+    """The folder of Streamlit's own files, among them fonts in a folder called media."""
+    base = str(config.get_option("server.baseUrlPath")).strip("/")
+    return f"/{base}/static" if base else "/static"
+
+
+def _own_session(name: bytes, value: bytes, visitor: str) -> bytes:
+    """A header of a WebSocket without the session that it asks for, if that is in another browser.
+
+    Streamlit reads the session from the third entry of Sec-WebSocket-Protocol, and believes it.
+    """
+    entries = value.decode("latin-1").split(",")
+    if name.lower() != b"sec-websocket-protocol" or len(entries) < 3:
+        return value
+    if _SHOWN.visitor_of(entries[2].strip()) in ("", visitor):
+        return value
+    return ",".join([*entries[:2], "", *entries[3:]]).encode("latin-1")
 
 
 @asynccontextmanager
@@ -155,11 +200,11 @@ async def lifespan(_app: object) -> AsyncIterator[None]:
     async def look() -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            ended = away.end_old()
-            if ended:
-                for _ in range(2):  # the first only marks what was to be downloaded
-                    runtime.media_file_mgr.remove_orphaned_files()
-            _SHOWN.end(ended, set(runtime.media_file_mgr._file_metadata))
+            try:
+                away.end_old()
+                _delete_of_ended(runtime)
+            except Exception:  # noqa: BLE001 - the next look goes on
+                _log.exception("Looking for sessions to end failed.")
 
     looking = asyncio.create_task(look())
     try:
@@ -168,6 +213,21 @@ async def lifespan(_app: object) -> AsyncIterator[None]:
         looking.cancel()
         with suppress(asyncio.CancelledError):
             await looking
+
+
+def _delete_of_ended(runtime: Runtime) -> None:
+    """Delete the files and uploads of sessions that are no more, also those that arrived or were made after their end."""
+    media, uploads = runtime.media_file_mgr, runtime.uploaded_file_mgr
+    is_there = runtime._session_mgr.get_session_info
+    left = _SHOWN.end(
+        [each for each in _SHOWN.sessions() if is_there(each) is None], lambda: list(media._file_metadata)
+    )
+    with media._lock:
+        for file_id in left & media._get_inactive_file_ids():
+            media._delete_file(file_id)
+    for session_id in list(uploads.file_storage):  # type: ignore[attr-defined]
+        if is_there(session_id) is None:
+            uploads.remove_session_files(session_id)
 
 
 def _note_files(manager: MediaFileManager) -> None:

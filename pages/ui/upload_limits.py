@@ -10,7 +10,7 @@ from streamlit.runtime import Runtime
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 
 VARIABLE = "CXR_UPLOADS_MB"
-SERVER_MB = 2000.0  # of all sessions together, unless the variable says otherwise
+SERVER_MB = 2100.0  # of all sessions together, unless the variable says otherwise
 SESSION_SHARE = 0.4  # of that for one session: two of the largest files that are taken
 _PATH = "/_stcore/upload_file/"
 
@@ -30,8 +30,12 @@ class UploadLimits:
             await self._app(scope, receive, send)
             return
         session_id = scope["path"].rpartition(_PATH)[2].partition("/")[0]
-        length = Headers(scope=scope).get("content-length", "")
-        size = int(length) if length.isascii() and length.isdigit() else -1
+        headers = Headers(scope=scope)
+        length = headers.get("content-length", "")
+        is_told = (
+            length.isascii() and length.isdigit() and "transfer-encoding" not in headers
+        )  # which would overrule it
+        size = int(length) if is_told else -1
         refusal = self._refusal(session_id, size)
         if refusal:
             await PlainTextResponse(f"{refusal}\n", status_code=413 if size >= 0 else 411)(scope, receive, send)
@@ -57,7 +61,7 @@ class UploadLimits:
         if own > most * SESSION_SHARE:
             return (
                 f"The uploads of one page may have {most * SESSION_SHARE:,.0f} MB together. With this one they have {own:,.0f} MB. "
-                "Remove some, or add a large set by its path."
+                "Remove some or reload the page, or add a large set by its path."
             )
         if all_together > most:
             return (

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
+from streamlit import config
 
 from pages.ui import sessions
 from pages.ui.sessions import AWAY_SECONDS, LOOK_SECONDS, MOST_AWAY, SessionsAway
@@ -58,6 +59,14 @@ def test_of_too_many_sessions_the_longest_away_end(clock: SimpleNamespace) -> No
     assert away.end_old() == ["0", "1"]
 
 
+def test_a_session_that_cannot_end_keeps_no_other_from_it(clock: SimpleNamespace) -> None:
+    away = SessionsAway(lambda: clock.now)
+    first, second = leave(away, "first"), leave(away, "second")
+    first.shutdown = lambda: 1 / 0  # type: ignore[method-assign,assignment,return-value]
+    clock.now = AWAY_SECONDS
+    assert away.end_old() == ["first", "second"] and second.is_ended
+
+
 def test_two_minutes_are_kept() -> None:
     assert AWAY_SECONDS + LOOK_SECONDS < 120
 
@@ -71,10 +80,14 @@ def test_a_file_is_shown_to_the_browsers_of_its_sessions_until_they_end() -> Non
     assert not any(shown.is_shown_to("lungs", visitor) for visitor in ("Bob", "", "Eve"))
     assert not shown.is_shown_to("heart", "Ann")
     shown.show("lungs", "b")  # the same picture has the same address
-    shown.end(["a"], {"lungs"})
+    assert shown.end(["a"], lambda: ["lungs"]) == set()
     assert not shown.is_shown_to("lungs", "Ann") and shown.is_shown_to("lungs", "Bob")
-    shown.end([], set())  # Streamlit has dropped it
-    assert not shown.is_shown_to("lungs", "Bob")
+    shown.show("heart", "b")
+    assert shown.end([], lambda: ["heart"]) == set() and not shown.is_shown_to(
+        "lungs", "Bob"
+    )  # Streamlit has dropped it
+    assert shown.end(["b"], lambda: ["heart"]) == {"heart"}  # which nobody shows now
+    assert shown.sessions() == set()
 
 
 def test_a_session_without_a_cookie_shows_its_files_to_nobody() -> None:
@@ -120,3 +133,24 @@ def test_a_file_is_there_for_those_only_that_it_is_shown_to(client: TestClient, 
 
 def test_the_fonts_of_the_page_are_there_for_all(client: TestClient) -> None:
     assert client.get("/static/media/font.woff2").status_code == 304
+
+
+def test_also_below_a_base_path_called_static(client: TestClient) -> None:
+    config.set_option("server.baseUrlPath", "static")
+    try:
+        assert client.get("/static/media/lungs.png").status_code == 404
+        assert client.get("/static/static/media/font.woff2").status_code == 304
+    finally:
+        config.set_option("server.baseUrlPath", "")
+
+
+@pytest.mark.parametrize(
+    ("visitor", "asked"), [("Ann", b"streamlit, token, a"), ("Bob", b"streamlit, token,"), ("", b"streamlit, token,")]
+)
+def test_a_session_goes_back_to_its_own_browser_alone(client: TestClient, visitor: str, asked: bytes) -> None:
+    given = sessions._own_session(b"sec-websocket-protocol", b"streamlit, token, a", visitor)
+    assert given == asked
+    assert (
+        sessions._own_session(b"sec-websocket-protocol", b"streamlit, token, new", visitor) == b"streamlit, token, new"
+    )
+    assert sessions._own_session(b"sec-websocket-protocol", b"streamlit", visitor) == b"streamlit"

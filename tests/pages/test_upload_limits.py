@@ -41,6 +41,8 @@ def test_all_sessions_have_one_together(client: TestClient) -> None:
 def test_an_upload_says_its_size(client: TestClient) -> None:
     answer = client.put(PATH.format("a"), content=iter([b"x"]))
     assert answer.status_code == 411 and "Content-Length" in answer.text
+    both = {"Transfer-Encoding": "chunked", "Content-Length": "1"}  # of which the first counts
+    assert client.put(PATH.format("a"), content=b"x", headers=both).status_code == 411
 
 
 def test_what_arrives_at_the_moment_counts(client: TestClient) -> None:
